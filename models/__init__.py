@@ -1,0 +1,34 @@
+"""The models, and how to build one from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from models.yolo import DetectionModel, YOLOv5WithClassification
+from utils.general import UserError
+
+MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification)}
+
+
+def model_from_checkpoint(content: Mapping[str, object], source: str | Path) -> nn.Module:
+    """The checkpoint's architecture with its (averaged, where it has both) weights.
+
+    Raises:
+        UserError: a kind of model that is unknown here, or weights that do not fit it.
+    """
+    if content["kind"] not in MODELS:
+        raise UserError(f"{source}: model of kind '{content['kind']}', expected {', '.join(MODELS)}")
+    model = MODELS[content["kind"]](**content["arguments"])
+    try:
+        model.load_state_dict(averaged_weights(content))
+    except RuntimeError as error:
+        raise UserError(f"{source}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
+    return model
+
+
+def averaged_weights(content: Mapping[str, object]) -> Mapping[str, object]:
+    """The moving average's state dict, where a checkpoint has one besides the trained weights."""
+    return content["ema"]["model"] if "ema" in content else content["model"]

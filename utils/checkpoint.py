@@ -1,0 +1,105 @@
+"""Checkpoints of tensors and plain types, read without running anything.
+
+`torch.load(weights_only=True)` refuses every object that a pickle could execute, so a file from a stranger
+is either data or an error.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.general import LOGGER, UserError, write_atomically
+
+FORMAT = "yolov5-joint-gradnorm"
+VERSION = 1
+
+
+def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
+    """Write `content` (tensors and plain types) to a temporary file, then rename it to `path`."""
+    stamped = {"format": FORMAT, "version": VERSION, **content}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: torch.save(stamped, temporary))
+
+
+def load_checkpoint(path: str | Path) -> dict[str, object]:
+    """Read a checkpoint of this project onto the CPU.
+
+    Raises:
+        UserError: no such file, not a checkpoint, one that holds objects rather than data, or another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/best.pt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: refused: the file is damaged, or holds Python objects that loading would execute; "
+            "expected a checkpoint of tensors and plain values, as train_joint_gradnorm.py writes"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of this project; expected one from train_joint_gradnorm.py")
+    if content["version"] != VERSION:
+        raise UserError(f"{path}: checkpoint version {content['version']}, expected {VERSION}; train it again")
+    return content
+
+
+def transfer_weights(model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path) -> int:
+    """Copy the tensors whose name and shape `model` shares with `state`; logs n of m and what was left.
+
+    Raises:
+        UserError: nothing matches.
+    """
+    own = model.state_dict()
+    matching = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
+    if not matching:
+        raise UserError(f"{source}: none of its {len(state)} tensors fits this model; is it another architecture?")
+    model.load_state_dict(matching, strict=False)
+    left = sorted({name.rsplit(".", 1)[0] for name in own.keys() - matching.keys()})
+    rest = f"; left as initialised: {', '.join(left)}" if left else ""
+    LOGGER.info(f"{source}: transferred {len(matching)} of {len(own)} tensors{rest}")
+    return len(matching)
+
+
+def random_states() -> dict[str, object]:
+    """The states of Python's, NumPy's and PyTorch's generators, as tensors and plain types."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: Mapping[str, object]) -> None:
+    """Put the generators back where `random_states` found them."""
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def newest_checkpoint(project: str | Path) -> Path:
+    """The `last.pt` written last below the folder `project`.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(Path(project).glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"--resume: no */weights/last.pt in {project}; name one: --resume RUN/weights/last.pt")
+    return found[-1]

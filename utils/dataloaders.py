@@ -1,0 +1,317 @@
+"""Frames and their labels as batches: finding files, letterboxing, the cache, collating.
+
+A batch is a dict: `images` (B, 3, H, W) uint8 RGB; `boxes` (N, 6) float32: image index, class, xc, yc, w, h
+as fractions of the letterboxed image; `views` (B,) int64, -1 where unknown; `indices`, the frames' numbers in
+the data set; `paths`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from utils import phantom
+from utils.config import DataConfig
+from utils.general import LOGGER, UserError
+from utils.labels import FrameLabels, LabelError, read_label_file
+
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
+RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
+SHOWN_ERRORS = 20
+GENERATORS = {"echo_phantom": phantom.generate}
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How an image of height x width is fitted into a square: scaled by `ratio`, then padded.
+
+    Attributes:
+        ratio: letterboxed over original size.
+        height, width: of the scaled image, in pixels.
+        pad_left, pad_top, pad_right, pad_bottom: in pixels.
+    """
+
+    ratio: float
+    height: int
+    width: int
+    pad_left: int
+    pad_top: int
+    pad_right: int
+    pad_bottom: int
+
+    @classmethod
+    def fit(cls, height: int, width: int, size: int) -> Letterbox:
+        """Fit height x width into size x size with YOLOv5's rounding."""
+        ratio = size / max(height, width)
+        new_height, new_width = round(height * ratio), round(width * ratio)
+        pad_x, pad_y = (size - new_width) / 2, (size - new_height) / 2
+        left, top = round(pad_x - 0.1), round(pad_y - 0.1)
+        right, bottom = round(pad_x + 0.1), round(pad_y + 0.1)
+        return cls(ratio, new_height, new_width, left, top, right, bottom)
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """(height, width, 3) -> (size, size, 3)."""
+        if image.shape[:2] != (self.height, self.width):
+            method = cv2.INTER_AREA if self.ratio < 1 else cv2.INTER_LINEAR
+            image = cv2.resize(image, (self.width, self.height), interpolation=method)
+        borders = (self.pad_top, self.pad_bottom, self.pad_left, self.pad_right)
+        return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(PAD_VALUE,) * 3)
+
+    def boxes(self, boxes_xywhn: np.ndarray) -> np.ndarray:
+        """(n, 4) fractions of the original image -> fractions of the letterboxed one."""
+        size = self.width + self.pad_left + self.pad_right
+        scale = np.array([self.width, self.height, self.width, self.height])
+        shift = np.array([self.pad_left, self.pad_top, 0, 0])
+        return (boxes_xywhn * scale + shift) / size
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(height, width, 3) uint8 RGB; any path the file system allows.
+
+    Raises:
+        UserError: the file cannot be read or is not an image.
+    """
+    try:
+        image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        raise UserError(f"{path}: cannot be read as an image: {error}") from None
+    if image is None:
+        raise UserError(f"{path}: cannot be read as an image; replace or remove it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]:
+    """The images of a split's folders (searched to any depth) and .txt lists, sorted within a folder.
+
+    Raises:
+        UserError: an entry or a listed image does not exist, or there is no image at all.
+    """
+    images: list[Path] = []
+    for entry in entries:
+        if entry.is_dir():
+            images += sorted(p for p in entry.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        elif entry.is_file() and entry.suffix == ".txt":
+            images += _read_list(entry)
+        else:
+            raise UserError(f"{source}: {split}: no folder or .txt list at {entry}; mend the path in the file")
+    if not images:
+        raise UserError(f"{source}: {split}: no images in {', '.join(map(str, entries))}; expected at least one")
+    return images
+
+
+def _read_list(path: Path) -> list[Path]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    images = [path.parent / line for line in lines if line]
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise UserError(f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {missing[0]}")
+    return images
+
+
+def label_path(image: Path) -> Path:
+    """YOLOv5's convention: the last folder `images` in the path becomes `labels`, the suffix .txt."""
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split's images and labels, in order."""
+
+    name: str
+    images: tuple[Path, ...]
+    labels: tuple[FrameLabels, ...]
+
+    def fingerprint(self) -> str:
+        """A hash of file names, image sizes in bytes and labels: the same data gives the same string."""
+        digest = hashlib.sha256()
+        for image, labels in zip(self.images, self.labels, strict=True):
+            digest.update(f"{image.name} {image.stat().st_size} {labels.view}".encode())
+            digest.update(labels.boxes.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> Split:
+    """Find a split's images and read every label file.
+
+    Args:
+        skip_bad_labels: leave out frames whose label file breaks the format, and say how many.
+
+    Raises:
+        UserError: no such split or folder, no label files at all, or bad ones (all of them are named).
+    """
+    _generate_if_missing(data)
+    if split not in data.splits:
+        raise UserError(f"{data.source}: no split '{split}'; expected a line '{split}: FOLDER or LIST.txt'")
+    images = find_images(data.splits[split], split, data.source)
+    kept, labels, errors, missing = [], [], [], 0
+    for image in images:
+        path = label_path(image)
+        try:
+            found = path.exists()
+            frame = read_label_file(path, len(data.names), len(data.view_names)) if found else FrameLabels()
+        except LabelError as error:
+            errors.append(str(error))
+            continue
+        missing += not found
+        kept.append(image)
+        labels.append(frame)
+    _report_labels(split, len(images), missing, errors, label_path(images[0]), skip_bad_labels)
+    return Split(split, tuple(kept), tuple(labels))
+
+
+def _generate_if_missing(data: DataConfig) -> None:
+    if data.generate is None or data.root.exists():
+        return
+    if data.generate not in GENERATORS:
+        raise UserError(f"{data.source}: generate is '{data.generate}', expected {', '.join(GENERATORS)}")
+    LOGGER.info(f"generating {data.generate} in {data.root}")
+    GENERATORS[data.generate](data.root)
+
+
+def _report_labels(
+    split: str, total: int, missing: int, errors: list[str], example: Path, skip_bad_labels: bool
+) -> None:
+    if missing == total:
+        raise UserError(f"{split}: none of {total} images has a label file; expected e.g. {example}")
+    if missing:
+        LOGGER.warning(f"warning: {split}: {missing} of {total} images have no label file: taken as background")
+    if not errors:
+        return
+    shown = "\n  ".join(errors[:SHOWN_ERRORS])
+    more = f"\n  ... and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
+    if skip_bad_labels and len(errors) < total:
+        LOGGER.warning(f"warning: {split}: {len(errors)} frames with bad labels are left out:\n  {shown}{more}")
+    else:
+        hint = "mend them, or leave these frames out with --skip-bad-labels"
+        raise UserError(f"{split}: {len(errors)} bad label files ({hint}):\n  {shown}{more}")
+
+
+class JointDataset(Dataset):
+    """Letterboxed frames of a split with their boxes and views.
+
+    Args:
+        split: see `load_split`.
+        image_size: side of the letterboxed square, pixels.
+        cache: "ram" keeps the letterboxed frames in memory, "off" decodes them anew every time, "auto"
+            keeps them if they take less than a quarter of the free memory.
+
+    Every image is decoded once when the data set is made, so an unreadable one is found before training.
+
+    Raises:
+        UserError: unreadable images, all of them named.
+    """
+
+    def __init__(self, split: Split, image_size: int, cache: str = "auto"):
+        self.split, self.image_size = split, image_size
+        bytes_needed = len(split.images) * image_size**2 * 3
+        self.cached = cache == "ram" or (cache == "auto" and bytes_needed < RAM_SHARE * free_memory_bytes())
+        shape = (len(split.images), image_size, image_size, 3)
+        self._frames = np.empty(shape, dtype=np.uint8) if self.cached else None
+        self.letterboxes = self._decode_all()
+        self._boxes = [
+            np.column_stack((labels.boxes[:, :1], letterbox.boxes(labels.boxes[:, 1:]))).astype(np.float32)
+            for labels, letterbox in zip(split.labels, self.letterboxes, strict=True)
+        ]
+
+    def _decode_all(self) -> tuple[Letterbox, ...]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = pool.map(self._decode, range(len(self)))
+            description = f"{self.split.name}: {'caching' if self.cached else 'checking'} images"
+            found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5))
+        errors = [result for result in found if isinstance(result, UserError)]
+        if errors:
+            shown = "\n  ".join(map(str, errors[:SHOWN_ERRORS]))
+            raise UserError(f"{self.split.name}: {len(errors)} images cannot be read:\n  {shown}")
+        self.original_sizes = [size for size, _ in found]
+        return tuple(letterbox for _, letterbox in found)
+
+    def _decode(self, index: int) -> tuple[tuple[int, int], Letterbox] | UserError:
+        try:
+            image = read_image(self.split.images[index])
+        except UserError as error:
+            return error
+        letterbox = Letterbox.fit(*image.shape[:2], self.image_size)
+        if self._frames is not None:
+            self._frames[index] = letterbox.apply(image)
+        return image.shape[:2], letterbox
+
+    def __len__(self) -> int:
+        return len(self.split.images)
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray, np.ndarray, int, str]:
+        """-> index, (size, size, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
+        path = self.split.images[index]
+        if self._frames is not None:
+            frame = self._frames[index]
+        else:
+            frame = self.letterboxes[index].apply(read_image(path))
+        return index, frame, self._boxes[index], self.split.labels[index].view, str(path)
+
+
+def free_memory_bytes() -> int:
+    """Physical memory not in use; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def collate(samples: Sequence[tuple]) -> dict[str, object]:
+    """Samples of `JointDataset` -> a batch, see the module's docstring."""
+    indices, frames, boxes, views, paths = zip(*samples, strict=True)
+    numbered = [np.insert(rows, 0, image, axis=1) for image, rows in enumerate(boxes)]
+    return {
+        "images": torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2),
+        "boxes": torch.from_numpy(np.concatenate(numbered)),
+        "views": torch.tensor(views, dtype=torch.int64),
+        "indices": torch.tensor(indices, dtype=torch.int64),
+        "paths": list(paths),
+    }
+
+
+class EpochSampler(Sampler[int]):
+    """A permutation that depends on seed and epoch alone, whatever else draws random numbers."""
+
+    def __init__(self, length: int, seed: int):
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return iter(torch.randperm(self.length, generator=generator).tolist())
+
+
+def make_loader(
+    dataset: JointDataset, batch_size: int, workers: int, pin_memory: bool, sampler: Sampler | None = None
+) -> DataLoader:
+    """Batches in the sampler's order, or the data set's; cached frames need no worker processes."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=0 if dataset.cached else workers,
+        pin_memory=pin_memory,
+        collate_fn=collate,
+        persistent_workers=workers > 0 and not dataset.cached,
+    )

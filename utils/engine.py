@@ -1,0 +1,527 @@
+"""The training loop and the evaluation loop. Every script builds a `Job` and hands it to `train`."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import platform
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from utils import checkpoint, plots
+from utils.boxes import non_max_suppression, unletterbox
+from utils.config import DataConfig, HyperParameters, TrainOptions, to_mapping
+from utils.dataloaders import EpochSampler, JointDataset, make_loader
+from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, UserError, write_json
+from utils.interference import FeatureTaps, TaskGradients, weight_gradients
+from utils.loss import DETECTION_LOSSES, JointLoss, task_losses
+from utils.metrics import ImageResult, ViewPrior, format_table, summarise
+from utils.torch_utils import ModelEMA, Precision, Schedule, Stepper
+
+LOSSES = (*DETECTION_LOSSES, "view")
+RESULT_COLUMNS = (
+    "epoch",
+    *(f"train/{name}_loss" for name in LOSSES),
+    "metrics/precision",
+    "metrics/recall",
+    "metrics/mAP_0.5",
+    "metrics/mAP_0.5:0.95",
+    "metrics/mAP_0.3",
+    "metrics/view_accuracy",
+    "metrics/view_balanced_accuracy",
+    "metrics/view_macro_f1",
+    "metrics/fitness",
+    *(f"val/{name}_loss" for name in LOSSES),
+    *(f"weight/{task}" for task in TASKS),
+    "x/lr0",
+    "x/lr1",
+    "x/lr2",
+    "time/epoch_s",
+    "time/val_s",
+)
+GRADNORM_COLUMNS = (
+    "step",
+    "epoch",
+    "batch",
+    *(f"loss/{name}" for name in (*TASKS, "total")),
+    *(f"{kind}/{task}" for kind in ("weight", "norm", "target", "rate") for task in TASKS),
+    "cosine",
+    "skipped_unlabelled",
+    "skipped_nonfinite",
+    "at_bound",
+)
+MOSAIC_FRAMES = 16
+LOSS_READ_INTERVAL = 10  # batches between two reads of the losses on CUDA, so that the host never waits
+
+
+class Balancer(Protocol):
+    """What the loop needs of a loss weighting; see `models.balancers`."""
+
+    place: str
+    wants_gradients: bool
+    weights: dict[str, float]
+
+    def combine(self, losses: Mapping[str, Tensor]) -> Tensor: ...
+    def observe(
+        self, losses: Mapping[str, Tensor], gradients: TaskGradients | None, labelled: bool
+    ) -> dict[str, object] | None: ...
+    def state_dict(self) -> dict[str, object]: ...
+    def load_state_dict(self, state: Mapping[str, object]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a training needs.
+
+    Attributes:
+        folder: the run folder; made when the training starts.
+        resume: the checkpoint to go on from, or None.
+    """
+
+    model: nn.Module
+    criterion: JointLoss
+    balancer: Balancer
+    data: DataConfig
+    train_set: JointDataset
+    val_set: JointDataset
+    hyp: HyperParameters
+    options: TrainOptions
+    precision: Precision
+    folder: Path
+    resume: Mapping[str, object] | None = None
+
+
+def train(job: Job) -> dict[str, object]:
+    """Train, validate every epoch, write the run folder; returns the content of summary.json."""
+    return Trainer(job).fit()
+
+
+class Trainer:
+    """The state of a training between batches."""
+
+    def __init__(self, job: Job):
+        self.job, self.options, self.precision = job, job.options, job.precision
+        self.model = job.precision.place(job.model)
+        self.criterion = job.criterion.to(job.precision.device)
+        self.ema = ModelEMA(self.model)
+        pin = job.precision.device.type == "cuda"
+        self.sampler = EpochSampler(len(job.train_set), self.options.seed)
+        size, workers = self.options.batch_size, self.options.workers
+        self.train_loader = make_loader(job.train_set, size, workers, pin, self.sampler)
+        self.val_loader = make_loader(job.val_set, size, workers, pin)
+        self.schedule = Schedule(job.hyp, self.options.epochs, len(self.train_loader))
+        self.stepper = Stepper(self.model, job.hyp, self.schedule, job.precision, size)
+        self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in job.train_set.split.labels)
+        self.results_log = CsvLog(job.folder / "results.csv", RESULT_COLUMNS)
+        self.gradnorm_log = CsvLog(job.folder / "gradnorm.csv", GRADNORM_COLUMNS)
+        self.progress = ProgressFile(job.folder / "progress.json")
+        self.first_epoch, self.best_fitness, self.best_epoch = 0, -math.inf, -1
+        self.metrics: dict[str, object] | None = None
+        self.fingerprint = f"{job.train_set.split.fingerprint()}-{job.val_set.split.fingerprint()}"
+        if job.resume:
+            self._restore(job.resume)
+
+    @property
+    def last_path(self) -> Path:
+        return self.job.folder / "weights" / "last.pt"
+
+    def fit(self) -> dict[str, object]:
+        """All epochs, then the final evaluation and the pictures."""
+        self._open_folder()
+        self.start_time = time.time()
+        with StopSignals() as self.signals:
+            for epoch in range(self.first_epoch, self.options.epochs):
+                self._run_epoch(epoch)
+                if self._out_of_patience(epoch):
+                    break
+        summary = self._finish(epoch)
+        self.progress.update(force=True, state="finished", epoch=epoch, epochs=self.options.epochs)
+        return summary
+
+    def _run_epoch(self, epoch: int) -> None:
+        start = time.time()
+        losses = self._train_epoch(epoch)
+        trained = time.time()
+        row = {"epoch": epoch, **{f"train/{name}_loss": value for name, value in losses.items()}}
+        fitness = None
+        if not self.options.noval or epoch == self.options.epochs - 1:
+            row |= self._validate(epoch)
+            fitness = row["metrics/fitness"]
+        row |= {f"weight/{task}": weight for task, weight in self.job.balancer.weights.items()}
+        row |= {f"x/lr{i}": rate for i, rate in enumerate(self.stepper.learning_rates)}
+        row |= {"time/epoch_s": trained - start, "time/val_s": time.time() - trained}
+        is_best = fitness is not None and fitness > self.best_fitness
+        if is_best:
+            self.best_fitness, self.best_epoch = fitness, epoch
+        self.results_log.append(row)
+        self._save(epoch, is_best)
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.model.train()
+        self.sampler.set_epoch(epoch)
+        reader = LossReader(1 if self.precision.device.type == "cpu" else LOSS_READ_INTERVAL)
+        title = f"epoch {epoch + 1}/{self.options.epochs}"
+        with tqdm(self.train_loader, title, unit="batch", mininterval=0.5, dynamic_ncols=True) as bar:
+            for index, batch in enumerate(bar):
+                self._step(epoch, index, batch, reader)
+                bar.set_postfix_str(self._status(epoch, index, reader), refresh=False)
+                self.progress.update(
+                    state="training",
+                    epoch=epoch,
+                    epochs=self.options.epochs,
+                    batch=index,
+                    batches=len(self.train_loader),
+                )
+                self._stop_if_asked(epoch)
+        reader.read()
+        return reader.means()
+
+    def _step(self, epoch: int, index: int, batch: dict, reader: LossReader) -> None:
+        """One batch: forward, backward, what the balancer wants to know, an optimiser step."""
+        balancer, stepper = self.job.balancer, self.stepper
+        stepper.begin(epoch, index)
+        labelled = bool((batch["views"] >= 0).any())
+        measure = balancer.wants_gradients and labelled
+        taps = FeatureTaps() if measure and balancer.place == "features" else None
+        with self.precision.autocast():
+            images = self.precision.images(batch["images"])
+            outputs = self.model(images, tap=taps.attach) if taps else self.model(images)
+        losses = self.criterion(outputs, on_device(batch, self.precision.device))
+        tasks = task_losses(losses)
+        reader.add(index, losses, batch["paths"])
+        size = len(batch["paths"])
+        gradients = None
+        if measure and balancer.place == "weights":
+            gradients = weight_gradients(tasks, self.model.last_shared_parameter(), stepper.loss_scale)
+        total = balancer.combine(tasks)
+        stepper.backward(total * size)
+        if taps:
+            factor = size * stepper.loss_scale
+            gradients = taps.read({task: weight * factor for task, weight in balancer.weights.items()})
+        row = balancer.observe(tasks, gradients, labelled)
+        if row:
+            step = epoch * len(self.train_loader) + index
+            place = {"step": step, "epoch": epoch, "batch": index, "loss/total": total.item()}
+            self.gradnorm_log.append(place | row)
+        if stepper.step(epoch, index):
+            self.ema.update(self.model)
+
+    def _status(self, epoch: int, index: int, reader: LossReader) -> str:
+        losses = " ".join(f"{name} {value:.4f}" for name, value in reader.last.items())
+        weights = "/".join(f"{weight:.3f}" for weight in self.job.balancer.weights.values())
+        done = (epoch - self.first_epoch) * len(self.train_loader) + index + 1
+        total = (self.options.epochs - self.first_epoch) * len(self.train_loader)
+        left_s = (time.time() - self.start_time) / done * (total - done)
+        return f"{losses} | weights {weights} | left {datetime.timedelta(seconds=round(left_s))}"
+
+    def _stop_if_asked(self, epoch: int) -> None:
+        if self.signals.received is None:
+            return
+        self.progress.update(force=True, state="stopped", epoch=epoch, epochs=self.options.epochs)
+        name = signal.Signals(self.signals.received).name
+        raise Interrupted(
+            f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}", self.signals.received
+        )
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Evaluate the moving average; -> cells of results.csv."""
+        last = epoch == self.options.epochs - 1
+        self.results, losses = evaluate(
+            self.ema.model, self.val_loader, self.precision, self.job.data, self.criterion
+        )
+        data = self.job.data
+        self.metrics = summarise(
+            self.results, data.names, data.view_names, None, self.prior, intervals=last
+        )
+        cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
+        LOGGER.info(
+            f"epoch {epoch + 1}: mAP50 {cells['metrics/mAP_0.5']:.3f}, "
+            f"mAP50-95 {cells['metrics/mAP_0.5:0.95']:.3f}, "
+            f"view accuracy {cells.get('metrics/view_accuracy') or math.nan:.3f}"
+        )
+        return cells
+
+    def _out_of_patience(self, epoch: int) -> bool:
+        patience = self.job.hyp.patience
+        if not patience or self.best_epoch < 0 or epoch - self.best_epoch < patience:
+            return False
+        LOGGER.info(f"no better fitness for {patience} epochs (best: epoch {self.best_epoch + 1}); stopping")
+        return True
+
+    def _open_folder(self) -> None:
+        folder = self.job.folder
+        (folder / "weights").mkdir(parents=True, exist_ok=True)
+        if self.job.resume:
+            self.results_log.keep_before(self.first_epoch)
+            self.gradnorm_log.keep_before(self.first_epoch)
+            return
+        for log in (self.results_log, self.gradnorm_log):
+            log.path.unlink(missing_ok=True)
+        for name, content in (("opt", self.options), ("hyp", self.job.hyp)):
+            text = yaml.safe_dump(to_mapping(content), sort_keys=False)
+            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        # So that a run killed in its first epoch can be resumed like any other.
+        self._save(-1, is_best=False)
+
+    def _save(self, epoch: int, is_best: bool) -> None:
+        about = self._description(epoch)
+        states = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "stepper": self.stepper.state_dict(),
+            "balancer": self.job.balancer.state_dict(),
+            "random": checkpoint.random_states(),
+        }
+        if is_best:
+            averaged = {**about, "model": self.ema.model.state_dict()}
+            checkpoint.save_checkpoint(self.last_path.with_name("best.pt"), averaged)
+        checkpoint.save_checkpoint(self.last_path, about | states)
+        if self.options.save_period > 0 and epoch >= 0 and (epoch + 1) % self.options.save_period == 0:
+            checkpoint.save_checkpoint(self.last_path.with_name(f"epoch{epoch}.pt"), about | states)
+
+    def _description(self, epoch: int) -> dict[str, object]:
+        detection = self.metrics["detection"] if self.metrics else {}
+        return {
+            "kind": self.model.kind,
+            "arguments": self.model.arguments(),
+            "epoch": epoch,
+            "best_fitness": self.best_fitness,
+            "best_epoch": self.best_epoch,
+            "confidence": detection.get("confidence"),
+            "options": to_mapping(self.options),
+            "hyp": to_mapping(self.job.hyp),
+            "names": list(self.job.data.names),
+            "view_names": list(self.job.data.view_names),
+            "view_prior": to_mapping(self.prior) if self.prior else None,
+            "fingerprint": self.fingerprint,
+        }
+
+    def _restore(self, state: Mapping[str, object]) -> None:
+        if state["fingerprint"] != self.fingerprint:
+            raise UserError(
+                f"{self.job.data.source}: images or labels changed since this run started; start a new run instead"
+            )
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.stepper.load_state_dict(state["stepper"])
+        self.job.balancer.load_state_dict(state["balancer"])
+        self.first_epoch = state["epoch"] + 1
+        self.best_fitness, self.best_epoch = state["best_fitness"], state["best_epoch"]
+        checkpoint.restore_random_states(state["random"])
+
+    def _finish(self, epoch: int) -> dict[str, object]:
+        """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
+        job, folder = self.job, self.job.folder
+        if not self.metrics["resamples"]:  # stopped early
+            self.metrics = summarise(self.results, job.data.names, job.data.view_names, None, self.prior)
+        write_evaluation(folder, self.metrics, self.results)
+        summary = {
+            "epochs": epoch + 1,
+            "best_epoch": self.best_epoch,
+            "best_fitness": self.best_fitness,
+            "last": metric_cells(self.metrics),
+            "weights": job.balancer.weights,
+            "seconds": time.time() - self.start_time,
+            "peak_memory_mib": peak_memory_mib(self.precision.device),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "precision": str(self.precision),
+            "torch": torch.__version__,
+            "machine": platform.platform(),
+            "fingerprint": self.fingerprint,
+        }
+        write_json(folder / "summary.json", summary)
+        plots.draw_run(folder)
+        LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
+        LOGGER.info(format_table(self.metrics))
+        LOGGER.info(f"\nbest epoch: {self.best_epoch + 1}, fitness {self.best_fitness:.3f}\neverything is in {folder}")
+        return summary
+
+
+class StopSignals:
+    """Within the context, the first SIGINT or SIGTERM is noted in `received`; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = number
+        self.__exit__()
+
+
+class LossReader:
+    """Means of the named losses over an epoch, read from the device every `interval` batches.
+
+    Raises:
+        UserError: at the first read after a loss that is not finite.
+    """
+
+    def __init__(self, interval: int):
+        self.interval = interval
+        self.last: dict[str, float] = {}
+        self._pending: list[tuple[int, list[str], Tensor]] = []
+        self._sum, self._images = np.zeros(0), 0
+
+    def add(self, batch_index: int, losses: Mapping[str, Tensor], paths: list[str]) -> None:
+        """Take note of a batch's losses."""
+        self._names = tuple(losses)
+        self._pending.append((batch_index, paths, torch.stack([loss.detach() for loss in losses.values()])))
+        if len(self._pending) >= self.interval:
+            self.read()
+
+    def read(self) -> None:
+        """Wait for the device and take in what is pending."""
+        if not self._pending:
+            return
+        values = torch.stack([entry[2] for entry in self._pending]).double().cpu().numpy()
+        for (index, paths, _), row in zip(self._pending, values, strict=True):
+            named = dict(zip(self._names, row.tolist(), strict=True))
+            if not np.isfinite(row).all():
+                raise UserError(
+                    f"the loss is not finite at batch {index}: {named}; images: {', '.join(paths)}. "
+                    "The last checkpoint is intact; try a lower lr0 or --amp off, or check these labels"
+                )
+            self._sum = row * len(paths) if not self._images else self._sum + row * len(paths)
+            self._images += len(paths)
+        self.last = named
+        self._pending = []
+
+    def means(self) -> dict[str, float]:
+        """Loss -> mean over the images seen."""
+        return dict(zip(self._names, (self._sum / self._images).tolist(), strict=True))
+
+
+def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, Tensor]:
+    """The batch's boxes and views on `device`."""
+    return {key: batch[key].to(device, non_blocking=True) for key in ("boxes", "views")}
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: DataLoader,
+    precision: Precision,
+    data: DataConfig,
+    criterion: JointLoss | None = None,
+    iou: float = 0.6,
+) -> tuple[list[ImageResult], dict[str, float]]:
+    """Predict every frame of `loader` and set it beside its labels.
+
+    Args:
+        criterion: if given, the mean losses are returned too.
+        iou: threshold of non-maximum suppression.
+
+    Returns:
+        One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at most 300;
+        and loss name -> mean over the images.
+    """
+    model.eval()
+    results: list[ImageResult] = []
+    reader = LossReader(LOSS_READ_INTERVAL)
+    for index, batch in enumerate(tqdm(loader, loader.dataset.split.name, unit="batch", leave=False)):
+        with precision.autocast():
+            outputs = model(precision.images(batch["images"]))
+        if criterion:
+            reader.add(index, criterion(outputs, on_device(batch, precision.device)), batch["paths"])
+        decoded = model.decode(outputs["detect"])
+        detections = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
+        probabilities = outputs["classify"].float().softmax(dim=1).cpu().numpy()
+        for number, boxes, views in zip(batch["indices"].tolist(), detections, probabilities, strict=True):
+            results.append(_image_result(loader.dataset, number, boxes.cpu(), views, data))
+    reader.read()
+    return results, reader.means() if criterion else {}
+
+
+def _image_result(
+    dataset: JointDataset, index: int, detections: Tensor, probabilities: np.ndarray, data: DataConfig
+) -> ImageResult:
+    height, width = dataset.original_sizes[index]
+    letterbox, labels = dataset.letterboxes[index], dataset.split.labels[index]
+    path = dataset.split.images[index]
+    boxes_xyxy = unletterbox(
+        detections[:, :4], letterbox.ratio, letterbox.pad_left, letterbox.pad_top, height, width
+    )
+    centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
+    true_boxes_xyxy = np.concatenate((centre - half, centre + half), axis=1) * [width, height, width, height]
+    return ImageResult(
+        image=str(path),
+        group=data.group_of(path),
+        height=height,
+        width=width,
+        true_boxes_xyxy=true_boxes_xyxy,
+        true_classes=labels.boxes[:, 0].astype(int),
+        true_view=labels.view,
+        boxes_xyxy=boxes_xyxy.numpy(),
+        scores=detections[:, 4].numpy(),
+        classes=detections[:, 5].numpy().astype(int),
+        view_probabilities=probabilities,
+    )
+
+
+def metric_cells(metrics: Mapping[str, dict]) -> dict[str, float]:
+    """The columns of results.csv that a `summarise` result fills."""
+    detection, views = metrics["detection"], metrics["views"]
+    names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95", "mAP_0.3")
+    cells = {f"metrics/{name}": detection[name] for name in names}
+    cells |= {f"metrics/view_{name}": views.get(name) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+    return cells | {"metrics/fitness": metrics["fitness"]}
+
+
+def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResult]) -> None:
+    """Write metrics.json and val_batch.json, from which the evaluation's pictures are drawn."""
+    write_json(folder / "metrics.json", metrics)
+    confidence = metrics["detection"]["confidence"]
+    write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
+
+
+def _spread(results: Sequence[ImageResult]) -> list[ImageResult]:
+    """At most `MOSAIC_FRAMES` results, evenly spaced, so that a mosaic shows more than one patient."""
+    count = min(MOSAIC_FRAMES, len(results))
+    return [results[i * len(results) // count] for i in range(count)]
+
+
+def _mosaic_record(result: ImageResult, confidence: float) -> dict[str, object]:
+    kept = result.scores >= confidence
+    return {
+        "path": result.image,
+        "truth": {
+            "boxes_xyxy": result.true_boxes_xyxy.round(2).tolist(),
+            "classes": result.true_classes.tolist(),
+            "view": int(result.true_view),
+        },
+        "prediction": {
+            "boxes_xyxy": result.boxes_xyxy[kept].round(2).tolist(),
+            "scores": result.scores[kept].round(4).tolist(),
+            "classes": result.classes[kept].tolist(),
+            "view_probabilities": result.view_probabilities.round(4).tolist(),
+        },
+    }
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The most memory this process has had: on the device if that is CUDA, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource  # absent on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

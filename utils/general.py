@@ -1,0 +1,140 @@
+"""Logging, seeds and run folders: the small things every script needs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+LOGGER = logging.getLogger("joint")
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = ("detection", "classification")
+
+
+class UserError(ValueError):
+    """Something the user can mend; scripts print it on one line, without a traceback, and exit with 2."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived; `exit_code` is 128 + the signal's number, as shells expect."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`, turning user errors into one message and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Path:
+    """`project/name`, or `project/name2`, `name3`, ... if it exists and `exist_ok` is false. Not created."""
+    folder = Path(project) / name
+    if exist_ok or not folder.exists():
+        return folder
+    number = 2
+    while (candidate := folder.with_name(f"{name}{number}")).exists():
+        number += 1
+    return candidate
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a temporary neighbour of `path`, flush it to disk, then rename it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write strict JSON (no NaN), atomically."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+class CsvLog:
+    """A CSV file that grows by a row, flushed at once, and can be cut back to an epoch on resume.
+
+    Args:
+        path: the file; made with its header at the first row.
+        columns: every column, in order; one of them is `epoch`.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...]):
+        self.path, self.columns = path, columns
+
+    def append(self, row: Mapping[str, object]) -> None:
+        """Add a row; keys must be columns, a missing or None value leaves the cell empty."""
+        unknown = row.keys() - set(self.columns)
+        assert not unknown, f"{self.path}: no such columns {sorted(unknown)}"
+        is_new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.columns, restval="")
+            if is_new:
+                writer.writeheader()
+            writer.writerow({key: _cell(value) for key, value in row.items()})
+
+    def keep_before(self, epoch: int) -> None:
+        """Drop rows of `epoch` and later, and a last row that a killed process left torn."""
+        if not self.path.exists():
+            return
+        text = self.path.read_text(encoding="utf-8")
+        whole_lines = text[: text.rfind("\n") + 1].splitlines()
+        rows = [row for row in csv.DictReader(whole_lines) if _is_before(row, epoch, len(self.columns))]
+        self.path.unlink()
+        for row in rows:
+            self.append(row)
+
+
+def _is_before(row: dict, epoch: int, width: int) -> bool:
+    complete = len(row) == width and None not in row and None not in row.values()
+    return complete and row["epoch"].isdigit() and int(row["epoch"]) < epoch
+
+
+def _cell(value: object) -> object:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+class ProgressFile:
+    """`progress.json`: where a run is, rewritten at most every `interval_s` seconds, for monitors to read."""
+
+    def __init__(self, path: Path, interval_s: float = 3.0):
+        self.path, self.interval_s = path, interval_s
+        self.start_time = time.time()
+        self._last_write = 0.0
+
+    def update(self, force: bool = False, **fields: object) -> None:
+        """Write `fields` with this process's id and times (seconds since the epoch)."""
+        now = time.time()
+        if force or now - self._last_write >= self.interval_s:
+            self._last_write = now
+            write_json(self.path, {"pid": os.getpid(), "started": self.start_time, "updated": now, **fields})

@@ -1,0 +1,116 @@
+"""What each task's gradient is where the two tasks meet: norms and cosine, from one backward pass.
+
+`FeatureTaps` gives each task its own alias of every tensor at the cut. Backward sums the aliases' gradients
+into the tensor's, so the network learns exactly what it would have learnt; a hook on an alias sees one task's
+share of it on the way. That share is weighted and scaled as the backward pass was, so `read` divides by that.
+
+`WeightProbe` measures the same at a shared weight, the place the GradNorm paper uses, with one
+`autograd.grad` a task before the backward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from utils.general import TASKS
+
+Features = dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class TaskGradients:
+    """The two tasks' gradients at the shared place.
+
+    Attributes:
+        norms: task -> L2 norm of the gradient of its unweighted, unscaled loss (mean per image).
+        cosine: of the angle between the two gradients, -1 to 1; NaN if one is zero.
+    """
+
+    norms: dict[str, float]
+    cosine: float
+
+    @property
+    def finite(self) -> bool:
+        return all(math.isfinite(norm) for norm in self.norms.values())
+
+    @classmethod
+    def between(cls, gradients: Mapping[str, list[Tensor]], scales: Mapping[str, float]) -> TaskGradients:
+        """From each task's gradients, tensor for tensor, and the factors they are too large by."""
+        squares = [_inner(gradients[task], gradients[task]) for task in TASKS]
+        products = torch.stack([*squares, _inner(*(gradients[task] for task in TASKS))])
+        *squares, product = products.tolist()  # the only wait for the device
+        lengths = [math.sqrt(square) for square in squares]
+        defined = all(length > 0 for length in lengths)
+        cosine = max(-1.0, min(1.0, product / math.prod(lengths))) if defined else math.nan
+        return cls({task: n / scales[task] for task, n in zip(TASKS, lengths, strict=True)}, cosine)
+
+
+def _inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """Inner product of two lists of tensors as two long vectors, in float32."""
+    return torch.stack([torch.sum(x.float() * y.float()) for x, y in zip(a, b, strict=True)]).sum()
+
+
+class FeatureTaps:
+    """Sees each task's gradient at the cut during one backward pass.
+
+    >>> taps = FeatureTaps()
+    >>> outputs = model(images, tap=taps.attach)
+    >>> (w_d * detection_loss + w_c * view_loss).backward()
+    >>> gradients = taps.read({"detection": w_d, "classification": w_c})
+    """
+
+    def __init__(self) -> None:
+        self._features: Features = {}
+        self._gradients: dict[tuple[str, int], Tensor] = {}
+
+    def attach(self, features: Features) -> tuple[Features, Features]:
+        """The cut's outputs -> one alias of each for every task, in the order of `TASKS`."""
+        self._features, self._gradients = dict(features), {}
+        detection, classification = ({i: self._alias(task, i) for i in features} for task in TASKS)
+        return detection, classification
+
+    def _alias(self, task: str, index: int) -> Tensor:
+        alias = self._features[index].view_as(self._features[index])
+
+        def keep(gradient: Tensor) -> None:
+            self._gradients[task, index] = gradient.detach()
+
+        alias.register_hook(keep)
+        return alias
+
+    def read(self, scales: Mapping[str, float]) -> TaskGradients:
+        """After the backward pass: norms and cosine.
+
+        Args:
+            scales: task -> what its mean loss was multiplied with (weight x batch size x loss scale).
+        """
+        gradients = {
+            task: [
+                self._gradients.get((task, index), torch.zeros_like(feature))
+                for index, feature in self._features.items()
+            ]
+            for task in TASKS
+        }
+        self._features, self._gradients = {}, {}
+        return TaskGradients.between(gradients, scales)
+
+
+def weight_gradients(losses: Mapping[str, Tensor], shared: Tensor, loss_scale: float = 1.0) -> TaskGradients:
+    """Norms and cosine of the tasks' gradients with respect to a shared weight; no `.grad` is touched.
+
+    Args:
+        losses: task -> unweighted loss with graph; the graph is kept for the backward pass.
+        shared: the weight W of the last shared layer.
+        loss_scale: factor against underflow in half precision.
+    """
+    gradients = {}
+    for task in TASKS:
+        scaled = losses[task] * loss_scale
+        (gradient,) = torch.autograd.grad(scaled, shared, retain_graph=True, allow_unused=True)
+        gradients[task] = [torch.zeros_like(shared) if gradient is None else gradient]
+    return TaskGradients.between(gradients, dict.fromkeys(TASKS, loss_scale))

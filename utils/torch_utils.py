@@ -1,0 +1,306 @@
+"""Device, precision, parameter groups, one optimiser's step, and the moving average of a model."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from utils.config import HyperParameters
+from utils.general import UserError
+
+AMP_MODES = ("auto", "off", "bf16", "fp16")
+
+
+def select_device(name: str) -> torch.device:
+    """"auto" (CUDA if there is one), "cpu", or a CUDA device's number such as "0".
+
+    Raises:
+        UserError: the device does not exist.
+    """
+    name = name.strip().lower()
+    if name in ("", "auto"):
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    number = name.removeprefix("cuda:")
+    if not number.isdigit():
+        raise UserError(f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0")
+    if int(number) >= torch.cuda.device_count():
+        raise UserError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return torch.device(f"cuda:{number}")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How forward passes compute. Losses, box decoding, gradient norms and metrics are always float32.
+
+    Attributes:
+        device: where.
+        dtype: of the autocast regions; float32 means none.
+        channels_last: memory layout of weights and activations.
+        reason: why, in words.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+    reason: str
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The context to run forward passes in."""
+        if self.dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """`model` on the device, in the layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return model.to(self.device, memory_format=layout)
+
+    def images(self, images_uint8: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> float32 in [0, 1] on the device, in the layout."""
+        images = images_uint8.to(self.device, non_blocking=True)
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return images.to(torch.float32, memory_format=layout).div_(255)
+
+    @property
+    def needs_scaler(self) -> bool:
+        """Whether gradients would underflow without loss scaling."""
+        return self.dtype is torch.float16
+
+    def __str__(self) -> str:
+        layout = "channels_last" if self.channels_last else "contiguous"
+        return f"{str(self.dtype).removeprefix('torch.')}, {layout} on {self.device} ({self.reason})"
+
+
+def select_precision(mode: str, device: torch.device) -> Precision:
+    """Choose by `--amp`: "auto" takes what the hardware is fast at, "off" is float32 and contiguous.
+
+    Raises:
+        UserError: an unknown mode, or fp16 on a CPU.
+    """
+    if mode not in AMP_MODES:
+        raise UserError(f"--amp is '{mode}', expected one of {', '.join(AMP_MODES)}")
+    on_cuda = device.type == "cuda"
+    if mode == "off":
+        return Precision(device, torch.float32, False, "--amp off")
+    if mode == "bf16":
+        return Precision(device, torch.bfloat16, True, "--amp bf16")
+    if mode == "fp16":
+        if not on_cuda:
+            raise UserError("--amp fp16 needs a CUDA device; use --amp auto, bf16 or off on a CPU")
+        return Precision(device, torch.float16, True, "--amp fp16")
+    if on_cuda and torch.cuda.get_device_capability(device) >= (8, 0):
+        return Precision(device, torch.bfloat16, True, "auto: the GPU has bf16")
+    if on_cuda:
+        return Precision(device, torch.float16, True, "auto: the GPU has no bf16; fp16 with loss scaling")
+    if cpu_has_fast_bf16():
+        return Precision(device, torch.bfloat16, True, "auto: the CPU has bf16 instructions")
+    return Precision(device, torch.float32, True, "auto: the CPU has no bf16 instructions")
+
+
+def cpu_has_fast_bf16() -> bool:
+    """Whether this is a Linux machine whose CPU multiplies bf16 (AVX512-BF16 or AMX)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return False
+    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """YOLOv5's groups: biases, weights with decay, weights of norms; only parameters that are trained."""
+    groups: dict[str, list[nn.Parameter]] = {"bias": [], "decay": [], "norm": []}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                kind = "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "decay"
+                groups[kind].append(parameter)
+    return [
+        {"name": kind, "params": parameters, "weight_decay": weight_decay if kind == "decay" else 0.0}
+        for kind, parameters in groups.items()
+    ]
+
+
+def build_optimizer(model: nn.Module, hyp: HyperParameters, weight_decay: float) -> torch.optim.Optimizer:
+    """The optimiser named in the hyp file; Adam's beta1 is the momentum, as in YOLOv5."""
+    groups = parameter_groups(model, weight_decay)
+    if hyp.optimizer == "SGD":
+        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=True)
+    kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[hyp.optimizer]
+    return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and momentum of every batch; a pure function of the step, so there is no state to save.
+
+    Attributes:
+        hyp: lr0, lrf, cos_lr, warm-up.
+        epochs: of the whole training.
+        batches: an epoch.
+    """
+
+    hyp: HyperParameters
+    epochs: int
+    batches: int
+
+    @property
+    def warmup_steps(self) -> int:
+        """YOLOv5's, at least 100 batches, but at most a third of a short training."""
+        wanted = max(round(self.hyp.warmup_epochs * self.batches), 100) if self.hyp.warmup_epochs else 0
+        return min(wanted, self.epochs * self.batches // 3)
+
+    def factor(self, epoch: int) -> float:
+        """Learning rate of an epoch relative to lr0, from 1 towards lrf."""
+        progress = epoch / self.epochs
+        if self.hyp.cos_lr:
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return 1 - progress * (1 - self.hyp.lrf)
+
+    def apply(self, optimizer: torch.optim.Optimizer, epoch: int, batch: int) -> None:
+        """Set every group's learning rate, and SGD's momentum, for a batch."""
+        step = epoch * self.batches + batch
+        warm = min(step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        target = self.hyp.lr0 * self.factor(epoch)
+        for group in optimizer.param_groups:
+            start = self.hyp.warmup_bias_lr if group["name"] == "bias" else 0.0
+            group["lr"] = start + warm * (target - start)
+            if "momentum" in group:
+                start = self.hyp.warmup_momentum
+                group["momentum"] = start + warm * (self.hyp.momentum - start)
+
+    def accumulate(self, epoch: int, batch: int, batch_size: int) -> int:
+        """Batches to an optimiser step: nominal over actual batch size, growing from 1 in the warm-up."""
+        if self.hyp.nominal_batch_size is None:
+            return 1
+        full = max(round(self.hyp.nominal_batch_size / batch_size), 1)
+        step = epoch * self.batches + batch
+        warm = min(step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        return max(round(1 + warm * (full - 1)), 1)
+
+
+class Stepper:
+    """One optimiser with its schedule, gradient clipping, accumulation and loss scaling.
+
+    Args:
+        model: whose parameters it trains.
+        hyp: optimiser, rates, clipping.
+        schedule: see `Schedule`.
+        precision: decides whether the loss is scaled.
+        batch_size: images a batch.
+    """
+
+    def __init__(
+        self, model: nn.Module, hyp: HyperParameters, schedule: Schedule, precision: Precision, batch_size: int
+    ):
+        decay = hyp.weight_decay
+        if hyp.nominal_batch_size:
+            full = max(round(hyp.nominal_batch_size / batch_size), 1)
+            decay *= batch_size * full / hyp.nominal_batch_size
+        self.model, self.schedule, self.batch_size = model, schedule, batch_size
+        self.clip = hyp.gradient_clip
+        self.optimizer = build_optimizer(model, hyp, decay)
+        self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler)
+        self._accumulated = 0
+
+    def begin(self, epoch: int, batch: int) -> None:
+        """Set the rates of a batch."""
+        self.schedule.apply(self.optimizer, epoch, batch)
+
+    @property
+    def loss_scale(self) -> float:
+        return self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self.scaler.scale(loss).backward()
+
+    def step(self, epoch: int, batch: int) -> bool:
+        """Clip and apply the gradients if enough batches have gathered; returns whether it did.
+
+        An epoch's last batch always steps, so that nothing pending has to survive a resume.
+        """
+        self._accumulated += 1
+        enough = self._accumulated >= self.schedule.accumulate(epoch, batch, self.batch_size)
+        if not enough and batch < self.schedule.batches - 1:
+            return False
+        self._accumulated = 0
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return True
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """Of biases, decayed weights and norms, as YOLOv5's x/lr0..2."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, object]:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+class ModelEMA:
+    """Exponential moving average of a model's parameters and buffers, with YOLOv5's ramp.
+
+    The decay of update k is decay x (1 - exp(-k / tau)), so that early weights fade quickly.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay, self.tau, self.updates = decay, tau, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards `model`."""
+        self.updates += 1
+        keep = self.decay * (1 - math.exp(-self.updates / self.tau))
+        averaged, current = floating_tensors(self.model), floating_tensors(model)
+        torch._foreach_lerp_(averaged, current, 1 - keep)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"model": self.model.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.model.load_state_dict(state["model"])
+        self.updates = state["updates"]
+
+
+def floating_tensors(model: nn.Module) -> list[Tensor]:
+    """The floating-point parameters and buffers of a model's state dict, in its order."""
+    return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+
+
+def freeze_layers(model: nn.Module, count: int) -> int:
+    """Stop training the first `count` layers of `model.model`; returns how many parameters that holds.
+
+    As in YOLOv5, batch-norm statistics of frozen layers keep moving.
+
+    Raises:
+        UserError: there are not that many layers.
+    """
+    layers: Iterable[nn.Module] = list(model.model)
+    if count > len(layers):
+        raise UserError(f"--freeze {count}: the model has {len(layers)} layers; expected 0 to {len(layers)}")
+    frozen = [p for layer in layers[:count] for p in layer.parameters()]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return sum(p.numel() for p in frozen)
