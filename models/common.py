@@ -13,7 +13,12 @@ class Conv(nn.Module):
     """Convolution without bias, batch norm, SiLU: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
     ):
         super().__init__()
         padding = kernel // 2 if padding is None else padding

@@ -181,9 +181,7 @@ class GradNorm(LossWeighting):
         with torch.no_grad():
             self._w.copy_(torch.tensor(weights, dtype=torch.float64))
 
-    def _row(
-        self, losses: dict[str, float], before: Balance, cosine: float, at_bound: list[str]
-    ) -> dict[str, object]:
+    def _row(self, losses: dict[str, float], before: Balance, cosine: float, at_bound: list[str]) -> dict[str, object]:
         """A row of gradnorm.csv: the losses and norms seen, and the weights that follow from them."""
         columns = {
             "loss": losses,

@@ -31,9 +31,7 @@ class Detect(nn.Module):
         strides: pixels a cell of each level.
     """
 
-    def __init__(
-        self, class_count: int, anchors: list[list[float]], channels: list[int], strides: list[int]
-    ):
+    def __init__(self, class_count: int, anchors: list[list[float]], channels: list[int], strides: list[int]):
         super().__init__()
         self.class_count = class_count
         self.strides = tuple(strides)
@@ -135,8 +133,7 @@ class LayerGraph(nn.Module):
     ) -> tuple[tuple[int, ...], nn.Module]:
         sources_given, number, name, args = row
         sources = tuple(
-            index + s if s < 0 else s
-            for s in (sources_given if isinstance(sources_given, list) else [sources_given])
+            index + s if s < 0 else s for s in (sources_given if isinstance(sources_given, list) else [sources_given])
         )
         if name not in BUILDERS:
             raise UserError(f"model layer {index}: unknown module '{name}', expected {', '.join(BUILDERS)}")

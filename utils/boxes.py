@@ -85,7 +85,12 @@ def non_max_suppression(
 
 
 def _suppress(
-    rows: Tensor, confidence: float, iou: float, several_labels: bool, max_detections: int, max_candidates: int
+    rows: Tensor,
+    confidence: float,
+    iou: float,
+    several_labels: bool,
+    max_detections: int,
+    max_candidates: int,
 ) -> Tensor:
     scores = rows[:, 5:] * rows[:, 4:5]  # (n, nc)
     if several_labels and scores.shape[1] > 1:

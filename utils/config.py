@@ -21,8 +21,9 @@ from utils.general import LOGGER, UserError
 
 CACHE_MODES = ("auto", "ram", "off")
 AUGMENTATION_KEYS = (
-    "hsv_h hsv_s hsv_v degrees translate scale shear perspective flipud fliplr mosaic mixup copy_paste"
-).split()
+    *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"),
+    *("flipud", "fliplr", "mosaic", "mixup", "copy_paste"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DataConfig:
         return match.group(1) if match else str(path)
 
 
-DATA_KEYS = "path train val test nc names cls_names group_pattern clip_pattern generate".split()
+DATA_KEYS = ("path", "train", "val", "test", "nc", "names", "cls_names", "group_pattern", "clip_pattern", "generate")
 
 
 def load_data_config(path: str | Path) -> DataConfig:

@@ -257,10 +257,8 @@ class JointDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[int, np.ndarray, np.ndarray, int, str]:
         """-> index, (size, size, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
         path = self.split.images[index]
-        if self._frames is not None:
-            frame = self._frames[index]
-        else:
-            frame = self.letterboxes[index].apply(read_image(path))
+        cached = self._frames is not None
+        frame = self._frames[index] if cached else self.letterboxes[index].apply(read_image(path))
         return index, frame, self._boxes[index], self.split.labels[index].view, str(path)
 
 

@@ -231,25 +231,20 @@ class Trainer:
         self.progress.update(force=True, state="stopped", epoch=epoch, epochs=self.options.epochs)
         name = signal.Signals(self.signals.received).name
         raise Interrupted(
-            f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}", self.signals.received
+            f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}",
+            self.signals.received,
         )
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Evaluate the moving average; -> cells of results.csv."""
-        last = epoch == self.options.epochs - 1
-        self.results, losses = evaluate(
-            self.ema.model, self.val_loader, self.precision, self.job.data, self.criterion
-        )
-        data = self.job.data
-        self.metrics = summarise(
-            self.results, data.names, data.view_names, None, self.prior, intervals=last
-        )
+        self.results, losses = evaluate(self.ema.model, self.val_loader, self.precision, self.job.data, self.criterion)
+        data, is_last = self.job.data, epoch == self.options.epochs - 1
+        self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior, intervals=is_last)
         cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
-        LOGGER.info(
-            f"epoch {epoch + 1}: mAP50 {cells['metrics/mAP_0.5']:.3f}, "
-            f"mAP50-95 {cells['metrics/mAP_0.5:0.95']:.3f}, "
-            f"view accuracy {cells.get('metrics/view_accuracy') or math.nan:.3f}"
-        )
+        shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
+        figures = {label: cells[f"metrics/{name}"] for label, name in shown.items()}
+        figures = [f"{label} {'-' if value is None else f'{value:.3f}'}" for label, value in figures.items()]
+        LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
 
     def _out_of_patience(self, epoch: int) -> bool:
@@ -324,7 +319,7 @@ class Trainer:
         """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
         job, folder = self.job, self.job.folder
         if not self.metrics["resamples"]:  # stopped early
-            self.metrics = summarise(self.results, job.data.names, job.data.view_names, None, self.prior)
+            self.metrics = summarise(self.results, job.data.names, job.data.view_names, view_prior=self.prior)
         write_evaluation(folder, self.metrics, self.results)
         summary = {
             "epochs": epoch + 1,
@@ -458,9 +453,7 @@ def _image_result(
     height, width = dataset.original_sizes[index]
     letterbox, labels = dataset.letterboxes[index], dataset.split.labels[index]
     path = dataset.split.images[index]
-    boxes_xyxy = unletterbox(
-        detections[:, :4], letterbox.ratio, letterbox.pad_left, letterbox.pad_top, height, width
-    )
+    boxes_xyxy = unletterbox(detections[:, :4], letterbox.ratio, letterbox.pad_left, letterbox.pad_top, height, width)
     centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
     true_boxes_xyxy = np.concatenate((centre - half, centre + half), axis=1) * [width, height, width, height]
     return ImageResult(
@@ -492,6 +485,23 @@ def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResu
     write_json(folder / "metrics.json", metrics)
     confidence = metrics["detection"]["confidence"]
     write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
+
+
+def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
+    """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
+    rows = [
+        {
+            "image_id": Path(result.image).stem,
+            "category_id": int(category),
+            "bbox": [round(float(v), 3) for v in (left, top, right - left, bottom - top)],
+            "score": round(float(score), 5),
+        }
+        for result in results
+        for (left, top, right, bottom), score, category in zip(
+            result.boxes_xyxy, result.scores, result.classes, strict=True
+        )
+    ]
+    write_json(path, rows)
 
 
 def _spread(results: Sequence[ImageResult]) -> list[ImageResult]:

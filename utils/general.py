@@ -43,6 +43,8 @@ def run_script(main: Callable[[], None]) -> None:
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def seed_everything(seed: int) -> None:

@@ -19,7 +19,7 @@ AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 
 def select_device(name: str) -> torch.device:
-    """"auto" (CUDA if there is one), "cpu", or a CUDA device's number such as "0".
+    """ "auto" (CUDA if there is one), "cpu", or a CUDA device's number such as "0".
 
     Raises:
         UserError: the device does not exist.
@@ -33,9 +33,7 @@ def select_device(name: str) -> torch.device:
     if not number.isdigit():
         raise UserError(f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0")
     if int(number) >= torch.cuda.device_count():
-        raise UserError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
+        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return torch.device(f"cuda:{number}")
 
 
@@ -204,7 +202,12 @@ class Stepper:
     """
 
     def __init__(
-        self, model: nn.Module, hyp: HyperParameters, schedule: Schedule, precision: Precision, batch_size: int
+        self,
+        model: nn.Module,
+        hyp: HyperParameters,
+        schedule: Schedule,
+        precision: Precision,
+        batch_size: int,
     ):
         decay = hyp.weight_decay
         if hyp.nominal_batch_size:

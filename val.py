@@ -1,0 +1,95 @@
+"""Evaluate a checkpoint on a data set's split.
+
+python val.py --weights runs/train/exp/weights/best.pt                     # the data it was trained on
+python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task test
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from models import model_from_checkpoint
+from utils import plots
+from utils.checkpoint import load_checkpoint
+from utils.config import DataConfig, load_data_config
+from utils.dataloaders import JointDataset, load_split, make_loader
+from utils.engine import evaluate, write_coco_predictions, write_evaluation
+from utils.general import LOGGER, UserError, new_run_folder, run_script
+from utils.metrics import ViewPrior, format_table, summarise
+from utils.torch_utils import select_device, select_precision
+
+
+def main() -> None:
+    args = parse_arguments()
+    content = load_checkpoint(args.weights)
+    data = matching_data(args.data or content["options"]["data"], content, args.weights)
+    split = load_split(data, args.task, args.skip_bad_labels)
+    size = args.imgsz or content["options"]["imgsz"]
+    precision = select_precision(args.amp, select_device(args.device))
+    model = precision.place(model_from_checkpoint(content, args.weights))
+    dataset = JointDataset(split, size, cache="off")
+    loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
+    results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
+    confidence = args.conf_thres if args.conf_thres is not None else content["confidence"]
+    prior = ViewPrior(**content["view_prior"]) if content["view_prior"] else None
+    metrics = summarise(results, data.names, data.view_names, confidence, prior)
+    folder = new_run_folder(args.project, args.name, args.exist_ok)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(folder, metrics, results)
+    if args.save_json:
+        write_coco_predictions(folder / "predictions.json", results)
+    plots.draw_evaluation(folder)
+    LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.pt")
+    parser.add_argument("--data", help="data.yaml (default: the one it was trained on)")
+    parser.add_argument("--task", choices=("train", "val", "test"), default="val", help="split (default: val)")
+    parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
+    parser.add_argument("--batch-size", type=int, default=16, help="images a batch (default: 16)")
+    parser.add_argument(
+        "--conf-thres",
+        type=float,
+        help="confidence at which P, R, F1 are taken (default: the one in the checkpoint, chosen on validation)",
+    )
+    parser.add_argument("--iou-thres", type=float, default=0.6, help="of NMS (default: 0.6)")
+    parser.add_argument("--save-json", action="store_true", help="write predictions.json, COCO's result format")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)")
+    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
+    parser.add_argument("--amp", default="auto", help="auto, off, bf16 or fp16 (default: auto)")
+    parser.add_argument("--project", default="runs/val", help="folder of results (default: runs/val)")
+    parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
+    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
+    parser.add_argument("--skip-bad-labels", action="store_true", help="leave out frames with wrong label files")
+    args = parser.parse_args()
+    for name in ("conf_thres", "iou_thres"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}, expected 0 to 1")
+    if args.batch_size < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
+        raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
+    return args
+
+
+def matching_data(path: str | Path, content: Mapping[str, object], weights: str) -> DataConfig:
+    """The data set, if its classes and views are those the checkpoint was trained on.
+
+    Raises:
+        UserError: they are not.
+    """
+    data = load_data_config(path)
+    for key, ours, theirs in (
+        ("names", data.names, content["names"]),
+        ("cls_names", data.view_names, content["view_names"]),
+    ):
+        if list(ours) != list(theirs):
+            raise UserError(f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}")
+    return data
+
+
+if __name__ == "__main__":
+    run_script(main)
