@@ -155,8 +155,12 @@ class GradNorm(LossWeighting):
         proposal = step(before, gradients.norms)
         shares = bounded_shares(proposal, self.min_share)
         self._set_weights(shares_to_weights(shares, self.weight_sum))
-        low, high = self.min_share, 1 - self.min_share
-        at_bound = [t for t, share in zip(self.tasks, shares, strict=True) if share in (low, high)]
+        bounds = (self.min_share, 1 - self.min_share)
+        at_bound = [
+            task
+            for task, share in zip(self.tasks, shares, strict=True)
+            if any(math.isclose(share, bound, rel_tol=1e-9) for bound in bounds)
+        ]
         row = self._row(losses, before, gradients.cosine, at_bound)
         self._start_interval()
         return row
@@ -253,10 +257,14 @@ def bounded_shares(values: list[float], low: float) -> list[float]:
 
 
 def shares_to_weights(shares: list[float], weight_sum: float) -> list[float]:
-    """Weights in the ratio of `shares` that sum to `weight_sum` exactly: the largest takes the rounding."""
-    weights = [share * weight_sum for share in shares]
+    """Weights in the ratio of `shares` that sum to `weight_sum` exactly.
+
+    All are multiples of the sum's last binary digit, so no addition rounds; the largest takes what is left.
+    """
+    quantum = math.ulp(weight_sum)
+    weights = [round(share * weight_sum / quantum) * quantum for share in shares]
     largest = weights.index(max(weights))
-    weights[largest] = weight_sum - math.fsum(w for i, w in enumerate(weights) if i != largest)
+    weights[largest] = weight_sum - sum(weight for i, weight in enumerate(weights) if i != largest)
     return weights
 
 

@@ -1,8 +1,9 @@
 """What each task's gradient is where the two tasks meet: norms and cosine, from one backward pass.
 
-`FeatureTaps` gives each task its own alias of every tensor at the cut. Backward sums the aliases' gradients
-into the tensor's, so the network learns exactly what it would have learnt; a hook on an alias sees one task's
-share of it on the way. That share is weighted and scaled as the backward pass was, so `read` divides by that.
+`FeatureTaps` gives each task its own alias of every tensor at the cut, that is of all that the heads are given.
+Backward sums the aliases' gradients into the tensor's, so the network learns exactly what it would have learnt;
+a hook on an alias sees one task's share of it on the way. That share is weighted and scaled as the backward pass
+was, so `read` divides by that.
 
 `WeightProbe` measures the same at a shared weight, the place the GradNorm paper uses, with one
 `autograd.grad` a task before the backward pass.

@@ -1,0 +1,152 @@
+"""The architecture is YOLOv5s, to the last digit; the trunk and the cut follow from the graph."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+
+from models import model_from_checkpoint
+from models.yolo import Detect, DetectionModel, ViewHead, YOLOv5WithClassification, load_model_yaml
+from utils.general import UserError
+
+PLAIN, JOINT = "models/yolov5s.yaml", "models/yolov5s_joint.yaml"
+YOLOV5S_PARAMETERS_NC4 = 7_030_417
+
+
+@pytest.fixture(scope="module")
+def joint() -> YOLOv5WithClassification:
+    torch.manual_seed(0)
+    return YOLOv5WithClassification(JOINT, nc=4, views=3)
+
+
+def joint_with_view_head_on(layer: int) -> YOLOv5WithClassification:
+    cfg = load_model_yaml(JOINT)
+    cfg["head"] = [*cfg["head"][:-1], [layer, *cfg["head"][-1][1:]]]
+    return YOLOv5WithClassification(cfg, nc=4, views=3)
+
+
+def test_parameter_counts():
+    assert sum(p.numel() for p in DetectionModel(PLAIN, nc=4).parameters()) == YOLOV5S_PARAMETERS_NC4
+    # The published figure for the 80 classes of COCO.
+    assert sum(p.numel() for p in DetectionModel(PLAIN).parameters()) == 7_235_389
+
+
+def test_state_dict_has_the_reference_names_and_shapes(shared_dir, joint):
+    reference = json.loads((shared_dir / "reference" / "yolov5s_nc4_state_dict.json").read_text())
+    expected = {name: (tuple(shape), dtype) for name, (shape, dtype) in reference["state_dict"].items()}
+    for model in (DetectionModel(PLAIN, nc=4), joint):
+        found = {
+            name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in model.state_dict().items()
+            if not name.startswith("model.25.")  # the view head
+        }
+        assert found == expected
+        assert model.detect.strides == tuple(reference["stride"])
+        assert torch.allclose(model.detect.anchors, torch.tensor(reference["anchors_in_stride_units"]))
+
+
+def test_raw_maps_and_boxes_equal_the_reference(shared_dir, golden, joint):
+    spec = importlib.util.spec_from_file_location("fill", shared_dir / "reference" / "fill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    for model in (DetectionModel(PLAIN, nc=4), YOLOv5WithClassification(JOINT, nc=4, views=3)):
+        model.load_state_dict(fill.fill(model.state_dict()))
+        with torch.no_grad():
+            raw_maps = model.eval()(torch.from_numpy(golden["image"]))["detect"]
+        for raw, name in zip(raw_maps, ("p3", "p4", "p5"), strict=True):
+            assert (raw - torch.from_numpy(golden[name])).abs().max() <= 1e-4
+        decoded, expected = model.decode(raw_maps), torch.from_numpy(golden["decoded"])
+        torch.testing.assert_close(decoded[..., :4], expected[..., :4], rtol=1e-4, atol=0.02)
+        torch.testing.assert_close(decoded[..., 4:], expected[..., 4:], rtol=1e-4, atol=1e-6)
+
+
+def test_decoding_a_raw_map_of_zeros_puts_anchors_on_cell_centres():
+    model = DetectionModel(PLAIN, nc=4)
+    decoded = model.decode([torch.zeros(1, 3, 2, 3, 9), torch.zeros(1, 3, 1, 1, 9), torch.zeros(1, 3, 1, 1, 9)])
+    first_level = decoded[0, : 3 * 2 * 3].view(3, 2, 3, 9)
+    assert first_level[1, 1, 2, :4].tolist() == [20.0, 12.0, 16.0, 30.0]  # cell (2, 1) of stride 8, anchor 16 x 30
+    assert (first_level[..., 4:] == 0.5).all()
+
+
+def test_trunk_and_cut_follow_from_where_the_view_head_attaches(joint):
+    assert joint.trunk_layers == tuple(range(18))
+    assert joint.cut == (10, 14, 17)
+    assert joint.detection_layers == tuple(range(18, 25))
+    assert joint.view_layers == (25,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "last_of_trunk", "cut"), [(20, 20, (10, 17, 20)), (23, 23, (17, 20, 23)), (9, 9, (4, 6, 9))]
+)
+def test_other_attachments(layer, last_of_trunk, cut):
+    model = joint_with_view_head_on(layer)
+    assert model.trunk_layers == tuple(range(last_of_trunk + 1))
+    assert model.cut == cut
+    assert model.eval()(torch.rand(1, 3, 64, 64))["classify"].shape == (1, 3)
+
+
+def test_forward_is_trunk_then_heads_in_both_modes(joint):
+    images = torch.rand(2, 3, 64, 96)
+    for model in (joint.train(), joint.eval()):
+        outputs = model(images)
+        assert [tuple(raw.shape) for raw in outputs["detect"]] == [(2, 3, 64 // s, 96 // s, 9) for s in (8, 16, 32)]
+        assert outputs["classify"].shape == (2, 3)
+    with torch.no_grad():
+        again = joint.heads(joint.trunk(images))
+        assert torch.equal(again["classify"], outputs["classify"])
+        assert all(torch.equal(a, b) for a, b in zip(again["detect"], outputs["detect"], strict=True))
+
+
+def test_the_detection_part_starts_from_the_same_values_with_and_without_view_head():
+    torch.manual_seed(3)
+    plain = DetectionModel(PLAIN, nc=4).state_dict()
+    torch.manual_seed(3)
+    joint = YOLOv5WithClassification(JOINT, nc=4, views=3).state_dict()
+    assert all(torch.equal(tensor, joint[name]) for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 3, 5), (2, 40, 40)])
+@pytest.mark.parametrize("training", [True, False])
+def test_view_head_is_finite_at_any_size_and_batch(shape, training):
+    batch, height, width = shape
+    head = ViewHead(3, 16, hidden=32).train(training)
+    x = torch.randn(batch, 16, height, width, requires_grad=True)
+    logits = head(x)
+    logits.sum().backward()
+    assert logits.shape == (batch, 3)
+    assert logits.isfinite().all()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([-1, 1, "Missing", [1]], "unknown module 'Missing'"),
+        ([99, 1, "Conv", [64]], "reads \\[99\\]"),
+        ([[-1, 4], 1, "Concat", [1]], "strides"),
+    ],
+)
+def test_a_wrong_yaml_is_an_error_that_names_the_layer(row, message):
+    cfg = load_model_yaml(PLAIN)
+    cfg["head"] = [row, *cfg["head"]]
+    with pytest.raises(UserError, match=message):
+        DetectionModel(cfg, nc=4)
+
+
+def test_a_model_needs_exactly_one_detection_layer():
+    cfg = load_model_yaml(PLAIN)
+    cfg["head"] = cfg["head"][:-1]
+    with pytest.raises(UserError, match=f"0 layers of type {Detect.__name__}"):
+        DetectionModel(cfg, nc=4)
+
+
+def test_a_checkpoint_builds_the_same_model_again(joint):
+    content = {"kind": joint.kind, "arguments": joint.arguments(), "model": joint.state_dict()}
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(
+            model_from_checkpoint(content, "x").eval()(images)["classify"], joint.eval()(images)["classify"]
+        )
+    with pytest.raises(UserError, match="kind 'segmenter'"):
+        model_from_checkpoint({**content, "kind": "segmenter"}, "x.pt")
