@@ -83,31 +83,27 @@ def decode(raw_maps: list[Tensor], anchors: Tensor, strides: Iterable[int]) -> T
 
 
 class ViewHead(nn.Module):
-    """Image-level classifier: one strided convolution, mean and maximum over the frame, one linear layer.
+    """Image-level classifier: mean and maximum of every channel over the frame, dropout, one linear layer.
 
-    Normalised over groups of channels rather than the batch, so a batch of one and a map of one cell are as
-    good as any; `mean` and `amax` have deterministic backward passes and take any frame size. Small, and with
-    dropout, because a thousand frames with contradictory labels are soon learnt by heart.
+    Nothing is normalised over the batch, so a batch of one and a map of one cell are as good as any; `mean` and
+    `amax` have deterministic backward passes and take any frame size. Small, because a thousand frames with
+    contradictory labels are soon learnt by heart.
 
     Args:
         view_count: number of views.
         in_channels: width of the features read.
-        hidden: width of the convolution, a multiple of 8.
         dropout: share of the pooled features left out in training.
     """
 
-    def __init__(self, view_count: int, in_channels: int, hidden: int = 64, dropout: float = 0.5):
+    def __init__(self, view_count: int, in_channels: int, dropout: float = 0.5):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, hidden, 3, stride=2, padding=1, bias=False)
-        self.norm = nn.GroupNorm(8, hidden)
-        self.act = nn.SiLU(inplace=True)
         self.drop = nn.Dropout(dropout)
-        self.linear = nn.Linear(2 * hidden, view_count)
+        self.linear = nn.Linear(2 * in_channels, view_count)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, views) logits."""
-        x = self.act(self.norm(self.conv(x)))
-        return self.linear(self.drop(torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)))
+        pooled = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)  # (B, 2 C)
+        return self.linear(self.drop(pooled))
 
 
 class LayerGraph(nn.Module):
@@ -349,8 +345,8 @@ def _build_detect(scale, widths, strides, number, args):
 
 
 def _build_view_head(scale, widths, strides, number, args):
-    view_count, *rest = args
-    return ViewHead(view_count, widths[0], *rest), 0, 0
+    view_count, dropout = args
+    return ViewHead(view_count, widths[0], dropout), 0, 0
 
 
 BUILDERS = {

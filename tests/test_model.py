@@ -110,7 +110,7 @@ def test_the_detection_part_starts_from_the_same_values_with_and_without_view_he
 @pytest.mark.parametrize("training", [True, False])
 def test_view_head_is_finite_at_any_size_and_batch(shape, training):
     batch, height, width = shape
-    head = ViewHead(3, 16, hidden=32).train(training)
+    head = ViewHead(3, 16).train(training)
     x = torch.randn(batch, 16, height, width, requires_grad=True)
     logits = head(x)
     logits.sum().backward()

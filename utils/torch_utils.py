@@ -136,7 +136,7 @@ def build_optimizer(model: nn.Module, hyp: HyperParameters, weight_decay: float)
     """The optimiser named in the hyp file; Adam's beta1 is the momentum, as in YOLOv5."""
     groups = parameter_groups(model, weight_decay)
     if hyp.optimizer == "SGD":
-        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=True)
+        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0)
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[hyp.optimizer]
     return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999))
 

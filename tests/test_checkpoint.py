@@ -1,0 +1,275 @@
+"""Checkpoints come back as they were, hold data only, and are never half-written."""
+
+import errno
+import os
+import pickle
+import random
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Trap
+from torch import nn
+
+from utils.checkpoint import (
+    FORMAT,
+    VERSION,
+    load_checkpoint,
+    newest_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    transfer_weights,
+)
+from utils.general import UserError, write_atomically, write_json
+
+CONTENT = {
+    "kind": "joint",
+    "epoch": 3,
+    "best_fitness": float("-inf"),
+    "confidence": None,
+    "names": ["AR", "\u5fc3"],
+    "options": {"data": "a b.yaml", "cos_lr": True, "lr0": 0.1},
+    "model": {
+        "model.0.conv.weight": torch.arange(6.0).reshape(2, 3),
+        "model.0.bn.num_batches_tracked": torch.tensor(7),
+    },
+    "ema": {"model": {"x": torch.tensor([1.5], dtype=torch.bfloat16)}, "updates": 11},
+}
+
+
+# ---- round trip --------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path):
+    path = tmp_path / "new/folder/\u5fc3 last.pt"
+    save_checkpoint(path, CONTENT)
+    loaded = load_checkpoint(path)
+    assert (loaded.pop("format"), loaded.pop("version")) == (FORMAT, VERSION)
+    assert loaded.keys() == CONTENT.keys()
+    plain = CONTENT.keys() - {"model", "ema"}
+    assert {key: loaded[key] for key in plain} == {key: CONTENT[key] for key in plain}
+    for name, tensor in CONTENT["model"].items():
+        assert loaded["model"][name].dtype == tensor.dtype and torch.equal(loaded["model"][name], tensor)
+    assert loaded["ema"]["model"]["x"].dtype == torch.bfloat16 and loaded["ema"]["updates"] == 11
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def draw() -> tuple:
+    return random.random(), random.gauss(0, 1), np.random.rand(), np.random.standard_normal(), torch.rand(2).tolist()
+
+
+def test_random_states_go_through_a_file(tmp_path: Path):
+    draw()  # an odd number of Gaussians leaves a second one waiting in the state
+    save_checkpoint(tmp_path / "a.pt", {"random": random_states()})
+    first = draw()
+    for number in range(5):
+        random.seed(number), np.random.seed(number), torch.manual_seed(number)
+        draw()
+    restore_random_states(load_checkpoint(tmp_path / "a.pt")["random"])
+    assert draw() == first
+
+
+def test_optimiser_state_goes_through_a_file(tmp_path: Path):
+    layer = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW([{"params": layer.parameters(), "name": "decay"}], lr=0.1)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    save_checkpoint(tmp_path / "a.pt", {"optimizer": optimizer.state_dict()})
+    loaded = load_checkpoint(tmp_path / "a.pt")["optimizer"]
+    assert loaded["param_groups"] == optimizer.state_dict()["param_groups"]
+    for key, state in optimizer.state_dict()["state"].items():
+        assert all(torch.equal(loaded["state"][key][name], value) for name, value in state.items())
+
+
+# ---- files that are no checkpoints -------------------------------------------------------------------------
+
+
+def saved(content: object, **options: object) -> Callable[[Path], None]:
+    return lambda path: torch.save(content, path, **options)
+
+
+def cut(share: float, write: Callable[[Path], object]) -> Callable[[Path], None]:
+    """What `write` writes, its end missing."""
+
+    def write_part(path: Path) -> None:
+        write(path)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    return write_part
+
+
+def plain_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no checkpoint")
+
+
+OURS = {"format": FORMAT, "version": VERSION, **CONTENT}
+NO_CHECKPOINTS = {
+    "missing": lambda path: None,
+    "folder": lambda path: path.mkdir(),
+    "empty": lambda path: path.touch(),
+    "text": lambda path: path.write_text("weights: see the other folder\n"),
+    "YAML": lambda path: path.write_text("lr0: 0.01\n"),
+    "picture": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256))),
+    "zeros": lambda path: path.write_bytes(bytes(1000)),
+    "zip of something else": plain_zip,
+    "half a checkpoint": cut(0.5, saved(OURS)),
+    "almost a checkpoint": cut(0.99, saved(OURS)),
+    "half a checkpoint, old container": cut(0.5, saved(OURS, _use_new_zipfile_serialization=False)),
+    "a pickle cut in a number": lambda path: path.write_bytes(b"\x80\x02}q\x00X\x06\x00"),
+    "a pickle cut before its value": lambda path: path.write_bytes(b"\x80\x02}q\x00X\x01\x00\x00\x00a"),
+    "a pickle that pops too much": lambda path: path.write_bytes(b"\x80\x020."),
+    "a pickle with an unhashable key": lambda path: path.write_bytes(b"\x80\x02}}Ns."),
+    "foreign state dict": saved({"model.0.weight": torch.zeros(2)}),
+    "foreign format": saved({**OURS, "format": "another"}),
+    "no dictionary": saved([1, 2, 3]),
+    "a tensor": saved(torch.zeros(3)),
+    "a whole model": saved(nn.Linear(2, 2)),
+    "another version": saved({**OURS, "version": VERSION + 1}),
+    "no version": saved({"format": FORMAT}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_CHECKPOINTS)
+@pytest.mark.filterwarnings("ignore")  # torch's remarks on old containers
+def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, kind: str):
+    path = tmp_path / "a.pt"
+    NO_CHECKPOINTS[kind](path)
+    with pytest.raises(UserError) as error:
+        load_checkpoint(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+# ---- hostile files -----------------------------------------------------------------------------------------
+
+TRAPS = {
+    "open": lambda marker: Trap(open, str(marker), "w"),
+    "os.system": lambda marker: Trap(os.system, f'echo 1 > "{marker}"'),
+}
+CONTAINERS = {
+    "pickle": lambda content, path, protocol: path.write_bytes(pickle.dumps(content, protocol)),
+    "zip": lambda content, path, protocol: torch.save(content, path, pickle_protocol=protocol),
+    "old container": lambda content, path, protocol: torch.save(
+        content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=False
+    ),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("place", ["alone", "inside"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_that_would_execute_is_refused(tmp_path: Path, trap: str, container: str, protocol: int, place: str):
+    path, marker = tmp_path / "hostile.pt", tmp_path / "created"
+    content = TRAPS[trap](marker)
+    CONTAINERS[container](content if place == "alone" else OURS | {"model": content}, path, protocol)
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}: refused"):
+        load_checkpoint(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_the_traps_would_work(tmp_path: Path, trap: str):
+    path, marker = tmp_path / "hostile.pt", tmp_path / "created"
+    path.write_bytes(pickle.dumps(TRAPS[trap](marker)))
+    careless = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
+    subprocess.run([sys.executable, "-c", careless, str(path)], check=True, timeout=60)
+    assert marker.exists()
+
+
+# ---- never half-written ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, CONTENT)
+    before = path.read_bytes()
+
+    def save_half(content: object, target: Path) -> None:
+        Path(target).write_bytes(before[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", save_half)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, {"epoch": 4})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
+def test_a_writer_that_stops_half_way_leaves_nothing(tmp_path: Path, error: type[BaseException]):
+    def write(temporary: Path) -> None:
+        assert temporary.parent == tmp_path  # on the same file system, so that renaming is atomic
+        temporary.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(tmp_path / "a.txt", write)
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_that_cannot_be_written_leaves_the_previous_file(tmp_path: Path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError):
+        write_json(path, {"a": float("nan")})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+
+
+# ---- transfer ----------------------------------------------------------------------------------------------
+
+
+def two_layers(inner: int, outputs: int = 1) -> nn.Module:
+    return nn.Sequential(nn.Linear(2, inner), nn.Linear(inner, outputs))
+
+
+def test_matching_tensors_are_transferred_and_the_rest_is_left(caplog: pytest.LogCaptureFixture):
+    source, target = two_layers(3), two_layers(3, outputs=5)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with caplog.at_level("INFO"):
+        count = transfer_weights(target, {**source.state_dict(), "9.weight": torch.zeros(1)}, "old.pt")
+    after = target.state_dict()
+    assert count == 2
+    assert all(torch.equal(after[name], source.state_dict()[name]) for name in ("0.weight", "0.bias"))
+    assert all(torch.equal(after[name], before[name]) for name in ("1.weight", "1.bias"))
+    (record,) = caplog.records
+    assert "old.pt" in record.message and "2 of 4" in record.message and re.search(r"left.*: 1$", record.message)
+
+
+def test_everything_is_transferred_to_the_same_architecture(caplog: pytest.LogCaptureFixture):
+    source, target = two_layers(3), two_layers(3)
+    with caplog.at_level("INFO"):
+        assert transfer_weights(target, source.state_dict(), "old.pt") == 4
+    assert "4 of 4" in caplog.text and "left" not in caplog.text
+    assert all(torch.equal(target.state_dict()[name], tensor) for name, tensor in source.state_dict().items())
+
+
+def test_nothing_to_transfer_is_an_error():
+    with pytest.raises(UserError, match=r"old\.pt: none of its 4 tensors"):
+        transfer_weights(two_layers(3), nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7)).state_dict(), "old.pt")
+
+
+# ---- the newest run ----------------------------------------------------------------------------------------
+
+
+def test_newest_checkpoint_is_the_one_written_last(tmp_path: Path):
+    for time_s, run in enumerate(["exp2", "exp10", "exp"], start=1_000_000_000):
+        path = tmp_path / run / "weights/last.pt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (time_s, time_s))
+    assert newest_checkpoint(tmp_path) == tmp_path / "exp/weights/last.pt"
+
+
+def test_no_run_to_resume_is_an_error(tmp_path: Path):
+    for project in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match=rf"--resume: .*{re.escape(str(project))}"):
+            newest_checkpoint(project)
