@@ -25,7 +25,7 @@ from utils.config import (
     split_arguments,
     training_parser,
 )
-from utils.dataloaders import JointDataset, load_split
+from utils.dataloaders import JointDataset, load_splits
 from utils.engine import Job, train
 from utils.general import LOGGER, UserError, new_run_folder, run_script, seed_everything
 from utils.loss import DetectionLoss, JointLoss, LossGains
@@ -75,7 +75,7 @@ def build_job(
     data = load_data_config(options.data)
     if not data.view_names:
         raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
-    splits = [load_split(data, name, options.skip_bad_labels) for name in ("train", "val")]
+    splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
     if hyp.classification_required and all(labels.view < 0 for labels in splits[0].labels):
         raise UserError(f"{data.source}: no training frame has a view; expected a line like 0 1 0 in label files")
     seed_everything(options.seed)

@@ -26,6 +26,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_
     """Run a script's `main` in this process, expect it to refuse, and return its message."""
     monkeypatch.chdir(ROOT)
     runs = tmp_path / "runs"
+    monkeypatch.setattr(train_joint_gradnorm, "train", lambda job: pytest.fail("not refused: the training starts"))
 
     def run(script: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments), "--project", str(runs)])

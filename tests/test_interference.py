@@ -48,16 +48,16 @@ def tapped(model, images, losses_of, weights, factor=1.0) -> TaskGradients:
     return taps.read({task: weight * factor for task, weight in weights.items()})
 
 
-def freeze_batch_norm(model):
+def freeze_randomness(model):
     """So that two forward passes of one model are the same function."""
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout):
             module.eval()
 
 
 def test_tapped_norms_and_cosine_equal_autograds_at_the_cut(step):
     model, images, losses_of = step
-    freeze_batch_norm(model)
+    freeze_randomness(model)
     assert model.cut == (10, 14, 17)
     norms, cosine = norms_by_autograd(model, images, losses_of)
     found = tapped(model, images, losses_of, WEIGHTS, factor=16.0)
@@ -68,7 +68,7 @@ def test_tapped_norms_and_cosine_equal_autograds_at_the_cut(step):
 def test_measuring_at_the_detection_layers_inputs_would_be_something_else(step):
     """[17, 20, 23] is what the detection layer reads, but the tasks part at 17, 14 and 10."""
     model, images, losses_of = step
-    freeze_batch_norm(model)
+    freeze_randomness(model)
     kept = {}
     for i in (17, 20, 23):
         model.model[i].register_forward_hook(lambda module, x, y, i=i: kept.__setitem__(i, y))
@@ -79,7 +79,7 @@ def test_measuring_at_the_detection_layers_inputs_would_be_something_else(step):
 
 def test_the_network_learns_the_same_with_and_without_taps(step):
     model, images, losses_of = step
-    freeze_batch_norm(model)
+    freeze_randomness(model)
     losses = losses_of(model(images))
     sum(WEIGHTS[task] * losses[task] for task in TASKS).backward()
     plain = [p.grad.clone() for p in model.parameters()]
@@ -91,7 +91,7 @@ def test_the_network_learns_the_same_with_and_without_taps(step):
 
 def test_norms_do_not_depend_on_weights_batch_factor_or_loss_scale(step):
     model, images, losses_of = step
-    freeze_batch_norm(model)
+    freeze_randomness(model)
     first = tapped(model, images, losses_of, WEIGHTS)
     second = tapped(model, images, losses_of, {"detection": 0.02, "classification": 1.98}, factor=16 * 1024.0)
     assert second.norms == pytest.approx(first.norms, rel=1e-4)

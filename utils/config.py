@@ -72,6 +72,9 @@ def load_data_config(path: str | Path) -> DataConfig:
     for key in ("train", "val", "names"):
         if content.get(key) is None:
             raise UserError(f"{path}: key '{key}' is missing; a data.yaml needs train, val and names")
+    for key in ("path", "generate"):
+        if not isinstance(content.get(key), str | None):
+            raise UserError(f"{path}: {key} is {content[key]!r}, expected text")
     names = _names(content["names"], "names", path)
     if content.get("nc", len(names)) != len(names):
         raise UserError(f"{path}: nc is {content['nc']} but names lists {len(names)}; make them agree")
@@ -112,8 +115,8 @@ def read_yaml_mapping(path: Path, hint: str) -> dict:
 
 def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if isinstance(value, dict):
-        if sorted(value) != list(range(len(value))):
-            raise UserError(f"{path}: {key} has numbers {sorted(value)}, expected 0 to {len(value) - 1}")
+        if set(value) != set(range(len(value))):
+            raise UserError(f"{path}: {key} has numbers {list(value)}, expected 0 to {len(value) - 1}")
         value = [value[number] for number in range(len(value))]
     if not isinstance(value, list | tuple):
         raise UserError(f"{path}: {key} is {value!r}, expected a list of names")
@@ -258,11 +261,12 @@ def load_hyperparameters(path: str | Path, overrides: Mapping[str, object] | Non
     """
     path = Path(path)
     content = read_yaml_mapping(path, "--hyp takes a hyp file, e.g. hyp/joint_training_rules.yaml")
-    content |= {key: value for key, value in (overrides or {}).items() if value is not None}
     try:
-        return from_mapping(HyperParameters, content)
+        from_file = from_mapping(HyperParameters, content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    return from_mapping(HyperParameters, to_mapping(from_file) | given)
 
 
 def from_mapping(cls: type, content: Mapping[str, object]):

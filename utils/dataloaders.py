@@ -28,7 +28,6 @@ from utils.labels import FrameLabels, LabelError, read_label_file
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
 RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
-SHOWN_ERRORS = 20
 GENERATORS = {"echo_phantom": phantom.generate}
 
 
@@ -54,7 +53,7 @@ class Letterbox:
     def fit(cls, height: int, width: int, size: int) -> Letterbox:
         """Fit height x width into size x size with YOLOv5's rounding."""
         ratio = size / max(height, width)
-        new_height, new_width = round(height * ratio), round(width * ratio)
+        new_height, new_width = (max(round(side * ratio), 1) for side in (height, width))
         pad_x, pad_y = (size - new_width) / 2, (size - new_height) / 2
         left, top = round(pad_x - 0.1), round(pad_y - 0.1)
         right, bottom = round(pad_x + 0.1), round(pad_y + 0.1)
@@ -111,7 +110,10 @@ def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]
 
 
 def _read_list(path: Path) -> list[Path]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8; expected an image's path a line") from None
     images = [path.parent / line for line in lines if line]
     missing = [image for image in images if not image.is_file()]
     if missing:
@@ -175,6 +177,19 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
     return Split(split, tuple(kept), tuple(labels))
 
 
+def load_splits(data: DataConfig, names: Sequence[str], skip_bad_labels: bool = False) -> list[Split]:
+    """`load_split` for several splits; bad labels of all of them end up in one error."""
+    splits, errors = [], []
+    for name in names:
+        try:
+            splits.append(load_split(data, name, skip_bad_labels))
+        except LabelError as error:
+            errors.append(str(error))
+    if errors:
+        raise LabelError("\n".join(errors))
+    return splits
+
+
 def _generate_if_missing(data: DataConfig) -> None:
     if data.generate is None or data.root.exists():
         return
@@ -193,13 +208,12 @@ def _report_labels(
         LOGGER.warning(f"warning: {split}: {missing} of {total} images have no label file: taken as background")
     if not errors:
         return
-    shown = "\n  ".join(errors[:SHOWN_ERRORS])
-    more = f"\n  ... and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
+    listed = "\n  ".join(errors)
     if skip_bad_labels and len(errors) < total:
-        LOGGER.warning(f"warning: {split}: {len(errors)} frames with bad labels are left out:\n  {shown}{more}")
+        LOGGER.warning(f"warning: {split}: {len(errors)} frames with bad labels are left out:\n  {listed}")
     else:
         hint = "mend them, or leave these frames out with --skip-bad-labels"
-        raise UserError(f"{split}: {len(errors)} bad label files ({hint}):\n  {shown}{more}")
+        raise LabelError(f"{split}: {len(errors)} bad label files ({hint}):\n  {listed}")
 
 
 class JointDataset(Dataset):
@@ -236,8 +250,8 @@ class JointDataset(Dataset):
             found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5))
         errors = [result for result in found if isinstance(result, UserError)]
         if errors:
-            shown = "\n  ".join(map(str, errors[:SHOWN_ERRORS]))
-            raise UserError(f"{self.split.name}: {len(errors)} images cannot be read:\n  {shown}")
+            listed = "\n  ".join(map(str, errors))
+            raise UserError(f"{self.split.name}: {len(errors)} images cannot be read:\n  {listed}")
         self.original_sizes = [size for size, _ in found]
         return tuple(letterbox for _, letterbox in found)
 

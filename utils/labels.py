@@ -110,13 +110,12 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
         )
     class_number = float(tokens[0])
     if class_number not in range(class_count):
-        raise ValueError(f"found class {tokens[0]}, expected a whole number from 0 to {class_count - 1}")
+        raise ValueError(f"found class {_shorten(tokens[0])}, expected a whole number from 0 to {class_count - 1}")
     coordinates = np.array([float(token) for token in tokens[1:]])
     outside = (coordinates < -TOLERANCE) | (coordinates > 1 + TOLERANCE)
     if outside.any():
-        raise ValueError(
-            f"found coordinate {tokens[1 + int(outside.argmax())]}, expected fractions of the image, from 0 to 1"
-        )
+        found = _shorten(tokens[1 + int(outside.argmax())])
+        raise ValueError(f"found coordinate {found}, expected fractions of the image, from 0 to 1")
     return [class_number, *_bounding_box_xywh(coordinates.clip(0, 1))]
 
 

@@ -30,7 +30,7 @@ def select_device(name: str) -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     number = name.removeprefix("cuda:")
-    if not number.isdigit():
+    if not (number.isascii() and number.isdigit()):
         raise UserError(f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0")
     if int(number) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")

@@ -1,0 +1,143 @@
+"""The GradNorm paper's toy problem (Chen et al. 2018, section 4), with our GradNorm, drawn.
+
+    python -m docs.toy_gradnorm              # three seeds; writes docs/toy_gradnorm.png
+
+Two regression tasks f_i(x) = sigma_i tanh((B + eps_i) x), x in R^250 of unit length, y in R^100, B ~ N(0, 10) and
+eps_i ~ N(0, 3.5) elementwise (standard deviations), sigma = (1, 100). A trunk of four layers of 100 ReLU units
+and one affine head a task learn both under squared loss. With equal weights the task of sigma 100 drowns the other;
+GradNorm (alpha = 0.12) should give the small task the larger weight, let the weights settle, and end
+with a lower sum of the test losses, each divided by its value at the start (the paper's normalisation).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from models.gradnorm import GradNormLoss
+from utils.general import LOGGER, TASKS, run_script
+from utils.plots import CLASSIFICATION, DETECTION
+
+SIGMAS = (1.0, 100.0)
+INPUTS, OUTPUTS, UNITS, LAYERS = 250, 100, 100, 4
+ALPHA, BATCH, EVALUATE_EVERY = 0.12, 100, 100
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one training went through; a row every `EVALUATE_EVERY` steps.
+
+    Attributes:
+        steps: (n,).
+        weights: (n, 2), of the tasks of sigma 1 and 100.
+        losses: (n, 2), test losses relative to their start.
+    """
+
+    steps: np.ndarray
+    weights: np.ndarray
+    losses: np.ndarray
+
+
+class ToyProblem:
+    """The two functions of a seed, and samples of them."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+        base = 10.0 * self._normal(OUTPUTS, INPUTS)
+        self.matrices = [base + 3.5 * self._normal(OUTPUTS, INPUTS) for _ in SIGMAS]
+
+    def _normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator)
+
+    def sample(self, count: int) -> tuple[Tensor, list[Tensor]]:
+        """-> x (count, 250), and y (count, 100) of every task."""
+        x = nn.functional.normalize(self._normal(count, INPUTS), dim=1)
+        return x, [s * torch.tanh(x @ m.T) for s, m in zip(SIGMAS, self.matrices, strict=True)]
+
+
+def train_toy(seed: int, steps: int, balanced: bool) -> Course:
+    """Train on the toy of `seed`, with GradNorm or with equal weights."""
+    problem = ToyProblem(seed)
+    test_x, test_y = problem.sample(1000)
+    torch.manual_seed(seed)
+    widths = [INPUTS] + [UNITS] * LAYERS
+    layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(widths)]
+    trunk = nn.Sequential(*layers)
+    heads = nn.ModuleList(nn.Linear(UNITS, OUTPUTS) for _ in SIGMAS)
+    # An interval that never comes leaves the weights equal.
+    criterion = GradNormLoss(
+        nn.functional.mse_loss, nn.functional.mse_loss, ALPHA, interval=1 if balanced else steps + 1, min_share=1e-4
+    )
+    optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters()], lr=1e-3)
+    rows = []
+    for step in range(steps + 1):
+        if step % EVALUATE_EVERY == 0:
+            with torch.no_grad():
+                features = trunk(test_x)
+                losses = [nn.functional.mse_loss(h(features), y).item() for h, y in zip(heads, test_y, strict=True)]
+            rows.append((step, *(criterion.balancer.weights[task] for task in TASKS), *losses))
+        x, y = problem.sample(BATCH)
+        features = trunk(x)
+        loss = criterion(heads[0](features), y[0], heads[1](features), y[1], shared=trunk[-1][0].weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    table = np.array(rows)
+    return Course(table[:, 0], table[:, 1:3], table[:, 3:] / table[0, 3:])
+
+
+def draw(courses: dict[int, tuple[Course, Course]], path: Path) -> None:
+    """Weights, normalised test losses of each task, and their sum; a thin line a seed."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    weights, tasks, total = figure.subplots(1, 3)
+    for equal, balanced in courses.values():
+        for i, colour in enumerate((DETECTION, CLASSIFICATION)):
+            weights.plot(balanced.steps, balanced.weights[:, i], color=colour, linewidth=1.2)
+            tasks.plot(balanced.steps, balanced.losses[:, i], color=colour, linewidth=1.2)
+            tasks.plot(equal.steps, equal.losses[:, i], color=colour, linewidth=1.2, linestyle=":")
+        total.plot(equal.steps, equal.losses.sum(1), color="#666666", linewidth=1.2, linestyle=":")
+        total.plot(balanced.steps, balanced.losses.sum(1), color="#222222", linewidth=1.2)
+    legends = (
+        (weights, "loss weights", (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-"))),
+        (tasks, "test loss / its start", (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-"))),
+        (total, "sum of both", (("GradNorm", "#222222", "-"), ("equal weights", "#666666", ":"))),
+    )
+    for ax, title, lines in legends:
+        for label, colour, style in lines:
+            ax.plot([], [], color=colour, linestyle=style, label=label)
+        ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
+        ax.set_xlabel("step")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False, fontsize=9)
+    tasks.plot([], [], color="#222222", linestyle=":", label="equal weights")
+    tasks.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=15_000, help="(default: 15000)")
+    parser.add_argument("--out", type=Path, default=Path("docs/toy_gradnorm.png"))
+    args = parser.parse_args()
+    courses = {}
+    for seed in args.seeds:
+        equal, balanced = (train_toy(seed, args.steps, balanced) for balanced in (False, True))
+        courses[seed] = equal, balanced
+        LOGGER.info(
+            f"seed {seed}: sum of the normalised test losses {equal.losses[-1].sum():.4f} with equal weights, "
+            f"{balanced.losses[-1].sum():.4f} with GradNorm; last weights {balanced.weights[-1].round(3).tolist()}"
+        )
+    draw(courses, args.out)
+
+
+if __name__ == "__main__":
+    run_script(main)
