@@ -84,8 +84,8 @@ def build_job(
         transfer_weights(model, averaged_weights(load_checkpoint(options.weights)), options.weights)
     freeze_layers(model, options.freeze)
     train_set, val_set = (JointDataset(split, options.imgsz, options.cache) for split in splits)
-    if hyp.augmentations:
-        LOGGER.warning(f"warning: frames are used as they are; not applied: {hyp.augmentations}")
+    if hyp.not_applied:
+        LOGGER.warning(f"warning: frames and anchors are used as they are; not applied: {hyp.not_applied}")
     LOGGER.info(f"{len(train_set)} training and {len(val_set)} validation frames; {precision}; {folder}")
     return Job(
         model=model,

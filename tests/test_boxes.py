@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.boxes import non_max_suppression, pairwise_iou, unletterbox, xywh_to_xyxy, xyxy_to_xywh
+from utils.boxes import non_max_suppression, pairwise_iou, xywh_to_xyxy, xyxy_to_xywh
 
 KINDS = ("iou", "giou", "diou", "ciou")
 
@@ -75,9 +75,3 @@ def test_several_labels_keep_a_box_once_a_class():
     rows = torch.tensor([[[10.0, 10, 4, 4, 1.0, 0.6, 0.5]]])
     assert len(non_max_suppression(rows, 0.25)[0]) == 1
     assert non_max_suppression(rows, 0.25, several_labels=True)[0][:, 5].tolist() == [0, 1]
-
-
-def test_unletterbox_clips_to_the_image():
-    boxes = torch.tensor([[-5.0, 41, 400, 279]])
-    found = unletterbox(boxes, ratio=320 / 430, pad_left=0, pad_top=41, height=320, width=430)
-    torch.testing.assert_close(found, torch.tensor([[0.0, 0, 430, 238 * 430 / 320]]))

@@ -69,14 +69,14 @@ def write_yaml(folder: Path, content: object) -> Path:
 def test_yolov5s_hyp_file_loads_unchanged(tmp_path: Path):
     hyp = load_hyperparameters(write_yaml(tmp_path, YOLOV5_HYP))
     assert {key: getattr(hyp, key) for key in YOLOV5_HYP} == YOLOV5_HYP
-    assert hyp.augmentations == {
+    assert hyp.not_applied == {
         k: YOLOV5_HYP[k] for k in ("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic")
     }
 
 
 def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path):
     hyp = load_hyperparameters(write_yaml(tmp_path, {"patience": 7}))
-    assert hyp == HyperParameters(patience=7) and not hyp.augmentations
+    assert hyp == HyperParameters(patience=7) and not hyp.not_applied
     kept = YOLOV5_HYP.keys() - {"hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic"}
     assert {key: getattr(hyp, key) for key in kept} == {key: YOLOV5_HYP[key] for key in kept}
     assert (hyp.optimizer, hyp.cos_lr, hyp.nominal_batch_size) == ("SGD", False, 64)
@@ -86,7 +86,7 @@ def test_our_own_hyp_file_has_every_key_and_no_augmentation():
     content = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     assert content.keys() == {field.name for field in fields(HyperParameters)} - {"anchors"}
     hyp = load_hyperparameters(RULES)
-    assert not hyp.augmentations and hyp.patience == 0 and hyp.classification_required
+    assert not hyp.not_applied and hyp.patience == 0 and hyp.classification_required
     assert (hyp.optimizer, hyp.nominal_batch_size) == ("AdamW", None)
     assert (hyp.gradnorm_alpha, hyp.initial_detection_weight, hyp.initial_classification_weight) == (1.5, 1.0, 0.01)
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from utils import dataloaders
-from utils.boxes import unletterbox
 from utils.config import DataConfig, load_data_config
 from utils.dataloaders import (
     EpochSampler,
@@ -330,12 +329,15 @@ def test_letterboxed_boxes_map_back(height: int, width: int):
     low, high = corners[:, 0], corners[:, 1]
     letterbox = Letterbox.fit(height, width, 320)
     boxes = letterbox.boxes(np.hstack([(low + high) / 2, high - low])) * 320
-    boxes_xyxy = torch.from_numpy(np.hstack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2]))
-    original = unletterbox(boxes_xyxy, letterbox.ratio, letterbox.pad_left, letterbox.pad_top, height, width)
-    # The scaled image has whole pixels: up to half a pixel of the letterboxed image is lost.
-    exact = (height * letterbox.ratio).is_integer() and (width * letterbox.ratio).is_integer()
-    tolerance = 1e-9 if exact else 0.5 / letterbox.ratio
-    np.testing.assert_allclose(original, np.hstack([low, high]) * [width, height, width, height], atol=tolerance)
+    boxes_xyxy = np.hstack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2])
+    expected = np.hstack([low, high]) * [width, height, width, height]
+    np.testing.assert_allclose(letterbox.restore(boxes_xyxy, height, width), expected, atol=1e-9)
+
+
+def test_restored_boxes_are_clipped_to_the_image():
+    letterbox = Letterbox.fit(320, 430, 320)
+    found = letterbox.restore(np.array([[-5.0, 41, 400, 320]]), 320, 430)
+    np.testing.assert_allclose(found, [[0, 0, 430, 320]])
 
 
 # ---- images and samples ------------------------------------------------------------------------------------

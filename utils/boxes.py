@@ -105,10 +105,3 @@ def _suppress(
     boxes_xyxy = xywh_to_xyxy(rows[row, :4])
     kept = batched_nms(boxes_xyxy, score, label, iou)[:max_detections]
     return torch.cat((boxes_xyxy[kept], score[kept, None], label[kept, None].to(score.dtype)), dim=1)
-
-
-def unletterbox(boxes_xyxy: Tensor, ratio: float, pad_left: int, pad_top: int, height: int, width: int) -> Tensor:
-    """(n, 4) pixels of the letterboxed image -> pixels of the original (`height` x `width`), clipped to it."""
-    offset = boxes_xyxy.new_tensor([pad_left, pad_top, pad_left, pad_top])
-    limit = boxes_xyxy.new_tensor([width, height, width, height])
-    return torch.minimum(((boxes_xyxy - offset) / ratio).clamp(min=0), limit)

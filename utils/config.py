@@ -148,7 +148,10 @@ def _pattern(content: Mapping, key: str, groups: int, path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class HyperParameters:
-    """YOLOv5's hyper-parameters and ours; the defaults are YOLOv5's. See hyp/joint_training_rules.yaml."""
+    """YOLOv5's hyper-parameters and ours; see hyp/joint_training_rules.yaml.
+
+    The defaults are YOLOv5's, but for augmentation, which is off.
+    """
 
     # Optimisation
     optimizer: str = "SGD"
@@ -213,9 +216,9 @@ class HyperParameters:
             raise UserError(f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0")
 
     @property
-    def augmentations(self) -> dict[str, float]:
-        """The augmentation keys that are not zero."""
-        return {key: getattr(self, key) for key in AUGMENTATION_KEYS if getattr(self, key)}
+    def not_applied(self) -> dict[str, float]:
+        """The keys that ask for something this version does not do: augmentation, fitted anchors."""
+        return {key: getattr(self, key) for key in (*AUGMENTATION_KEYS, "anchors") if getattr(self, key)}
 
 
 _TINY, _HUGE = 1e-12, 1e12

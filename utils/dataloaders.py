@@ -74,6 +74,15 @@ class Letterbox:
         shift = np.array([self.pad_left, self.pad_top, 0, 0])
         return (boxes_xywhn * scale + shift) / size
 
+    def restore(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
+        """(n, 4) pixels of the letterboxed image -> pixels of the original (`height` x `width`), clipped to it.
+
+        Each axis by its own factor, since the scaled image has whole pixels.
+        """
+        shift = np.array([self.pad_left, self.pad_top] * 2)
+        scale = np.array([width / self.width, height / self.height] * 2)
+        return ((boxes_xyxy - shift) * scale).clip(0, [width, height] * 2)
+
 
 def read_image(path: Path) -> np.ndarray:
     """(height, width, 3) uint8 RGB; any path the file system allows.

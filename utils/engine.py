@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import checkpoint, plots
-from utils.boxes import non_max_suppression, unletterbox
+from utils.boxes import non_max_suppression
 from utils.config import DataConfig, HyperParameters, TrainOptions, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, make_loader
 from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, UserError, write_json
@@ -453,7 +453,7 @@ def _image_result(
     height, width = dataset.original_sizes[index]
     letterbox, labels = dataset.letterboxes[index], dataset.split.labels[index]
     path = dataset.split.images[index]
-    boxes_xyxy = unletterbox(detections[:, :4], letterbox.ratio, letterbox.pad_left, letterbox.pad_top, height, width)
+    boxes_xyxy = letterbox.restore(detections[:, :4].double().numpy(), height, width)
     centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
     true_boxes_xyxy = np.concatenate((centre - half, centre + half), axis=1) * [width, height, width, height]
     return ImageResult(
@@ -464,7 +464,7 @@ def _image_result(
         true_boxes_xyxy=true_boxes_xyxy,
         true_classes=labels.boxes[:, 0].astype(int),
         true_view=labels.view,
-        boxes_xyxy=boxes_xyxy.numpy(),
+        boxes_xyxy=boxes_xyxy,
         scores=detections[:, 4].numpy(),
         classes=detections[:, 5].numpy().astype(int),
         view_probabilities=probabilities,

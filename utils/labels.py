@@ -22,7 +22,7 @@ from utils.general import UserError
 
 UNKNOWN_VIEW = -1
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BRACKETS = re.compile(r"[\[\](),]")
 
 

@@ -67,7 +67,7 @@ RESULT_PANELS = (  # title, colour, and each line's column and label
             "metrics/view_macro_f1": "F1",
         },
     ),
-    ("learning rate / 10⁻³", INK, {"x/lr0": "group 0", "x/lr1": "1", "x/lr2": "2"}),
+    ("learning rate / 10⁻³", INK, {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norms"}),
 )
 
 
@@ -169,7 +169,7 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
         results: the rows of `results.csv`, at least one; cells may be empty and columns missing.
         path: the PNG to write.
     """
-    epochs, fitness = results["epoch"], _column(results, "metrics/fitness").dropna()
+    epochs, fitness = results["epoch"] + 1, _column(results, "metrics/fitness").dropna()
     caption = f"Epochs {epochs.min():.0f} to {epochs.max():.0f}; marks: last value."
     if len(fitness):
         best, last = fitness.idxmax(), fitness.index[-1]
@@ -186,7 +186,7 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
             _finish(ax, title, top=1 if any(column.startswith("metrics/") for column in labels) else None)
         axes[0, 0].set(ylabel="loss per image", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
         axes[1, 0].set_ylabel("score, 0 to 1")
-        _caption(figure, caption, "epoch")
+        _caption(figure, caption, "epochs trained")
 
 
 def _epochs_trained(updates: pd.DataFrame) -> pd.Series:
