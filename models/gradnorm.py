@@ -133,7 +133,7 @@ class GradNorm(LossWeighting):
         if gradients is not None and not all(math.isfinite(n) for n in gradients.norms.values()):
             return self._skip("nonfinite")
         values = torch.stack([losses[task].detach().double() for task in self.tasks])
-        self._loss_sum = values if self._loss_sum is None else self._loss_sum + values
+        self._loss_sum = values if self._loss_sum is None else self._loss_sum.to(values.device) + values
         self._batches += 1
         if gradients is None or self._batches < self.interval:
             return None
