@@ -20,8 +20,10 @@ from collections.abc import Iterator
 import numpy as np
 
 import train_joint_gradnorm
+from models.yolo import YOLOv5WithClassification
 from utils.engine import LossReader, Trainer, peak_memory_mib
 from utils.general import LOGGER, UserError, run_script
+from utils.runs import start_run
 
 BLOCK = 10
 VARIANTS = {
@@ -64,8 +66,8 @@ def main() -> None:
 def build_trainer(data: str, device: str, folder: str, changes: dict[str, object]) -> Trainer:
     """A trainer of the joint model at the script's defaults, with `changes`."""
     given = {"data": data, "device": device, "project": folder, "epochs": 20, **changes}
-    trainer = Trainer(train_joint_gradnorm.new_job(given))
-    trainer.job.folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(train_joint_gradnorm.build_job(start_run(given, YOLOv5WithClassification.kind)))
+    trainer.job.run.folder.mkdir(parents=True, exist_ok=True)
     trainer.model.train()
     return trainer
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
+from utils.checkpoint import averaged_weights
 from utils.general import UserError
 
-MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification)}
+MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
 
 
 def model_from_checkpoint(content: Mapping[str, object], source: str | Path) -> nn.Module:
@@ -27,8 +29,3 @@ def model_from_checkpoint(content: Mapping[str, object], source: str | Path) -> 
     except RuntimeError as error:
         raise UserError(f"{source}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
     return model
-
-
-def averaged_weights(content: Mapping[str, object]) -> Mapping[str, object]:
-    """The moving average's state dict, where a checkpoint has one besides the trained weights."""
-    return content["ema"]["model"] if "ema" in content else content["model"]

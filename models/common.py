@@ -97,3 +97,54 @@ class Concat(nn.Module):
 
     def forward(self, xs: list[Tensor]) -> Tensor:
         return torch.cat(xs, dim=self.dim)
+
+
+class CBAM(nn.Module):
+    """Convolutional block attention (Woo et al., ECCV 2018, arXiv:1807.06521): what matters, then where.
+
+    Channel attention, their eq. 2: one perceptron reads every channel's mean and maximum over the map. Spatial
+    attention, their eq. 3: a 7x7 convolution reads the mean and the maximum over the channels. Each scales the
+    features by a sigmoid. Pooling is by `mean` and `amax`, whose backward passes are deterministic on CUDA.
+
+    Args:
+        channels: of the features; unchanged.
+        reduction: how much narrower the perceptron's hidden layer is.
+        kernel: of the spatial convolution, odd.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
+        super().__init__()
+        hidden = max(channels // reduction, 4)
+        self.perceptron = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.spatial = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        pooled = torch.stack((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))))  # (2, B, C)
+        x = x * self.perceptron(pooled).sum(dim=0).sigmoid()[:, :, None, None]
+        pooled = torch.cat((x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1)  # (B, 2, H, W)
+        return x * self.spatial(pooled).sigmoid()
+
+
+class ViewHead(nn.Module):
+    """Image-level classifier: mean and maximum of every channel over the frame, dropout, one linear layer.
+
+    Nothing is normalised over the batch, so a batch of one and a map of one cell are as good as any; `mean` and
+    `amax` have deterministic backward passes and take any frame size. Small, because a thousand frames with
+    contradictory labels are soon learnt by heart.
+
+    Args:
+        view_count: number of views.
+        in_channels: width of the features read.
+        dropout: share of the pooled features left out in training.
+    """
+
+    def __init__(self, view_count: int, in_channels: int, dropout: float = 0.5):
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.linear = nn.Linear(2 * in_channels, view_count)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, views) logits."""
+        pooled = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)  # (B, 2 C)
+        return self.linear(self.drop(pooled))

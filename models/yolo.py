@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.common import C3, SPPF, Concat, Conv
+from models.common import C3, CBAM, SPPF, Concat, Conv, ViewHead
 from utils.config import read_yaml_mapping
 from utils.general import UserError
 
@@ -80,30 +80,6 @@ def decode(raw_maps: list[Tensor], anchors: Tensor, strides: Iterable[int]) -> T
         wh = (scores[..., 2:4] * 2).square() * (level_anchors * stride)[:, None, None]
         decoded.append(torch.cat((xy, wh, scores[..., 4:]), dim=-1).view(batch, -1, outputs))
     return torch.cat(decoded, dim=1)
-
-
-class ViewHead(nn.Module):
-    """Image-level classifier: mean and maximum of every channel over the frame, dropout, one linear layer.
-
-    Nothing is normalised over the batch, so a batch of one and a map of one cell are as good as any; `mean` and
-    `amax` have deterministic backward passes and take any frame size. Small, because a thousand frames with
-    contradictory labels are soon learnt by heart.
-
-    Args:
-        view_count: number of views.
-        in_channels: width of the features read.
-        dropout: share of the pooled features left out in training.
-    """
-
-    def __init__(self, view_count: int, in_channels: int, dropout: float = 0.5):
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.linear = nn.Linear(2 * in_channels, view_count)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, views) logits."""
-        pooled = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)  # (B, 2 C)
-        return self.linear(self.drop(pooled))
 
 
 class LayerGraph(nn.Module):
@@ -281,7 +257,9 @@ class YOLOv5WithClassification(DetectionModel):
         return {**super().arguments(), "views": self.view_count}
 
 
-def load_model_yaml(cfg: str | Path | Mapping) -> dict:
+def load_model_yaml(
+    cfg: str | Path | Mapping, required: tuple[str, ...] = ("nc", "anchors", "backbone", "head")
+) -> dict:
     """The content of a model YAML, with the keys it must have.
 
     Raises:
@@ -291,7 +269,7 @@ def load_model_yaml(cfg: str | Path | Mapping) -> dict:
     if not isinstance(cfg, Mapping):
         source = str(cfg)
         cfg = read_yaml_mapping(Path(cfg), "--cfg takes a model YAML, e.g. models/yolov5s_joint.yaml")
-    missing = [key for key in ("nc", "anchors", "backbone", "head") if key not in cfg]
+    missing = [key for key in required if key not in cfg]
     if missing:
         raise UserError(f"{source}: keys {missing} are missing; expected YOLOv5's model YAML")
     return dict(cfg)
@@ -339,6 +317,10 @@ def _build_concat(scale, widths, strides, number, args):
     return Concat(*args), sum(widths), strides[0]
 
 
+def _build_cbam(scale, widths, strides, number, args):
+    return CBAM(widths[0], *args), widths[0], strides[0]
+
+
 def _build_detect(scale, widths, strides, number, args):
     class_count, anchors = args
     return Detect(class_count, anchors, widths, strides), 0, 0
@@ -355,6 +337,7 @@ BUILDERS = {
     "SPPF": _build_sppf,
     "nn.Upsample": _build_upsample,
     "Concat": _build_concat,
+    "CBAM": _build_cbam,
     "Detect": _build_detect,
     "ViewHead": _build_view_head,
 }

@@ -14,73 +14,26 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from small_runs import EPOCHS, assert_same_run, new_job, resume, run, small_options
 
-import train_joint_gradnorm
 from utils import engine
 from utils.checkpoint import load_checkpoint
-from utils.config import HyperParameters
-from utils.engine import LossReader, Trainer, train
-from utils.general import CsvLog, Interrupted, UserError, new_run_folder
-from utils.torch_utils import ModelEMA, Schedule, Stepper, parameter_groups, select_precision
-
-TIMES = ["time/epoch_s", "time/val_s"]
-EPOCHS = 3
+from utils.config import HyperParameters, TrainOptions
+from utils.engine import LossReader, Trainer
+from utils.general import TASKS, CsvLog, Interrupted, UserError, new_run_folder
+from utils.learner import Network
+from utils.torch_utils import ModelEMA, Schedule, Stepper, frozen_copy, parameter_groups, select_precision
 
 
 @pytest.fixture(scope="module")
 def options(tiny_data, tmp_path_factory) -> dict:
-    """Command-line options of a training that takes seconds: 12 frames, 64 px, an eighth of the width."""
-    cfg = yaml.safe_load(Path("models/yolov5s_joint.yaml").read_text())
-    path = tmp_path_factory.mktemp("cfg") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(cfg | {"width_multiple": 0.125}))
-    return {
-        "cfg": str(path),
-        "data": str(tiny_data),
-        "epochs": EPOCHS,
-        "imgsz": 64,
-        "batch_size": 4,
-        "device": "cpu",
-        "amp": "off",
-        "gradnorm_interval": 2,
-    }
-
-
-def run(options: dict, folder: Path, **changes: object) -> Path:
-    """Train into `folder`."""
-    train(train_joint_gradnorm.new_job({**options, **changes, "project": str(folder.parent), "name": folder.name}))
-    return folder
+    return small_options(tiny_data, tmp_path_factory.mktemp("cfg"))
 
 
 @pytest.fixture(scope="module")
 def finished(options, tmp_path_factory) -> Path:
     """The run folder of an uninterrupted training."""
     return run(options, tmp_path_factory.mktemp("runs") / "whole")
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, averages, optimiser, balancer and CSV rows of two runs are equal, bit for bit, but for times."""
-    left, right = (load_checkpoint(folder / "weights" / "last.pt") for folder in (a, b))
-    for key in ("model", "ema", "stepper", "balancer", "random", "epoch", "best_fitness", "best_epoch", "confidence"):
-        assert_equal(left[key], right[key])
-    for name in ("results.csv", "gradnorm.csv"):
-        tables = [pd.read_csv(folder / name).drop(columns=TIMES, errors="ignore") for folder in (a, b)]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
-
-
-def assert_equal(a: object, b: object) -> None:
-    assert type(a) is type(b)
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert_equal(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_equal(x, y)
-    else:
-        assert a == b
 
 
 def test_a_run_leaves_its_folder(finished):
@@ -99,7 +52,8 @@ def test_a_run_leaves_its_folder(finished):
     assert files | {f"{name}.png" for name in pictures} <= names
     assert {path.name for path in (finished / "weights").iterdir()} == {"last.pt", "best.pt"}
     results = pd.read_csv(finished / "results.csv")
-    assert tuple(results.columns) == engine.RESULT_COLUMNS
+    network = Network("joint", "", TASKS, HyperParameters(), range(EPOCHS))
+    assert tuple(results.columns) == engine.result_columns([network])
     assert results["epoch"].tolist() == list(range(EPOCHS))
     assert results.drop(columns=["metrics/precision", "metrics/recall"]).notna().all().all()
     updates = pd.read_csv(finished / "gradnorm.csv")
@@ -136,19 +90,19 @@ def test_resume_equals_an_uninterrupted_run(options, finished, tmp_path, monkeyp
     with (tmp_path / "broken" / "gradnorm.csv").open("a") as stream:
         stream.write("9,")  # a row torn by the failure
     torch.rand(7)  # whatever else drew random numbers since
-    train(train_joint_gradnorm.resumed_job(str(tmp_path / "broken" / "weights" / "last.pt"), {}))
+    resume(tmp_path / "broken")
     assert_same_run(tmp_path / "broken", finished)
 
 
 def test_resume_of_accumulated_batches_is_exact(options, tmp_path, monkeypatch):
-    hyp = yaml.safe_load(Path(train_joint_gradnorm.TrainOptions.hyp).read_text())
+    hyp = yaml.safe_load(Path(TrainOptions.hyp).read_text())
     (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp | {"nominal_batch_size": 8, "optimizer": "SGD"}))
     changed = {**options, "hyp": str(tmp_path / "hyp.yaml")}
     whole = run(changed, tmp_path / "whole")
     monkeypatch.setattr(Trainer, "_out_of_patience", lambda self, epoch: epoch == 1)
     run(changed, tmp_path / "half")
     monkeypatch.undo()
-    train(train_joint_gradnorm.resumed_job(str(tmp_path / "half" / "weights" / "last.pt"), {}))
+    resume(tmp_path / "half")
     assert_same_run(tmp_path / "half", whole)
 
 
@@ -167,7 +121,7 @@ def test_a_signal_stops_cleanly_and_the_run_can_go_on(options, finished, tmp_pat
     assert signal.getsignal(number) is handler
     assert json.loads((tmp_path / "stopped" / "progress.json").read_text())["state"] == "stopped"
     monkeypatch.undo()
-    train(train_joint_gradnorm.resumed_job(str(tmp_path / "stopped" / "weights" / "last.pt"), {}))
+    resume(tmp_path / "stopped")
     assert_same_run(tmp_path / "stopped", finished)
 
 
@@ -190,14 +144,14 @@ def test_a_killed_process_resumes_exactly(options, finished, tmp_path):
 def test_changed_data_is_not_resumed(options, finished, monkeypatch):
     monkeypatch.setattr("utils.dataloaders.Split.fingerprint", lambda self: "other")
     state = load_checkpoint(finished / "weights" / "last.pt")
-    job = train_joint_gradnorm.new_job(options)
+    job = new_job(options)
     with pytest.raises(UserError, match="changed since this run started"):
-        Trainer(dataclasses.replace(job, resume=state))
+        Trainer(dataclasses.replace(job, run=dataclasses.replace(job.run, resume=state)))
 
 
 def test_a_finished_run_is_not_resumed(finished):
     with pytest.raises(UserError, match="all 3 epochs are done"):
-        train_joint_gradnorm.resumed_job(str(finished / "weights" / "last.pt"), {})
+        resume(finished)
 
 
 def test_a_non_finite_loss_stops_and_leaves_the_checkpoint(options, tmp_path, monkeypatch):
@@ -273,7 +227,7 @@ def test_parameter_groups_decay_only_weights():
 
 def test_ema_follows_yolov5s_ramp():
     model = torch.nn.BatchNorm1d(2)
-    ema = ModelEMA(model)
+    ema = ModelEMA(frozen_copy(model))
     with torch.no_grad():
         model.weight.fill_(3.0)
         model.running_mean.fill_(5.0)

@@ -454,11 +454,14 @@ def test_no_intervals_when_not_asked_for():
 
 
 def test_fitness_is_half_detection_and_half_views():
-    detection, none = {"mAP_0.5": 0.6, "mAP_0.5:0.95": 0.2}, {"mAP_0.5": None, "mAP_0.5:0.95": None}
-    assert fitness(detection, {"balanced_accuracy": 0.7}) == pytest.approx(0.5 * 0.24 + 0.5 * 0.7)
-    assert fitness(detection, {"balanced_accuracy": None}) == pytest.approx(0.24)
-    assert fitness(none, {"balanced_accuracy": 0.7}) == pytest.approx(0.7)
-    assert fitness(none, {"balanced_accuracy": None}) == 0
+    def of(detection: float | None, view: float | None, *tasks: tuple[str, ...]) -> float:
+        boxes = {"mAP_0.5": detection and 3 * detection, "mAP_0.5:0.95": detection}
+        return fitness({"detection": boxes, "views": {"balanced_accuracy": view}}, *tasks)
+
+    assert of(0.2, 0.7) == pytest.approx(0.5 * 0.24 + 0.5 * 0.7)
+    assert of(0.2, None) == of(0.2, 0.7, ("detection",)) == pytest.approx(0.24)
+    assert of(None, 0.7) == of(0.2, 0.7, ("classification",)) == pytest.approx(0.7)
+    assert of(None, None) == of(0.2, None, ("classification",)) == 0
 
 
 def test_the_result_is_json_and_its_table_is_narrow():

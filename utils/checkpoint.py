@@ -54,6 +54,11 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
     return content
 
 
+def averaged_weights(content: Mapping[str, object]) -> Mapping[str, torch.Tensor]:
+    """The moving average's state dict, where a checkpoint has one besides the trained weights."""
+    return content["ema"]["model"] if "ema" in content else content["model"]
+
+
 def transfer_weights(model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path) -> int:
     """Copy the tensors whose name and shape `model` shares with `state`; logs n of m and what was left.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from utils.general import LOGGER, UserError
+from utils.general import LOGGER, TASKS, UserError
 
 CACHE_MODES = ("auto", "ram", "off")
 AUGMENTATION_KEYS = (
@@ -203,6 +203,15 @@ class HyperParameters:
     gradnorm_momentum: float = 0.9
     gradnorm_min_share: float = 0.01
     weight_sum: float | None = None
+    # The dual backbone: a network's own rates; None takes the common key
+    detection_lr0: float | None = None
+    detection_lrf: float | None = None
+    detection_weight_decay: float | None = None
+    detection_warmup_epochs: float | None = None
+    classification_lr0: float | None = None
+    classification_lrf: float | None = None
+    classification_weight_decay: float | None = None
+    classification_warmup_epochs: float | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in HYP_CHOICES.items():
@@ -216,12 +225,24 @@ class HyperParameters:
             raise UserError(f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0")
 
     @property
+    def network_rates(self) -> dict[str, float]:
+        """The keys that set a rate of one network of the dual backbone, and their values."""
+        keys = (f"{task}_{name}" for task in TASKS for name in NETWORK_RATES)
+        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+
+    def of_network(self, task: str) -> HyperParameters:
+        """With the rates of `task`'s network, where they are set, in place of the common ones."""
+        own = {key.removeprefix(f"{task}_"): value for key, value in self.network_rates.items()}
+        return dataclasses.replace(self, **{name: value for name, value in own.items() if name in NETWORK_RATES})
+
+    @property
     def not_applied(self) -> dict[str, float]:
         """The keys that ask for something this version does not do: augmentation, fitted anchors."""
         return {key: getattr(self, key) for key in (*AUGMENTATION_KEYS, "anchors") if getattr(self, key)}
 
 
 _TINY, _HUGE = 1e-12, 1e12
+NETWORK_RATES = ("lr0", "lrf", "weight_decay", "warmup_epochs")
 HYP_CHOICES = {
     "optimizer": ("SGD", "Adam", "AdamW"),
     "gradnorm_rule": ("gradient", "equilibrium", "off"),
@@ -254,6 +275,7 @@ HYP_RANGES = {
     "gradnorm_min_share": (1e-6, 0.49),
     "weight_sum": (_TINY, _HUGE),
 }
+HYP_RANGES |= {f"{task}_{name}": HYP_RANGES[name] for task in TASKS for name in NETWORK_RATES}
 
 
 def load_hyperparameters(path: str | Path, overrides: Mapping[str, object] | None = None) -> HyperParameters:
@@ -290,7 +312,7 @@ def _convert(key: str, value: object, annotation: object) -> object:
     kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if value is None and types.NoneType in kinds:
         return None
-    kind = kinds[0]
+    kind = typing.get_origin(kinds[0]) or kinds[0]
     if kind is float:
         # PyYAML reads 1e-3 (no dot) as a string.
         try:
@@ -340,17 +362,65 @@ class TrainOptions:
             raise UserError(f"--imgsz is {self.imgsz}, expected a multiple of 32 (the stride), e.g. {nearest}")
 
 
+@dataclass(frozen=True)
+class DualOptions(TrainOptions):
+    """The options of the dual backbone's script.
+
+    Attributes:
+        cfg: the detector's model YAML.
+        classifier_cfg: the classifier's.
+        freeze_task: tasks whose network rests throughout.
+        classification_start_epoch: epochs that the classifier rests before it trains.
+        classification_epochs: how many it then trains for; -1: to the end.
+    """
+
+    cfg: str = "models/yolov5s.yaml"
+    classifier_cfg: str = "models/view_classifier.yaml"
+    hyp: str = "hyp/dual_backbone_rules.yaml"
+    freeze_task: list[str] = dataclasses.field(default_factory=list)
+    classification_start_epoch: int = 0
+    classification_epochs: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        start, count = self.classification_start_epoch, self.classification_epochs
+        if not 0 <= start < self.epochs:
+            raise UserError(f"--classification-start-epoch is {start}, expected 0 to {self.epochs - 1} (--epochs - 1)")
+        if count != -1 and not 1 <= count <= self.epochs - start:
+            raise UserError(
+                f"--classification-epochs is {count}, expected 1 to {self.epochs - start}, which are left of "
+                f"--epochs {self.epochs}; to leave the classifier out, --freeze-task classification"
+            )
+        frozen = set(self.freeze_task)
+        if frozen == set(TASKS):
+            raise UserError("--freeze-task detection and classification: nothing is left to train; freeze one")
+        if frozen and self.trained_epochs("classification") not in (range(0), range(self.epochs)):
+            raise UserError(
+                f"--freeze-task {self.freeze_task[0]} with --classification-start-epoch or --classification-epochs "
+                "leaves epochs without anything to train; use one or the other, and --epochs"
+            )
+
+    def trained_epochs(self, task: str) -> range:
+        """The epochs in which `task`'s network trains."""
+        if task in self.freeze_task:
+            return range(0)
+        if task == "detection":
+            return range(self.epochs)
+        start, count = self.classification_start_epoch, self.classification_epochs
+        return range(start, self.epochs if count == -1 else start + count)
+
+
 def to_mapping(config: object) -> dict[str, object]:
     """A dataclass as plain values, for YAML and checkpoints."""
     return dataclasses.asdict(config)
 
 
-def training_parser(description: str, **defaults: object) -> argparse.ArgumentParser:
-    """The options that every training script has, with YOLOv5's names; `defaults` replace some defaults.
+def training_parser(description: str, options: type[TrainOptions] = TrainOptions) -> argparse.ArgumentParser:
+    """The options that every training script has, with YOLOv5's names and the defaults of `options`.
 
     Options left out are absent from the parsed namespace, so that "given" and "default" can be told apart.
     """
-    base = TrainOptions(**defaults)
+    base = options()
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -391,8 +461,10 @@ def training_parser(description: str, **defaults: object) -> argparse.ArgumentPa
     return parser
 
 
-def split_arguments(given: Mapping[str, object]) -> tuple[TrainOptions, dict[str, object]]:
-    """Parsed arguments -> the options, and what lies over the hyp file."""
-    names = {field.name for field in dataclasses.fields(TrainOptions)}
+def split_arguments(
+    given: Mapping[str, object], kind: type[TrainOptions] = TrainOptions
+) -> tuple[TrainOptions, dict[str, object]]:
+    """Parsed arguments -> the options, of type `kind`, and what lies over the hyp file."""
+    names = {field.name for field in dataclasses.fields(kind)}
     options = {key: value for key, value in given.items() if key in names}
-    return TrainOptions(**options), {key: value for key, value in given.items() if key not in names}
+    return kind(**options), {key: value for key, value in given.items() if key not in names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import platform
 import signal
 import time
@@ -21,13 +20,15 @@ from tqdm import tqdm
 
 from utils import checkpoint, plots
 from utils.boxes import non_max_suppression
-from utils.config import DataConfig, HyperParameters, TrainOptions, to_mapping
+from utils.config import DataConfig, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, make_loader
 from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, UserError, write_json
 from utils.interference import FeatureTaps, TaskGradients, weight_gradients
+from utils.learner import Learner, Network
 from utils.loss import DETECTION_LOSSES, JointLoss, task_losses
 from utils.metrics import ImageResult, ViewPrior, format_table, summarise
-from utils.torch_utils import ModelEMA, Precision, Schedule, Stepper
+from utils.runs import Frames, Run
+from utils.torch_utils import Precision, frozen_copy
 
 LOSSES = (*DETECTION_LOSSES, "view")
 RESULT_COLUMNS = (
@@ -44,12 +45,8 @@ RESULT_COLUMNS = (
     "metrics/fitness",
     *(f"val/{name}_loss" for name in LOSSES),
     *(f"weight/{task}" for task in TASKS),
-    "x/lr0",
-    "x/lr1",
-    "x/lr2",
-    "time/epoch_s",
-    "time/val_s",
 )
+TIME_COLUMNS = ("time/epoch_s", "time/val_s")
 GRADNORM_COLUMNS = (
     "step",
     "epoch",
@@ -85,21 +82,16 @@ class Job:
     """Everything a training needs.
 
     Attributes:
-        folder: the run folder; made when the training starts.
-        resume: the checkpoint to go on from, or None.
+        networks: the parts of `model` that have an optimiser each.
+        balancer: weighs the tasks' losses; tasks that share no network have nothing to balance.
     """
 
+    run: Run
+    frames: Frames
     model: nn.Module
+    networks: tuple[Network, ...]
     criterion: JointLoss
     balancer: Balancer
-    data: DataConfig
-    train_set: JointDataset
-    val_set: JointDataset
-    hyp: HyperParameters
-    options: TrainOptions
-    precision: Precision
-    folder: Path
-    resume: Mapping[str, object] | None = None
 
 
 def train(job: Job) -> dict[str, object]:
@@ -111,30 +103,33 @@ class Trainer:
     """The state of a training between batches."""
 
     def __init__(self, job: Job):
-        self.job, self.options, self.precision = job, job.options, job.precision
-        self.model = job.precision.place(job.model)
-        self.criterion = job.criterion.to(job.precision.device)
-        self.ema = ModelEMA(self.model)
-        pin = job.precision.device.type == "cuda"
-        self.sampler = EpochSampler(len(job.train_set), self.options.seed)
+        self.job, self.options, self.precision = job, job.run.options, job.run.precision
+        self.model = self.precision.place(job.model)
+        self.criterion = job.criterion.to(self.precision.device)
+        frames, pin = job.frames, self.precision.device.type == "cuda"
+        self.sampler = EpochSampler(len(frames.train), self.options.seed)
         size, workers = self.options.batch_size, self.options.workers
-        self.train_loader = make_loader(job.train_set, size, workers, pin, self.sampler)
-        self.val_loader = make_loader(job.val_set, size, workers, pin)
-        self.schedule = Schedule(job.hyp, self.options.epochs, len(self.train_loader))
-        self.stepper = Stepper(self.model, job.hyp, self.schedule, job.precision, size)
-        self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in job.train_set.split.labels)
-        self.results_log = CsvLog(job.folder / "results.csv", RESULT_COLUMNS)
-        self.gradnorm_log = CsvLog(job.folder / "gradnorm.csv", GRADNORM_COLUMNS)
-        self.progress = ProgressFile(job.folder / "progress.json")
-        self.first_epoch, self.best_fitness, self.best_epoch = 0, -math.inf, -1
+        self.train_loader = make_loader(frames.train, size, workers, pin, self.sampler)
+        self.val_loader = make_loader(frames.val, size, workers, pin)
+        self.average = frozen_copy(self.model)
+        self.learners = [
+            Learner(network, self.model, self.average, self.precision, len(self.train_loader), size)
+            for network in job.networks
+        ]
+        self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in frames.train.split.labels)
+        self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
+        self.gradnorm_log = CsvLog(job.run.folder / "gradnorm.csv", GRADNORM_COLUMNS)
+        self.progress = ProgressFile(job.run.folder / "progress.json")
+        self.first_epoch = 0
+        self.best: dict[str, object] = {"model": {}, "confidence": None}
         self.metrics: dict[str, object] | None = None
-        self.fingerprint = f"{job.train_set.split.fingerprint()}-{job.val_set.split.fingerprint()}"
-        if job.resume:
-            self._restore(job.resume)
+        self.fingerprint = f"{frames.train.split.fingerprint()}-{frames.val.split.fingerprint()}"
+        if job.run.resume:
+            self._restore(job.run.resume)
 
     @property
     def last_path(self) -> Path:
-        return self.job.folder / "weights" / "last.pt"
+        return self.job.run.folder / "weights" / "last.pt"
 
     def fit(self) -> dict[str, object]:
         """All epochs, then the final evaluation and the pictures."""
@@ -154,21 +149,24 @@ class Trainer:
         losses = self._train_epoch(epoch)
         trained = time.time()
         row = {"epoch": epoch, **{f"train/{name}_loss": value for name, value in losses.items()}}
-        fitness = None
+        is_best = False
         if not self.options.noval or epoch == self.options.epochs - 1:
             row |= self._validate(epoch)
-            fitness = row["metrics/fitness"]
+            is_best = self._keep_best(epoch)
         row |= {f"weight/{task}": weight for task, weight in self.job.balancer.weights.items()}
-        row |= {f"x/lr{i}": rate for i, rate in enumerate(self.stepper.learning_rates)}
-        row |= {"time/epoch_s": trained - start, "time/val_s": time.time() - trained}
-        is_best = fitness is not None and fitness > self.best_fitness
-        if is_best:
-            self.best_fitness, self.best_epoch = fitness, epoch
+        for learner in self._working(epoch):
+            row |= zip(rate_columns(learner.network, self.job.networks), learner.stepper.learning_rates, strict=True)
+        row |= zip(TIME_COLUMNS, (trained - start, time.time() - trained), strict=True)
         self.results_log.append(row)
         self._save(epoch, is_best)
 
+    def _working(self, epoch: int) -> list[Learner]:
+        """The networks that train in an epoch; the others rest."""
+        return [learner for learner in self.learners if learner.trains(epoch)]
+
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        self.model.train()
+        for learner in self.learners:
+            learner.module.train(learner.trains(epoch))
         self.sampler.set_epoch(epoch)
         reader = LossReader(1 if self.precision.device.type == "cpu" else LOSS_READ_INTERVAL)
         title = f"epoch {epoch + 1}/{self.options.epochs}"
@@ -188,34 +186,43 @@ class Trainer:
         return reader.means()
 
     def _step(self, epoch: int, index: int, batch: dict, reader: LossReader) -> None:
-        """One batch: forward, backward, what the balancer wants to know, an optimiser step."""
-        balancer, stepper = self.job.balancer, self.stepper
-        stepper.begin(epoch, index)
+        """One batch: forward, backward, what the balancer wants to know, a step of every network at work."""
+        balancer, learners = self.job.balancer, self._working(epoch)
+        for learner in learners:
+            learner.begin(epoch, index)
         labelled = bool((batch["views"] >= 0).any())
         measure = balancer.wants_gradients and labelled
         taps = FeatureTaps() if measure and balancer.place == "features" else None
-        with self.precision.autocast():
-            images = self.precision.images(batch["images"])
-            outputs = self.model(images, tap=taps.attach) if taps else self.model(images)
+        outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
         losses = self.criterion(outputs, on_device(batch, self.precision.device))
         tasks = task_losses(losses)
         reader.add(index, losses, batch["paths"])
-        size = len(batch["paths"])
+        size, loss_scale = len(batch["paths"]), learners[0].stepper.loss_scale
         gradients = None
         if measure and balancer.place == "weights":
-            gradients = weight_gradients(tasks, self.model.last_shared_parameter(), stepper.loss_scale)
-        total = balancer.combine(tasks)
-        stepper.backward(total * size)
+            gradients = weight_gradients(tasks, self.model.last_shared_parameter(), loss_scale)
+        for learner in learners:
+            total = balancer.combine({task: tasks[task] for task in learner.network.tasks})
+            learner.backward(total * size)
         if taps:
-            factor = size * stepper.loss_scale
+            factor = size * loss_scale
             gradients = taps.read({task: weight * factor for task, weight in balancer.weights.items()})
         row = balancer.observe(tasks, gradients, labelled)
         if row:
             step = epoch * len(self.train_loader) + index
             place = {"step": step, "epoch": epoch, "batch": index, "loss/total": total.item()}
             self.gradnorm_log.append(place | row)
-        if stepper.step(epoch, index):
-            self.ema.update(self.model)
+        for learner in learners:
+            learner.step(epoch, index)
+
+    def _forward(self, learners: Sequence[Learner], images_uint8: Tensor, options: Mapping) -> dict[str, object]:
+        """The outputs of the networks at work; the batch is moved once for all of them."""
+        outputs: dict[str, object] = {}
+        with self.precision.autocast():
+            images = self.precision.images(images_uint8)
+            for learner in learners:
+                outputs |= learner.module(images, **options)
+        return outputs
 
     def _status(self, epoch: int, index: int, reader: LossReader) -> str:
         losses = " ".join(f"{name} {value:.4f}" for name, value in reader.last.items())
@@ -237,8 +244,8 @@ class Trainer:
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Evaluate the moving average; -> cells of results.csv."""
-        self.results, losses = evaluate(self.ema.model, self.val_loader, self.precision, self.job.data, self.criterion)
-        data, is_last = self.job.data, epoch == self.options.epochs - 1
+        data, is_last = self.job.frames.data, epoch == self.options.epochs - 1
+        self.results, losses = evaluate(self.average, self.val_loader, self.precision, data, self.criterion)
         self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior, intervals=is_last)
         cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
         shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
@@ -247,86 +254,108 @@ class Trainer:
         LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
 
+    def _keep_best(self, epoch: int) -> bool:
+        """Put aside the average of every network that is at its best, and the confidence that goes with the boxes."""
+        improved = [learner for learner in self.learners if learner.judge(self.metrics, epoch)]
+        average = self.average.state_dict()
+        for learner in improved:
+            prefix = f"{learner.network.path}." if learner.network.path else ""
+            part = {name: tensor.clone() for name, tensor in average.items() if name.startswith(prefix)}
+            self.best["model"] |= part
+            if "detection" in learner.network.tasks:
+                self.best["confidence"] = self.metrics["detection"]["confidence"]
+        return bool(improved)
+
     def _out_of_patience(self, epoch: int) -> bool:
-        patience = self.job.hyp.patience
-        if not patience or self.best_epoch < 0 or epoch - self.best_epoch < patience:
+        patience = self.job.run.hyp.patience
+        if not patience or epoch + 1 == self.options.epochs:
             return False
-        LOGGER.info(f"no better fitness for {patience} epochs (best: epoch {self.best_epoch + 1}); stopping")
-        return True
+        settled = all(learner.has_settled(epoch, patience) for learner in self.learners)
+        if settled:
+            LOGGER.info(f"no better fitness for {patience} epochs ({self._best_epochs()}); stopping")
+        return settled
+
+    def _best_epochs(self) -> str:
+        each = [f"{ln.network.name}: epoch {ln.best_epoch + 1}, fitness {ln.best_fitness:.3f}" for ln in self.learners]
+        return f"best {'; '.join(each)}"
 
     def _open_folder(self) -> None:
-        folder = self.job.folder
-        (folder / "weights").mkdir(parents=True, exist_ok=True)
-        if self.job.resume:
+        run = self.job.run
+        (run.folder / "weights").mkdir(parents=True, exist_ok=True)
+        if run.resume:
             self.results_log.keep_before(self.first_epoch)
             self.gradnorm_log.keep_before(self.first_epoch)
             return
         for log in (self.results_log, self.gradnorm_log):
             log.path.unlink(missing_ok=True)
-        for name, content in (("opt", self.options), ("hyp", self.job.hyp)):
+        for name, content in (("opt", run.options), ("hyp", run.hyp)):
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
-            (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+            (run.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         # So that a run killed in its first epoch can be resumed like any other.
         self._save(-1, is_best=False)
 
     def _save(self, epoch: int, is_best: bool) -> None:
         about = self._description(epoch)
         states = {
+            "confidence": self.metrics["detection"]["confidence"] if self.metrics else None,
             "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "stepper": self.stepper.state_dict(),
+            "ema": {"model": self.average.state_dict()},
+            "networks": {learner.network.name: learner.state_dict() for learner in self.learners},
             "balancer": self.job.balancer.state_dict(),
             "random": checkpoint.random_states(),
         }
         if is_best:
-            averaged = {**about, "model": self.ema.model.state_dict()}
-            checkpoint.save_checkpoint(self.last_path.with_name("best.pt"), averaged)
+            checkpoint.save_checkpoint(self.last_path.with_name("best.pt"), about | self.best)
         checkpoint.save_checkpoint(self.last_path, about | states)
         if self.options.save_period > 0 and epoch >= 0 and (epoch + 1) % self.options.save_period == 0:
             checkpoint.save_checkpoint(self.last_path.with_name(f"epoch{epoch}.pt"), about | states)
 
     def _description(self, epoch: int) -> dict[str, object]:
-        detection = self.metrics["detection"] if self.metrics else {}
+        data = self.job.frames.data
         return {
             "kind": self.model.kind,
             "arguments": self.model.arguments(),
             "epoch": epoch,
-            "best_fitness": self.best_fitness,
-            "best_epoch": self.best_epoch,
-            "confidence": detection.get("confidence"),
+            "best": self._best_figures(),
             "options": to_mapping(self.options),
-            "hyp": to_mapping(self.job.hyp),
-            "names": list(self.job.data.names),
-            "view_names": list(self.job.data.view_names),
+            "hyp": to_mapping(self.job.run.hyp),
+            "names": list(data.names),
+            "view_names": list(data.view_names),
             "view_prior": to_mapping(self.prior) if self.prior else None,
             "fingerprint": self.fingerprint,
         }
 
+    def _best_figures(self) -> dict[str, dict[str, float]]:
+        """Network -> its best epoch and fitness."""
+        return {ln.network.name: {"epoch": ln.best_epoch, "fitness": ln.best_fitness} for ln in self.learners}
+
     def _restore(self, state: Mapping[str, object]) -> None:
         if state["fingerprint"] != self.fingerprint:
-            raise UserError(
-                f"{self.job.data.source}: images or labels changed since this run started; start a new run instead"
-            )
+            source = self.job.frames.data.source
+            raise UserError(f"{source}: images or labels changed since this run started; start a new run instead")
         self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.stepper.load_state_dict(state["stepper"])
+        self.average.load_state_dict(state["ema"]["model"])
+        for learner in self.learners:
+            learner.load_state_dict(state["networks"][learner.network.name])
         self.job.balancer.load_state_dict(state["balancer"])
         self.first_epoch = state["epoch"] + 1
-        self.best_fitness, self.best_epoch = state["best_fitness"], state["best_epoch"]
+        if any(learner.best_epoch >= 0 for learner in self.learners):
+            # Perhaps of the interrupted epoch already, which then writes the same again.
+            best = checkpoint.load_checkpoint(self.last_path.with_name("best.pt"))
+            self.best = {key: best[key] for key in self.best}
         checkpoint.restore_random_states(state["random"])
 
     def _finish(self, epoch: int) -> dict[str, object]:
         """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
-        job, folder = self.job, self.job.folder
+        folder, data = self.job.run.folder, self.job.frames.data
         if not self.metrics["resamples"]:  # stopped early
-            self.metrics = summarise(self.results, job.data.names, job.data.view_names, view_prior=self.prior)
+            self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior)
         write_evaluation(folder, self.metrics, self.results)
         summary = {
             "epochs": epoch + 1,
-            "best_epoch": self.best_epoch,
-            "best_fitness": self.best_fitness,
+            "best": self._best_figures(),
             "last": metric_cells(self.metrics),
-            "weights": job.balancer.weights,
+            "weights": self.job.balancer.weights,
             "seconds": time.time() - self.start_time,
             "peak_memory_mib": peak_memory_mib(self.precision.device),
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -339,8 +368,20 @@ class Trainer:
         plots.draw_run(folder)
         LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
         LOGGER.info(format_table(self.metrics))
-        LOGGER.info(f"\nbest epoch: {self.best_epoch + 1}, fitness {self.best_fitness:.3f}\neverything is in {folder}")
+        LOGGER.info(f"\n{self._best_epochs()}\neverything is in {folder}")
         return summary
+
+
+def result_columns(networks: Sequence[Network]) -> tuple[str, ...]:
+    """The columns of results.csv."""
+    rates = [column for network in networks for column in rate_columns(network, networks)]
+    return (*RESULT_COLUMNS, *rates, *TIME_COLUMNS)
+
+
+def rate_columns(network: Network, networks: Sequence[Network]) -> list[str]:
+    """Where the learning rates of a network's biases, weights and norms go: YOLOv5's columns if it is the only one."""
+    prefix = "" if len(networks) == 1 else f"{network.name}_"
+    return [f"x/{prefix}lr{group}" for group in range(3)]
 
 
 class StopSignals:

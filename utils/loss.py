@@ -201,6 +201,12 @@ class JointLoss(nn.Module):
         return losses
 
 
+def joint_loss(detect: nn.Module, hyp: HyperParameters, image_size: int) -> JointLoss:
+    """The hyp file's losses for a detection layer's anchors and classes and an image size (pixels)."""
+    gains = LossGains.scaled(hyp, len(detect.anchors), detect.class_count, image_size)
+    return JointLoss(DetectionLoss(detect.anchors, gains, hyp.anchor_t, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing))
+
+
 def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Named losses -> {"detection": box + obj + cls, "classification": view}, of the tasks present."""
     tasks = {}

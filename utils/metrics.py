@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import roc_auc_score
 from torchvision.ops import box_iou
+
+from utils.general import TASKS
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 COCO_IOU_THRESHOLDS = np.r_[0.3, IOU_THRESHOLDS]
@@ -420,17 +422,20 @@ def summarise(
             "resamples": RESAMPLES if intervals else 0,
         }
     )
-    return metrics | {"fitness": fitness(metrics["detection"], metrics["views"])}
+    return metrics | {"fitness": fitness(metrics)}
 
 
-def fitness(detection: dict, views: dict) -> float:
-    """0.5 (0.1 AP50 + 0.9 AP50-95) + 0.5 balanced view accuracy; the defined part alone if one is None."""
-    parts = []
+def fitness(metrics: Mapping, tasks: Sequence[str] = TASKS) -> float:
+    """How good an evaluation is for `tasks`: the mean of what each is judged by, of those that are defined.
+
+    Detection: 0.1 AP50 + 0.9 AP50-95, as in YOLOv5. Classification: balanced view accuracy.
+    """
+    detection = metrics["detection"]
+    parts = {"classification": metrics["views"]["balanced_accuracy"], "detection": None}
     if detection["mAP_0.5"] is not None:
-        parts.append(0.1 * detection["mAP_0.5"] + 0.9 * detection["mAP_0.5:0.95"])
-    if views["balanced_accuracy"] is not None:
-        parts.append(views["balanced_accuracy"])
-    return sum(parts) / len(parts) if parts else 0.0
+        parts["detection"] = 0.1 * detection["mAP_0.5"] + 0.9 * detection["mAP_0.5:0.95"]
+    defined = [parts[task] for task in tasks if parts[task] is not None]
+    return sum(defined) / len(defined) if defined else 0.0
 
 
 def format_table(metrics: dict) -> str:

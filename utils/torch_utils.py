@@ -265,10 +265,13 @@ class ModelEMA:
     """Exponential moving average of a model's parameters and buffers, with YOLOv5's ramp.
 
     The decay of update k is decay x (1 - exp(-k / tau)), so that early weights fade quickly.
+
+    Args:
+        average: a frozen copy of the model as it starts; holds the average from then on.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, average: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
+        self.model = average
         self.decay, self.tau, self.updates = decay, tau, 0
 
     @torch.no_grad()
@@ -279,12 +282,10 @@ class ModelEMA:
         averaged, current = floating_tensors(self.model), floating_tensors(model)
         torch._foreach_lerp_(averaged, current, 1 - keep)
 
-    def state_dict(self) -> dict[str, object]:
-        return {"model": self.model.state_dict(), "updates": self.updates}
 
-    def load_state_dict(self, state: Mapping) -> None:
-        self.model.load_state_dict(state["model"])
-        self.updates = state["updates"]
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode that no gradient reaches."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 def floating_tensors(model: nn.Module) -> list[Tensor]:

@@ -1,0 +1,73 @@
+"""Train two networks that share nothing: a YOLOv5s that detects boxes, and a small attentive one that names the view.
+
+python train_joint_dual_backbone.py --epochs 50                              # on the embedded phantom
+python train_joint_dual_backbone.py --data path/to/data.yaml --imgsz 320     # on your own frames
+python train_joint_dual_backbone.py --weights best.pt --freeze-task detection --epochs 10   # the classifier alone
+python train_joint_dual_backbone.py --resume runs/train/exp/weights/last.pt  # go on where it stopped
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from models.balancers import fixed_weights
+from models.dual_backbone import DualBackbone
+from utils.config import NETWORK_RATES, DualOptions, training_parser
+from utils.engine import Job, train
+from utils.general import TASKS, run_script, seed_everything
+from utils.learner import Network
+from utils.loss import joint_loss
+from utils.runs import Run, load_frames, load_start_weights, start_run
+from utils.torch_utils import freeze_layers
+
+PARTS = {"detection": "detector", "classification": "classifier"}  # task -> the network that answers for it
+
+
+def main() -> None:
+    parser = training_parser(__doc__, DualOptions)
+    add_network_options(parser)
+    run = start_run(vars(parser.parse_args()), DualBackbone.kind, DualOptions)
+    train(build_job(run))
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """What only two networks can be asked for."""
+    networks = parser.add_argument_group("the two networks")
+    networks.add_argument("--classifier-cfg", help=f"classifier's YAML (default: {DualOptions.classifier_cfg})")
+    networks.add_argument("--freeze-task", action="append", choices=TASKS, help="leave this task's network as it is")
+    networks.add_argument(
+        "--classification-start-epoch", type=int, metavar="N", help="let the classifier rest for N epochs (default: 0)"
+    )
+    networks.add_argument(
+        "--classification-epochs", type=int, metavar="N", help="then train it for N epochs (default: to the end)"
+    )
+    rates = parser.add_argument_group("each network's rates, over the hyp file's")
+    for task in TASKS:
+        for name in NETWORK_RATES:
+            rates.add_argument(f"--{task}-{name.replace('_', '-')}", type=float)
+
+
+def build_job(run: Run) -> Job:
+    """Frames, the two networks, and their losses."""
+    options = run.options
+    frames = load_frames(run)
+    seed_everything(options.seed)
+    nc, views = len(frames.data.names), len(frames.data.view_names)
+    model = DualBackbone(options.cfg, options.classifier_cfg, nc=nc, views=views)
+    load_start_weights(model, options.weights)
+    freeze_layers(model.detector, options.freeze)
+    return Job(
+        run=run,
+        frames=frames,
+        model=model,
+        networks=tuple(
+            Network(task, part, (task,), run.hyp.of_network(task), options.trained_epochs(task))
+            for task, part in PARTS.items()
+        ),
+        criterion=joint_loss(model.detect, run.hyp, options.imgsz),
+        balancer=fixed_weights(**dict.fromkeys(TASKS, 1.0)),
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,111 @@
+"""What one optimiser trains.
+
+The joint model is one network with two tasks; the dual backbone is two networks with a task each. `Network` says
+which and when, `Learner` holds what its training has come to: optimiser, schedule, clipping, loss scale, moving
+average, best epoch. A network outside its epochs *rests*: it is neither run nor stepped, so that its parameters,
+batch-norm statistics and average stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from utils.config import HyperParameters
+from utils.metrics import fitness
+from utils.torch_utils import ModelEMA, Precision, Schedule, Stepper
+
+
+@dataclass(frozen=True)
+class Network:
+    """A part of a model, or all of it, that is trained by an optimiser of its own.
+
+    Attributes:
+        name: in files and messages.
+        path: of the part in the model, as for `nn.Module.get_submodule`; "" is the model itself.
+        tasks: whose losses it descends.
+        hyp: its optimiser's hyper-parameters.
+        epochs: in which it trains; in the others it rests.
+    """
+
+    name: str
+    path: str
+    tasks: tuple[str, ...]
+    hyp: HyperParameters
+    epochs: range
+
+
+class Learner:
+    """A network's training between batches.
+
+    Args:
+        network: what to train, and when.
+        model: which it is a part of, on its device.
+        average: a frozen copy of `model`, whose part becomes the moving average.
+        batches: an epoch.
+        batch_size: images a batch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        model: nn.Module,
+        average: nn.Module,
+        precision: Precision,
+        batches: int,
+        batch_size: int,
+    ):
+        self.network = network
+        self.module = model.get_submodule(network.path)
+        self.ema = ModelEMA(average.get_submodule(network.path))
+        schedule = Schedule(network.hyp, len(network.epochs), batches)
+        self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
+        self.best_fitness, self.best_epoch = -math.inf, -1
+
+    def trains(self, epoch: int) -> bool:
+        return epoch in self.network.epochs
+
+    def begin(self, epoch: int, batch: int) -> None:
+        """Set the rates of a batch."""
+        self.stepper.begin(epoch - self.network.epochs.start, batch)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self.stepper.backward(loss)
+
+    def step(self, epoch: int, batch: int) -> None:
+        """Apply the gradients if enough batches have gathered, and move the average."""
+        if self.stepper.step(epoch - self.network.epochs.start, batch):
+            self.ema.update(self.module)
+
+    def judge(self, metrics: Mapping, epoch: int) -> bool:
+        """Take note of an epoch's evaluation; returns whether it is this network's best."""
+        value = fitness(metrics, self.network.tasks)
+        is_best = value > self.best_fitness
+        if is_best:
+            self.best_fitness, self.best_epoch = value, epoch
+        return is_best
+
+    def has_settled(self, epoch: int, patience: int) -> bool:
+        """Whether nothing more is to come: its epochs are over, or `patience` of them brought nothing better."""
+        if epoch + 1 >= self.network.epochs.stop:
+            return True
+        since = max(self.best_epoch, self.network.epochs.start)
+        return self.best_epoch >= 0 and epoch - since >= patience
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything but the tensors of module and average, which are the model's."""
+        return {
+            "stepper": self.stepper.state_dict(),
+            "ema_updates": self.ema.updates,
+            "best_fitness": self.best_fitness,
+            "best_epoch": self.best_epoch,
+        }
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.stepper.load_state_dict(state["stepper"])
+        self.ema.updates = state["ema_updates"]
+        self.best_fitness, self.best_epoch = state["best_fitness"], state["best_epoch"]

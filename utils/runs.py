@@ -1,0 +1,110 @@
+"""How a training begins: its options and folder, new or resumed (`Run`), and the frames it reads (`Frames`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from utils.checkpoint import averaged_weights, load_checkpoint, newest_checkpoint, transfer_weights
+from utils.config import (
+    DataConfig,
+    HyperParameters,
+    TrainOptions,
+    from_mapping,
+    load_data_config,
+    load_hyperparameters,
+    split_arguments,
+)
+from utils.dataloaders import JointDataset, load_splits
+from utils.general import LOGGER, UserError, new_run_folder
+from utils.torch_utils import Precision, select_device, select_precision
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the user asked for.
+
+    Attributes:
+        folder: the run folder; made when the training starts.
+        resume: the checkpoint to go on from, or None.
+    """
+
+    options: TrainOptions
+    hyp: HyperParameters
+    folder: Path
+    precision: Precision
+    resume: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A data set's description and the two splits that a training reads."""
+
+    data: DataConfig
+    train: JointDataset
+    val: JointDataset
+
+
+def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOptions] = TrainOptions) -> Run:
+    """A run from the command line's options: a new one, or with `resume` among them an old one.
+
+    Args:
+        given: option -> value, those given only; `resume` is a path, or empty for the newest run.
+        kind: of model; only a checkpoint of that kind is resumed.
+        options_kind: the script's options.
+    """
+    given = dict(given)
+    path = given.pop("resume", None)
+    return _new_run(given, options_kind) if path is None else _resumed_run(path, given, kind, options_kind)
+
+
+def _new_run(given: Mapping[str, object], options_kind: type[TrainOptions]) -> Run:
+    options, over_hyp = split_arguments(given, options_kind)
+    hyp = load_hyperparameters(options.hyp, over_hyp)
+    folder = new_run_folder(options.project, options.name, options.exist_ok)
+    return Run(options, hyp, folder, select_precision(options.amp, select_device(options.device)))
+
+
+def _resumed_run(path: str, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
+    if fixed := given.keys() - {"device", "workers", "project"}:
+        raise UserError(f"--resume goes on with the options the run started with; leave out {sorted(fixed)}")
+    path = Path(path) if path else newest_checkpoint(given.get("project", TrainOptions.project))
+    state = load_checkpoint(path)
+    if state["kind"] != kind or "networks" not in state:
+        raise UserError(f"{path}: cannot be resumed; expected the weights/last.pt of a training of kind '{kind}'")
+    options = from_mapping(options_kind, {**state["options"], **given})
+    if state["epoch"] + 1 >= options.epochs:
+        raise UserError(f"{path}: all {options.epochs} epochs are done; start a new run with --weights {path}")
+    hyp = from_mapping(HyperParameters, state["hyp"])
+    precision = select_precision(options.amp, select_device(options.device))
+    return Run(options, hyp, path.parents[1], precision, state)
+
+
+def load_frames(run: Run) -> Frames:
+    """Read and check the labels and frames of both splits, and say what there is.
+
+    Raises:
+        UserError: something is wrong with the data; every bad label file is named.
+    """
+    options, hyp = run.options, run.hyp
+    data = load_data_config(options.data)
+    if not data.view_names:
+        raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
+    splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
+    if hyp.classification_required and all(labels.view < 0 for labels in splits[0].labels):
+        raise UserError(f"{data.source}: no training frame has a view; expected a line like 0 1 0 in label files")
+    train_set, val_set = (JointDataset(split, options.imgsz, options.cache) for split in splits)
+    if hyp.not_applied:
+        LOGGER.warning(f"warning: frames and anchors are used as they are; not applied: {hyp.not_applied}")
+    LOGGER.info(f"{len(train_set)} training and {len(val_set)} validation frames; {run.precision}; {run.folder}")
+    return Frames(data, train_set, val_set)
+
+
+def load_start_weights(model: nn.Module, path: str) -> None:
+    """Copy what fits from the checkpoint at `path` (`--weights`); nothing if the path is empty."""
+    if path:
+        content = load_checkpoint(path)
+        transfer_weights(model, averaged_weights(content), f"{path} (model of kind '{content['kind']}')")
