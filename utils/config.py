@@ -394,7 +394,7 @@ class DualOptions(TrainOptions):
         frozen = set(self.freeze_task)
         if frozen == set(TASKS):
             raise UserError("--freeze-task detection and classification: nothing is left to train; freeze one")
-        if frozen and self.trained_epochs("classification") not in (range(0), range(self.epochs)):
+        if frozen and (start, count) not in ((0, -1), (0, self.epochs)):
             raise UserError(
                 f"--freeze-task {self.freeze_task[0]} with --classification-start-epoch or --classification-epochs "
                 "leaves epochs without anything to train; use one or the other, and --epochs"

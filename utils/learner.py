@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from utils.config import HyperParameters
+from utils.general import UserError
 from utils.metrics import fitness
 from utils.torch_utils import ModelEMA, Precision, Schedule, Stepper
 
@@ -47,6 +48,9 @@ class Learner:
         average: a frozen copy of `model`, whose part becomes the moving average.
         batches: an epoch.
         batch_size: images a batch.
+
+    Raises:
+        UserError: the network is to train, but all its layers are frozen.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class Learner:
     ):
         self.network = network
         self.module = model.get_submodule(network.path)
+        if network.epochs and not any(parameter.requires_grad for parameter in self.module.parameters()):
+            raise UserError(f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers")
         self.ema = ModelEMA(average.get_submodule(network.path))
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)

@@ -67,8 +67,9 @@ RESULT_PANELS = (  # title, colour, and each line's column and label
             "metrics/view_macro_f1": "F1",
         },
     ),
-    ("learning rate / 10⁻³", INK, {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norms"}),
 )
+JOINT_RATES = {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norms"}
+DUAL_RATES = {"x/detection_lr1": "detection", "x/classification_lr1": "classification"}
 
 
 @cache
@@ -163,30 +164,87 @@ def _caption(figure: Figure, text: str, x_label: str) -> None:
 
 
 def plot_results(results: pd.DataFrame, path: Path) -> None:
-    """Losses, detection metrics, view metrics and learning rate by epoch.
+    """Losses, detection metrics, view metrics and learning rates by epoch.
 
     Args:
         results: the rows of `results.csv`, at least one; cells may be empty and columns missing.
         path: the PNG to write.
     """
-    epochs, fitness = results["epoch"] + 1, _column(results, "metrics/fitness").dropna()
-    caption = f"Epochs {epochs.min():.0f} to {epochs.max():.0f}; marks: last value."
-    if len(fitness):
-        best, last = fitness.idxmax(), fitness.index[-1]
-        caption += f" Dotted line: best epoch ({epochs[best]:.0f}), fitness {fitness[best]:.3f};"
-        caption += f" last one validated ({epochs[last]:.0f}): {fitness[last]:.3f}."
+    epochs, best = results["epoch"] + 1, _best_rows(results)
     with _figure(path, 13, 6.6) as figure:
         axes = figure.subplots(2, 4, sharex=True)
-        for ax, (title, colour, labels) in zip(axes.flat, RESULT_PANELS, strict=True):
-            factor = 1000 if title.startswith("learning rate") else 1
+        for ax, (title, colour, labels) in zip(axes.flat, RESULT_PANELS, strict=False):
             for order, (column, label) in enumerate(labels.items()):
-                _line(ax, epochs, _column(results, column) * factor, colour, label, order)
-            if len(fitness):
-                ax.axvline(epochs[best], color=GREY, linestyle=(0, (1, 2)), linewidth=1.2)
+                _line(ax, epochs, _column(results, column), colour, label, order)
+            if colour in best:
+                ax.axvline(epochs[best[colour]], color=GREY, linestyle=(0, (1, 2)), linewidth=1.2)
             _finish(ax, title, top=1 if any(column.startswith("metrics/") for column in labels) else None)
+        _rates_panel(axes.flat[-1], results)
         axes[0, 0].set(ylabel="loss per image", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
         axes[1, 0].set_ylabel("score, 0 to 1")
-        _caption(figure, caption, "epochs trained")
+        _caption(figure, _results_caption(results, best), "epochs trained")
+
+
+def _is_dual(results: pd.DataFrame) -> bool:
+    return DUAL_RATES.keys() <= set(results)
+
+
+def _best_rows(results: pd.DataFrame) -> dict[str, int]:
+    """A task's colour -> the row of its network's best epoch: one for both tasks if they share a network."""
+    fitness = dict.fromkeys(TASK_COLOURS.values(), _column(results, "metrics/fitness"))
+    if _is_dual(results):
+        precision = [_column(results, f"metrics/mAP_{name}") for name in ("0.5", "0.5:0.95")]
+        fitness[DETECTION] = 0.1 * precision[0] + 0.9 * precision[1]
+        fitness[CLASSIFICATION] = _column(results, "metrics/view_balanced_accuracy")
+    return {colour: values.idxmax() for colour, values in fitness.items() if values.notna().any()}
+
+
+def _results_caption(results: pd.DataFrame, best: Mapping[str, int]) -> str:
+    epochs, fitness = results["epoch"] + 1, _column(results, "metrics/fitness").dropna()
+    caption = f"Epochs {epochs.min():.0f} to {epochs.max():.0f}; marks: last value."
+    if not best:
+        return caption
+    if _is_dual(results):
+        each = ", ".join(f"{task} {epochs[best[c]]:.0f}" for task, c in TASK_COLOURS.items() if c in best)
+        return f"{caption} Dotted line: each network's best epoch ({each})."
+    row, last = best[DETECTION], fitness.index[-1]
+    return (
+        f"{caption} Dotted line: best epoch ({epochs[row]:.0f}), fitness {fitness[row]:.3f};"
+        f" last one validated ({epochs[last]:.0f}): {fitness[last]:.3f}."
+    )
+
+
+def _rates_panel(ax: Axes, results: pd.DataFrame) -> None:
+    """Learning rates: of the three groups of one network, or of the two networks' weights."""
+    is_dual = _is_dual(results)
+    for order, (column, label) in enumerate((DUAL_RATES if is_dual else JOINT_RATES).items()):
+        colour = TASK_COLOURS[label] if is_dual else INK
+        _line(ax, results["epoch"] + 1, _column(results, column) * 1000, colour, label, order)
+    _finish(ax, "learning rate / 10⁻³")
+
+
+def plot_learning_rates(results: pd.DataFrame, path: Path) -> None:
+    """The two networks' learning rates, and what they came to: each task's losses relative to its first.
+
+    Args:
+        results: the rows of a dual run's `results.csv`, at least one; a network that rests has empty cells.
+        path: the PNG to write.
+    """
+    epochs = results["epoch"] + 1
+    with _figure(path, 10, 3.6) as figure:
+        rates, losses = figure.subplots(1, 2)
+        _rates_panel(rates, results)
+        for task, parts in {"detection": ("box", "obj", "cls"), "classification": ("view",)}.items():
+            for order, split in enumerate(("train", "val")):
+                columns = [_column(results, f"{split}/{part}_loss") for part in parts]
+                total = pd.concat(columns, axis=1).sum(axis=1, skipna=False)
+                if total.notna().any():
+                    label = f"{task}, {'validation' if order else 'training'}"
+                    _line(losses, epochs, total / total.dropna().iloc[0], TASK_COLOURS[task], label, order)
+        _finish(losses, "loss / its first value")
+        for ax in (rates, losses):
+            ax.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+        _caption(figure, f"Two networks with an optimiser each; epochs 1 to {epochs.max():.0f}.", "epochs trained")
 
 
 def _epochs_trained(updates: pd.DataFrame) -> pd.Series:
@@ -561,7 +619,7 @@ def draw_run(folder: Path) -> list[Path]:
     """Draw every picture that the files of a run folder allow.
 
     Returns:
-        The PNGs written, into the same folder; a run without GradNorm has fewer.
+        The PNGs written, into the same folder; which ones depends on the kind of run.
 
     Raises:
         UserError: there is no `results.csv`, or a file is broken.
@@ -571,6 +629,8 @@ def draw_run(folder: Path) -> list[Path]:
     results, pictures = read_table(folder / "results.csv", ("epoch",)), {}
     if len(results):
         pictures["results"] = partial(plot_results, results)
+        if _is_dual(results):
+            pictures["learning_rates"] = partial(plot_learning_rates, results)
     if (folder / "gradnorm.csv").is_file():
         updates = read_table(folder / "gradnorm.csv", ("step", "epoch", "batch"))
         pictures["gradnorm_weight_evolution"] = partial(plot_weight_evolution, updates)
