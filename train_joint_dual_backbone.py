@@ -12,7 +12,7 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
-from utils.config import NETWORK_RATES, DualOptions, training_parser
+from utils.config import RATE_RANGES, DualOptions, training_parser
 from utils.engine import Job, train
 from utils.general import TASKS, run_script, seed_everything
 from utils.learner import Network
@@ -43,7 +43,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
     rates = parser.add_argument_group("each network's rates, over the hyp file's")
     for task in TASKS:
-        for name in NETWORK_RATES:
+        for name in RATE_RANGES:
             rates.add_argument(f"--{task}-{name.replace('_', '-')}", type=float)
 
 

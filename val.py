@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models import model_from_checkpoint
 from utils import plots
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import averaged_weights, load_checkpoint
 from utils.config import DataConfig, load_data_config
 from utils.dataloaders import JointDataset, load_split, make_loader
 from utils.engine import evaluate, write_coco_predictions, write_evaluation
@@ -28,7 +28,7 @@ def main() -> None:
     split = load_split(data, args.task, args.skip_bad_labels)
     size = args.imgsz or content["options"]["imgsz"]
     precision = select_precision(args.amp, select_device(args.device))
-    model = precision.place(model_from_checkpoint(content, args.weights))
+    model = precision.place(model_from_checkpoint(content, averaged_weights(content), args.weights))
     dataset = JointDataset(split, size, cache="off")
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)

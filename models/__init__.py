@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
-from utils.checkpoint import averaged_weights
 from utils.general import UserError
 
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
 
 
-def model_from_checkpoint(content: Mapping[str, object], source: str | Path) -> nn.Module:
-    """The checkpoint's architecture with its (averaged, where it has both) weights.
+def model_from_checkpoint(
+    content: Mapping[str, object], weights: Mapping[str, Tensor], source: str | Path
+) -> nn.Module:
+    """The architecture a checkpoint describes, with the given ones of its weights.
 
     Raises:
         UserError: a kind of model that is unknown here, or weights that do not fit it.
@@ -25,7 +26,7 @@ def model_from_checkpoint(content: Mapping[str, object], source: str | Path) -> 
         raise UserError(f"{source}: model of kind '{content['kind']}', expected {', '.join(MODELS)}")
     model = MODELS[content["kind"]](**content["arguments"])
     try:
-        model.load_state_dict(averaged_weights(content))
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{source}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
     return model

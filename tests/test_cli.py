@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
 from models.yolo import YOLOv5WithClassification
@@ -18,7 +19,7 @@ from utils.config import TrainOptions, to_mapping
 from utils.general import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = {"train": train_joint_gradnorm.main, "val": val.main}
+SCRIPTS = {"train": train_joint_gradnorm.main, "dual": train_joint_dual_backbone.main, "val": val.main}
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_
     """Run a script's `main` in this process, expect it to refuse, and return its message."""
     monkeypatch.chdir(ROOT)
     runs = tmp_path / "runs"
-    monkeypatch.setattr(train_joint_gradnorm, "train", lambda job: pytest.fail("not refused: the training starts"))
+    for module in (train_joint_gradnorm, train_joint_dual_backbone):
+        monkeypatch.setattr(module, "train", lambda job: pytest.fail("not refused: the training starts"))
 
     def run(script: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments), "--project", str(runs)])
@@ -179,8 +181,40 @@ def test_train_with_wrong_options(refused, monkeypatch, tiny_data: Path, argumen
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--freeze-task detection --freeze-task classification", "--freeze-task detection and classification: nothing"),
+        ("--classification-start-epoch 50", "--classification-start-epoch is 50, expected 0 to 49"),
+        ("--classification-epochs 51", "--classification-epochs is 51, expected 1 to 50"),
+        ("--freeze-task detection --classification-start-epoch 5", "--freeze-task detection with"),
+        ("--detection-lr0 -0.1", "detection_lr0 is -0.1, expected"),
+        ("--classification-weight-decay -1", "classification_weight_decay is -1.0, expected"),
+        ("--freeze 99", "--freeze 99: the model has"),
+        ("--classifier-cfg missing.yaml", "missing.yaml: no such file"),
+        ("--classifier-cfg models/yolov5s.yaml", "the model has 0 layers of type ViewHead"),
+        ("--cfg models/view_classifier.yaml", "models/view_classifier.yaml: keys ['nc', 'anchors'] are missing"),
+    ],
+)
+def test_the_dual_script_with_wrong_options(refused, tiny_data: Path, arguments: str, expected: str):
+    assert refused("dual", "--data", tiny_data, *arguments.split()).startswith(expected)
+
+
+def test_weights_of_a_joint_model_in_the_dual_script(refused, trained: Path, tiny_data: Path):
+    message = refused("dual", "--data", tiny_data, "--weights", trained)
+    assert message.startswith(f"{trained} (model of kind 'joint'): none of its")
+    assert "of kind 'dual'" in refused("dual", "--resume", trained)
+
+
+def test_rates_of_two_networks_in_the_joint_script(refused, tiny_data: Path):
+    message = refused("train", "--data", tiny_data, "--hyp", "hyp/dual_backbone_rules.yaml")
+    assert "'detection_lr0'" in message and "use lr0" in message
+
+
+@pytest.mark.parametrize(
     ("script", "arguments"),
     [
+        ("dual", ["--freeze-task", "both"]),
+        ("dual", ["--gradnorm-alpha", "1.5"]),
         ("train", ["--lr0", "1"]),
         ("train", ["--cache", "disc"]),
         ("train", ["--epochs", "three"]),
@@ -234,7 +268,8 @@ def test_a_checkpoint_for_evaluation_cannot_be_resumed(refused, trained: Path):
 
 # ---- checkpoints -------------------------------------------------------------------------------------------
 
-TAKES_A_CHECKPOINT = [("val", "--weights"), ("train", "--weights"), ("train", "--resume")]
+TAKES_A_CHECKPOINT = [(script, option) for script in ("train", "dual") for option in ("--weights", "--resume")]
+TAKES_A_CHECKPOINT += [("val", "--weights")]
 
 
 @pytest.mark.parametrize(("script", "option"), TAKES_A_CHECKPOINT)

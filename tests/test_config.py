@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from utils.config import (
+    RATE_RANGES,
+    DualOptions,
     HyperParameters,
     TrainOptions,
     from_mapping,
@@ -17,7 +19,7 @@ from utils.config import (
     to_mapping,
     training_parser,
 )
-from utils.general import UserError
+from utils.general import TASKS, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "hyp/joint_training_rules.yaml"
@@ -82,9 +84,16 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
     assert (hyp.optimizer, hyp.cos_lr, hyp.nominal_batch_size) == ("SGD", False, 64)
 
 
-def test_our_own_hyp_file_has_every_key_and_no_augmentation():
-    content = yaml.safe_load(RULES.read_text(encoding="utf-8"))
-    assert content.keys() == {field.name for field in fields(HyperParameters)} - {"anchors"}
+def test_our_own_hyp_files_have_every_key_that_applies():
+    every = {field.name for field in fields(HyperParameters)} - {"anchors"}
+    of_networks = {f"{task}_{name}" for task in TASKS for name in RATE_RANGES}
+    of_weights = {name for name in every if name.startswith(("gradnorm_", "initial_", "weight_sum"))}
+    assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
+    dual = yaml.safe_load((ROOT / DualOptions.hyp).read_text(encoding="utf-8"))
+    assert dual.keys() == every - of_weights - RATE_RANGES.keys()
+
+
+def test_our_own_hyp_file_has_no_augmentation():
     hyp = load_hyperparameters(RULES)
     assert not hyp.not_applied and hyp.patience == 0 and hyp.classification_required
     assert (hyp.optimizer, hyp.nominal_batch_size) == ("AdamW", None)
@@ -181,7 +190,7 @@ def test_an_override_of_none_is_no_override():
     assert load_hyperparameters(RULES, {"lr0": None}) == load_hyperparameters(RULES)
 
 
-@pytest.mark.parametrize("config", [HyperParameters(), TrainOptions(epochs=3)])
+@pytest.mark.parametrize("config", [HyperParameters(), TrainOptions(epochs=3), DualOptions(freeze_task=["detection"])])
 def test_plain_values_and_back(config: object):
     assert from_mapping(type(config), yaml.safe_load(yaml.safe_dump(to_mapping(config)))) == config
 
@@ -193,6 +202,20 @@ def test_defaults_of_the_contract():
     options = TrainOptions()
     assert (options.imgsz, options.batch_size, options.project, options.name) == (320, 16, "runs/train", "exp")
     assert (ROOT / options.cfg).is_file() and (ROOT / options.data).is_file() and (ROOT / options.hyp).is_file()
+
+
+def test_a_networks_own_rates_lie_over_the_common_ones():
+    hyp = HyperParameters(lr0=0.1, lrf=0.2, detection_lr0=0.3, classification_warmup_epochs=0.0)
+    detection, classification = hyp.of_network("detection"), hyp.of_network("classification")
+    assert (detection.lr0, detection.lrf, detection.warmup_epochs) == (0.3, 0.2, hyp.warmup_epochs)
+    assert (classification.lr0, classification.lrf, classification.warmup_epochs) == (0.1, 0.2, 0.0)
+
+
+def test_when_each_network_trains():
+    late = DualOptions(epochs=9, classification_start_epoch=2, classification_epochs=3)
+    assert [late.trained_epochs(task) for task in TASKS] == [range(9), range(2, 5)]
+    frozen = DualOptions(epochs=9, freeze_task=["detection"])
+    assert [frozen.trained_epochs(task) for task in TASKS] == [range(0), range(9)]
 
 
 def test_every_option_of_a_training_can_be_given():

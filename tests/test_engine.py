@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from small_runs import EPOCHS, assert_same_run, new_job, resume, run, small_options
+from small_runs import EPOCHS, TIMES, assert_same_run, new_job, resume, run, small_options
 
 from utils import engine
 from utils.checkpoint import load_checkpoint
@@ -125,20 +126,30 @@ def test_a_signal_stops_cleanly_and_the_run_can_go_on(options, finished, tmp_pat
     assert_same_run(tmp_path / "stopped", finished)
 
 
-@pytest.mark.slow
-def test_a_killed_process_resumes_exactly(options, finished, tmp_path):
-    """SIGKILL at whatever moment of the second epoch it hits."""
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+@pytest.fixture(scope="module")
+def four_epochs(options, tmp_path_factory) -> Path:
+    return run(options, tmp_path_factory.mktemp("four") / "whole", epochs=4)
+
+
+@pytest.mark.parametrize("kill", [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, 10))])
+def test_a_killed_process_resumes_exactly(options, four_epochs, tmp_path, kill):
+    """Two epochs, SIGKILL at a random moment of the third, `--resume` to four."""
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in {**options, "epochs": 4}.items()]
     command = [sys.executable, "train_joint_gradnorm.py", *arguments, f"--project={tmp_path}", "--name=killed"]
-    folder = tmp_path / "killed"
+    folder, results = tmp_path / "killed", pd.read_csv(four_epochs / "results.csv")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (folder / "results.csv").exists() and process.poll() is None:
-        time.sleep(0.01)
+    while rows_of(folder / "results.csv") < 2 and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(random.Random(kill).random() * results[TIMES].iloc[2].sum())
     process.kill()
     process.wait()
     resume = [*command[:2], f"--resume={folder / 'weights' / 'last.pt'}"]
     subprocess.run(resume, check=True, capture_output=True)
-    assert_same_run(folder, finished)
+    assert_same_run(folder, four_epochs)
+
+
+def rows_of(path: Path) -> int:
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
 def test_changed_data_is_not_resumed(options, finished, monkeypatch):

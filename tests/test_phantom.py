@@ -1,7 +1,10 @@
 """The embedded data set: repeatable bytes, clean splits, exact boxes, every form of a label file."""
 
 import hashlib
+import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ import yaml
 
 from utils import phantom
 from utils.general import UserError
+from utils.labels import read_label_file
 
 DATA_YAML = Path(__file__).resolve().parents[1] / "data" / "echo_phantom.yaml"
 VIEW_LINE = re.compile(r"^(\[?)([01])(, | )([01])\3([01])(\]?)$")
@@ -214,3 +218,37 @@ def test_colours_do_not_tell_the_kind_of_a_jet_but_the_view_and_the_place_do(dat
 
     assert nearest_neighbour_accuracy(colours) < 0.6
     assert nearest_neighbour_accuracy(places) > 0.95
+
+
+# ---- what the main job makes of it ----------------------------------------------------------------------------
+
+
+def shuffle_labels(folder: Path, seed: int = 0) -> None:
+    """Deal the training boxes' classes and the training frames' views out again at random."""
+    paths = sorted((folder / "labels" / "train").iterdir())
+    labels = [read_label_file(path, 4, 3) for path in paths]
+    generator = np.random.default_rng(seed)
+    classes = iter(generator.permutation(np.concatenate([label.boxes[:, 0] for label in labels])))
+    views = generator.permutation([label.view for label in labels])
+    for path, label, view in zip(paths, labels, views, strict=True):
+        lines = [f"{int(next(classes))} " + " ".join(f"{x:.8f}" for x in box[1:]) for box in label.boxes]
+        lines += [" ".join("01"[column == view] for column in range(3))] if view >= 0 else []
+        path.write_text("\n".join(lines))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_main_job_learns_the_phantom_and_not_its_shuffled_labels(tmp_path: Path, shuffled: bool):
+    """Half an hour on two cores. mAP50 0.90 and view accuracy 0.95; below half of that without the labels' meaning."""
+    content = yaml.safe_load(DATA_YAML.read_text()) | {"path": "frames"}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
+    phantom.generate(tmp_path / "frames")
+    if shuffled:
+        shuffle_labels(tmp_path / "frames")
+    arguments = [f"--data={tmp_path / 'data.yaml'}", "--epochs=50", "--gradnorm-alpha=1.5", f"--project={tmp_path}"]
+    script = [sys.executable, "train_joint_gradnorm.py", *arguments]
+    subprocess.run(script, check=True, capture_output=True, cwd=DATA_YAML.parents[1])
+    last = json.loads((tmp_path / "exp" / "summary.json").read_text())["last"]
+    scores = np.array([last["metrics/mAP_0.5"], last["metrics/view_accuracy"]])
+    bars = np.array([0.90, 0.95])
+    assert (scores < bars / 2).all() if shuffled else (scores >= bars).all()

@@ -227,13 +227,13 @@ class HyperParameters:
     @property
     def network_rates(self) -> dict[str, float]:
         """The keys that set a rate of one network of the dual backbone, and their values."""
-        keys = (f"{task}_{name}" for task in TASKS for name in NETWORK_RATES)
+        keys = (f"{task}_{name}" for task in TASKS for name in RATE_RANGES)
         return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
 
     def of_network(self, task: str) -> HyperParameters:
         """With the rates of `task`'s network, where they are set, in place of the common ones."""
         own = {key.removeprefix(f"{task}_"): value for key, value in self.network_rates.items()}
-        return dataclasses.replace(self, **{name: value for name, value in own.items() if name in NETWORK_RATES})
+        return dataclasses.replace(self, **{name: value for name, value in own.items() if name in RATE_RANGES})
 
     @property
     def not_applied(self) -> dict[str, float]:
@@ -242,18 +242,21 @@ class HyperParameters:
 
 
 _TINY, _HUGE = 1e-12, 1e12
-NETWORK_RATES = ("lr0", "lrf", "weight_decay", "warmup_epochs")
 HYP_CHOICES = {
     "optimizer": ("SGD", "Adam", "AdamW"),
     "gradnorm_rule": ("gradient", "equilibrium", "off"),
     "gradnorm_place": ("features", "weights"),
 }
-HYP_RANGES = {
+RATE_RANGES = {
     "lr0": (_TINY, _HUGE),
     "lrf": (0, 1),
-    "momentum": (0, 0.9999),
     "weight_decay": (0, _HUGE),
     "warmup_epochs": (0, _HUGE),
+}
+HYP_RANGES = {
+    **RATE_RANGES,
+    **{f"{task}_{name}": limits for task in TASKS for name, limits in RATE_RANGES.items()},
+    "momentum": (0, 0.9999),
     "warmup_momentum": (0, 0.9999),
     "warmup_bias_lr": (0, _HUGE),
     "nominal_batch_size": (1, 1e9),
@@ -275,7 +278,6 @@ HYP_RANGES = {
     "gradnorm_min_share": (1e-6, 0.49),
     "weight_sum": (_TINY, _HUGE),
 }
-HYP_RANGES |= {f"{task}_{name}": HYP_RANGES[name] for task in TASKS for name in NETWORK_RATES}
 
 
 def load_hyperparameters(path: str | Path, overrides: Mapping[str, object] | None = None) -> HyperParameters:
