@@ -8,7 +8,12 @@ and one affine head a task learn both under squared loss. With equal weights the
 GradNorm (alpha = 0.12) should give the small task the larger weight, let the weights settle, and end
 with a lower sum of the test losses, each divided by its value at the start (the paper's normalisation).
 
-The paper does not name the optimiser. MEASURED
+The paper does not name the optimiser. With Adam at 1e-4, the default here, it comes out so: after 15,000 steps the sum
+is 1.893 with equal weights and 1.876 with GradNorm for seed 0, 1.906 and 1.881 for seed 1, 1.914 and 1.858 for seed
+2, and the small task, which equal weights leave where it began, has learnt as much as the other. With `--lr 1e-3`
+GradNorm leads for some 4,000 steps only; after 15,000 both are within 0.025: 1.676 and 1.663, 1.664 and 1.675, 1.647
+and 1.672. The likely reason: Adam divides a gradient by its own size, so equal weights starve only the trunk of the
+small task's wishes, not its head; and as the tasks share most of B, a trunk trained long enough for one serves both.
 """
 
 from __future__ import annotations
@@ -118,7 +123,6 @@ def draw(courses: dict[int, tuple[Course, Course]], path: Path) -> None:
         ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
         ax.set_xlabel("step")
         ax.spines[["top", "right"]].set_visible(False)
-        ax.set_ylim(bottom=0)
         ax.legend(frameon=False, fontsize=9)
     tasks.plot([], [], color="#222222", linestyle=":", label="equal weights")
     tasks.legend(frameon=False, fontsize=9)
