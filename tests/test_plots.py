@@ -187,6 +187,40 @@ def test_every_column_of_the_results_is_drawn(tmp_path: Path, monkeypatch: pytes
     assert len(set(pictures.values())) == len(pictures)
 
 
+def dual_table(epochs: int, start: int = 0) -> pd.DataFrame:
+    """Rows of a dual run whose classifier rests for `start` epochs."""
+    table = results_table(epochs)
+    for task in plots.TASK_COLOURS:
+        renamed = {f"x/lr{group}": f"x/{task}_lr{group}" for group in range(3)}
+        table = table.join(table[list(renamed)].rename(columns=renamed))
+    table = table.drop(columns=list(renamed))
+    table.loc[
+        : start - 1, [column for column in table if "x/classification" in column or column == "train/view_loss"]
+    ] = np.nan
+    return table
+
+
+@pytest.mark.parametrize("start", [0, 7, 20])
+def test_the_pictures_of_a_dual_run(tmp_path: Path, start: int):
+    dual_table(20, start).to_csv(tmp_path / "results.csv", index=False)
+    drawn = plots.draw_run(tmp_path)
+    assert [path.name for path in drawn] == ["results.png", "learning_rates.png"]
+    for path in drawn:
+        image = pixels(path)
+        edges = (image[0], image[-1], image[:, 0], image[:, -1])
+        assert min(image.shape[:2]) > 600 and all((edge == 255).all() for edge in edges)
+        assert count_of(path, plots.DETECTION) > 500 and count_of(path, plots.CLASSIFICATION) > 500
+
+
+def test_a_dual_run_has_a_best_epoch_for_each_task():
+    table = dual_table(9).assign(**{"metrics/mAP_0.5": 0.0, "metrics/view_balanced_accuracy": 0.0})
+    table["metrics/mAP_0.5:0.95"] = (table["epoch"] == 2) * 0.5
+    table.loc[6, "metrics/view_balanced_accuracy"] = 0.9
+    assert plots._best_rows(table) == {plots.DETECTION: 2, plots.CLASSIFICATION: 6}
+    joint = results_table(9).assign(**{"metrics/fitness": [0, 0, 0, 0, 1, 0, 0, 0, 0]})
+    assert set(plots._best_rows(joint).values()) == {4}
+
+
 @pytest.mark.parametrize("part", ["weight", "norm", "target", "loss", "cosine", "at_bound"])
 def test_every_series_of_the_updates_is_drawn(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(plots, "DPI", 40)

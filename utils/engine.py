@@ -227,10 +227,11 @@ class Trainer:
     def _status(self, epoch: int, index: int, reader: LossReader) -> str:
         losses = " ".join(f"{name} {value:.4f}" for name, value in reader.last.items())
         weights = "/".join(f"{weight:.3f}" for weight in self.job.balancer.weights.values())
+        balanced = f" | weights {weights}" if len(self.learners) == 1 else ""
         done = (epoch - self.first_epoch) * len(self.train_loader) + index + 1
         total = (self.options.epochs - self.first_epoch) * len(self.train_loader)
         left_s = (time.time() - self.start_time) / done * (total - done)
-        return f"{losses} | weights {weights} | left {datetime.timedelta(seconds=round(left_s))}"
+        return f"{losses}{balanced} | left {datetime.timedelta(seconds=round(left_s))}"
 
     def _stop_if_asked(self, epoch: int) -> None:
         if self.signals.received is None:

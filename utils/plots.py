@@ -69,6 +69,7 @@ RESULT_PANELS = (  # title, colour, and each line's column and label
     ),
 )
 JOINT_RATES = {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norms"}
+TASK_LOSSES = {"detection": ("box", "obj", "cls"), "classification": ("view",)}
 DUAL_RATES = {"x/detection_lr1": "detection", "x/classification_lr1": "classification"}
 
 
@@ -231,20 +232,18 @@ def plot_learning_rates(results: pd.DataFrame, path: Path) -> None:
         path: the PNG to write.
     """
     epochs = results["epoch"] + 1
-    with _figure(path, 10, 3.6) as figure:
-        rates, losses = figure.subplots(1, 2)
+    with _figure(path, 12, 4.2) as figure:
+        rates, *losses = figure.subplots(1, 3, sharex=True)
         _rates_panel(rates, results)
-        for task, parts in {"detection": ("box", "obj", "cls"), "classification": ("view",)}.items():
-            for order, split in enumerate(("train", "val")):
+        for ax, (task, parts) in zip(losses, TASK_LOSSES.items(), strict=True):
+            for order, (split, label) in enumerate({"train": "training", "val": "validation"}.items()):
                 columns = [_column(results, f"{split}/{part}_loss") for part in parts]
                 total = pd.concat(columns, axis=1).sum(axis=1, skipna=False)
-                if total.notna().any():
-                    label = f"{task}, {'validation' if order else 'training'}"
-                    _line(losses, epochs, total / total.dropna().iloc[0], TASK_COLOURS[task], label, order)
-        _finish(losses, "loss / its first value")
-        for ax in (rates, losses):
-            ax.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-        _caption(figure, f"Two networks with an optimiser each; epochs 1 to {epochs.max():.0f}.", "epochs trained")
+                first = total.dropna().iloc[:1].sum()
+                _line(ax, epochs, total / first, TASK_COLOURS[task], label, order)
+            _finish(ax, f"{task} loss / its first")
+        rates.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+        _caption(figure, "Two networks, each with its own optimiser; marks: last value.", "epochs trained")
 
 
 def _epochs_trained(updates: pd.DataFrame) -> pd.Series:
