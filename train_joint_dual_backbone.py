@@ -14,10 +14,10 @@ from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
 from utils.config import RATE_RANGES, DualOptions, training_parser
 from utils.engine import Job, train
-from utils.general import TASKS, run_script, seed_everything
+from utils.general import LOGGER, TASKS, run_script
 from utils.learner import Network
 from utils.loss import joint_loss
-from utils.runs import Run, load_frames, load_start_weights, start_run
+from utils.runs import Run, build_model, load_frames, start_run
 from utils.torch_utils import freeze_layers
 
 PARTS = {"detection": "detector", "classification": "classifier"}  # task -> the network that answers for it
@@ -44,17 +44,17 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     rates = parser.add_argument_group("each network's rates, over the hyp file's")
     for task in TASKS:
         for name in RATE_RANGES:
-            rates.add_argument(f"--{task}-{name.replace('_', '-')}", type=float)
+            rates.add_argument(f"--{task}-{name.replace('_', '-')}", type=float, help=f"as {name} in a hyp file")
 
 
 def build_job(run: Run) -> Job:
     """Frames, the two networks, and their losses."""
     options = run.options
     frames = load_frames(run)
-    seed_everything(options.seed)
-    nc, views = len(frames.data.names), len(frames.data.view_names)
-    model = DualBackbone(options.cfg, options.classifier_cfg, nc=nc, views=views)
-    load_start_weights(model, options.weights)
+    counts = {"nc": len(frames.data.names), "views": len(frames.data.view_names)}
+    model = build_model(run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **counts)
+    if options.freeze_task and not options.weights:
+        LOGGER.warning(f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised")
     freeze_layers(model.detector, options.freeze)
     return Job(
         run=run,

@@ -12,10 +12,10 @@ from models.gradnorm import GradNorm
 from models.yolo import YOLOv5WithClassification
 from utils.config import HYP_CHOICES, HyperParameters, training_parser
 from utils.engine import Job, train
-from utils.general import TASKS, UserError, run_script, seed_everything
+from utils.general import TASKS, UserError, run_script
 from utils.learner import Network
 from utils.loss import joint_loss
-from utils.runs import Run, load_frames, load_start_weights, start_run
+from utils.runs import Run, build_model, load_frames, start_run
 from utils.torch_utils import freeze_layers
 
 
@@ -38,10 +38,11 @@ def build_job(run: Run) -> Job:
     if hyp.network_rates:
         raise UserError(f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; here use lr0, lrf, ...")
     frames = load_frames(run)
-    seed_everything(options.seed)
-    model = YOLOv5WithClassification(options.cfg, nc=len(frames.data.names), views=len(frames.data.view_names))
-    load_start_weights(model, options.weights)
+    counts = {"nc": len(frames.data.names), "views": len(frames.data.view_names)}
+    model = build_model(run, YOLOv5WithClassification, cfg=options.cfg, **counts)
     freeze_layers(model, options.freeze)
+    if hyp.gradnorm_place == "weights" and not model.last_shared_parameter().requires_grad:
+        raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")
     return Job(
         run=run,
         frames=frames,

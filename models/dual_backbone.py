@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.common import ViewHead
 from models.yolo import Detect, DetectionModel, LayerGraph, load_model_yaml
+from utils.general import UserError
 
 
 class ViewClassifier(LayerGraph):
@@ -23,12 +24,12 @@ class ViewClassifier(LayerGraph):
         views: number of views.
     """
 
-    kind = "classification"
-
     def __init__(self, cfg: str | Path | Mapping, views: int = 3):
         self.cfg = load_model_yaml(cfg, required=("backbone", "head"))
         super().__init__(self.cfg, {"views": views})
         self.view_count, self.view_index = views, self.index_of(ViewHead)
+        if self.view_index != len(self.model) - 1 or any(isinstance(layer, Detect) for layer in self.model):
+            raise UserError("classifier's YAML: expected one ViewHead, the last layer, and no Detect")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in [0, 1] -> {"classify": (B, views) logits}."""

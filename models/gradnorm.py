@@ -301,17 +301,22 @@ class GradNormLoss(nn.Module):
         classification_output: object,
         classification_target: object,
         shared: Tensor,
+        labelled: bool = True,
     ) -> Tensor:
         """The weighted sum to call `backward` on; every `interval` calls the weights of the next are updated.
 
+        In evaluation mode, or without gradients, it is the weighted sum and nothing else.
+
         Args:
             shared: where the tasks meet: the last shared layer's weight, or the trunk's output.
+            labelled: whether the batch has a label of every task; if not, it is left out and counted.
         """
         pairs = ((detection_output, detection_target), (classification_output, classification_target))
         losses = {task: self.loss_functions[task](*pair) for task, pair in zip(TASKS, pairs, strict=True)}
         total = self.balancer.combine(losses)
-        gradients = _norms_at(losses, shared) if self.balancer.wants_gradients and shared.requires_grad else None
-        self.balancer.observe(losses, gradients)
+        if self.training and torch.is_grad_enabled():
+            measure = self.balancer.wants_gradients and labelled
+            self.balancer.observe(losses, _norms_at(losses, shared) if measure else None, labelled)
         self.losses = {task: loss.detach() for task, loss in losses.items()}
         return total
 

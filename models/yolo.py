@@ -18,6 +18,7 @@ from models.common import C3, CBAM, SPPF, Concat, Conv, ViewHead
 from utils.config import read_yaml_mapping
 from utils.general import UserError
 
+PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value
 Features = dict[int, Tensor]  # a layer's number -> its output
 
 
@@ -118,6 +119,8 @@ class LayerGraph(nn.Module):
         strides = [self._strides[s + 1] for s in sources]
         scale = _Scale(cfg.get("depth_multiple", 1.0), cfg.get("width_multiple", 1.0))
         values = [counts.get(a, cfg.get(a, a)) if isinstance(a, str) else a for a in args]
+        if unknown := PLACEHOLDERS & {value for value in values if isinstance(value, str)}:
+            raise UserError(f"model layer {index}, {name}: {sorted(unknown)} has no value in this kind of model")
         layer, width, stride = BUILDERS[name](scale, widths, strides, number, values)
         self._channels.append(width)
         self._strides.append(stride)
@@ -268,7 +271,7 @@ def load_model_yaml(
     source = "model configuration"
     if not isinstance(cfg, Mapping):
         source = str(cfg)
-        cfg = read_yaml_mapping(Path(cfg), "--cfg takes a model YAML, e.g. models/yolov5s_joint.yaml")
+        cfg = read_yaml_mapping(Path(cfg), "expected a model YAML, e.g. models/yolov5s_joint.yaml")
     missing = [key for key in required if key not in cfg]
     if missing:
         raise UserError(f"{source}: keys {missing} are missing; expected YOLOv5's model YAML")

@@ -76,4 +76,4 @@ def assert_equal(a: object, b: object) -> None:
         for x, y in zip(a, b, strict=True):
             assert_equal(x, y)
     else:
-        assert a == b or a != a
+        assert a == b or (a != a and b != b)

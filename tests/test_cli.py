@@ -186,12 +186,17 @@ def test_train_with_wrong_options(refused, monkeypatch, tiny_data: Path, argumen
         ("--freeze-task detection --freeze-task classification", "--freeze-task detection and classification: nothing"),
         ("--classification-start-epoch 50", "--classification-start-epoch is 50, expected 0 to 49"),
         ("--classification-epochs 51", "--classification-epochs is 51, expected 1 to 50"),
-        ("--freeze-task detection --classification-start-epoch 5", "--freeze-task detection with"),
+        ("--freeze-task detection --classification-start-epoch 5", "--freeze-task detection goes with neither"),
         ("--detection-lr0 -0.1", "detection_lr0 is -0.1, expected"),
         ("--classification-weight-decay -1", "classification_weight_decay is -1.0, expected"),
         ("--freeze 99", "--freeze 99: the model has"),
-        ("--classifier-cfg missing.yaml", "missing.yaml: no such file"),
+        ("--classifier-cfg missing.yaml", "missing.yaml: no such file; expected a model YAML"),
         ("--classifier-cfg models/yolov5s.yaml", "the model has 0 layers of type ViewHead"),
+        (
+            "--classifier-cfg models/yolov5s_joint.yaml",
+            "classifier's YAML: expected one ViewHead",
+        ),
+        ("--cfg models/yolov5s_joint.yaml", "model layer 25, ViewHead: ['views'] has no value"),
         ("--cfg models/view_classifier.yaml", "models/view_classifier.yaml: keys ['nc', 'anchors'] are missing"),
     ],
 )
@@ -259,7 +264,7 @@ def test_an_unknown_hyp_key_names_the_nearest(refused, tmp_path: Path):
 
 def test_resume_takes_no_other_options(refused, trained: Path):
     message = refused("train", "--resume", trained, "--epochs", "3", "--gradnorm-alpha", "1")
-    assert message.startswith("--resume") and "epochs" in message and "gradnorm_alpha" in message
+    assert message.startswith("--resume") and message.strip().endswith("leave out --epochs, --gradnorm-alpha")
 
 
 def test_a_checkpoint_for_evaluation_cannot_be_resumed(refused, trained: Path):

@@ -15,12 +15,14 @@ import val
 from models.common import CBAM
 from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
+from utils import checkpoint, engine
 from utils.checkpoint import load_checkpoint
 from utils.config import DualOptions, load_hyperparameters
 from utils.engine import LossReader, Trainer
 from utils.general import TASKS, UserError
 from utils.learner import Learner, Network
 from utils.loss import task_losses
+from utils.metrics import fitness
 
 DEFAULTS = DualOptions()
 PARTS = script.PARTS
@@ -173,6 +175,7 @@ def test_a_run_leaves_its_folder(finished):
 def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, monkeypatch):
     """The detector is made best in the first epoch, the classifier in the second."""
     marks = {"detection": [0.9, 0.1, 0.2], "classification": [0.3, 0.8, 0.8]}
+    confidences = iter([0.11, 0.22, 0.33])
     monkeypatch.setattr("utils.learner.fitness", lambda metrics, tasks: marks[tasks[0]][judged[tasks[0]]])
     judged = dict.fromkeys(TASKS, -1)
     original = Learner.judge
@@ -181,6 +184,13 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
         judged[self.network.name] = epoch
         return original(self, metrics, epoch)
 
+    def summarise(*args: object, **options: object) -> dict:
+        metrics = measured(*args, **options)
+        metrics["detection"]["confidence"] = next(confidences)
+        return metrics
+
+    measured = engine.summarise
+    monkeypatch.setattr(engine, "summarise", summarise)
     monkeypatch.setattr(Learner, "judge", judge)
     folder = run(options, tmp_path / "run", script, save_period=1)
     best = load_checkpoint(folder / "weights/best.pt")
@@ -191,20 +201,46 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
     for part, epoch in (("detector", 0), ("classifier", 1)):
         then = load_checkpoint(folder / f"weights/epoch{epoch}.pt")
         assert_equal(part_state(best["model"], part), part_state(then["ema"]["model"], part))
-    assert best["confidence"] == load_checkpoint(folder / "weights/epoch0.pt")["confidence"]
+    assert best["confidence"] == 0.11
+    results = pd.read_csv(folder / "results.csv")
+    for task, values in marks.items():
+        assert results[f"metrics/{task}_fitness"].tolist() == values
 
 
-def test_the_same_command_twice_and_resume_give_the_same_bits(options, finished, tmp_path, monkeypatch):
+def test_the_same_command_twice_and_resume_give_the_same_bits(options, finished, tmp_path):
+    break_and_resume(options, tmp_path / "broken", (1, 2))
+    assert_same_run(tmp_path / "broken", finished)
+
+
+def break_and_resume(options: dict, folder: Path, place: tuple[int, int], **changes: object) -> None:
+    """Power fails in an epoch's batch; `--resume` starts at that epoch."""
+
     def failing_step(self, epoch, index, *rest):
-        if (epoch, index) == (1, 2):
+        if (epoch, index) == place:
             raise OSError("power failure")
         return original(self, epoch, index, *rest)
 
     original = Trainer._step
-    monkeypatch.setattr(Trainer, "_step", failing_step)
-    with pytest.raises(OSError, match="power failure"):
-        run(options, tmp_path / "broken", script)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", failing_step)
+        with pytest.raises(OSError, match="power failure"):
+            run(options, folder, script, **changes)
+    resume(folder, script)
+
+
+def test_a_kill_between_the_two_checkpoints_resumes_exactly(options, finished, tmp_path):
+    """best.pt is already of the interrupted epoch; last.pt is of the one before."""
+
+    def failing_save(path: Path, content: dict) -> None:
+        if path.name == "last.pt" and content["epoch"] == 1:
+            raise OSError("power failure")
+        original(path, content)
+
+    original = checkpoint.save_checkpoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save_checkpoint", failing_save)
+        with pytest.raises(OSError, match="power failure"):
+            run(options, tmp_path / "broken", script)
     resume(tmp_path / "broken", script)
     assert_same_run(tmp_path / "broken", finished)
 
@@ -213,6 +249,9 @@ def test_a_late_and_short_classifier(options, tmp_path):
     """It trains in the second of three epochs only; before and after nothing of it moves, also across a resume."""
     timing = {"classification_start_epoch": 1, "classification_epochs": 1}
     folder = run(options, tmp_path / "late", script, save_period=1, **timing)
+    for place in ((1, 1), (2, 0)):
+        break_and_resume(options, tmp_path / f"broken{place[0]}", place, save_period=1, **timing)
+        assert_same_run(tmp_path / f"broken{place[0]}", folder)
     states = [load_checkpoint(folder / f"weights/epoch{epoch}.pt") for epoch in range(EPOCHS)]
     start = copy_of(new_job({**options, "project": str(tmp_path)}, script).model)
     for read in (lambda state: state["model"], lambda state: state["ema"]["model"]):
@@ -260,17 +299,24 @@ def test_the_default_rates_are_the_reports():
 def test_patience_waits_for_a_classifier_that_has_not_begun(options, tmp_path, monkeypatch):
     monkeypatch.setattr("utils.learner.fitness", lambda metrics, tasks: 0.5)
     late = run(options, tmp_path / "late", script, epochs=6, patience=1, classification_start_epoch=3)
-    assert len(pd.read_csv(late / "results.csv")) == 5
+    assert len(pd.read_csv(late / "results.csv")) == 4  # one epoch of patience after three of rest
     early = run(options, tmp_path / "early", script, epochs=6, patience=1, freeze_task=["classification"])
     assert len(pd.read_csv(early / "results.csv")) == 2
 
 
-def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
-    weights = str(finished / "weights/last.pt")
-    arguments = ["val.py", "--weights", weights, "--project", str(tmp_path), "--device", "cpu", "--amp", "off"]
+def evaluated(weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    arguments = ["val.py", "--weights", str(weights), "--project", str(folder), "--device", "cpu", "--amp", "off"]
     monkeypatch.setattr(sys, "argv", arguments)
     val.main()
-    metrics, expected = (json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "exp", finished))
+    return json.loads((folder / "exp/metrics.json").read_text())
+
+
+def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
+    best = evaluated(finished / "weights/best.pt", tmp_path / "best", monkeypatch)
+    marks = load_checkpoint(finished / "weights/best.pt")["best"]
+    assert [fitness(best, (task,)) for task in TASKS] == pytest.approx([marks[task]["fitness"] for task in TASKS])
+    metrics = evaluated(finished / "weights/last.pt", tmp_path / "last", monkeypatch)
+    expected = json.loads((finished / "metrics.json").read_text())
     for kind, key in (("detection", "mAP_0.5"), ("detection", "mAP_0.5:0.95"), ("views", "accuracy")):
         assert metrics[kind][key] == pytest.approx(expected[kind][key])
 
@@ -286,8 +332,8 @@ def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
         ({"classification_start_epoch": -1}, "expected 0 to 2"),
         ({"classification_epochs": 0}, "expected 1 to 3"),
         ({"classification_start_epoch": 2, "classification_epochs": 2}, "expected 1 to 1"),
-        ({"freeze_task": ["detection"], "classification_start_epoch": 1}, "without anything to train"),
-        ({"freeze_task": ["classification"], "classification_epochs": 2}, "use one or the other"),
+        ({"freeze_task": ["detection"], "classification_start_epoch": 1}, "goes with neither"),
+        ({"freeze_task": ["classification"], "classification_epochs": 2}, "goes with neither"),
         ({"detection_lr0": -0.1}, "detection_lr0 is -0.1, expected"),
         ({"classification_lrf": 1.5}, "classification_lrf is 1.5, expected"),
         ({"freeze": 25}, "nothing to train of the detection network"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from small_runs import EPOCHS, TIMES, assert_same_run, new_job, resume, run, sma
 from utils import engine
 from utils.checkpoint import load_checkpoint
 from utils.config import HyperParameters, TrainOptions
-from utils.engine import LossReader, Trainer
+from utils.engine import LossReader, Trainer, train
 from utils.general import TASKS, CsvLog, Interrupted, UserError, new_run_folder
 from utils.learner import Network
 from utils.torch_utils import ModelEMA, Schedule, Stepper, frozen_copy, parameter_groups, select_precision
@@ -74,17 +75,21 @@ def test_another_seed_gives_other_weights(options, finished, tmp_path):
     assert not torch.equal(*weights)
 
 
-@pytest.mark.parametrize("place", [(0, 1), (1, 0), (2, 2)])
-def test_resume_equals_an_uninterrupted_run(options, finished, tmp_path, monkeypatch, place):
-    """Power fails in an epoch's batch; `--resume` starts at that epoch."""
+def fail_at(step, place: tuple[int, int]):
+    """`step`, but that in an epoch's batch the power fails."""
 
     def failing_step(self, epoch, index, *rest):
         if (epoch, index) == place:
             raise OSError("power failure")
-        return original(self, epoch, index, *rest)
+        return step(self, epoch, index, *rest)
 
-    original = Trainer._step
-    monkeypatch.setattr(Trainer, "_step", failing_step)
+    return failing_step
+
+
+@pytest.mark.parametrize("place", [(0, 1), (1, 0), (2, 2)])
+def test_resume_equals_an_uninterrupted_run(options, finished, tmp_path, monkeypatch, place):
+    """Power fails in an epoch's batch; `--resume` starts at that epoch."""
+    monkeypatch.setattr(Trainer, "_step", fail_at(Trainer._step, place))
     with pytest.raises(OSError, match="power failure"):
         run(options, tmp_path / "broken")
     monkeypatch.undo()
@@ -95,13 +100,25 @@ def test_resume_equals_an_uninterrupted_run(options, finished, tmp_path, monkeyp
     assert_same_run(tmp_path / "broken", finished)
 
 
+def test_resume_is_exact_with_loader_processes(options, finished, tmp_path, monkeypatch):
+    """Frames that are not cached come from worker processes, which leave the generator of dropout alone."""
+    changes = {"cache": "off", "workers": 2}
+    monkeypatch.setattr(Trainer, "_step", fail_at(Trainer._step, (1, 1)))
+    with pytest.raises(OSError, match="power failure"):
+        run(options, tmp_path / "broken", **changes)
+    monkeypatch.undo()
+    resume(tmp_path / "broken")
+    assert_same_run(tmp_path / "broken", finished)
+
+
 def test_resume_of_accumulated_batches_is_exact(options, tmp_path, monkeypatch):
     hyp = yaml.safe_load(Path(TrainOptions.hyp).read_text())
     (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp | {"nominal_batch_size": 8, "optimizer": "SGD"}))
     changed = {**options, "hyp": str(tmp_path / "hyp.yaml")}
     whole = run(changed, tmp_path / "whole")
-    monkeypatch.setattr(Trainer, "_out_of_patience", lambda self, epoch: epoch == 1)
-    run(changed, tmp_path / "half")
+    monkeypatch.setattr(Trainer, "_step", fail_at(Trainer._step, (2, 0)))
+    with pytest.raises(OSError, match="power failure"):
+        run(changed, tmp_path / "half")
     monkeypatch.undo()
     resume(tmp_path / "half")
     assert_same_run(tmp_path / "half", whole)
@@ -161,8 +178,58 @@ def test_changed_data_is_not_resumed(options, finished, monkeypatch):
 
 
 def test_a_finished_run_is_not_resumed(finished):
-    with pytest.raises(UserError, match="all 3 epochs are done"):
+    with pytest.raises(UserError, match="this run is finished"):
         resume(finished)
+
+
+def test_a_run_killed_while_it_writes_its_summary_is_finished_by_resume(options, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "write_evaluation", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(options, tmp_path / "broken")
+    monkeypatch.undo()
+    resume(tmp_path / "broken")
+    assert_same_run(tmp_path / "broken", finished)
+    left, right = (json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "broken", finished))
+    assert left == right and (tmp_path / "broken/summary.json").exists()
+
+
+def test_resume_needs_neither_the_starting_weights_nor_the_model_file(options, finished, tmp_path, monkeypatch):
+    cfg, weights = tmp_path / "model.yaml", tmp_path / "start.pt"
+    shutil.copy(options["cfg"], cfg)
+    shutil.copy(finished / "weights/best.pt", weights)
+    changes = {"cfg": str(cfg), "weights": str(weights), "patience": 0}
+    whole = run(options, tmp_path / "whole", **changes)
+    monkeypatch.setattr(Trainer, "_step", fail_at(Trainer._step, (1, 1)))
+    with pytest.raises(OSError, match="power failure"):
+        run(options, tmp_path / "broken", **changes)
+    monkeypatch.undo()
+    cfg.unlink()
+    weights.unlink()
+    monkeypatch.chdir(tmp_path / "broken/weights")
+    train(new_job({"resume": "last.pt"}))
+    assert_same_run(tmp_path / "broken", whole)
+
+
+def test_only_last_pt_in_its_run_is_resumed(options, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    weights = tmp_path / "run/weights"
+    (tmp_path / "run/summary.json").unlink()
+    for path in (weights / "epoch1.pt", tmp_path / "last.pt"):
+        shutil.copy(weights / "last.pt", path)
+        with pytest.raises(UserError, match=r"expected RUN/weights/last\.pt"):
+            new_job({"resume": str(path)})
+
+
+@pytest.mark.parametrize("place", ["features", "weights"])
+@pytest.mark.parametrize("freeze", [11, 18])
+def test_gradnorm_measures_at_a_frozen_cut(options, tmp_path, place, freeze):
+    changes = {"freeze": freeze, "gradnorm_place": place, "epochs": 1}
+    if (place, freeze) == ("weights", 18):
+        with pytest.raises(UserError, match="--freeze 18 holds the last shared layer"):
+            run(options, tmp_path / "run", **changes)
+    else:
+        updates = pd.read_csv(run(options, tmp_path / "run", **changes) / "gradnorm.csv")
+        assert (updates[["norm/detection", "norm/classification"]] > 0).all().all()
 
 
 def test_a_non_finite_loss_stops_and_leaves_the_checkpoint(options, tmp_path, monkeypatch):
@@ -190,10 +257,11 @@ def test_fixed_weights_and_the_other_place(options, tmp_path):
     assert len(pd.read_csv(paper / "gradnorm.csv"))
 
 
-def test_early_stopping_save_period_and_freeze(options, tmp_path):
+def test_early_stopping_save_period_and_freeze(options, tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.learner.fitness", lambda metrics, tasks: 0.5)
     folder = run(options, tmp_path / "short", epochs=6, patience=1, save_period=1, freeze=10)
     results = pd.read_csv(folder / "results.csv")
-    assert len(results) < 6 or results["metrics/fitness"].is_monotonic_increasing
+    assert len(results) == 2
     assert (folder / "weights" / "epoch0.pt").exists()
     first, last = (load_checkpoint(folder / "weights" / name)["model"] for name in ("epoch0.pt", "last.pt"))
     assert torch.equal(first["model.9.cv1.conv.weight"], last["model.9.cv1.conv.weight"])
@@ -310,9 +378,9 @@ def test_precision_is_chosen_and_refused(monkeypatch):
 
 
 def test_bf16_losses_are_close_to_float32(options, tmp_path):
-    """Of the first batch, before any update; bf16 has eight significant bits."""
+    """Of the first batch, before any update; bf16 has eight significant bits. Noisiest: the view's, of 12 frames."""
     losses = []
     for amp in ("off", "bf16"):
-        folder = run(options, tmp_path / amp, amp=amp, epochs=1, noval=True, batch_size=12)
+        folder = run(options, tmp_path / amp, amp=amp, epochs=1, noval=True, batch_size=12, imgsz=160)
         losses.append(pd.read_csv(folder / "results.csv")[[f"train/{name}_loss" for name in engine.LOSSES]].iloc[0])
-    np.testing.assert_allclose(*losses, rtol=0.02)
+    np.testing.assert_array_less(np.abs(losses[1] / losses[0] - 1), [0.01, 0.01, 0.01, 0.05])

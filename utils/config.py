@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
 import re
 import types
 import typing
@@ -39,6 +40,8 @@ class DataConfig:
         clip_pattern: regular expression on the file name; its groups are the clip and the frame number.
         generate: the generator that makes the data on first use, or None.
         root: the data set's folder.
+        labels: folder of label files that mirrors `root` (the label of root/a/b.jpg is labels/a/b.txt), or None
+            where labels lie beside the images by YOLOv5's convention; see `utils.dataloaders.label_path`.
     """
 
     source: Path
@@ -49,6 +52,7 @@ class DataConfig:
     group_pattern: str | None = None
     clip_pattern: str | None = None
     generate: str | None = None
+    labels: Path | None = None
 
     def group_of(self, path: str | Path) -> str:
         """The patient (or whatever the pattern names) of an image; the image itself where it names none."""
@@ -56,7 +60,10 @@ class DataConfig:
         return match.group(1) if match else str(path)
 
 
-DATA_KEYS = ("path", "train", "val", "test", "nc", "names", "cls_names", "group_pattern", "clip_pattern", "generate")
+DATA_KEYS = (
+    *("path", "train", "val", "test", "labels", "nc", "names", "cls_names"),
+    *("group_pattern", "clip_pattern", "generate"),
+)
 
 
 def load_data_config(path: str | Path) -> DataConfig:
@@ -72,7 +79,7 @@ def load_data_config(path: str | Path) -> DataConfig:
     for key in ("train", "val", "names"):
         if content.get(key) is None:
             raise UserError(f"{path}: key '{key}' is missing; a data.yaml needs train, val and names")
-    for key in ("path", "generate"):
+    for key in ("path", "labels", "generate"):
         if not isinstance(content.get(key), str | None):
             raise UserError(f"{path}: {key} is {content[key]!r}, expected text")
     names = _names(content["names"], "names", path)
@@ -80,7 +87,7 @@ def load_data_config(path: str | Path) -> DataConfig:
         raise UserError(f"{path}: nc is {content['nc']} but names lists {len(names)}; make them agree")
     root = (path.parent / (content.get("path") or ".")).resolve()
     splits = {
-        split: tuple(root / entry for entry in _strings(content[split], split, path))
+        split: tuple(Path(os.path.normpath(root / entry)) for entry in _strings(content[split], split, path))
         for split in ("train", "val", "test")
         if content.get(split)
     }
@@ -93,6 +100,7 @@ def load_data_config(path: str | Path) -> DataConfig:
         group_pattern=_pattern(content, "group_pattern", 1, path),
         clip_pattern=_pattern(content, "clip_pattern", 2, path),
         generate=content.get("generate"),
+        labels=(path.parent / content["labels"]).resolve() if content.get("labels") else None,
     )
 
 
@@ -232,8 +240,8 @@ class HyperParameters:
 
     def of_network(self, task: str) -> HyperParameters:
         """With the rates of `task`'s network, where they are set, in place of the common ones."""
-        own = {key.removeprefix(f"{task}_"): value for key, value in self.network_rates.items()}
-        return dataclasses.replace(self, **{name: value for name, value in own.items() if name in RATE_RANGES})
+        own = {name: getattr(self, f"{task}_{name}") for name in RATE_RANGES}
+        return dataclasses.replace(self, **{name: value for name, value in own.items() if value is not None})
 
     @property
     def not_applied(self) -> dict[str, float]:
@@ -398,8 +406,8 @@ class DualOptions(TrainOptions):
             raise UserError("--freeze-task detection and classification: nothing is left to train; freeze one")
         if frozen and (start, count) not in ((0, -1), (0, self.epochs)):
             raise UserError(
-                f"--freeze-task {self.freeze_task[0]} with --classification-start-epoch or --classification-epochs "
-                "leaves epochs without anything to train; use one or the other, and --epochs"
+                f"--freeze-task {self.freeze_task[0]} goes with neither --classification-start-epoch nor "
+                "--classification-epochs: one network alone trains in all --epochs; leave one of them out"
             )
 
     def trained_epochs(self, task: str) -> range:

@@ -123,15 +123,28 @@ def _read_list(path: Path) -> list[Path]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; expected an image's path a line") from None
-    images = [path.parent / line for line in lines if line]
+    folder = path.parent.resolve()  # so that a line's leading ".." climbs real folders
+    images = [Path(os.path.normpath(folder / line)) for line in lines if line]
     missing = [image for image in images if not image.is_file()]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {missing[0]}")
     return images
 
 
-def label_path(image: Path) -> Path:
-    """YOLOv5's convention: the last folder `images` in the path becomes `labels`, the suffix .txt."""
+def label_path(image: Path, data: DataConfig | None = None) -> Path:
+    """Where an image's label file lies, whether or not it exists.
+
+    In `data.labels`, if set, at the image's path below `data.root`; else by YOLOv5's convention: the last folder
+    `images` in the path becomes `labels`. The suffix is .txt.
+
+    Raises:
+        UserError: `data.labels` is set and the image is not below `data.root`.
+    """
+    if data is not None and data.labels is not None:
+        below_root = Path(os.path.relpath(image, data.root))
+        if ".." in below_root.parts:
+            raise UserError(f"{data.source}: with 'labels', every image lies below path {data.root}; found {image}")
+        return (data.labels / below_root).with_suffix(".txt")
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
@@ -172,7 +185,7 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
     images = find_images(data.splits[split], split, data.source)
     kept, labels, errors, missing = [], [], [], 0
     for image in images:
-        path = label_path(image)
+        path = label_path(image, data)
         try:
             found = path.exists()
             frame = read_label_file(path, len(data.names), len(data.view_names)) if found else FrameLabels()
@@ -182,7 +195,7 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         missing += not found
         kept.append(image)
         labels.append(frame)
-    _report_labels(split, len(images), missing, errors, label_path(images[0]), skip_bad_labels)
+    _report_labels(split, len(images), missing, errors, label_path(images[0], data), skip_bad_labels)
     return Split(split, tuple(kept), tuple(labels))
 
 
@@ -335,4 +348,6 @@ def make_loader(
         pin_memory=pin_memory,
         collate_fn=collate,
         persistent_workers=workers > 0 and not dataset.cached,
+        # Of its own, so that how often an iterator is made does not move the generator that dropout draws from.
+        generator=torch.Generator(),
     )

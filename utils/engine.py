@@ -83,7 +83,7 @@ class Job:
 
     Attributes:
         networks: the parts of `model` that have an optimiser each.
-        balancer: weighs the tasks' losses; tasks that share no network have nothing to balance.
+        balancer: weighs the tasks' losses. One that looks at gradients needs a single network, which both tasks share.
     """
 
     run: Run
@@ -135,12 +135,12 @@ class Trainer:
         """All epochs, then the final evaluation and the pictures."""
         self._open_folder()
         self.start_time = time.time()
+        epoch = self.first_epoch - 1
         with StopSignals() as self.signals:
-            for epoch in range(self.first_epoch, self.options.epochs):
+            while epoch + 1 < self.options.epochs and not self._out_of_patience(epoch):
+                epoch += 1
                 self._run_epoch(epoch)
-                if self._out_of_patience(epoch):
-                    break
-        summary = self._finish(epoch)
+            summary = self._finish(epoch)
         self.progress.update(force=True, state="finished", epoch=epoch, epochs=self.options.epochs)
         return summary
 
@@ -153,6 +153,7 @@ class Trainer:
         if not self.options.noval or epoch == self.options.epochs - 1:
             row |= self._validate(epoch)
             is_best = self._keep_best(epoch)
+            row |= {f"metrics/{ln.network.name}_fitness": ln.fitness for ln in self.learners if len(self.learners) > 1}
         row |= {f"weight/{task}": weight for task, weight in self.job.balancer.weights.items()}
         for learner in self._working(epoch):
             row |= zip(rate_columns(learner.network, self.job.networks), learner.stepper.learning_rates, strict=True)
@@ -197,15 +198,15 @@ class Trainer:
         losses = self.criterion(outputs, on_device(batch, self.precision.device))
         tasks = task_losses(losses)
         reader.add(index, losses, batch["paths"])
-        size, loss_scale = len(batch["paths"]), learners[0].stepper.loss_scale
-        gradients = None
+        size, gradients = len(batch["paths"]), None
         if measure and balancer.place == "weights":
-            gradients = weight_gradients(tasks, self.model.last_shared_parameter(), loss_scale)
+            shared = self.model.last_shared_parameter()
+            gradients = weight_gradients(tasks, shared, learners[0].stepper.loss_scale)
         for learner in learners:
             total = balancer.combine({task: tasks[task] for task in learner.network.tasks})
             learner.backward(total * size)
         if taps:
-            factor = size * loss_scale
+            factor = size * learners[0].stepper.loss_scale
             gradients = taps.read({task: weight * factor for task, weight in balancer.weights.items()})
         row = balancer.observe(tasks, gradients, labelled)
         if row:
@@ -261,7 +262,7 @@ class Trainer:
         average = self.average.state_dict()
         for learner in improved:
             prefix = f"{learner.network.path}." if learner.network.path else ""
-            part = {name: tensor.clone() for name, tensor in average.items() if name.startswith(prefix)}
+            part = {name: tensor.cpu().clone() for name, tensor in average.items() if name.startswith(prefix)}
             self.best["model"] |= part
             if "detection" in learner.network.tasks:
                 self.best["confidence"] = self.metrics["detection"]["confidence"]
@@ -269,11 +270,9 @@ class Trainer:
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.job.run.hyp.patience
-        if not patience or epoch + 1 == self.options.epochs:
-            return False
-        settled = all(learner.has_settled(epoch, patience) for learner in self.learners)
+        settled = patience > 0 and all(learner.has_settled(epoch, patience) for learner in self.learners)
         if settled:
-            LOGGER.info(f"no better fitness for {patience} epochs ({self._best_epochs()}); stopping")
+            LOGGER.info(f"nothing better to expect after {patience} epochs of patience ({self._best_epochs()})")
         return settled
 
     def _best_epochs(self) -> str:
@@ -287,8 +286,8 @@ class Trainer:
             self.results_log.keep_before(self.first_epoch)
             self.gradnorm_log.keep_before(self.first_epoch)
             return
-        for log in (self.results_log, self.gradnorm_log):
-            log.path.unlink(missing_ok=True)
+        for path in (self.results_log.path, self.gradnorm_log.path, run.folder / "summary.json"):
+            path.unlink(missing_ok=True)
         for name, content in (("opt", run.options), ("hyp", run.hyp)):
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
             (run.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -341,14 +340,19 @@ class Trainer:
         self.job.balancer.load_state_dict(state["balancer"])
         self.first_epoch = state["epoch"] + 1
         if any(learner.best_epoch >= 0 for learner in self.learners):
-            # Perhaps of the interrupted epoch already, which then writes the same again.
+            # Perhaps of the interrupted epoch already, which then finds nothing better.
             best = checkpoint.load_checkpoint(self.last_path.with_name("best.pt"))
             self.best = {key: best[key] for key in self.best}
+            for learner in self.learners:
+                figures = best["best"][learner.network.name]
+                learner.best_epoch, learner.best_fitness = figures["epoch"], figures["fitness"]
         checkpoint.restore_random_states(state["random"])
 
     def _finish(self, epoch: int) -> dict[str, object]:
         """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
         folder, data = self.job.run.folder, self.job.frames.data
+        if self.metrics is None:  # resumed after the last epoch
+            self._validate(epoch)
         if not self.metrics["resamples"]:  # stopped early
             self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior)
         write_evaluation(folder, self.metrics, self.results)
@@ -374,9 +378,10 @@ class Trainer:
 
 
 def result_columns(networks: Sequence[Network]) -> tuple[str, ...]:
-    """The columns of results.csv."""
+    """The columns of results.csv; several networks have a fitness and rates each."""
+    fitness = [f"metrics/{network.name}_fitness" for network in networks if len(networks) > 1]
     rates = [column for network in networks for column in rate_columns(network, networks)]
-    return (*RESULT_COLUMNS, *rates, *TIME_COLUMNS)
+    return (*RESULT_COLUMNS, *fitness, *rates, *TIME_COLUMNS)
 
 
 def rate_columns(network: Network, networks: Sequence[Network]) -> list[str]:

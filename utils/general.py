@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,13 @@ class CsvLog:
         text = self.path.read_text(encoding="utf-8")
         whole_lines = text[: text.rfind("\n") + 1].splitlines()
         rows = [row for row in csv.DictReader(whole_lines) if _is_before(row, epoch, len(self.columns))]
-        self.path.unlink()
-        for row in rows:
-            self.append(row)
+        write_atomically(self.path, partial(self._write, rows))
+
+    def _write(self, rows: list[dict], path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.columns)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _is_before(row: dict, epoch: int, width: int) -> bool:

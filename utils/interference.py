@@ -77,6 +77,8 @@ class FeatureTaps:
 
     def _alias(self, task: str, index: int) -> Tensor:
         alias = self._features[index].view_as(self._features[index])
+        if not alias.requires_grad:  # the trunk up to here is frozen; the tasks' gradients are still of interest
+            alias = alias.detach().requires_grad_()
 
         def keep(gradient: Tensor) -> None:
             self._gradients[task, index] = gradient.detach()

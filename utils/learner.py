@@ -69,7 +69,8 @@ class Learner:
         self.ema = ModelEMA(average.get_submodule(network.path))
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
-        self.best_fitness, self.best_epoch = -math.inf, -1
+        self.fitness = self.best_fitness = -math.inf
+        self.best_epoch = -1
 
     def trains(self, epoch: int) -> bool:
         return epoch in self.network.epochs
@@ -89,17 +90,17 @@ class Learner:
 
     def judge(self, metrics: Mapping, epoch: int) -> bool:
         """Take note of an epoch's evaluation; returns whether it is this network's best."""
-        value = fitness(metrics, self.network.tasks)
-        is_best = value > self.best_fitness
+        self.fitness = fitness(metrics, self.network.tasks)
+        is_best = self.fitness > self.best_fitness
         if is_best:
-            self.best_fitness, self.best_epoch = value, epoch
+            self.best_fitness, self.best_epoch = self.fitness, epoch
         return is_best
 
     def has_settled(self, epoch: int, patience: int) -> bool:
         """Whether nothing more is to come: its epochs are over, or `patience` of them brought nothing better."""
         if epoch + 1 >= self.network.epochs.stop:
             return True
-        since = max(self.best_epoch, self.network.epochs.start)
+        since = max(self.best_epoch, self.network.epochs.start - 1)
         return self.best_epoch >= 0 and epoch - since >= patience
 
     def state_dict(self) -> dict[str, object]:

@@ -30,6 +30,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from utils.general import UserError, run_script, write_atomically
+from utils.loss import DETECTION_LOSSES
 
 DETECTION, CLASSIFICATION = "#0072B2", "#D55E00"
 TASK_COLOURS = {"detection": DETECTION, "classification": CLASSIFICATION}
@@ -69,7 +70,7 @@ RESULT_PANELS = (  # title, colour, and each line's column and label
     ),
 )
 JOINT_RATES = {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norms"}
-TASK_LOSSES = {"detection": ("box", "obj", "cls"), "classification": ("view",)}
+TASK_LOSSES = {"detection": DETECTION_LOSSES, "classification": ("view",)}
 DUAL_RATES = {"x/detection_lr1": "detection", "x/classification_lr1": "classification"}
 
 
@@ -194,9 +195,7 @@ def _best_rows(results: pd.DataFrame) -> dict[str, int]:
     """A task's colour -> the row of its network's best epoch: one for both tasks if they share a network."""
     fitness = dict.fromkeys(TASK_COLOURS.values(), _column(results, "metrics/fitness"))
     if _is_dual(results):
-        precision = [_column(results, f"metrics/mAP_{name}") for name in ("0.5", "0.5:0.95")]
-        fitness[DETECTION] = 0.1 * precision[0] + 0.9 * precision[1]
-        fitness[CLASSIFICATION] = _column(results, "metrics/view_balanced_accuracy")
+        fitness = {colour: _column(results, f"metrics/{task}_fitness") for task, colour in TASK_COLOURS.items()}
     return {colour: values.idxmax() for colour, values in fitness.items() if values.notna().any()}
 
 

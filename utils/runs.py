@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from utils.config import (
     split_arguments,
 )
 from utils.dataloaders import JointDataset, load_splits
-from utils.general import LOGGER, UserError, new_run_folder
+from utils.general import LOGGER, UserError, new_run_folder, seed_everything
 from utils.torch_utils import Precision, select_device, select_precision
 
 
@@ -70,17 +70,20 @@ def _new_run(given: Mapping[str, object], options_kind: type[TrainOptions]) -> R
 
 def _resumed_run(path: str, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
     if fixed := given.keys() - {"device", "workers", "project"}:
-        raise UserError(f"--resume goes on with the options the run started with; leave out {sorted(fixed)}")
-    path = Path(path) if path else newest_checkpoint(given.get("project", TrainOptions.project))
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
+        raise UserError(f"--resume goes on with the options the run started with; leave out {named}")
+    project = given.pop("project", TrainOptions.project)
+    path = Path(path) if path else newest_checkpoint(project)
     state = load_checkpoint(path)
-    if state["kind"] != kind or "networks" not in state:
-        raise UserError(f"{path}: cannot be resumed; expected the weights/last.pt of a training of kind '{kind}'")
+    if state["kind"] != kind or "networks" not in state or path.resolve().parts[-2:] != ("weights", "last.pt"):
+        raise UserError(f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'")
+    folder = path.resolve().parents[1]
     options = from_mapping(options_kind, {**state["options"], **given})
-    if state["epoch"] + 1 >= options.epochs:
-        raise UserError(f"{path}: all {options.epochs} epochs are done; start a new run with --weights {path}")
+    if (folder / "summary.json").exists():
+        raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
     hyp = from_mapping(HyperParameters, state["hyp"])
     precision = select_precision(options.amp, select_device(options.device))
-    return Run(options, hyp, path.parents[1], precision, state)
+    return Run(options, hyp, folder, precision, state)
 
 
 def load_frames(run: Run) -> Frames:
@@ -103,8 +106,17 @@ def load_frames(run: Run) -> Frames:
     return Frames(data, train_set, val_set)
 
 
-def load_start_weights(model: nn.Module, path: str) -> None:
-    """Copy what fits from the checkpoint at `path` (`--weights`); nothing if the path is empty."""
-    if path:
+def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -> nn.Module:
+    """The model to train: a new one, with what fits from `--weights`; on resume as the checkpoint describes it.
+
+    Args:
+        kind: of model; called with `arguments`, or with those in the checkpoint.
+    """
+    if run.resume:
+        return kind(**run.resume["arguments"])
+    seed_everything(run.options.seed)
+    model = kind(**arguments)
+    if path := run.options.weights:
         content = load_checkpoint(path)
         transfer_weights(model, averaged_weights(content), f"{path} (model of kind '{content['kind']}')")
+    return model

@@ -258,7 +258,8 @@ class Stepper:
 
     def load_state_dict(self, state: Mapping) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty if it was saved by a run that needed none
+            self.scaler.load_state_dict(state["scaler"])
 
 
 class ModelEMA:
