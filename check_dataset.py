@@ -1,0 +1,68 @@
+"""Look for what is wrong with a data set, and how good a score on it can be, before training on it.
+
+python check_dataset.py --data data/echo_phantom.yaml                   # a verdict; the rest is in runs/check/exp
+python check_dataset.py --data my.yaml --strict --out reports/my_data   # for CI: doubts make it fail as well
+python check_dataset.py --data my.yaml --plausible plausible.yaml       # do the view columns have another order?
+
+Exit code: 0 clean, 1 findings, 2 could not run. Errors and leaks count always, doubts with --strict only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.audit import KINDS, Audit, audit, read_plausible
+from utils.audit_plots import LEVELS, verdict, write_report
+from utils.config import load_data_config
+from utils.dataloaders import label_path
+from utils.general import LOGGER, UserError, new_run_folder, run_script
+
+
+def main() -> None:
+    args = parse_arguments()
+    data = load_data_config(args.data)
+    plausible = read_plausible(args.plausible, data) if args.plausible else None
+    found = audit(data, plausible)
+    folder = Path(args.out) if args.out else new_run_folder("runs/check", "exp")
+    refuse_folder_of_data(folder, found)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(found, folder)
+    code = found.exit_code(args.strict)
+    LOGGER.info(f"{verdict(found)}; exit code {code}\neverything is in {folder}")
+    sys.exit(code)
+
+
+def parse_arguments() -> argparse.Namespace:
+    levels = "\n".join(
+        f"{title}:\n" + "\n".join(f"  {meaning}" for level, meaning in KINDS.values() if level == own)
+        for own, title in LEVELS.items()
+    )
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f"What is found. Only doubts need --strict to make the exit code 1.\n\n{levels}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", required=True, help="data.yaml")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for doubts as well")
+    parser.add_argument("--out", metavar="DIR", help="folder to write into (default: runs/check/exp, exp2, ...)")
+    parser.add_argument(
+        "--plausible",
+        metavar="FILE",
+        help="YAML with a line for each box class, such as 'MR: [A4C, PLAX]': the views it can be seen from; all "
+        "orders of the view columns are scored by the share of frames that they make implausible",
+    )
+    return parser.parse_args()
+
+
+def refuse_folder_of_data(folder: Path, found: Audit) -> None:
+    """Raise a `UserError` if `folder` lies in a folder of images or labels: nothing is written into the data set."""
+    for frame in found.frames:
+        for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
+            if folder.resolve().is_relative_to(taken.resolve()):
+                raise UserError(f"--out {folder}: lies in the data set's {taken}; choose another folder")
+
+
+if __name__ == "__main__":
+    run_script(main)
