@@ -262,6 +262,15 @@ def test_paths_without_a_path_key_are_relative_to_the_yaml_file(tmp_path: Path):
     assert load_data_config(write_yaml(tmp_path, DATA)).splits["train"] == (tmp_path.resolve() / "images/train",)
 
 
+def test_labels_are_relative_to_the_yaml_file(tmp_path: Path):
+    (tmp_path / "yaml").mkdir()
+    path = write_yaml(tmp_path / "yaml", DATA | {"path": "../set", "labels": "../mended", "val": "../lists/val.txt"})
+    data = load_data_config(path)
+    assert data.labels == (tmp_path / "mended").resolve()
+    assert data.splits["val"] == (tmp_path.resolve() / "lists/val.txt",)  # without the ".."
+    assert load_data_config(write_yaml(tmp_path, DATA)).labels is None
+
+
 def test_absolute_paths_stay(tmp_path: Path):
     data = load_data_config(write_yaml(tmp_path, DATA | {"path": "/sets/echo", "val": "/elsewhere/val.txt"}))
     assert data.splits == {"train": (Path("/sets/echo/images/train"),), "val": (Path("/elsewhere/val.txt"),)}
@@ -296,6 +305,7 @@ def test_nc_and_views_may_be_left_out(tmp_path: Path):
         pytest.param({"train": 3}, "train is 3", id="train a number"),
         pytest.param({"train": {"a": "b"}}, "train is", id="train a mapping"),
         pytest.param({"path": 3}, "path", id="path a number"),
+        pytest.param({"labels": ["a"]}, "labels", id="labels a list"),
         pytest.param({"generate": ["x"]}, "generate", id="generate a list"),
         pytest.param({"group_pattern": "(P"}, "group_pattern '.P' is not a regular expression", id="open parenthesis"),
         pytest.param({"group_pattern": "P"}, "group_pattern 'P' has 0 groups", id="no group"),

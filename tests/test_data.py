@@ -121,6 +121,23 @@ def test_label_lies_where_the_last_folder_images_is_labels(image: str, label: st
     assert label_path(Path(image)) == Path(label)
 
 
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("/set/train/images/a.b.jpg", "/mended/train/images/a.b.txt"),
+        ("/set/a.jpg", "/mended/a.txt"),
+        ("/out/../set/images/a.jpg", "/mended/images/a.txt"),
+    ],
+)
+def test_with_the_key_labels_that_folder_mirrors_the_data_sets(image: str, label: str):
+    data = DataConfig(SOURCE, Path("/set"), {}, ("AR",), labels=Path("/mended"))
+    assert label_path(Path(image), data) == Path(label)
+    convention = label_path(Path(image))
+    assert label_path(Path(image), replace(data, labels=None)) == convention != Path(label)
+    with pytest.raises(UserError, match=r"data\.yaml: with 'labels'.*/set.*/sets/a\.jpg"):
+        label_path(Path("/sets/a.jpg"), data)
+
+
 # ---- a split -----------------------------------------------------------------------------------------------
 
 
@@ -130,6 +147,18 @@ def test_labels_stand_beside_their_images(tmp_path: Path):
     assert [path.name for path in split.images] == ["a.png", "b.png"]
     assert [frame.boxes.tolist() for frame in split.labels] == [[], [[1, 0.5, 0.5, 0.25, 0.5]]]
     assert [frame.view for frame in split.labels] == [2, 1]
+
+
+def test_the_key_labels_replaces_the_labels_beside_the_images(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": LABEL, "b.png": "9"})
+    mended = tmp_path / "mended/images/train"
+    mended.mkdir(parents=True)
+    (mended / "a.txt").write_text("0 0 1")
+    (mended / "b.txt").write_text("1 0 0")
+    split = load_split(replace(data, labels=tmp_path / "mended"), "train")
+    assert [(len(frame.boxes), frame.view) for frame in split.labels] == [(0, 2), (0, 0)]
+    with pytest.raises(UserError, match=r"none of 2 images.*gone.images.train.a\.txt"):
+        load_split(replace(data, labels=tmp_path / "gone"), "train")
 
 
 def test_missing_label_files_are_background_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):

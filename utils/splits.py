@@ -1,0 +1,334 @@
+"""Splits that keep a patient's frames together and the classes and views balanced; one view for a clip.
+
+Nothing here writes into the data set: a split is lists of images, corrected labels go to a folder of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from utils.config import DataConfig
+from utils.dataloaders import Split, label_path
+from utils.general import UserError
+from utils.labels import UNKNOWN_VIEW
+
+MAJORITY = Fraction(3, 5)  # of a clip's labelled frames; a view with no more than that does not decide the clip
+TRIES, PLACES = 200, 100_000  # assignments tried: TRIES, or fewer where groups x parts of all tries were more
+MAX_STEPS = 300  # improvements of one assignment
+SWAPPED = 64  # groups whose swaps are tried at a time
+VANISHED = 1e3  # cost of a class or view without a frame in a part; above any imbalance worth having
+
+
+def merge(splits: Iterable[Split]) -> Split:
+    """The frames of all splits, each once, sorted by path."""
+    labels = {image: found for split in splits for image, found in zip(split.images, split.labels, strict=True)}
+    images = sorted(labels)
+    return Split("all", tuple(images), tuple(labels[image] for image in images))
+
+
+# ---- balanced parts ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is counted: frames by their group (rows) and by what they hold (columns).
+
+    Attributes:
+        names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ...; those with any frame.
+        counts: (groups, columns) frames.
+        group: (frames,) row of each frame.
+    """
+
+    names: tuple[str, ...]
+    counts: np.ndarray
+    group: np.ndarray
+
+    @property
+    def required(self) -> np.ndarray:
+        """(columns,) True for classes and views: a part without any frame of theirs is refused."""
+        return np.array([name.startswith(("class ", "view ")) for name in self.names])
+
+    def sums(self, part: np.ndarray, parts: int) -> np.ndarray:
+        """(groups,) part of each group -> (parts, columns) frames."""
+        sums = np.zeros((parts, len(self.names)), dtype=np.int64)
+        np.add.at(sums, part, self.counts)
+        return sums
+
+
+def content_of(frames: Split, data: DataConfig, by_image: bool = False) -> Content:
+    """Count what the frames of each group hold; with `by_image`, every frame is a group.
+
+    Raises:
+        UserError: no `group_pattern`, or one that finds no group in a file name.
+    """
+    keys = [str(image) for image in frames.images] if by_image else _groups(frames.images, data)
+    columns = {"frames": [True] * len(keys)}
+    for number, name in enumerate(data.names):
+        columns[f"class {name}"] = [number in labels.boxes[:, 0] for labels in frames.labels]
+    columns["no box"] = [len(labels.boxes) == 0 for labels in frames.labels]
+    for number, name in enumerate(data.view_names):
+        columns[f"view {name}"] = [labels.view == number for labels in frames.labels]
+    columns = {name: column for name, column in columns.items() if any(column)}
+    rows, group = np.unique(keys, return_inverse=True)
+    counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    np.add.at(counts, group, np.array(list(columns.values()), dtype=np.int64).T)
+    return Content(tuple(columns), counts, group)
+
+
+def _groups(images: Sequence[Path], data: DataConfig) -> list[str]:
+    if data.group_pattern is None:
+        raise UserError(
+            f"{data.source}: key 'group_pattern' is missing; it says what must not cross splits, e.g. '^(P\\d+)_' for "
+            "the patient at the start of a file name. To split frame by frame all the same: --by image"
+        )
+    matches = [re.search(data.group_pattern, image.name) for image in images]
+    without = [image.name for image, match in zip(images, matches, strict=True) if not (match and match.group(1))]
+    if without:
+        raise UserError(
+            f"{data.source}: group_pattern {data.group_pattern!r} finds no group in {len(without)} of {len(images)} "
+            f"file names, the first: {without[0]}; mend the pattern or the names"
+        )
+    return [match.group(1) for match in matches]
+
+
+def imbalance(sums: np.ndarray, shares: Sequence[float]) -> float:
+    """How far parts are from what was asked for: 0 is perfect, 0.1 is off by a tenth, typically.
+
+    The root mean square, over parts and columns, of (frames found / frames asked for) - 1, where a part is to have
+    its share of each column's frames.
+
+    Args:
+        sums: (parts, columns) frames; every column has some.
+        shares: (parts,) of all frames.
+    """
+    return float(np.sqrt(((sums / np.outer(shares, sums.sum(axis=0)) - 1) ** 2).mean()))
+
+
+def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> np.ndarray:
+    """Put each group into a part so that `imbalance` is small and no class or view misses a part.
+
+    From many random assignments, the best after single groups were moved, and pairs of them swapped, for as long as
+    that helps. scikit-learn's StratifiedGroupKFold places each group once, for one label a frame, in equal parts.
+
+    Args:
+        shares: of all frames, for each part; they sum to 1.
+        seed: the same gives the same parts.
+
+    Returns:
+        (groups,) number of the part.
+    """
+    counts, required, parts = content.counts, content.required, len(shares)
+    wanted = np.outer(shares, counts.sum(axis=0))
+
+    def cost(sums: np.ndarray, wanted: np.ndarray = wanted) -> np.ndarray:
+        return ((sums / wanted - 1) ** 2 + VANISHED * ((sums == 0) & required)).sum(axis=-1)
+
+    def assign(rng: np.random.Generator) -> np.ndarray:
+        part = rng.choice(parts, len(counts), p=shares)
+        for _ in range(MAX_STEPS):
+            change = _best_move(counts, part, content.sums(part, parts), wanted, cost)
+            change = change or _best_swap(counts, part, content.sums(part, parts), wanted, cost, rng)
+            if not change:
+                break
+            part[list(change)] = list(change.values())
+        return part
+
+    rng = np.random.default_rng(seed)
+    found = [assign(rng) for _ in range(min(TRIES, 1 + PLACES // (parts * len(counts))))]
+    return min(found, key=lambda part: cost(content.sums(part, parts)).sum())
+
+
+def _best_move(counts: np.ndarray, part: np.ndarray, sums: np.ndarray, wanted: np.ndarray, cost: Callable) -> dict:
+    """{group: its new part}, or nothing if no move of one group helps."""
+    now = cost(sums)
+    leaves = cost(sums[part] - counts, wanted[part]) - now[part]
+    change = leaves[:, None] + cost(sums + counts[:, None]) - now
+    change[np.arange(len(part)), part] = 0
+    group, target = np.unravel_index(change.argmin(), change.shape)
+    return {group: target} if change[group, target] < -1e-9 else {}
+
+
+def _best_swap(
+    counts: np.ndarray, part: np.ndarray, sums: np.ndarray, wanted: np.ndarray, cost: Callable, rng: np.random.Generator
+) -> dict:
+    """{group: its new part} for two groups, or nothing if no swap among some of the groups helps."""
+    some = rng.permutation(len(part))[:SWAPPED]
+    place = part[some]
+    taken = sums[place][:, None] + counts[some] - counts[some][:, None]  # [i, j]: i's part with j in place of i
+    change = cost(taken, wanted[place][:, None]) - cost(sums)[place][:, None]
+    change += change.T
+    change[place[:, None] == place] = 0
+    i, j = np.unravel_index(change.argmin(), change.shape)
+    return {some[i]: place[j], some[j]: place[i]} if change[i, j] < -1e-9 else {}
+
+
+def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) -> None:
+    """Raise a `UserError` that tells every class and view without a frame in a part."""
+    missing = content.sums(part, len(names)) == 0
+    problems = [
+        f"no frame of {content.names[column]} in {', '.join(np.array(names)[missing[:, column]])} "
+        f"(groups that have it: {(content.counts[:, column] > 0).sum()})"
+        for column in np.flatnonzero(missing.any(axis=0) & content.required)
+    ]
+    if problems:
+        raise UserError(
+            f"{len(content.counts)} groups do not split into {len(names)} parts with every class and view in each; "
+            "ask for fewer or larger parts:\n  " + "\n  ".join(problems)
+        )
+
+
+def format_balance(content: Content, part: np.ndarray, names: Sequence[str], shares: Sequence[float]) -> str:
+    """A table: frames, groups, and the share of each part's frames that hold each class and view."""
+    sums = content.sums(part, len(names))
+    table, groups = np.vstack([sums.sum(axis=0), sums]), np.bincount(part, minlength=len(names))
+    rows = [("", ["all", *names]), ("frames", table[:, 0]), ("groups", [len(part), *groups])]
+    for name, held in zip(content.names[1:], table.T[1:], strict=True):
+        rows.append((name, [f"{share:.1%}" for share in held / table[:, 0].clip(1)]))
+    width = max(len(name) for name, _ in rows)
+    error = sums / np.outer(shares, table[0]) - 1
+    worst, column = np.unravel_index(np.abs(error).argmax(), error.shape)
+    return "\n".join(
+        [
+            *(f"{name:<{width}}" + "".join(f"{cell!s:>9}" for cell in cells) for name, cells in rows),
+            f"imbalance {imbalance(sums, shares):.3f} (root mean square of frames found / frames asked for - 1, over "
+            f"rows and parts); the worst: {content.names[column]} in {names[worst]}, "
+            f"{sums[worst, column]} for {table[0, column] * shares[worst]:.1f}",
+        ]
+    )
+
+
+# ---- one view for a clip -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip's frames that have a label file (their numbers), and how many of them show each view."""
+
+    name: str
+    frames: tuple[int, ...]
+    votes: tuple[int, ...]
+
+    @property
+    def view(self) -> int:
+        """The view of more than `MAJORITY` of the labelled frames; -1 where there is none."""
+        best = int(np.argmax(self.votes))
+        return best if self.votes[best] > MAJORITY * sum(self.votes) else UNKNOWN_VIEW
+
+    @property
+    def is_mixed(self) -> bool:
+        """More than one view is shown."""
+        return sum(map(bool, self.votes)) > 1
+
+    @property
+    def is_undecided(self) -> bool:
+        """More than one view is shown, and none often enough."""
+        return self.is_mixed and self.view == UNKNOWN_VIEW
+
+
+def find_clips(frames: Split, data: DataConfig) -> list[Clip]:
+    """The clips that `clip_pattern` finds, sorted by name.
+
+    Raises:
+        UserError: the data set has no views, or no clips.
+    """
+    for key, value in (("cls_names", data.view_names), ("clip_pattern", data.clip_pattern)):
+        if not value:
+            raise UserError(f"{data.source}: key '{key}' is missing; one view for a clip needs it")
+    members = defaultdict(list)
+    for number, image in enumerate(frames.images):
+        match = re.search(data.clip_pattern, image.name)
+        if match and match.group(1) and label_path(image, data).exists():
+            members[match.group(1)].append(number)
+    if not members:
+        raise UserError(f"{data.source}: clip_pattern {data.clip_pattern!r} finds a clip in no frame with a label file")
+    seen = {name: [frames.labels[number].view for number in numbers] for name, numbers in members.items()}
+    views = range(len(data.view_names))
+    return [Clip(name, tuple(members[name]), tuple(map(seen[name].count, views))) for name in sorted(members)]
+
+
+def harmonise(frames: Split, clips: Iterable[Clip]) -> Split:
+    """The frames with the view of their clip, where that is decided."""
+    decided = {number: clip.view for clip in clips if clip.view != UNKNOWN_VIEW for number in clip.frames}
+    labels = [replace(old, view=decided.get(number, old.view)) for number, old in enumerate(frames.labels)]
+    return replace(frames, labels=tuple(labels))
+
+
+def replace_view(content: bytes, had_view: bool, view: int, view_count: int) -> bytes:
+    """A valid label file's bytes with another view line; every other line stays as it is, byte for byte.
+
+    Args:
+        had_view: the last non-blank line is a view (see `utils.labels`); else a line is added.
+    """
+    parts = re.split(r"(\r\n|\n|\r)", content.decode("utf-8"))  # lines at even places, their ends between
+    one_hot = " ".join(str(int(column == view)) for column in range(view_count))
+    if had_view:
+        parts[max(place for place in range(0, len(parts), 2) if parts[place].strip())] = one_hot
+    else:
+        parts += ["\n" if parts[-1] else "", one_hot, "\n"]
+    return "".join(parts).encode("utf-8")
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None:
+    """Copy the label files of `old` to where `labels: folder` looks for them, with the views of `new`.
+
+    Raises:
+        UserError: an image lies outside the data set's folder.
+    """
+    moved = replace(data, labels=folder)
+    targets = [label_path(image, moved) for image in old.images]  # all of them, or an error before the first is made
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, target, before, after in zip(old.images, targets, old.labels, new.labels, strict=True):
+        source = label_path(image, data)
+        if not source.exists():
+            continue
+        content = source.read_bytes()
+        if after.view != before.view:
+            content = replace_view(content, before.view != UNKNOWN_VIEW, after.view, len(data.view_names))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def write_split(folder: Path, data: DataConfig, images: Mapping[str, Sequence[Path]], note: str) -> None:
+    """Write NAME.txt with the images of each split and, last, a data.yaml that names the lists and repeats `data`.
+
+    Args:
+        note: becomes comments at its top.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, paths in images.items():
+        lines = [f"{_relative(path, folder)}\n" for path in paths]
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+    content = {
+        "path": _relative(data.root, folder),
+        **{name: _relative(folder / f"{name}.txt", data.root) for name in images},
+        "labels": data.labels and _relative(data.labels, folder),
+        "nc": len(data.names),
+        "names": list(data.names),
+        "cls_names": list(data.view_names) or None,
+        "group_pattern": data.group_pattern,
+        "clip_pattern": data.clip_pattern,
+        "generate": data.generate,
+    }
+    content = {key: value for key, value in content.items() if value is not None}
+    text = "".join(f"# {line}\n" for line in note.splitlines())
+    text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of a Windows machine
+        return path.as_posix()
