@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,9 +22,8 @@ from utils.general import UserError
 from utils.labels import UNKNOWN_VIEW
 
 MAJORITY = Fraction(3, 5)  # of a clip's labelled frames; a view with no more than that does not decide the clip
-TRIES, PLACES = 200, 100_000  # assignments tried: TRIES, or fewer where groups x parts of all tries were more
-MAX_STEPS = 300  # improvements of one assignment
-SWAPPED = 64  # groups whose swaps are tried at a time
+TRIES, PLACES = 1000, 300_000  # assignments tried: TRIES, or fewer where groups x parts of all tries were more
+MAX_MOVES = 300  # improvements of one assignment
 VANISHED = 1e3  # cost of a class or view without a frame in a part; above any imbalance worth having
 
 
@@ -116,8 +115,8 @@ def imbalance(sums: np.ndarray, shares: Sequence[float]) -> float:
 def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> np.ndarray:
     """Put each group into a part so that `imbalance` is small and no class or view misses a part.
 
-    From many random assignments, the best after single groups were moved, and pairs of them swapped, for as long as
-    that helps. scikit-learn's StratifiedGroupKFold places each group once, for one label a frame, in equal parts.
+    From many random assignments, the best after single groups were moved for as long as that helps. scikit-learn's
+    StratifiedGroupKFold places each group once, for one label a frame, in equal parts.
 
     Args:
         shares: of all frames, for each part; they sum to 1.
@@ -132,43 +131,22 @@ def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> n
     def cost(sums: np.ndarray, wanted: np.ndarray = wanted) -> np.ndarray:
         return ((sums / wanted - 1) ** 2 + VANISHED * ((sums == 0) & required)).sum(axis=-1)
 
-    def assign(rng: np.random.Generator) -> np.ndarray:
-        part = rng.choice(parts, len(counts), p=shares)
-        for _ in range(MAX_STEPS):
-            change = _best_move(counts, part, content.sums(part, parts), wanted, cost)
-            change = change or _best_swap(counts, part, content.sums(part, parts), wanted, cost, rng)
-            if not change:
+    def improve(part: np.ndarray) -> np.ndarray:
+        for _ in range(MAX_MOVES):
+            sums = content.sums(part, parts)
+            leaves = cost(sums[part] - counts, wanted[part]) - cost(sums)[part]
+            change = leaves[:, None] + cost(sums + counts[:, None]) - cost(sums)  # (groups, parts) of each move
+            change[np.arange(len(part)), part] = 0
+            group, target = np.unravel_index(change.argmin(), change.shape)
+            if change[group, target] > -1e-9:
                 break
-            part[list(change)] = list(change.values())
+            part[group] = target
         return part
 
     rng = np.random.default_rng(seed)
-    found = [assign(rng) for _ in range(min(TRIES, 1 + PLACES // (parts * len(counts))))]
+    tries = min(TRIES, 1 + PLACES // (parts * len(counts)))
+    found = [improve(rng.choice(parts, len(counts), p=shares)) for _ in range(tries)]
     return min(found, key=lambda part: cost(content.sums(part, parts)).sum())
-
-
-def _best_move(counts: np.ndarray, part: np.ndarray, sums: np.ndarray, wanted: np.ndarray, cost: Callable) -> dict:
-    """{group: its new part}, or nothing if no move of one group helps."""
-    now = cost(sums)
-    leaves = cost(sums[part] - counts, wanted[part]) - now[part]
-    change = leaves[:, None] + cost(sums + counts[:, None]) - now
-    change[np.arange(len(part)), part] = 0
-    group, target = np.unravel_index(change.argmin(), change.shape)
-    return {group: target} if change[group, target] < -1e-9 else {}
-
-
-def _best_swap(
-    counts: np.ndarray, part: np.ndarray, sums: np.ndarray, wanted: np.ndarray, cost: Callable, rng: np.random.Generator
-) -> dict:
-    """{group: its new part} for two groups, or nothing if no swap among some of the groups helps."""
-    some = rng.permutation(len(part))[:SWAPPED]
-    place = part[some]
-    taken = sums[place][:, None] + counts[some] - counts[some][:, None]  # [i, j]: i's part with j in place of i
-    change = cost(taken, wanted[place][:, None]) - cost(sums)[place][:, None]
-    change += change.T
-    change[place[:, None] == place] = 0
-    i, j = np.unravel_index(change.argmin(), change.shape)
-    return {some[i]: place[j], some[j]: place[i]} if change[i, j] < -1e-9 else {}
 
 
 def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) -> None:
