@@ -5,7 +5,7 @@ Backward sums the aliases' gradients into the tensor's, so the network learns ex
 a hook on an alias sees one task's share of it on the way. That share is weighted and scaled as the backward pass
 was, so `read` divides by that.
 
-`WeightProbe` measures the same at a shared weight, the place the GradNorm paper uses, with one
+`weight_gradients` measures the same at a shared weight, the place the GradNorm paper uses, with one
 `autograd.grad` a task before the backward pass.
 """
 
