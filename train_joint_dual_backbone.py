@@ -12,6 +12,7 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
+from models.yolo import sized
 from utils.config import RATE_RANGES, DualOptions, training_parser
 from utils.engine import Job, train
 from utils.general import LOGGER, TASKS, run_script
@@ -52,7 +53,8 @@ def build_job(run: Run) -> Job:
     options = run.options
     frames = load_frames(run)
     counts = {"nc": len(frames.data.names), "views": len(frames.data.view_names)}
-    model = build_model(run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **counts)
+    cfg = sized(options.cfg, options.size)
+    model = build_model(run, DualBackbone, cfg=cfg, classifier_cfg=options.classifier_cfg, **counts)
     if options.freeze_task and not options.weights:
         LOGGER.warning(f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised")
     freeze_layers(model.detector, options.freeze)

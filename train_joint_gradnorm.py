@@ -7,10 +7,12 @@ python train_joint_gradnorm.py --resume runs/train/exp/weights/last.pt  # go on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from models.balancers import LossWeighting, fixed_weights
 from models.gradnorm import GradNorm
-from models.yolo import YOLOv5WithClassification
-from utils.config import HYP_CHOICES, HyperParameters, training_parser
+from models.yolo import YOLOv5WithClassification, sized
+from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
 from utils.engine import Job, train
 from utils.general import TASKS, UserError, run_script
 from utils.learner import Network
@@ -20,15 +22,25 @@ from utils.torch_utils import freeze_layers
 
 
 def main() -> None:
-    parser = training_parser(__doc__)
-    gradnorm = parser.add_argument_group("GradNorm, over the hyp file's")
+    parser = training_parser(__doc__, JointOptions)
+    parser.add_argument(
+        "--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"to train (default: {' '.join(TASKS)})"
+    )
+    parser.add_argument(
+        "--diagnose-interval",
+        type=int,
+        metavar="N",
+        help="measure interference every N batches (default: 0, never)",
+    )
+    gradnorm = parser.add_argument_group("the balance of the two losses, over the hyp file's")
+    gradnorm.add_argument("--balancer", choices=HYP_CHOICES["balancer"], help="fixed: the initial weights throughout")
     gradnorm.add_argument("--gradnorm-alpha", type=float, help="pull towards equal training rates")
     gradnorm.add_argument("--gradnorm-interval", type=int, help="batches from one update to the next")
-    gradnorm.add_argument("--gradnorm-rule", choices=HYP_CHOICES["gradnorm_rule"], help="off: fixed weights")
+    gradnorm.add_argument("--gradnorm-rule", choices=HYP_CHOICES["gradnorm_rule"])
     gradnorm.add_argument("--gradnorm-place", choices=HYP_CHOICES["gradnorm_place"])
     gradnorm.add_argument("--initial-detection-weight", type=float)
     gradnorm.add_argument("--initial-classification-weight", type=float)
-    run = start_run(vars(parser.parse_args()), YOLOv5WithClassification.kind)
+    run = start_run(vars(parser.parse_args()), YOLOv5WithClassification.kind, JointOptions)
     train(build_job(run))
 
 
@@ -39,7 +51,8 @@ def build_job(run: Run) -> Job:
         raise UserError(f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; here use lr0, lrf, ...")
     frames = load_frames(run)
     counts = {"nc": len(frames.data.names), "views": len(frames.data.view_names)}
-    model = build_model(run, YOLOv5WithClassification, cfg=options.cfg, **counts)
+    cfg = sized(options.cfg, options.size)
+    model = build_model(run, YOLOv5WithClassification, cfg=cfg, tasks=options.tasks, **counts)
     freeze_layers(model, options.freeze)
     if hyp.gradnorm_place == "weights" and not model.last_shared_parameter().requires_grad:
         raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")
@@ -47,19 +60,22 @@ def build_job(run: Run) -> Job:
         run=run,
         frames=frames,
         model=model,
-        networks=(Network("joint", "", TASKS, hyp, range(options.epochs)),),
+        networks=(Network("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
         criterion=joint_loss(model.detect, hyp, options.imgsz),
-        balancer=build_balancer(hyp),
+        balancer=build_balancer(hyp, options.tasks),
+        diagnose_interval=options.diagnose_interval,
     )
 
 
-def build_balancer(hyp: HyperParameters) -> LossWeighting:
-    """GradNorm as the hyp file sets it, or fixed weights if its rule is off."""
+def build_balancer(hyp: HyperParameters, tasks: Sequence[str]) -> LossWeighting:
+    """What the hyp file names; for a single task, whose loss there is nothing to balance with, the weight 1."""
+    if len(tasks) == 1:
+        return LossWeighting({tasks[0]: 1.0})
     initial = {
         "detection": hyp.initial_detection_weight,
         "classification": hyp.initial_classification_weight,
     }
-    if hyp.gradnorm_rule == "off":
+    if hyp.balancer == "fixed":
         return fixed_weights(**initial)
     return GradNorm(
         initial,

@@ -27,7 +27,7 @@ from utils.runs import start_run
 
 BLOCK = 10
 VARIANTS = {
-    "fixed weights": {"gradnorm_rule": "off"},
+    "fixed weights": {"balancer": "fixed"},
     "GradNorm, interval 10": {"gradnorm_interval": 10},
     "GradNorm, interval 1": {"gradnorm_interval": 1},
     "GradNorm, interval 10, --amp off": {"gradnorm_interval": 10, "amp": "off"},

@@ -8,15 +8,15 @@ on layer 17 (P3) the trunk is layers 0-17 and the cut is the outputs of layers 1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from models.common import C3, CBAM, SPPF, Concat, Conv, ViewHead
-from utils.config import read_yaml_mapping
-from utils.general import UserError
+from utils.config import SIZES, read_yaml_mapping
+from utils.general import TASKS, UserError
 
 PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value
 Features = dict[int, Tensor]  # a layer's number -> its output
@@ -206,6 +206,7 @@ class YOLOv5WithClassification(DetectionModel):
         cfg: a model YAML's path or content with one `ViewHead` row; its `from` is where the head attaches.
         nc: number of box classes.
         views: number of views.
+        tasks: of one alone, the other's head is removed: the single-task reference.
 
     Attributes:
         trunk_layers: the layers that both heads depend on.
@@ -214,9 +215,9 @@ class YOLOv5WithClassification(DetectionModel):
 
     kind = "joint"
 
-    def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, views: int = 3):
+    def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, views: int = 3, tasks: Sequence[str] = TASKS):
         super().__init__(cfg, nc, views=views)
-        self.view_count = views
+        self.view_count, self.tasks = views, tuple(tasks)
         self.view_index = self.index_of(ViewHead)
         detection_needs = self.ancestors(self.detect_index)
         view_needs = self.ancestors(self.view_index)
@@ -226,6 +227,14 @@ class YOLOv5WithClassification(DetectionModel):
         self.view_layers = (*sorted(view_needs - shared), self.view_index)
         read_outside = {s for i in (*self.detection_layers, *self.view_layers) for s in self.sources[i]}
         self.cut = tuple(sorted(read_outside & shared))
+        # Removed only now, so that a seed gives the layers that stay the weights they have beside both heads.
+        removed = {"detection": self.detection_layers, "classification": self.view_layers}
+        for index in (index for task in TASKS if task not in self.tasks for index in removed[task]):
+            self.model[index] = nn.Identity()
+
+    @property
+    def detect(self) -> Detect | None:
+        return super().detect if "detection" in self.tasks else None
 
     def trunk(self, images: Tensor) -> Features:
         """(B, 3, H, W) -> the outputs at the cut, by layer number."""
@@ -233,16 +242,18 @@ class YOLOv5WithClassification(DetectionModel):
         return {index: outputs[index] for index in self.cut}
 
     def heads(self, features: Features, view_features: Features | None = None) -> dict[str, object]:
-        """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}.
+        """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}, of the tasks there are.
 
         `view_features`, if given, are read by the view head in place of `features`: aliases that tell the
         two tasks' gradients apart.
         """
         view_features = features if view_features is None else view_features
-        return {
-            "detect": self.run(self.detection_layers, features)[self.detect_index],
-            "classify": self.run(self.view_layers, view_features)[self.view_index],
-        }
+        outputs = {}
+        if "detection" in self.tasks:
+            outputs["detect"] = self.run(self.detection_layers, features)[self.detect_index]
+        if "classification" in self.tasks:
+            outputs["classify"] = self.run(self.view_layers, view_features)[self.view_index]
+        return outputs
 
     def forward(
         self, images: Tensor, tap: Callable[[Features], tuple[Features, Features]] | None = None
@@ -256,8 +267,17 @@ class YOLOv5WithClassification(DetectionModel):
         layers = [self.model[index] for index in reversed(self.trunk_layers)]
         return next(layer.output_weight for layer in layers if hasattr(layer, "output_weight"))
 
+    def trunk_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """The trained parameters of the "trunk" and of each of its layers, "0" to the last."""
+        layers = {
+            str(index): [parameter for parameter in self.model[index].parameters() if parameter.requires_grad]
+            for index in self.trunk_layers
+        }
+        layers = {name: parameters for name, parameters in layers.items() if parameters}
+        return {"trunk": [parameter for parameters in layers.values() for parameter in parameters], **layers}
+
     def arguments(self) -> dict[str, object]:
-        return {**super().arguments(), "views": self.view_count}
+        return {**super().arguments(), "views": self.view_count, "tasks": list(self.tasks)}
 
 
 def load_model_yaml(
@@ -276,6 +296,12 @@ def load_model_yaml(
     if missing:
         raise UserError(f"{source}: keys {missing} are missing; expected YOLOv5's model YAML")
     return dict(cfg)
+
+
+def sized(cfg: str | Path | Mapping, size: str) -> dict:
+    """The content of a model YAML, in one of YOLOv5's sizes; "" is the size that the YAML has."""
+    scale = dict(zip(("depth_multiple", "width_multiple"), SIZES[size], strict=True)) if size else {}
+    return load_model_yaml(cfg) | scale
 
 
 class _Scale:

@@ -10,13 +10,13 @@ import yaml
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoint import load_checkpoint
-from utils.config import DualOptions, TrainOptions
+from utils.config import DualOptions, JointOptions
 from utils.engine import Job, train
 from utils.runs import start_run
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
-OPTIONS = {train_joint_gradnorm: ("joint", TrainOptions), train_joint_dual_backbone: ("dual", DualOptions)}
+OPTIONS = {train_joint_gradnorm: ("joint", JointOptions), train_joint_dual_backbone: ("dual", DualOptions)}
 
 
 def small_options(data: Path, folder: Path, script: ModuleType = train_joint_gradnorm) -> dict[str, object]:

@@ -249,7 +249,7 @@ def test_a_non_finite_loss_stops_and_leaves_the_checkpoint(options, tmp_path, mo
 
 
 def test_fixed_weights_and_the_other_place(options, tmp_path):
-    fixed = run(options, tmp_path / "fixed", gradnorm_rule="off", epochs=1)
+    fixed = run(options, tmp_path / "fixed", balancer="fixed", epochs=1)
     assert not (fixed / "gradnorm.csv").exists()
     row = pd.read_csv(fixed / "results.csv").iloc[-1]
     assert (row["weight/detection"], row["weight/classification"]) == (1.0, 0.01)

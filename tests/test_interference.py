@@ -126,5 +126,3 @@ def test_orthogonal_and_absent_gradients():
     assert TaskGradients.between({"detection": [a], "classification": [b]}, scales).cosine == 0
     absent = TaskGradients.between({"detection": [a], "classification": [torch.zeros(3)]}, scales)
     assert math.isnan(absent.cosine)
-    assert absent.finite
-    assert not TaskGradients.between({"detection": [a / 0], "classification": [b]}, scales).finite

@@ -21,6 +21,9 @@ import yaml
 from utils.general import LOGGER, TASKS, UserError
 
 CACHE_MODES = ("auto", "ram", "off")
+BALANCERS = ("gradnorm", "fixed")
+# YOLOv5's sizes: depth multiple, width multiple
+SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 AUGMENTATION_KEYS = (
     *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"),
     *("flipud", "fliplr", "mosaic", "mixup", "copy_paste"),
@@ -58,6 +61,14 @@ class DataConfig:
         """The patient (or whatever the pattern names) of an image; the image itself where it names none."""
         match = re.search(self.group_pattern, Path(path).name) if self.group_pattern else None
         return match.group(1) if match else str(path)
+
+    def clip_of(self, path: str | Path) -> tuple[str, int] | None:
+        """A frame's clip and its number there (0 where the pattern finds no number); None where it finds no clip."""
+        match = re.search(self.clip_pattern, Path(path).name) if self.clip_pattern else None
+        if not match or not match.group(1):
+            return None
+        number = match.group(2) or ""
+        return match.group(1), int(number) if number.isdecimal() else 0
 
 
 DATA_KEYS = (
@@ -203,6 +214,7 @@ class HyperParameters:
     classification_required: bool = True
     initial_detection_weight: float = 1.0
     initial_classification_weight: float = 0.01
+    balancer: str = "gradnorm"
     gradnorm_rule: str = "gradient"
     gradnorm_place: str = "features"
     gradnorm_alpha: float = 1.5
@@ -252,7 +264,8 @@ class HyperParameters:
 _TINY, _HUGE = 1e-12, 1e12
 HYP_CHOICES = {
     "optimizer": ("SGD", "Adam", "AdamW"),
-    "gradnorm_rule": ("gradient", "equilibrium", "off"),
+    "balancer": BALANCERS,
+    "gradnorm_rule": ("gradient", "equilibrium"),
     "gradnorm_place": ("features", "weights"),
 }
 RATE_RANGES = {
@@ -342,6 +355,7 @@ class TrainOptions:
 
     weights: str = ""
     cfg: str = "models/yolov5s_joint.yaml"
+    size: str = ""
     data: str = "data/echo_phantom.yaml"
     hyp: str = "hyp/joint_training_rules.yaml"
     epochs: int = 50
@@ -367,9 +381,33 @@ class TrainOptions:
         for name in ("workers", "seed", "freeze"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0")
+        if self.size and self.size not in SIZES:
+            raise UserError(f"--size is {self.size!r}, expected one of {', '.join(SIZES)}")
         if self.imgsz % 32:
             nearest = max(32, round(self.imgsz / 32) * 32)
             raise UserError(f"--imgsz is {self.imgsz}, expected a multiple of 32 (the stride), e.g. {nearest}")
+
+
+@dataclass(frozen=True)
+class JointOptions(TrainOptions):
+    """The options of the joint model's script.
+
+    Attributes:
+        tasks: that the model has a head for; one alone is the single-task reference.
+        diagnose_interval: batches between two measurements of the gradients' interference; 0: never.
+    """
+
+    tasks: list[str] = dataclasses.field(default_factory=lambda: list(TASKS))
+    diagnose_interval: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks) or not set(self.tasks) <= set(TASKS):
+            raise UserError(f"--tasks is {' '.join(self.tasks)}, expected {' and/or '.join(TASKS)}")
+        if self.diagnose_interval < 0:
+            raise UserError(f"--diagnose-interval is {self.diagnose_interval}, expected at least 0 (0: never)")
+        if self.diagnose_interval and len(self.tasks) < len(TASKS):
+            raise UserError(f"--diagnose-interval: --tasks {self.tasks[0]} has nothing to interfere with; leave it out")
 
 
 @dataclass(frozen=True)
@@ -446,6 +484,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
 
     add("--weights", "checkpoint of this project whose matching tensors to start from")
     add("--cfg", "model YAML")
+    add("--size", "YOLOv5's n, s, m, l or x, in place of the depth and width in --cfg", choices=tuple(SIZES))
     add("--data", "data.yaml")
     add("--hyp", "hyper-parameter YAML; YOLOv5's load unchanged")
     add("--epochs", "how often to go through the training images")

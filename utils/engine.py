@@ -23,10 +23,10 @@ from utils.boxes import non_max_suppression
 from utils.config import DataConfig, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, make_loader
 from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, UserError, write_json
-from utils.interference import FeatureTaps, TaskGradients, weight_gradients
+from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
 from utils.learner import Learner, Network
 from utils.loss import DETECTION_LOSSES, JointLoss, task_losses
-from utils.metrics import ImageResult, ViewPrior, format_table, summarise
+from utils.metrics import ImageResult, ViewPrior, fitness, format_table, summarise
 from utils.runs import Frames, Run
 from utils.torch_utils import Precision, frozen_copy
 
@@ -58,6 +58,11 @@ GRADNORM_COLUMNS = (
     "skipped_nonfinite",
     "at_bound",
 )
+INTERFERENCE_COLUMNS = (
+    *("step", "epoch", "batch", "place", "cosine", "magnitude_similarity"),
+    *(f"norm/{task}" for task in TASKS),
+)
+PLACES = ("features", "weights")  # where a balancer may want the gradients
 MOSAIC_FRAMES = 16
 LOSS_READ_INTERVAL = 10  # batches between two reads of the losses on CUDA, so that the host never waits
 
@@ -84,6 +89,7 @@ class Job:
     Attributes:
         networks: the parts of `model` that have an optimiser each.
         balancer: weighs the tasks' losses. One that looks at gradients needs a single network, which both tasks share.
+        diagnose_interval: batches between two measurements of the tasks' gradients, for interference.csv; 0: never.
     """
 
     run: Run
@@ -92,6 +98,7 @@ class Job:
     networks: tuple[Network, ...]
     criterion: JointLoss
     balancer: Balancer
+    diagnose_interval: int = 0
 
 
 def train(job: Job) -> dict[str, object]:
@@ -116,9 +123,11 @@ class Trainer:
             Learner(network, self.model, self.average, self.precision, len(self.train_loader), size)
             for network in job.networks
         ]
+        self.tasks = [task for task in TASKS if any(task in network.tasks for network in job.networks)]
         self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in frames.train.split.labels)
         self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
         self.gradnorm_log = CsvLog(job.run.folder / "gradnorm.csv", GRADNORM_COLUMNS)
+        self.interference_log = CsvLog(job.run.folder / "interference.csv", INTERFERENCE_COLUMNS)
         self.progress = ProgressFile(job.run.folder / "progress.json")
         self.first_epoch = 0
         self.best: dict[str, object] = {"model": {}, "confidence": None}
@@ -191,30 +200,41 @@ class Trainer:
         balancer, learners = self.job.balancer, self._working(epoch)
         for learner in learners:
             learner.begin(epoch, index)
+        step = epoch * len(self.train_loader) + index
         labelled = bool((batch["views"] >= 0).any())
-        measure = balancer.wants_gradients and labelled
-        taps = FeatureTaps() if measure and balancer.place == "features" else None
+        wanted = labelled and balancer.wants_gradients
+        diagnosed = labelled and bool(self.job.diagnose_interval) and step % self.job.diagnose_interval == 0
+        taps = FeatureTaps() if diagnosed or (wanted and balancer.place == "features") else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
         losses = self.criterion(outputs, on_device(batch, self.precision.device))
         tasks = task_losses(losses)
         reader.add(index, losses, batch["paths"])
-        size, gradients = len(batch["paths"]), None
-        if measure and balancer.place == "weights":
-            shared = self.model.last_shared_parameter()
-            gradients = weight_gradients(tasks, shared, learners[0].stepper.loss_scale)
+        size, scale = len(batch["paths"]), learners[0].stepper.loss_scale
+        measured: dict[str, TaskGradients] = {}
+        if wanted and balancer.place == "weights":
+            measured["weights"] = weight_gradients(tasks, self.model.last_shared_parameter(), scale)
+        if diagnosed:
+            measured |= layer_gradients(tasks, self.model.trunk_parameters(), scale)
         for learner in learners:
             total = balancer.combine({task: tasks[task] for task in learner.network.tasks})
             learner.backward(total * size)
         if taps:
-            factor = size * learners[0].stepper.loss_scale
-            gradients = taps.read({task: weight * factor for task, weight in balancer.weights.items()})
-        row = balancer.observe(tasks, gradients, labelled)
-        if row:
-            step = epoch * len(self.train_loader) + index
-            place = {"step": step, "epoch": epoch, "batch": index, "loss/total": total.item()}
-            self.gradnorm_log.append(place | row)
+            measured["features"] = taps.read({t: weight * size * scale for t, weight in balancer.weights.items()})
+        now = {"step": step, "epoch": epoch, "batch": index}
+        if row := balancer.observe(tasks, measured.get(balancer.place) if wanted else None, labelled):
+            self.gradnorm_log.append(now | {"loss/total": total.item()} | row)
+        if diagnosed:
+            self._log_interference(now, measured)
         for learner in learners:
             learner.step(epoch, index)
+
+    def _log_interference(self, now: Mapping[str, int], measured: Mapping[str, TaskGradients]) -> None:
+        """Rows of interference.csv: at the cut, of the whole trunk, and of each of its layers."""
+        places = {"cut": measured["features"], **{name: g for name, g in measured.items() if name not in PLACES}}
+        for place, gradients in places.items():
+            figures = {"cosine": gradients.cosine, "magnitude_similarity": gradients.magnitude_similarity}
+            norms = {f"norm/{task}": norm for task, norm in gradients.norms.items()}
+            self.interference_log.append({**now, "place": place, **figures, **norms})
 
     def _forward(self, learners: Sequence[Learner], images_uint8: Tensor, options: Mapping) -> dict[str, object]:
         """The outputs of the networks at work; the batch is moved once for all of them."""
@@ -249,9 +269,9 @@ class Trainer:
         data, is_last = self.job.frames.data, epoch == self.options.epochs - 1
         self.results, losses = evaluate(self.average, self.val_loader, self.precision, data, self.criterion)
         self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior, intervals=is_last)
-        cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
+        cells = metric_cells(self.metrics, self.tasks) | {f"val/{name}_loss": value for name, value in losses.items()}
         shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
-        figures = {label: cells[f"metrics/{name}"] for label, name in shown.items()}
+        figures = {label: cells.get(f"metrics/{name}") for label, name in shown.items()}
         figures = [f"{label} {'-' if value is None else f'{value:.3f}'}" for label, value in figures.items()]
         LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
@@ -285,9 +305,10 @@ class Trainer:
         if run.resume:
             self.results_log.keep_before(self.first_epoch)
             self.gradnorm_log.keep_before(self.first_epoch)
+            self.interference_log.keep_before(self.first_epoch)
             return
-        for path in (self.results_log.path, self.gradnorm_log.path, run.folder / "summary.json"):
-            path.unlink(missing_ok=True)
+        for name in ("results.csv", "gradnorm.csv", "interference.csv", "summary.json"):
+            (run.folder / name).unlink(missing_ok=True)
         for name, content in (("opt", run.options), ("hyp", run.hyp)):
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
             (run.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -359,7 +380,7 @@ class Trainer:
         summary = {
             "epochs": epoch + 1,
             "best": self._best_figures(),
-            "last": metric_cells(self.metrics),
+            "last": metric_cells(self.metrics, self.tasks),
             "weights": self.job.balancer.weights,
             "seconds": time.time() - self.start_time,
             "peak_memory_mib": peak_memory_mib(self.precision.device),
@@ -485,13 +506,24 @@ def evaluate(
             outputs = model(precision.images(batch["images"]))
         if criterion:
             reader.add(index, criterion(outputs, on_device(batch, precision.device)), batch["paths"])
-        decoded = model.decode(outputs["detect"])
-        detections = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
-        probabilities = outputs["classify"].float().softmax(dim=1).cpu().numpy()
+        detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
         for number, boxes, views in zip(batch["indices"].tolist(), detections, probabilities, strict=True):
             results.append(_image_result(loader.dataset, number, boxes.cpu(), views, data))
     reader.read()
     return results, reader.means() if criterion else {}
+
+
+def _predictions(
+    model: nn.Module, outputs: Mapping[str, object], images: int, iou: float
+) -> tuple[Sequence[Tensor], Sequence[np.ndarray]]:
+    """Boxes (n, 6) after NMS and view probabilities (views,) of every image; empty without the head for them."""
+    detections, probabilities = [torch.zeros(0, 6)] * images, [np.zeros(0)] * images
+    if "detect" in outputs:
+        decoded = model.decode(outputs["detect"])
+        detections = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
+    if "classify" in outputs:
+        probabilities = outputs["classify"].float().softmax(dim=1).cpu().numpy()
+    return detections, probabilities
 
 
 def _image_result(
@@ -518,13 +550,16 @@ def _image_result(
     )
 
 
-def metric_cells(metrics: Mapping[str, dict]) -> dict[str, float]:
-    """The columns of results.csv that a `summarise` result fills."""
-    detection, views = metrics["detection"], metrics["views"]
-    names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95", "mAP_0.3")
-    cells = {f"metrics/{name}": detection[name] for name in names}
-    cells |= {f"metrics/view_{name}": views.get(name) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
-    return cells | {"metrics/fitness": metrics["fitness"]}
+def metric_cells(metrics: Mapping[str, dict], tasks: Sequence[str] = TASKS) -> dict[str, float]:
+    """The columns of results.csv that a `summarise` result fills, for a model of `tasks`."""
+    cells = {"metrics/fitness": fitness(metrics, tasks)}
+    if "detection" in tasks:
+        names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95", "mAP_0.3")
+        cells |= {f"metrics/{name}": metrics["detection"][name] for name in names}
+    if "classification" in tasks:
+        names = ("accuracy", "balanced_accuracy", "macro_f1")
+        cells |= {f"metrics/view_{name}": metrics["views"].get(name) for name in names}
+    return cells
 
 
 def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResult]) -> None:

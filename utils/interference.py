@@ -6,7 +6,7 @@ a hook on an alias sees one task's share of it on the way. That share is weighte
 was, so `read` divides by that.
 
 `weight_gradients` measures the same at a shared weight, the place the GradNorm paper uses, with one
-`autograd.grad` a task before the backward pass.
+`autograd.grad` a task before the backward pass. `layer_gradients` does so for every layer of the trunk.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -29,15 +30,18 @@ class TaskGradients:
 
     Attributes:
         norms: task -> L2 norm of the gradient of its unweighted, unscaled loss (mean per image).
-        cosine: of the angle between the two gradients, -1 to 1; NaN if one is zero.
+        cosine: of the angle between the two gradients, -1 to 1; NaN if one is zero. Below zero they conflict
+            (Yu et al. 2020, definition 1).
     """
 
     norms: dict[str, float]
     cosine: float
 
     @property
-    def finite(self) -> bool:
-        return all(math.isfinite(norm) for norm in self.norms.values())
+    def magnitude_similarity(self) -> float:
+        """2ab / (a^2 + b^2) of the two norms, 0 to 1 for equal ones (Yu et al. 2020, definition 2); NaN for zeros."""
+        a, b = self.norms.values()
+        return 2 * a * b / (a * a + b * b) if a or b else math.nan
 
     @classmethod
     def between(cls, gradients: Mapping[str, list[Tensor]], scales: Mapping[str, float]) -> TaskGradients:
@@ -111,9 +115,26 @@ def weight_gradients(losses: Mapping[str, Tensor], shared: Tensor, loss_scale: f
         shared: the weight W of the last shared layer.
         loss_scale: factor against underflow in half precision.
     """
+    return layer_gradients(losses, {"shared": [shared]}, loss_scale)["shared"]
+
+
+def layer_gradients(
+    losses: Mapping[str, Tensor], layers: Mapping[str, list[Tensor]], loss_scale: float = 1.0
+) -> dict[str, TaskGradients]:
+    """Norms and cosine of the tasks' gradients, layer for layer; no `.grad` is touched.
+
+    Args:
+        losses: task -> unweighted loss with graph; the graph is kept for the backward pass.
+        layers: name -> its parameters, all of which require gradients.
+        loss_scale: factor against underflow in half precision.
+    """
+    parameters = [parameter for layer in layers.values() for parameter in layer]
     gradients = {}
     for task in TASKS:
-        scaled = losses[task] * loss_scale
-        (gradient,) = torch.autograd.grad(scaled, shared, retain_graph=True, allow_unused=True)
-        gradients[task] = [torch.zeros_like(shared) if gradient is None else gradient]
-    return TaskGradients.between(gradients, dict.fromkeys(TASKS, loss_scale))
+        found = torch.autograd.grad(losses[task] * loss_scale, parameters, retain_graph=True, allow_unused=True)
+        gradients[task] = iter(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
+    scales = dict.fromkeys(TASKS, loss_scale)
+    return {
+        name: TaskGradients.between({task: list(islice(gradients[task], len(layer))) for task in TASKS}, scales)
+        for name, layer in layers.items()
+    }

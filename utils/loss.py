@@ -187,7 +187,7 @@ def view_loss(logits: Tensor, views: Tensor) -> Tensor:
 class JointLoss(nn.Module):
     """Both tasks' losses from a model's outputs and a batch."""
 
-    def __init__(self, detection_loss: DetectionLoss):
+    def __init__(self, detection_loss: DetectionLoss | None):
         super().__init__()
         self.detection_loss = detection_loss
 
@@ -201,8 +201,10 @@ class JointLoss(nn.Module):
         return losses
 
 
-def joint_loss(detect: nn.Module, hyp: HyperParameters, image_size: int) -> JointLoss:
-    """The hyp file's losses for a detection layer's anchors and classes and an image size (pixels)."""
+def joint_loss(detect: nn.Module | None, hyp: HyperParameters, image_size: int) -> JointLoss:
+    """The hyp file's losses for a detection layer (None: there is none) and an image size (pixels)."""
+    if detect is None:
+        return JointLoss(None)
     gains = LossGains.scaled(hyp, len(detect.anchors), detect.class_count, image_size)
     return JointLoss(DetectionLoss(detect.anchors, gains, hyp.anchor_t, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing))
 

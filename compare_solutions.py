@@ -1,0 +1,96 @@
+"""Train the solutions and the baselines under one protocol, evaluate them, and say what the figures carry.
+
+python compare_solutions.py --arms fixed gradnorm dual --epochs 50 --seeds 0 1 2     # on the embedded phantom
+python compare_solutions.py --data path/to/data.yaml --name mine                     # all arms; again: goes on
+python compare_solutions.py --folds path/to/folds --arms gradnorm dual               # what split_dataset.py wrote
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from utils.arms import ARM_NAMES, expand
+from utils.comparison import Trial, check_fingerprints, sole_use, train_all
+from utils.config import JointOptions, load_data_config
+from utils.dataloaders import load_splits
+from utils.general import UserError, run_script
+
+SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # options that every training is given
+
+
+def main() -> None:
+    args = parse_arguments()
+    folder = Path(args.project) / args.name
+    trials = plan(args, folder)
+    fingerprints = {data: fingerprint(data) for data in dict.fromkeys(trial.data for trial in trials)}
+    with sole_use(folder) as lock:
+        check_fingerprints(folder, fingerprints)
+        train_all(trials, lock, args.jobs)
+
+
+def parse_arguments() -> argparse.Namespace:
+    base = JointOptions()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=base.data, help=f"data.yaml (default: {base.data})")
+    parser.add_argument("--folds", metavar="DIR", help="folder of fold*/data.yaml, in place of --data")
+    parser.add_argument("--arms", nargs="+", default=list(ARM_NAMES), metavar="ARM", help=f"of {', '.join(ARM_NAMES)}")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
+    parser.add_argument("--epochs", type=int, default=base.epochs, help=f"(default: {base.epochs})")
+    parser.add_argument("--imgsz", type=int, default=base.imgsz, help=f"pixels (default: {base.imgsz})")
+    parser.add_argument("--batch-size", type=int, default=base.batch_size, help=f"(default: {base.batch_size})")
+    parser.add_argument("--size", default="s", help="YOLOv5's n, s, m, l or x, of all arms (default: s)")
+    parser.add_argument("--hyp", default=base.hyp, help=f"of all arms (default: {base.hyp})")
+    parser.add_argument("--diagnose-interval", type=int, default=10, help="batches; 0: never (default: 10)")
+    parser.add_argument("--amp", default=base.amp, help="auto, off, bf16 or fp16 (default: auto)")
+    parser.add_argument("--device", default=base.device, help="auto, cpu, or a CUDA device's number (default: auto)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores (default: 1)")
+    parser.add_argument("--project", default="runs/compare", help="folder of comparisons (default: runs/compare)")
+    parser.add_argument("--name", default="exp", help="of this comparison; an existing one goes on (default: exp)")
+    args = parser.parse_args()
+    if args.jobs < 1 or len(set(args.seeds)) < len(args.seeds):
+        raise UserError("--jobs must be at least 1 and --seeds must differ from each other")
+    return args
+
+
+def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
+    """Every training that the comparison needs, seed by seed, so that a part of it is a comparison already."""
+    common = {name: getattr(args, name) for name in SHARED}
+    trials = []
+    for data in data_sets(args):
+        fold = f"{Path(data).parent.name}-" if args.folds else ""
+        for seed in args.seeds:
+            for arm in expand(args.arms):
+                diagnosed = arm.tasks == tuple(JointOptions().tasks) and arm.script == "train_joint_gradnorm.py"
+                options = common | ({"diagnose_interval": args.diagnose_interval} if diagnosed else {})
+                needed = folder / f"{fold}{arm.needs}-seed{seed}" if arm.needs else None
+                trials.append(Trial(arm, data, seed, options, folder / f"{fold}{arm.name}-seed{seed}", needed))
+    return trials
+
+
+def data_sets(args: argparse.Namespace) -> list[str]:
+    """The data.yaml to train on, or one for every fold."""
+    if not args.folds:
+        return [args.data]
+    found = sorted(str(path) for path in Path(args.folds).glob("*/data.yaml"))
+    if len(found) < 2:
+        raise UserError(
+            f"--folds {args.folds}: {len(found)} folds; expected DIR/*/data.yaml, as split_dataset.py writes"
+        )
+    return found
+
+
+def fingerprint(path: str) -> str:
+    """Of training and validation data; reads all labels, so that what is wrong with them is known before training.
+
+    Raises:
+        UserError: there is something wrong, or no views.
+    """
+    data = load_data_config(path)
+    if not data.view_names:
+        raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
+    return "-".join(split.fingerprint() for split in load_splits(data, ("train", "val")))
+
+
+if __name__ == "__main__":
+    run_script(main)
