@@ -12,7 +12,6 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
-from models.yolo import sized
 from utils.config import RATE_RANGES, DualOptions, training_parser
 from utils.engine import Job, train
 from utils.general import LOGGER, TASKS, run_script
@@ -52,9 +51,8 @@ def build_job(run: Run) -> Job:
     """Frames, the two networks, and their losses."""
     options = run.options
     frames = load_frames(run)
-    counts = {"nc": len(frames.data.names), "views": len(frames.data.view_names)}
-    cfg = sized(options.cfg, options.size)
-    model = build_model(run, DualBackbone, cfg=cfg, classifier_cfg=options.classifier_cfg, **counts)
+    shape = {"nc": len(frames.data.names), "views": len(frames.data.view_names), "size": options.size}
+    model = build_model(run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **shape)
     if options.freeze_task and not options.weights:
         LOGGER.warning(f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised")
     freeze_layers(model.detector, options.freeze)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from models.balancers import LossWeighting, fixed_weights
 from models.gradnorm import GradNorm
-from models.yolo import YOLOv5WithClassification, sized
+from models.yolo import YOLOv5WithClassification
 from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
 from utils.engine import Job, train
 from utils.general import TASKS, UserError, run_script
@@ -50,9 +50,8 @@ def build_job(run: Run) -> Job:
     if hyp.network_rates:
         raise UserError(f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; here use lr0, lrf, ...")
     frames = load_frames(run)
-    counts = {"nc": len(frames.data.names), "views": len(frames.data.view_names)}
-    cfg = sized(options.cfg, options.size)
-    model = build_model(run, YOLOv5WithClassification, cfg=cfg, tasks=options.tasks, **counts)
+    shape = {"nc": len(frames.data.names), "views": len(frames.data.view_names), "size": options.size}
+    model = build_model(run, YOLOv5WithClassification, cfg=options.cfg, tasks=options.tasks, **shape)
     freeze_layers(model, options.freeze)
     if hyp.gradnorm_place == "weights" and not model.last_shared_parameter().requires_grad:
         raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")

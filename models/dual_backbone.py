@@ -44,6 +44,7 @@ class DualBackbone(nn.Module):
         classifier_cfg: the classifier's.
         nc: number of box classes; the detector's YAML's `nc` if None.
         views: number of views.
+        size: of the detector, see `models.yolo.sized`.
     """
 
     kind = "dual"
@@ -54,10 +55,11 @@ class DualBackbone(nn.Module):
         classifier_cfg: str | Path | Mapping,
         nc: int | None = None,
         views: int = 3,
+        size: str = "",
     ):
         super().__init__()
         # The detector first, so that a seed gives it the weights it would have alone.
-        self.detector = DetectionModel(cfg, nc)
+        self.detector = DetectionModel(cfg, nc, size)
         self.classifier = ViewClassifier(classifier_cfg, views)
 
     @property

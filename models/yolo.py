@@ -171,12 +171,13 @@ class DetectionModel(LayerGraph):
     Args:
         cfg: a model YAML's path or content.
         nc: number of box classes; the YAML's `nc` if None.
+        size: see `sized`.
     """
 
     kind = "detection"
 
-    def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, **counts: int):
-        cfg = load_model_yaml(cfg)
+    def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, size: str = "", **counts: int):
+        cfg = sized(cfg, size)
         self.cfg = {**cfg, "nc": nc if nc is not None else cfg["nc"]}
         super().__init__(self.cfg, {"nc": self.cfg["nc"], **counts})
         self.detect_index = self.index_of(Detect)
@@ -206,6 +207,7 @@ class YOLOv5WithClassification(DetectionModel):
         cfg: a model YAML's path or content with one `ViewHead` row; its `from` is where the head attaches.
         nc: number of box classes.
         views: number of views.
+        size: see `sized`.
         tasks: of one alone, the other's head is removed: the single-task reference.
 
     Attributes:
@@ -215,8 +217,15 @@ class YOLOv5WithClassification(DetectionModel):
 
     kind = "joint"
 
-    def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, views: int = 3, tasks: Sequence[str] = TASKS):
-        super().__init__(cfg, nc, views=views)
+    def __init__(
+        self,
+        cfg: str | Path | Mapping,
+        nc: int | None = None,
+        views: int = 3,
+        size: str = "",
+        tasks: Sequence[str] = TASKS,
+    ):
+        super().__init__(cfg, nc, size, views=views)
         self.view_count, self.tasks = views, tuple(tasks)
         self.view_index = self.index_of(ViewHead)
         detection_needs = self.ancestors(self.detect_index)

@@ -1,0 +1,95 @@
+"""Follow trainings from the files they write; they notice nothing of it.
+
+python monitor_training.py runs/train/exp                    # until it has ended, or Ctrl-C
+python monitor_training.py runs/train/exp runs/train/exp2    # several at once
+python monitor_training.py runs/compare/exp                  # every run in a folder
+python monitor_training.py runs/train/exp --once             # print once; for scripts
+
+Losses, weights and metrics are the newest ones that the run has logged, the ratio is detection to classification, the
+time left is that of the epochs that are missing at the median epoch's pace. Whether a process is alive can be seen on
+its own machine only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.general import UserError, run_script
+from utils.monitor import RunStatus, describe, find_runs, read_run
+
+PAUSE_S = 120.0  # from a run's end to the first batch of the next one in its folder
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.once:
+        print("\n".join(lines_of(read_runs(args.runs))))
+    else:
+        follow(args.runs, args.interval)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of several runs")
+    parser.add_argument("--interval", type=float, default=3.0, metavar="S", help="seconds between looks (default: 3)")
+    parser.add_argument("--once", action="store_true", help="look once, print, exit")
+    args = parser.parse_args()
+    if not args.interval > 0:
+        raise UserError(f"--interval is {args.interval}; expected seconds above 0")
+    return args
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunStatus]:
+    """The runs in `paths`, those that train last: where the newest lines are."""
+    runs = [read_run(folder) for path in paths for folder in find_runs(path)]
+    return sorted(runs, key=lambda run: run.state == "training")
+
+
+def follow(paths: Sequence[Path], interval_s: float) -> None:
+    """Print how the runs go on until all have ended: in place on a terminal, else a run whenever it has changed."""
+    height, known = 0, []
+    while True:
+        runs = read_runs(paths)
+        if sys.stdout.isatty():
+            height = redraw(lines_of(runs), height)
+        elif changed := [run for run in runs if run not in known]:
+            print("\n".join(lines_of(changed)), flush=True)
+        known = runs
+        if not goes_on(paths, runs):
+            return
+        time.sleep(interval_s)
+
+
+def goes_on(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
+    """Whether a run trains, or the next one in a folder of runs may be about to begin."""
+    if any(run.state == "training" for run in runs):
+        return True
+    has_folder_of_runs = any(find_runs(path) != [path] for path in paths)
+    return has_folder_of_runs and time.time() - max(run.updated for run in runs) < PAUSE_S
+
+
+def lines_of(runs: Sequence[RunStatus]) -> list[str]:
+    """The runs as text."""
+    now = time.time()
+    return [line for run in runs for line in describe(run, now)]
+
+
+def redraw(lines: Sequence[str], height: int) -> int:
+    """Put `lines` in the place of the `height` lines above the cursor; -> how many there are now.
+
+    What the terminal has no room for is left out, from the top: the cursor cannot go back to lines that scrolled away.
+    """
+    columns, rows = shutil.get_terminal_size()
+    lines = [line[: columns - 1] for line in lines][-(rows - 1) :]
+    upwards = f"\x1b[{height}A\x1b[J" if height else ""
+    print(upwards + "\n".join(lines), flush=True)
+    return len(lines)
+
+
+if __name__ == "__main__":
+    run_script(main)
