@@ -10,11 +10,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from torch import nn
+
+from models import model_from_checkpoint
 from utils.arms import ARM_NAMES, expand
+from utils.checkpoint import averaged_weights, load_checkpoint
 from utils.comparison import Trial, check_fingerprints, sole_use, train_all
-from utils.config import JointOptions, load_data_config
-from utils.dataloaders import load_splits
-from utils.general import UserError, run_script
+from utils.comparison_plots import draw_comparison
+from utils.config import JointOptions
+from utils.exam import fingerprint, judge
+from utils.general import LOGGER, UserError, run_script
+from utils.report import to_markdown, write_report
+from utils.torch_utils import select_device, select_precision
 
 SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # options that every training is given
 
@@ -23,10 +30,16 @@ def main() -> None:
     args = parse_arguments()
     folder = Path(args.project) / args.name
     trials = plan(args, folder)
-    fingerprints = {data: fingerprint(data) for data in dict.fromkeys(trial.data for trial in trials)}
+    splits = ("train", "val", "test") if args.test else ("train", "val")
+    fingerprints = {data: fingerprint(data, splits) for data in dict.fromkeys(trial.data for trial in trials)}
     with sole_use(folder) as lock:
         check_fingerprints(folder, fingerprints)
         train_all(trials, lock, args.jobs)
+        precision = select_precision(args.amp, select_device(args.device))
+        results = judge(trials, load_model, precision, "test" if args.test else "val")
+        write_report(folder, results)
+        draw_comparison(folder)
+    LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -44,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--diagnose-interval", type=int, default=10, help="batches; 0: never (default: 10)")
     parser.add_argument("--amp", default=base.amp, help="auto, off, bf16 or fp16 (default: auto)")
     parser.add_argument("--device", default=base.device, help="auto, cpu, or a CUDA device's number (default: auto)")
+    parser.add_argument("--test", action="store_true", help="report the test split; thresholds stay validation's")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores (default: 1)")
     parser.add_argument("--project", default="runs/compare", help="folder of comparisons (default: runs/compare)")
     parser.add_argument("--name", default="exp", help="of this comparison; an existing one goes on (default: exp)")
@@ -80,16 +94,10 @@ def data_sets(args: argparse.Namespace) -> list[str]:
     return found
 
 
-def fingerprint(path: str) -> str:
-    """Of training and validation data; reads all labels, so that what is wrong with them is known before training.
-
-    Raises:
-        UserError: there is something wrong, or no views.
-    """
-    data = load_data_config(path)
-    if not data.view_names:
-        raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
-    return "-".join(split.fingerprint() for split in load_splits(data, ("train", "val")))
+def load_model(weights: Path) -> tuple[nn.Module, dict[str, object]]:
+    """The averaged network in a checkpoint, and the checkpoint."""
+    content = load_checkpoint(weights)
+    return model_from_checkpoint(content, averaged_weights(content), weights), content
 
 
 if __name__ == "__main__":

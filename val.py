@@ -18,6 +18,7 @@ from utils.dataloaders import JointDataset, load_split, make_loader
 from utils.engine import evaluate, write_coco_predictions, write_evaluation
 from utils.general import LOGGER, UserError, new_run_folder, run_script
 from utils.metrics import ViewPrior, format_table, summarise
+from utils.reference import same_clip_reference
 from utils.torch_utils import select_device, select_precision
 
 
@@ -35,6 +36,7 @@ def main() -> None:
     confidence = args.conf_thres if args.conf_thres is not None else content["confidence"]
     prior = ViewPrior(**content["view_prior"]) if content["view_prior"] else None
     metrics = summarise(results, data.names, data.view_names, confidence, prior)
+    metrics["reference"] = same_clip_reference(data, split, args.skip_bad_labels)
     folder = new_run_folder(args.project, args.name, args.exist_ok)
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, metrics, results)

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
+from models.yolo import YOLOv5WithClassification
 from utils import phantom
+from utils.checkpoint import save_checkpoint
+from utils.config import TrainOptions, to_mapping
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +49,25 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "data.yaml"
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that val.py can evaluate (its weights are random)."""
+    model = YOLOv5WithClassification(ROOT / TrainOptions.cfg, nc=4, views=3)
+    path = tmp_path_factory.mktemp("trained") / "best.pt"
+    content = {
+        "kind": model.kind,
+        "arguments": model.arguments(),
+        "model": model.state_dict(),
+        "options": to_mapping(TrainOptions(data=str(tiny_data), imgsz=64)),
+        "names": ["AR", "MR", "PR", "TR"],
+        "view_names": ["A4C", "PSAX", "PLAX"],
+        "confidence": 0.25,
+        "view_prior": None,
+    }
+    save_checkpoint(path, content)
+    return path
 
 
 class Trap:

@@ -18,16 +18,14 @@ from utils.audit import (
     KINDS,
     Audit,
     audit,
-    neighbour_oracle,
     read_plausible,
     score_column_orders,
-    view_oracle,
 )
 from utils.audit_plots import SHEET_KINDS, markdown, to_mapping, verdict
-from utils.config import DataConfig, load_data_config
-from utils.dataloaders import Split, label_path, read_image
+from utils.config import load_data_config
+from utils.dataloaders import label_path, read_image
 from utils.general import UserError, run_script
-from utils.labels import FrameLabels, read_label_file
+from utils.labels import read_label_file
 
 TRAIN, VAL = "images/train", "images/val"
 
@@ -362,68 +360,6 @@ def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: P
 def test_a_wrong_table_is_refused(frames: Path, tmp_path: Path, content: dict, message: str):
     with pytest.raises(UserError, match=re.escape(message)):
         read_plausible(plausible_file(tmp_path, content), load_data_config(frames.parent / "data.yaml"))
-
-
-# ---- how good a score can be -------------------------------------------------------------------------------
-
-CONFIG = DataConfig(
-    source=Path("data.yaml"),
-    root=Path(),
-    splits={},
-    names=("AR", "MR"),
-    view_names=("A4C", "PSAX"),
-    clip_pattern=r"^(\w+)_F(\d+)",
-)
-
-
-def split_of(name: str, frames: dict[str, tuple[list[float] | None, int]]) -> Split:
-    """File name -> class and xywhn of its box, and its view."""
-    labels = [FrameLabels(np.array([box] if box else []).reshape(-1, 5), view) for box, view in frames.values()]
-    return Split(name, tuple(map(Path, frames)), tuple(labels))
-
-
-def test_the_neighbour_oracle_takes_the_nearest_frame_of_the_clip():
-    box, moved, other = [0, 0.5, 0.5, 0.2, 0.2], [0, 0.5, 0.55, 0.2, 0.2], [1, 0.5, 0.5, 0.2, 0.2]
-    train = split_of(
-        "train", {"a_F1": (box, 0), "a_F9": (other, 0), "b_F2": (moved, 0), "b_F6": (other, 0), "c_F5": (box, 0)}
-    )
-    val = split_of("val", {"a_F3": (box, 0), "b_F4": (box, 0), "d_F5": (box, 0)})
-    oracle = neighbour_oracle(CONFIG, train, val)
-    assert (oracle.frames, oracle.with_neighbour, oracle.median_distance) == (3, 2, 2)
-    # both tries of a_F3 take a_F1; b_F4 lies between b_F2 (IoU 0.6) and b_F6 (IoU 1, another class)
-    assert oracle.same_class == pytest.approx(3 / 4)
-    assert oracle.same_class_iou_50 == pytest.approx(3 / 4)
-    assert oracle.same_class_iou_50_adjacent is None
-    assert oracle.iou_75 == pytest.approx(3 / 4)
-    assert oracle.map_50 == pytest.approx(0.5, abs=0.02)  # 3 of 6 true boxes found, without a mistake above them
-    assert oracle.map_30 >= oracle.map_50 > oracle.map_50_95
-
-
-def test_a_training_frame_is_not_its_own_neighbour():
-    train = split_of("train", {"a_F1": ([0, 0.5, 0.5, 0.2, 0.2], 0), "a_F4": ([1, 0.5, 0.5, 0.2, 0.2], 0)})
-    oracle = neighbour_oracle(CONFIG, train, train)
-    assert (oracle.median_distance, oracle.same_class, oracle.iou_75) == (3, 0, 1)
-
-
-def test_the_view_oracle_takes_the_clips_majority():
-    box = [0, 0.5, 0.5, 0.2, 0.2]
-    train = split_of(
-        "train", {"a_F1": (box, 1), "a_F2": (box, 1), "a_F3": (box, 0), "b_F1": (box, 0), "c_F1": (box, -1)}
-    )
-    val = split_of("val", {"a_F5": (box, 1), "b_F2": (box, 0), "c_F2": (box, 1), "d_F1": (box, -1)})
-    oracle = view_oracle(CONFIG, train, val)
-    assert (oracle.frames, oracle.with_clip) == (3, 2)
-    assert oracle.accuracy == pytest.approx(
-        2 / 3
-    )  # c has no view in training: the overall majority, of a tie the first
-    assert oracle.majority_accuracy == oracle.class_lookup_accuracy == pytest.approx(1 / 3)
-
-
-def test_without_neighbours_or_views_the_oracles_are_undefined():
-    train, val = split_of("train", {"a_F1": (None, -1)}), split_of("val", {"b_F1": (None, -1)})
-    oracle = neighbour_oracle(CONFIG, train, val)
-    assert (oracle.with_neighbour, oracle.map_50, oracle.same_class, oracle.iou_quantiles) == (0, None, None, {})
-    assert view_oracle(CONFIG, train, val).accuracy is None
 
 
 # ---- the script --------------------------------------------------------------------------------------------

@@ -13,9 +13,6 @@ import torch
 import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
-from models.yolo import YOLOv5WithClassification
-from utils.checkpoint import save_checkpoint
-from utils.config import TrainOptions, to_mapping
 from utils.general import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,25 +49,6 @@ def data(tiny_data: Path, tmp_path: Path) -> Path:
     """A data.yaml whose folder may be spoilt."""
     shutil.copytree(tiny_data.parent, tmp_path / "data")
     return tmp_path / "data/data.yaml"
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that val.py can evaluate (its weights are random)."""
-    model = YOLOv5WithClassification(ROOT / TrainOptions.cfg, nc=4, views=3)
-    path = tmp_path_factory.mktemp("trained") / "best.pt"
-    content = {
-        "kind": model.kind,
-        "arguments": model.arguments(),
-        "model": model.state_dict(),
-        "options": to_mapping(TrainOptions(data=str(tiny_data), imgsz=64)),
-        "names": ["AR", "MR", "PR", "TR"],
-        "view_names": ["A4C", "PSAX", "PLAX"],
-        "confidence": 0.25,
-        "view_prior": None,
-    }
-    save_checkpoint(path, content)
-    return path
 
 
 def first(data: Path, kind: str, split: str) -> Path:

@@ -9,6 +9,7 @@ import yaml
 
 from utils.config import (
     RATE_RANGES,
+    DataConfig,
     DualOptions,
     HyperParameters,
     TrainOptions,
@@ -256,6 +257,22 @@ def test_data_yaml(tmp_path: Path):
     assert (data.names, data.view_names) == (("AR", "MR"), ("A4C", "PSAX"))
     assert data.group_of("anywhere/P07_V1-1_F0003.jpg") == "P07"
     assert data.group_of("anywhere/other.jpg") != data.group_of("anywhere/another.jpg")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "clip"),
+    [
+        (r"^(P\d+_.+)_F(\d+)", "P07_V1-1_F0013b.jpg", ("P07_V1-1", 13)),
+        (r"^(P\d+_.+)_F(\d+)", "P07.jpg", None),
+        (r"^(\w+)-(\w*)", "clip-last.png", ("clip", 0)),
+        (r"^(\w+)-(\d+)?", "clip-.png", ("clip", 0)),
+        (r"^(\w*)-(\d+)", "-5.png", None),
+        (None, "P07_V1-1_F0013.jpg", None),
+    ],
+)
+def test_the_clip_of_a_frame_and_its_number(pattern: str | None, name: str, clip: tuple[str, int] | None):
+    data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), clip_pattern=pattern)
+    assert data.clip_of(Path("P99_V9_F9") / name) == data.clip_of(f"P99_V9_F9/{name}") == clip
 
 
 def test_paths_without_a_path_key_are_relative_to_the_yaml_file(tmp_path: Path):

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from utils.general import UserError
-from utils.labels import UNKNOWN_VIEW, FrameLabels, LabelError, parse_labels, read_label_file
+from utils.labels import TOLERANCE, UNKNOWN_VIEW, FrameLabels, LabelError, parse_labels, read_label_file
 
 CLASSES, VIEWS = 4, 3
 SOURCE = "labels/P01.txt"
@@ -174,7 +174,14 @@ def test_file(tmp_path: Path, content: bytes):
 def test_file_that_is_not_utf8(tmp_path: Path, content: bytes):
     path = tmp_path / "a.txt"
     path.write_bytes(content)
-    with pytest.raises(LabelError, match=f"{re.escape(str(path))}: .*not UTF-8.*expected"):
+    with pytest.raises(LabelError, match=f"{re.escape(str(path))}:1: found .*not UTF-8.*expected"):
+        read_label_file(path, CLASSES, VIEWS)
+
+
+def test_the_line_of_a_byte_that_is_not_utf8(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"{BOX}\r\n{BOX}\n\n0 \u00e9".encode("latin-1"))
+    with pytest.raises(LabelError, match=rf"{re.escape(str(path))}:4: found a byte that is not UTF-8, 0xe9, expected"):
         read_label_file(path, CLASSES, VIEWS)
 
 
@@ -218,15 +225,63 @@ def test_any_text_gives_valid_labels_or_one_error_with_its_line(text: str, class
     try:
         labels = parse_labels(text, classes, views, SOURCE)
     except LabelError as error:
-        place = re.match(rf"{SOURCE}:(\d+): found .*expected ", str(error), re.DOTALL)
-        assert place, str(error)
-        assert 1 <= int(place[1]) <= len(re.split(r"\r\n|\r|\n", text))
+        assert_one_error_with_its_line(error, SOURCE, len(re.split(r"\r\n|\r|\n", text)))
         return
     kind, xy, wh = labels.boxes[:, 0], labels.boxes[:, 1:3], labels.boxes[:, 3:]
     assert np.isin(kind, range(classes)).all()
     assert (wh > 0).all()
     assert (xy - wh / 2 >= -1e-12).all() and (xy + wh / 2 <= 1 + 1e-12).all()
     assert labels.view in range(-1, views)
+    assert_nothing_is_guessed(text, labels)
+
+
+def assert_one_error_with_its_line(error: LabelError, source: str, line_count: int) -> None:
+    place = re.match(rf"{re.escape(source)}:(\d+): found .*expected ", str(error), re.DOTALL)
+    assert place, str(error)
+    assert 1 <= int(place[1]) <= line_count
+
+
+def assert_nothing_is_guessed(text: str, labels: FrameLabels) -> None:
+    """Every line is a box or, the last, the view, and says what was made of it."""
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+    if labels.view != UNKNOWN_VIEW:
+        numbers = [float(token) for token in re.split(r"[\s\[\](),]+", lines.pop()) if token]
+        assert numbers == [float(column == labels.view) for column in range(len(numbers))]
+    assert len(lines) == len(labels.boxes)
+    for line, (kind, *box) in zip(lines, labels.boxes, strict=True):
+        number, *coordinates = map(float, line.split())
+        points = np.clip(coordinates, 0, 1).reshape(-1, 2)
+        if len(points) == 2:
+            points = points[0] + np.outer([-0.5, 0.5], points[1])
+        low, high = points.min(axis=0).clip(0, 1), points.max(axis=0).clip(0, 1)
+        assert (
+            kind == number and np.abs(np.subtract(coordinates, np.clip(coordinates, 0, 1))).max() <= TOLERANCE + 1e-12
+        )
+        np.testing.assert_allclose(box, [*(low + high) / 2, *(high - low)], rtol=0, atol=1e-12)
+
+
+# Bytes as they come, and texts of the parser's own alphabet with a byte put in
+FILES = st.one_of(
+    st.binary(),
+    TEXTS.map(str.encode),
+    st.tuples(TEXTS.map(str.encode), st.binary(max_size=1), st.integers(0, 50)).map(
+        lambda parts: parts[0][: parts[2]] + parts[1] + parts[0][parts[2] :]
+    ),
+)
+
+
+@SETTINGS
+@given(FILES)
+@example(b"\xef\xbb\xbf0 1 0\n\xff")
+def test_any_file_gives_what_its_text_gives_or_one_error_with_its_line(tmp_path_factory, content: bytes):
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(content)
+    try:
+        labels = read_label_file(path, CLASSES, VIEWS)
+    except LabelError as error:
+        assert_one_error_with_its_line(error, str(path), len(re.split(rb"\r\n|\r|\n", content)))
+        return
+    assert_nothing_is_guessed(content.decode("utf-8-sig"), labels)
 
 
 @st.composite

@@ -20,6 +20,7 @@ NAMES, VIEWS = ["AR", "MR", "PR", "TR"], ["A4C", "PSAX", "PLAX"]
 TRAINING_PICTURES = ["results.png", "gradnorm_weight_evolution.png", "gradnorm_analysis_report.png"]
 EVALUATION_PICTURES = [
     "PR_curve.png",
+    "FROC_curve.png",
     "confusion_matrix_detection.png",
     "confusion_matrix_views.png",
     "val_batch_labels.png",
@@ -80,6 +81,8 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
     power = rng.uniform(1, 6, len(names))
     curves = [np.round(1 - recall**p, 4).tolist() for p in power]
     rows = [{"name": name, "AP_0.5": float(np.mean(curve))} for name, curve in zip(names, curves, strict=True)]
+    rates = 2.0 ** (np.arange(-60, 61) / 20)
+    froc = [np.round(rates / (rates + size), 4) for size in rng.uniform(0.02, 1, len(names))]
     boxes = rng.poisson(3, (len(names) + 1,) * 2) + np.diag(rng.integers(20, 90, len(names) + 1))
     boxes[-1, -1] = 0
     confusion = rng.poisson(8, (len(views),) * 2) + np.diag(rng.integers(20, 70, len(views)))
@@ -92,6 +95,12 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
             "per_class": rows,
             "confusion": boxes.tolist(),
             "pr_curve": {"recall": recall.tolist(), "precision": curves},
+            "froc": {
+                "false_positives": rates[::20].tolist(),
+                "mean": float(np.mean(froc)),
+                "per_class": [{"name": n, "mean": float(own.mean())} for n, own in zip(names, froc, strict=True)],
+                "curve": {"false_positives": rates.tolist(), "sensitivity": np.array(froc).tolist()},
+            },
         },
         "views": {"images": labelled, "confusion": (confusion * (labelled > 0)).tolist()},
     }
@@ -330,6 +339,19 @@ def test_a_class_without_boxes_has_no_curve(tmp_path: Path):
         plots.plot_pr_curve(detection, tmp_path / "absent.png")
         assert count_of(tmp_path / "all.png", plots.CLASS_COLOURS[1]) > 500
         assert count_of(tmp_path / "absent.png", plots.CLASS_COLOURS[1]) == 0
+    froc = detection["froc"]
+    plots.plot_froc_curve(froc, tmp_path / "all.png")
+    froc["curve"]["sensitivity"][1], froc["per_class"][1]["mean"] = [None] * 121, None
+    plots.plot_froc_curve(froc, tmp_path / "absent.png")
+    assert count_of(tmp_path / "all.png", plots.CLASS_COLOURS[1]) > 500
+    assert count_of(tmp_path / "absent.png", plots.CLASS_COLOURS[1]) == 0
+
+
+def test_an_evaluation_of_an_earlier_version_has_no_froc_curve(tmp_path: Path):
+    evaluation = metrics()
+    del evaluation["detection"]["froc"]
+    (tmp_path / "metrics.json").write_text(json.dumps(evaluation))
+    assert [path.name for path in plots.draw_evaluation(tmp_path)] == [EVALUATION_PICTURES[i] for i in (0, 2, 3)]
 
 
 def test_shares_of_a_matrix_are_of_the_side_that_holds_the_truth(tmp_path: Path):
@@ -420,7 +442,7 @@ def test_long_names_and_few_frames(tmp_path: Path):
 
 def test_no_labelled_view(tmp_path: Path):
     (tmp_path / "metrics.json").write_text(json.dumps(metrics(labelled=0)))
-    assert [path.name for path in plots.draw_evaluation(tmp_path)] == EVALUATION_PICTURES[:3]
+    assert [path.name for path in plots.draw_evaluation(tmp_path)] == EVALUATION_PICTURES[:4]
 
 
 def test_a_broken_json_file_is_named(tmp_path: Path):

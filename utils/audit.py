@@ -20,17 +20,14 @@ from pathlib import Path
 import cv2
 import imagehash
 import numpy as np
-import torch
 from PIL import Image
-from torchvision.ops import box_iou
 from tqdm import tqdm
 
-from utils.boxes import xywh_to_xyxy
 from utils.config import DataConfig, read_yaml_mapping
 from utils.dataloaders import IMAGE_SUFFIXES, Split, _generate_if_missing, find_images, label_path, read_image
 from utils.general import UserError
 from utils.labels import UNKNOWN_VIEW, FrameLabels, LabelError, read_label_file
-from utils.metrics import ImageResult, ViewPrior, detection_metrics, view_metrics
+from utils.reference import NeighbourOracle, ViewOracle, agree, neighbour_oracle, view_oracle
 
 KINDS = {  # kind of finding -> its level, and in words
     "bad_label": ("error", "label files that break the format"),
@@ -108,42 +105,6 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class NeighbourOracle:
-    """The boxes of the nearest training frame of the same clip, taken as a prediction; undefined figures are None.
-
-    Where the frames before and after are equally near, both are tried, and every figure is over both tries. APs
-    are over all frames, those without a neighbour having no prediction; the rest is over boxes that have one.
-    """
-
-    frames: int
-    with_neighbour: int
-    median_distance: float | None  # in frames
-    map_50: float | None
-    map_50_95: float | None
-    map_30: float | None
-    iou_quantiles: dict[int, float]  # percent -> IoU with the true box; 50: the median
-    same_class: float | None
-    same_class_iou_50: float | None  # share with the same class and IoU > 0.5
-    same_class_iou_50_adjacent: float | None  # the same at a distance of at most one frame
-    iou_75: float | None  # share with IoU > 0.75, whatever the class
-
-
-@dataclass(frozen=True)
-class ViewOracle:
-    """Accuracy of the most frequent view of the clip in training (of all of training for a clip that is not there).
-
-    Beside it two that know less: always the most frequent view, and that of the frame's box class.
-    """
-
-    frames: int
-    with_clip: int
-    accuracy: float | None
-    balanced_accuracy: float | None
-    majority_accuracy: float | None
-    class_lookup_accuracy: float | None
-
-
-@dataclass(frozen=True)
 class Audit:
     """All of it.
 
@@ -180,14 +141,14 @@ def audit(data: DataConfig, plausible: Mapping[str, Sequence[str]] | None = None
         UserError: a split's folder, list or listed image does not exist, or it has no image.
     """
     frames = read_frames(data)
-    groups, clips = (overlap(frames, key) for key in (data.group_pattern, data.clip_pattern))
+    groups, clips = (overlap(data, frames, what) for what in ("group", "clip"))
     orders = score_column_orders(data, frames, plausible) if plausible else {}
     findings = [
         *find_file_faults(data, frames),
         *find_orphans(data, frames),
         *find_duplicates(data, frames),
-        *find_shared("shared_group", frames, groups, data.group_pattern),
-        *find_shared("shared_clip", frames, clips, data.clip_pattern),
+        *find_shared(data, frames, "group", groups),
+        *find_shared(data, frames, "clip", clips),
         *find_view_changes(data, frames),
         *find_rare_pairs(data, frames),
         *find_better_order(data, orders),
@@ -276,16 +237,16 @@ def _storage_problems(path: Path) -> dict[str, str]:
 # ---- what names and labels say -----------------------------------------------------------------------------
 
 
-def named(path: Path, pattern: str | None) -> str | None:
-    """The patient or clip in a file name: the pattern's first group; None where there is none."""
-    match = re.search(pattern, path.name) if pattern else None
-    return match and match.group(1)
-
-
-def _number(path: Path, clip_pattern: str) -> int:
-    """The frame's number in its clip; 0 where the pattern's second group is not a number."""
-    number = re.search(clip_pattern, path.name).group(2)
-    return int(number) if number and number.isdecimal() else 0
+def named(path: Path, data: DataConfig) -> dict[str, str | None]:
+    """The "group" (patient) and "clip" in a file name, if `data` has a pattern for them; None where it finds none."""
+    found = {}
+    if data.group_pattern:
+        match = re.search(data.group_pattern, path.name)
+        found["group"] = match and match.group(1)
+    if data.clip_pattern:
+        clip = data.clip_of(path)
+        found["clip"] = clip and clip[0]
+    return found
 
 
 def as_split(frames: Iterable[Frame], name: str) -> Split:
@@ -331,7 +292,7 @@ def find_file_faults(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Find
     for frame in frames:
         for kind, detail in frame.problems.items():
             yield Finding(kind, detail, (frame.path,))
-        if any(pattern and named(frame.path, pattern) is None for pattern in (data.group_pattern, data.clip_pattern)):
+        if None in named(frame.path, data).values():
             yield Finding("unmatched_name", "", (frame.path,))
     for name, own in _by(frames, lambda frame: frame.split).items():
         if all("missing_label" in frame.problems for frame in own):
@@ -396,38 +357,29 @@ def _disagreement(data: DataConfig, labels: Sequence[FrameLabels]) -> str:
     return ", ".join(parts)
 
 
-def agree(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every row of `boxes` (n, 5), class and xywhn: IoU with the best of `others` (m, 5), same class or not."""
-    if not len(boxes) or not len(others):
-        return np.zeros(len(boxes)), np.zeros(len(boxes), bool)
-    iou = box_iou(*(xywh_to_xyxy(torch.from_numpy(rows[:, 1:])) for rows in (boxes, others))).numpy()
-    best = iou.argmax(axis=1)
-    return iou.max(axis=1), others[best, 0] == boxes[:, 0]
-
-
-def overlap(frames: Sequence[Frame], pattern: str | None) -> Overlap | None:
-    """How groups, named by `pattern`, lie over splits; None if it names none."""
-    groups = _by(frames, lambda frame: named(frame.path, pattern))
+def overlap(data: DataConfig, frames: Sequence[Frame], what: str) -> Overlap | None:
+    """How groups or clips, as `what` says, lie over splits; None if the file names name none."""
+    groups = _by(frames, lambda frame: named(frame.path, data).get(what))
     shared = {name for name, own in groups.items() if len({frame.split for frame in own}) > 1}
     touched = {
-        split: float(np.mean([named(frame.path, pattern) in shared for frame in own]))
+        split: float(np.mean([named(frame.path, data).get(what) in shared for frame in own]))
         for split, own in _by(frames, lambda frame: frame.split).items()
     }
     return Overlap(len(groups), tuple(sorted(shared)), touched) if groups else None
 
 
-def find_shared(kind: str, frames: Sequence[Frame], found: Overlap | None, pattern: str | None) -> Iterator[Finding]:
-    """The groups in more than one split, and how many of their frames are where."""
-    members = _by(frames, lambda frame: named(frame.path, pattern))
+def find_shared(data: DataConfig, frames: Sequence[Frame], what: str, found: Overlap | None) -> Iterator[Finding]:
+    """The groups or clips in more than one split, and how many of their frames are where."""
+    members = _by(frames, lambda frame: named(frame.path, data).get(what))
     for name in found.shared if found else ():
         counts = Counter(frame.split for frame in members[name])
         detail = f"{name}: {', '.join(f'{split} {count}' for split, count in counts.items())}"
-        yield Finding(kind, detail, tuple(frame.path for frame in members[name]))
+        yield Finding(f"shared_{what}", detail, tuple(frame.path for frame in members[name]))
 
 
 def find_view_changes(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
     """Clips, over all splits, with more than one view; the first files show different ones."""
-    clips = _by(with_view(frames), lambda frame: named(frame.path, data.clip_pattern))
+    clips = _by(with_view(frames), lambda frame: named(frame.path, data).get("clip"))
     for clip, own in sorted(clips.items()):
         by_view = sorted(_by(own, lambda frame: frame.labels.view).items(), key=lambda item: -len(item[1]))
         if len(by_view) > 1:
@@ -488,78 +440,3 @@ def find_better_order(data: DataConfig, orders: Mapping[tuple[str, ...], float])
     if orders and orders[best] < orders[data.view_names]:
         shares = f"{orders[best]:.0%} of the frames implausible rather than {orders[data.view_names]:.0%}"
         yield Finding("column_order", f"cls_names: [{', '.join(best)}] makes {shares}")
-
-
-# ---- how good a score can be -------------------------------------------------------------------------------
-
-
-def neighbour_oracle(data: DataConfig, train: Split, split: Split) -> NeighbourOracle:
-    """See `NeighbourOracle`; needs `clip_pattern`. A training frame is not its own neighbour."""
-    members = _by(zip(train.images, train.labels, strict=True), lambda item: named(item[0], data.clip_pattern))
-    results, rows, distances = [], [], []
-    for image, truth in zip(split.images, split.labels, strict=True):
-        near = []  # distance, number, path and labels of the clip's training frames
-        for path, labels in members.get(named(image, data.clip_pattern), ()):
-            number = _number(path, data.clip_pattern)
-            near += [(abs(number - _number(image, data.clip_pattern)), number, path, labels)] if path != image else []
-        nearest = min((item[0] for item in near), default=0)
-        near = sorted((item for item in near if item[0] == nearest), key=lambda item: item[1:3])
-        distances += [item[0] for item in near[:1]]
-        for chosen in (near[:1], near[-1:]):
-            guess = chosen[0][3].boxes if chosen else np.zeros((0, 5))
-            results.append(_as_result(data, image, truth, guess, np.zeros(0)))
-            rows += [(*pair, chosen[0][0]) for pair in zip(*agree(truth.boxes, guess), strict=True) if chosen]
-    iou, same, gap = np.array(rows).reshape(-1, 3).T
-    good = (same > 0) & (iou > 0.5)
-    precision = detection_metrics(results, data.names)
-    return NeighbourOracle(
-        frames=len(split.images),
-        with_neighbour=len(distances),
-        median_distance=_mean(np.median(distances) if distances else ()),
-        map_50=_mean(precision["mAP_0.5"]),
-        map_50_95=_mean(precision["mAP_0.5:0.95"]),
-        map_30=_mean(precision["mAP_0.3"]),
-        iou_quantiles={q: float(np.percentile(iou, q)) for q in (10, 25, 50, 75, 90)} if len(iou) else {},
-        same_class=_mean(same),
-        same_class_iou_50=_mean(good),
-        same_class_iou_50_adjacent=_mean(good[gap <= 1]),
-        iou_75=_mean(iou > 0.75),
-    )
-
-
-def view_oracle(data: DataConfig, train: Split, split: Split) -> ViewOracle:
-    """See `ViewOracle`; needs `clip_pattern`."""
-    known = [item for item in zip(train.images, train.labels, strict=True) if item[1].view != UNKNOWN_VIEW]
-    prior = ViewPrior.fit((labels.boxes[:, 0].astype(int), labels.view) for _, labels in known)
-    clips = _by(known, lambda item: named(item[0], data.clip_pattern))
-    majority = {clip: np.bincount([labels.view for _, labels in own]).argmax() for clip, own in clips.items()}
-    results, with_clip = [], 0
-    for path, truth in zip(split.images, split.labels, strict=True):
-        if prior and truth.view != UNKNOWN_VIEW:
-            clip = named(path, data.clip_pattern)
-            with_clip += clip in majority
-            certain = np.eye(len(data.view_names))[majority.get(clip, prior.majority)]
-            results.append(_as_result(data, path, truth, np.zeros((0, 5)), certain))
-    views = view_metrics(results, data.names, data.view_names, prior) if results else {}
-    rates = [views.get(name, ()) for name in ("accuracy", "balanced_accuracy")]
-    rates += [views[f"{name}_baseline"]["accuracy"] if views else () for name in ("majority", "class_lookup")]
-    return ViewOracle(len(results), with_clip, *map(_mean, rates))
-
-
-def _as_result(
-    data: DataConfig, path: Path, truth: FrameLabels, guess: np.ndarray, view_probabilities: np.ndarray
-) -> ImageResult:
-    """A guess, (m, 5) class and xywhn, as a prediction; in fractions of the image, as IoU does not change by that."""
-    (true_xyxy, true_classes), (xyxy, classes) = (
-        (xywh_to_xyxy(torch.from_numpy(rows[:, 1:])).numpy(), rows[:, 0].astype(int)) for rows in (truth.boxes, guess)
-    )
-    known = {"image": str(path), "group": data.group_of(path), "height": 1, "width": 1}
-    real = {"true_boxes_xyxy": true_xyxy, "true_classes": true_classes, "true_view": truth.view}
-    said = {"boxes_xyxy": xyxy, "classes": classes, "scores": np.ones(len(classes))}
-    return ImageResult(**known, **real, **said, view_probabilities=view_probabilities)
-
-
-def _mean(values: object) -> float | None:
-    """The mean of what there is, as a plain number; None for nothing or NaN."""
-    array = np.asarray(values, float)
-    return None if not array.size or np.isnan(array).any() else float(array.mean())

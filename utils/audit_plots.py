@@ -31,9 +31,9 @@ from utils.plots import (
     STRIP,
     TILE,
     _draw_frame,
-    _figure,
     _read_frame,
     _shorten,
+    new_figure,
     plot_confusion_matrix,
 )
 
@@ -97,13 +97,13 @@ def to_mapping(audit: Audit) -> dict:
 
 def _split_counts(audit: Audit, frames: Sequence[Frame]) -> dict:
     data, labels = audit.data, [frame.labels for frame in frames if frame.labels is not None]
-    patterns = {"groups": data.group_pattern, "clips": data.clip_pattern}
+    patterns = {"group": data.group_pattern, "clip": data.clip_pattern}
     classes = class_view_counts(data, frames).sum(axis=1).tolist()
     views = [sum(frame.view == view for frame in labels) for view in (*range(len(data.view_names)), -1)]
     return {
         "frames": len(frames),
         "boxes": sum(len(frame.boxes) for frame in labels),
-        **{key: len({named(f.path, pattern) for f in frames} - {None}) for key, pattern in patterns.items() if pattern},
+        **{f"{key}s": len({named(f.path, data)[key] for f in frames} - {None}) for key in patterns if patterns[key]},
         "classes": dict(zip([*data.names, "no box"], classes, strict=True)),
         "views": dict(zip([*data.view_names, "no view"], views, strict=True)) if data.view_names else {},
     }
@@ -245,7 +245,7 @@ def plot_boxes(audit: Audit, path: Path) -> None:
     boxes = np.concatenate([*labels, np.zeros((0, 5))])
     counts = np.bincount(boxes[:, 0].astype(int), minlength=len(audit.data.names))
     shown = sorted(np.argsort(-counts, kind="stable")[:SHOWN_CLASSES])
-    with _figure(path, 0.9 + 2.5 * len(shown), 5.6) as figure:
+    with new_figure(path, 0.9 + 2.5 * len(shown), 5.6) as figure:
         axes = figure.subplots(2, len(shown), sharex="row", sharey="row", squeeze=False)
         for column, number in enumerate(shown):
             own, colour = boxes[boxes[:, 0] == number], CLASS_COLOURS[number % len(CLASS_COLOURS)]
@@ -268,7 +268,7 @@ def plot_balance(audit: Audit, path: Path) -> None:
     splits = to_mapping(audit)["splits"]
     parts = {"box class": ("classes", DETECTION), "view": ("views", CLASSIFICATION)}
     rows = max(len(split[key]) for split in splits.values() for key, _ in parts.values())
-    with _figure(path, 10, 1.3 + 0.14 * (len(splits) + 1) * min(rows, 40)) as figure:
+    with new_figure(path, 10, 1.3 + 0.14 * (len(splits) + 1) * min(rows, 40)) as figure:
         for ax, (title, (key, colour)) in zip(figure.subplots(1, 2), parts.items(), strict=True):
             for order, (name, split) in enumerate(splits.items()):
                 _bars(ax, name, split["frames"], split[key], order, len(splits), colour)
@@ -314,7 +314,7 @@ def plot_suspicious(audit: Audit, path: Path) -> None:
     width, height = GRID * (TILE + GAP) + GAP, head + row_height * -(-len(pairs) // 2)
     if not pairs:
         return
-    with _figure(path, width / DPI, height / DPI, "none") as figure:
+    with new_figure(path, width / DPI, height / DPI, "none") as figure:
         ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         ax.axis("off")  # one unit is one pixel, y downwards, as in an image
         ax.text(GAP, 34, "Frames to look at, in pairs", fontsize=12, weight="bold", va="center")

@@ -52,7 +52,9 @@ def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabel
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LabelError(f"{path}: byte {error.start} is not UTF-8; expected a text file") from None
+        number = len(re.split(rb"\r\n|\n|\r", error.object[: error.start]))
+        found = f"a byte that is not UTF-8, 0x{error.object[error.start]:02x}"
+        raise LabelError(f"{path}:{number}: found {found}, expected a text file") from None
     except OSError as error:
         raise LabelError(f"{path}: cannot be read: {error.strerror}; expected a text file") from None
     return parse_labels(text, class_count, view_count, str(path))

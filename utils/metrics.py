@@ -20,12 +20,14 @@ from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import roc_auc_score
 from torchvision.ops import box_iou
 
+from utils import screening
 from utils.general import TASKS
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 COCO_IOU_THRESHOLDS = np.r_[0.3, IOU_THRESHOLDS]
 COCO_RECALLS = np.linspace(0, 1, 101)
 RESAMPLES = 1000
+SAME_CLIP = "same clip in training"
 CLASS_FIGURES = ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")
 # (..., 4) xyxy @ XYXY_TO_XYWH = xywh; being linear, it serves differences of boxes as well
 XYXY_TO_XYWH = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
@@ -258,7 +260,8 @@ def detection_metrics(
     scores, classes, true_classes = (
         np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "classes", "true_classes")
     )
-    curves = yolo_ap(np.concatenate([tp for tp, _ in matches]), scores, classes, true_classes)
+    tp = np.concatenate([tp for tp, _ in matches])
+    curves = yolo_ap(tp, scores, classes, true_classes)
     threshold = curves.best_confidence if confidence is None else float(confidence)
     evaluation = coco_evaluation(results, len(names))
     coco_curves = evaluation.eval["precision"][..., 0, 0].T  # (classes, 101, T), -1 for an absent class
@@ -275,6 +278,8 @@ def detection_metrics(
         "per_class": rows,
         "confusion": detection_confusion(results, len(names), threshold),
         "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
+        "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
+        "image_level": _image_level(results, names, threshold, draws),
         "intervals": _ap_intervals(evaluation, draws) if draws is not None and len(true_classes) else {},
     }
 
@@ -295,6 +300,16 @@ def _per_class(
 def _ap_intervals(evaluation: COCOeval, draws: np.ndarray) -> dict[str, np.ndarray]:
     ap = resampled_ap(evaluation, draws)
     return {"mAP_0.5": _interval(ap[:, 1]), "mAP_0.5:0.95": _interval(ap[:, 1:].mean(1))}
+
+
+def _image_level(
+    results: Sequence[ImageResult], names: Sequence[str], confidence: float, draws: np.ndarray | None
+) -> dict:
+    numbers = np.arange(len(names))
+    present = np.array([np.isin(numbers, r.true_classes) for r in results])
+    called = np.array([np.isin(numbers, r.classes[r.scores >= confidence]) for r in results])
+    groups = None if _by_image(results) else np.array([r.group for r in results])
+    return screening.frame_rates(names, present, called, groups, draws)
 
 
 def _localisation(
@@ -346,6 +361,24 @@ def _view_rates(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return means | {"images": images, "recall": recall, "precision": precision, "f1": f1}
 
 
+def _has_view(result: ImageResult) -> bool:
+    return result.true_view >= 0 and len(result.view_probabilities) > 0
+
+
+def _view_confusions(results: Sequence[ImageResult], view_count: int) -> np.ndarray:
+    """The confusion (true, predicted) of every image by itself; zeros where a view is unknown or not predicted."""
+    confusions = np.zeros((len(results), view_count, view_count), int)
+    for confusion, result in zip(confusions, results, strict=True):
+        if _has_view(result):
+            confusion[result.true_view, result.view_probabilities.argmax()] = 1
+    return confusions
+
+
+def resampled_view_rates(results: Sequence[ImageResult], view_count: int, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Accuracy, balanced accuracy, ... (R,), where image i occurs `draws[r, i]` times in resample r."""
+    return _view_rates(np.tensordot(draws, _view_confusions(results, view_count), 1))
+
+
 def view_metrics(
     results: Sequence[ImageResult],
     names: Sequence[str],
@@ -354,16 +387,11 @@ def view_metrics(
     draws: np.ndarray | None = None,
 ) -> dict:
     """The figures of the view, over images with a known view and a predicted one; `draws` as above."""
-    index = [i for i, result in enumerate(results) if result.true_view >= 0 and len(result.view_probabilities)]
-    labelled = [results[i] for i in index]
-    confusions = np.zeros((len(index), len(view_names), len(view_names)), int)  # an image each
-    for confusion, result in zip(confusions, labelled, strict=True):
-        confusion[result.true_view, result.view_probabilities.argmax()] = 1
-    rates = _view_rates(confusions.sum(0))
+    labelled = [result for result in results if _has_view(result)]
+    confusion = _view_confusions(results, len(view_names)).sum(0)
+    rates = _view_rates(confusion)
     per_view = zip(*(rates[key] for key in ("images", "recall", "precision", "f1")), strict=True)
-    drawn = {}
-    if draws is not None and labelled:
-        drawn = _view_rates(np.tensordot(draws[:, index], confusions, 1))
+    drawn = {} if draws is None or not labelled else resampled_view_rates(results, len(view_names), draws)
     return {
         "images": len(labelled),
         **{key: rates[key] for key in ("accuracy", "balanced_accuracy", "macro_f1")},
@@ -372,7 +400,7 @@ def view_metrics(
             {"name": name, "images": images, "recall": recall, "precision": precision, "f1": f1}
             for name, (images, recall, precision, f1) in zip(view_names, per_view, strict=True)
         ],
-        "confusion": confusions.sum(0),
+        "confusion": confusion,
         **_baselines(labelled, names, view_names, prior),
         "intervals": {key: _interval(drawn[key]) for key in ("accuracy", "balanced_accuracy") if key in drawn},
     }
@@ -408,8 +436,7 @@ def summarise(
     a second or two; without it there are none.
     """
     groups = [result.group for result in results]
-    draws = _draws(groups) if intervals else None
-    by_image = all(result.group == result.image for result in results)
+    draws = group_draws(groups) if intervals else None
     metrics = _plain(
         {
             "names": names,
@@ -418,7 +445,7 @@ def summarise(
             "boxes": sum(len(result.true_classes) for result in results),
             "detection": detection_metrics(results, names, confidence, draws),
             "views": view_metrics(results, names, view_names, view_prior, draws),
-            "interval_unit": "images" if by_image else f"patients (group_pattern), {len(set(groups))} groups",
+            "interval_unit": "images" if _by_image(results) else f"patients (group_pattern), {len(set(groups))} groups",
             "resamples": RESAMPLES if intervals else 0,
         }
     )
@@ -439,8 +466,12 @@ def fitness(metrics: Mapping, tasks: Sequence[str] = TASKS) -> float:
 
 
 def format_table(metrics: dict) -> str:
-    """The result of `summarise` as text for a terminal, at most 110 columns."""
-    return "\n".join([*_detection_lines(metrics), "", *_view_lines(metrics)])
+    """The result of `summarise` as text for a terminal, at most 110 columns.
+
+    With `reference`, as `utils.reference.same_clip_reference` gives it, its figures stand below the model's.
+    """
+    parts = (_detection_lines, _froc_lines, _image_level_lines, _view_lines)
+    return "\n\n".join("\n".join(lines(metrics)) for lines in parts)
 
 
 def _detection_lines(metrics: dict) -> list[str]:
@@ -454,12 +485,68 @@ def _detection_lines(metrics: dict) -> list[str]:
             _row(row["name"], row["images"], row["boxes"], *(row[key] for key in CLASS_FIGURES))
             for row in (total, *detection["per_class"])
         ),
+        *_same_clip_rows(metrics),
         f"P, R, F1 at confidence {detection['confidence']:.3f} ({source}); AP: COCO, 300 detections an image",
         f"boxes matched at IoU 0.5: {_cell(detection['matched_share'])}; "
         f"MSE of their xywh, normalised: {_cell(detection['mse_xywhn'], 6)}",
         f"YOLOv5-style: mAP50 {_cell(detection['yolov5_mAP_0.5'])}, mAP50-95 {_cell(detection['yolov5_mAP_0.5:0.95'])}",
         *_interval_lines(metrics, "detection", {"mAP_0.5": "AP50", "mAP_0.5:0.95": "AP50-95"}),
     ]
+
+
+def _same_clip_rows(metrics: dict) -> list[str]:
+    """The neighbour oracle's row and how to read it, where it was asked for."""
+    if not metrics.get("reference"):
+        return []
+    boxes = metrics["reference"]["boxes"]
+    if not boxes["with_neighbour"]:
+        return [f"{SAME_CLIP}: for none of the {boxes['frames']} frames, so this reference does not exist here"]
+    figures = (boxes[key] for key in ("map_50", "map_50_95", "map_30"))
+    return [
+        _row(SAME_CLIP, boxes["frames"], metrics["boxes"], "", "", "", *figures),
+        f"{SAME_CLIP}: the boxes of its nearest frame, else none; {_with_clip(boxes, 'with_neighbour')}",
+    ]
+
+
+def _same_clip_views(metrics: dict) -> list[str]:
+    views = (metrics.get("reference") or {}).get("views")
+    if not views or not views["with_clip"]:
+        return []
+    return [
+        _row(SAME_CLIP, views["frames"], views["accuracy"], views["balanced_accuracy"]),
+        f"{SAME_CLIP}: its most frequent view, else the majority view; {_with_clip(views, 'with_clip')}",
+    ]
+
+
+def _with_clip(oracle: Mapping, key: str) -> str:
+    return f"{oracle[key]} of {oracle['frames']} frames have one"
+
+
+def _froc_lines(metrics: dict) -> list[str]:
+    froc = metrics["detection"]["froc"]
+    rates = (f"1/{1 / rate:.0f}" if rate < 1 else f"{rate:.0f}" for rate in froc["false_positives"])
+    rows = ({"name": "mean of classes"} | froc, *froc["per_class"])
+    return [
+        _row("false boxes a frame", *rates, "mean"),
+        *(_row(row["name"], *row["sensitivity"], row["mean"]) for row in rows),
+        "FROC: share of true boxes found (IoU 0.5) with at most so many false ones a frame; each class by itself",
+    ]
+
+
+def _image_level_lines(metrics: dict) -> list[str]:
+    level, confidence = metrics["detection"]["image_level"], metrics["detection"]["confidence"]
+    lines = [_row("whole frames", "with", "groups", f"{'sensitivity':>24}", "without", f"{'specificity':>24}")]
+    for row in (level["any"], *level["per_class"]):
+        found, cleared = (f"{_span(row[key], row[f'{key}_interval']):>24}" for key in ("sensitivity", "specificity"))
+        lines.append(_row(row["name"], row["positives"], row["positive_groups"], found, row["negatives"], cleared))
+    lines += [f"any finding: {level['any']['note']}"] if level["any"]["note"] else []
+    lines += [
+        "with, without: frames with a true box of the class (from so many groups), and frames without one",
+        f"a frame counts as called if a box of the class, wherever it lies, has at least confidence {confidence:.3f}",
+    ]
+    is_grouped = level["any"]["positive_groups"] is not None
+    method = f"bootstrap over {metrics['interval_unit']}" if is_grouped else "Wilson's, over images"
+    return [*lines, f"95 % intervals: {method}"] if metrics["resamples"] else lines
 
 
 def _view_lines(metrics: dict) -> list[str]:
@@ -475,6 +562,7 @@ def _view_lines(metrics: dict) -> list[str]:
         majority, lookup = views["majority_baseline"], views["class_lookup_baseline"]
         lines.append(_row(f"always {majority['view']}", views["images"], majority["accuracy"]))
         lines.append(_row("by the box's class", views["images"], lookup["accuracy"]))
+    lines += _same_clip_views(metrics)
     lines += _interval_lines(metrics, "views", {"accuracy": "accuracy", "balanced_accuracy": "balanced"})
     lines += ["", _row("view", "images", "P", "R", "F1")]
     rows = (_row(*(row[key] for key in ("name", "images", "precision", "recall", "f1"))) for row in views["per_view"])
@@ -485,12 +573,18 @@ def _interval_lines(metrics: dict, part: str, labels: dict[str, str]) -> list[st
     intervals = metrics[part]["intervals"]
     if not intervals:
         return []
-    spans = (f"{labels[key]} [{_cell(low)}, {_cell(high)}]" for key, (low, high) in intervals.items())
+    spans = (_span(labels[key], interval) for key, interval in intervals.items())
     return [f"95 % intervals: {', '.join(spans)}; over {metrics['interval_unit']}"]
 
 
 def _row(name: str, *cells: object) -> str:
     return f"{name[:24]:<24}" + "".join(f"{_cell(cell):>10}" for cell in cells)
+
+
+def _span(figure: object, interval: Sequence[float | None]) -> str:
+    """A figure, or its name, and its interval where that is defined."""
+    limits = "" if None in interval else f" [{', '.join(map(_cell, interval))}]"
+    return f"{_cell(figure)}{limits}"
 
 
 def _cell(value: object, digits: int = 3) -> str:
@@ -499,11 +593,16 @@ def _cell(value: object, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
-def _draws(groups: Sequence[str]) -> np.ndarray:
-    """How often each image occurs in each bootstrap resample of the groups, (RESAMPLES, images)."""
+def _by_image(results: Sequence[ImageResult]) -> bool:
+    """No groups are known."""
+    return all(result.group == result.image for result in results)
+
+
+def group_draws(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each image occurs in each bootstrap resample of the groups, (resamples, images)."""
     unique, group_index = np.unique(groups, return_inverse=True)
     shares = np.full(len(unique), 1 / len(unique))
-    return np.random.default_rng(0).multinomial(len(unique), shares, size=RESAMPLES)[:, group_index]
+    return np.random.default_rng(seed).multinomial(len(unique), shares, size=resamples)[:, group_index]
 
 
 def _interval(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -83,12 +84,15 @@ def _font_families() -> list[str]:
 
 
 @contextmanager
-def _figure(path: Path, width_in: float, height_in: float, layout: str = "constrained") -> Iterator[Figure]:
-    """A figure in the house style, whatever the user's settings; written to `path` when the block ends."""
+def new_figure(path: Path, width_in: float, height_in: float, layout: str = "constrained") -> Iterator[Figure]:
+    """A figure in the house style, whatever the user's settings; written to `path` (PNG, PDF) when the block ends."""
     with matplotlib.style.context(["default", STYLE | {"font.family": _font_families()}]):
         figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
+        FigureCanvasAgg(figure)  # keeps its renderer; without it, measuring a text makes a new one each time
         yield figure
-        options = {"format": "png", "dpi": DPI, "metadata": {"Software": None}}
+        kind = path.suffix[1:]
+        metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]
+        options = {"format": kind, "dpi": DPI, "metadata": metadata}
         write_atomically(path, lambda temporary: figure.savefig(temporary, **options))
 
 
@@ -173,7 +177,7 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
         path: the PNG to write.
     """
     epochs, best = results["epoch"] + 1, _best_rows(results)
-    with _figure(path, 13, 6.6) as figure:
+    with new_figure(path, 13, 6.6) as figure:
         axes = figure.subplots(2, 4, sharex=True)
         for ax, (title, colour, labels) in zip(axes.flat, RESULT_PANELS, strict=False):
             for order, (column, label) in enumerate(labels.items()):
@@ -231,7 +235,7 @@ def plot_learning_rates(results: pd.DataFrame, path: Path) -> None:
         path: the PNG to write.
     """
     epochs = results["epoch"] + 1
-    with _figure(path, 12, 4.2) as figure:
+    with new_figure(path, 12, 4.2) as figure:
         rates, *losses = figure.subplots(1, 3, sharex=True)
         _rates_panel(rates, results)
         for ax, (task, parts) in zip(losses, TASK_LOSSES.items(), strict=True):
@@ -291,7 +295,7 @@ def plot_weight_evolution(updates: pd.DataFrame, path: Path) -> None:
         path: the PNG to write.
     """
     x = _epochs_trained(updates)
-    with _figure(path, 9, 9.6) as figure:
+    with new_figure(path, 9, 9.6) as figure:
         weights, ratio, norms = figure.subplots(3, 1, sharex=True)
         _weights_panel(weights, updates)
         _ratio_panel(ratio, updates)
@@ -312,7 +316,7 @@ def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: P
         path: the PNG to write.
     """
     x = _epochs_trained(updates)
-    with _figure(path, 13, 7.4) as figure:
+    with new_figure(path, 13, 7.4) as figure:
         (weights, ratio, losses), (total, cosine, metrics) = figure.subplots(2, 3, sharex=True)
         _weights_panel(weights, updates)
         _ratio_panel(ratio, updates)
@@ -348,25 +352,51 @@ def plot_pr_curve(detection: Mapping, path: Path) -> None:
         detection: the part `detection` of `metrics.json`; a class without boxes has no curve.
         path: the PNG to write.
     """
-    recall, unknown = detection["pr_curve"]["recall"], [np.nan] * len(detection["pr_curve"]["recall"])
-    curves = np.array([curve or unknown for curve in detection["pr_curve"]["precision"]], float)
-    present = np.flatnonzero((curves >= 0).all(axis=1))  # COCO marks a class without boxes by -1
-    are_named = len(curves) <= len(LINES) * len(CLASS_COLOURS)
-    with _figure(path, 8, 5) as figure:
+    curve, figures = detection["pr_curve"], [(row["name"], row["AP_0.5"]) for row in detection["per_class"]]
+    with new_figure(path, 8, 5) as figure:
         ax = figure.subplots()
-        for index in present:
-            row, look = detection["per_class"][index], {"color": "#BBBBBB", "linewidth": 0.8}
-            if are_named:
-                style, hue = divmod(index, len(CLASS_COLOURS))
-                label = f"{_shorten(row['name'], 24)}  {row['AP_0.5']:.3f}"
-                look = {"color": CLASS_COLOURS[hue], "linestyle": LINES[style][0], "label": label}
-            ax.plot(recall, curves[index], **look)
-        if len(present):
-            label = f"mean  {detection['mAP_0.5']:.3f}"
-            ax.plot(recall, curves[present].mean(axis=0), color=DETECTION, linewidth=3, label=label)
+        _class_lines(ax, curve["recall"], curve["precision"], figures, detection["mAP_0.5"])
         ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
         ax.set_title("Precision and recall at IoU 0.5", loc="left", fontsize=11, weight="bold")
         ax.legend(title="average precision", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left")
+
+
+def plot_froc_curve(froc: Mapping, path: Path) -> None:
+    """Sensitivity over false positives a frame at IoU 0.5, a line per class and their mean.
+
+    Args:
+        froc: the part `froc` of `detection` in `metrics.json`; a class without boxes has no curve.
+        path: the PNG to write.
+    """
+    rates, curve = froc["false_positives"], froc["curve"]
+    figures = [(row["name"], row["mean"]) for row in froc["per_class"]]
+    with new_figure(path, 8, 5) as figure:
+        ax = figure.subplots()
+        _class_lines(ax, curve["false_positives"], curve["sensitivity"], figures, froc["mean"])
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(rates, [f"1/{1 / rate:.0f}" if rate < 1 else f"{rate:.0f}" for rate in rates])
+        ax.set(xlabel="false boxes of the class, a frame", ylabel="sensitivity", ylim=(0, 1.01))
+        ax.set_xlim(rates[0], rates[-1])
+        ax.set_title("Free-response ROC at IoU 0.5", loc="left", fontsize=11, weight="bold")
+        ax.legend(title="mean sensitivity", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left")
+
+
+def _class_lines(
+    ax: Axes, x: Sequence[float], curves: Sequence, figures: Sequence[tuple[str, float]], mean: float
+) -> None:
+    """A line per class of `curves`, with name and figure where the classes are few enough, and their mean."""
+    curves = np.array([curve or [np.nan] * len(x) for curve in curves], float)
+    present = np.flatnonzero((curves >= 0).all(axis=1))  # COCO marks a class without boxes by -1
+    are_named = len(curves) <= len(LINES) * len(CLASS_COLOURS)
+    for index in present:
+        look = {"color": "#BBBBBB", "linewidth": 0.8}
+        if are_named:
+            (name, figure), (style, hue) = figures[index], divmod(index, len(CLASS_COLOURS))
+            label = f"{_shorten(name, 24)}  {figure:.3f}"
+            look = {"color": CLASS_COLOURS[hue], "linestyle": LINES[style][0], "label": label}
+        ax.plot(x, curves[index], **look)
+    if len(present):
+        ax.plot(x, curves[present].mean(axis=0), color=DETECTION, linewidth=3, label=f"mean  {mean:.3f}")
 
 
 def plot_confusion_matrix(
@@ -396,7 +426,7 @@ def plot_confusion_matrix(
     shares = np.nan_to_num(counts) / np.maximum(total, 1)
     cell_in = min(0.9, 16 / max(counts.shape))
     height_in, width_in = (max(5, cell_in * size + 2.4) for size in counts.shape)
-    with _figure(path, width_in, height_in, "compressed") as figure:
+    with new_figure(path, width_in, height_in, "compressed") as figure:
         ax = figure.subplots()
         ax.grid(False)
         ax.spines[:].set_visible(False)
@@ -457,7 +487,7 @@ def plot_mosaic(
     row_height = CAPTION + tile_height + GAP
     width, height = GRID * (TILE + GAP) + GAP, 60 + row_height * -(-len(records) // GRID)
     title = f"Validation frames: {'predicted' if predicted else 'true'} boxes and views"
-    with _figure(path, width / DPI, height / DPI, "none") as figure:
+    with new_figure(path, width / DPI, height / DPI, "none") as figure:
         ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         ax.axis("off")  # one unit is one pixel, y downwards, as in an image
         ax.text(GAP, 34, title, fontsize=12, weight="bold", va="center")
@@ -579,7 +609,7 @@ def _draw(folder: Path, pictures: Mapping[str, Callable]) -> list[Path]:
 
 
 def draw_evaluation(folder: Path) -> list[Path]:
-    """Draw what `metrics.json` and `val_batch.json` allow: PR curve, confusion matrices, mosaics.
+    """Draw what `metrics.json` and `val_batch.json` allow: PR and FROC curve, confusion matrices, mosaics.
 
     Returns:
         The PNGs written, into the same folder; none without `metrics.json`.
@@ -593,6 +623,8 @@ def draw_evaluation(folder: Path) -> list[Path]:
     names, view_names = metrics["names"], metrics["view_names"]
     if detection := metrics.get("detection"):
         pictures["PR_curve"] = partial(plot_pr_curve, detection)
+        if froc := detection.get("froc"):  # absent from earlier versions' files
+            pictures["FROC_curve"] = partial(plot_froc_curve, froc)
         counts = np.asarray(detection["confusion"], float)
         counts[-1, -1] = np.nan  # background that was rightly left alone cannot be counted
         data = (counts, [*names, "missed"], [*names, "background"], "predicted", "true")

@@ -223,9 +223,9 @@ def find_clips(frames: Split, data: DataConfig) -> list[Clip]:
             raise UserError(f"{data.source}: key '{key}' is missing; one view for a clip needs it")
     members = defaultdict(list)
     for number, image in enumerate(frames.images):
-        match = re.search(data.clip_pattern, image.name)
-        if match and match.group(1) and label_path(image, data).exists():
-            members[match.group(1)].append(number)
+        clip = data.clip_of(image)
+        if clip and label_path(image, data).exists():
+            members[clip[0]].append(number)
     if not members:
         raise UserError(f"{data.source}: clip_pattern {data.clip_pattern!r} finds a clip in no frame with a label file")
     seen = {name: [frames.labels[number].view for number in numbers] for name, numbers in members.items()}

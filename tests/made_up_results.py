@@ -1,0 +1,52 @@
+"""Predictions without a model: made by hand or at random."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from utils.metrics import ImageResult
+
+NAMES, VIEWS = ("AR", "MR", "PR"), ("A4C", "PSAX", "PLAX")
+
+
+def image_result(truth=(), found=(), view=-1, probabilities=(), name="a.jpg", group=None) -> ImageResult:
+    """An image of 200 x 100 pixels; rows of `truth` are class x1 y1 x2 y2, of `found` score class x1 ..."""
+    true_rows, rows = np.reshape(truth, (-1, 5)).astype(float), np.reshape(found, (-1, 6)).astype(float)
+    return ImageResult(
+        image=name,
+        group=name if group is None else group,
+        height=100,
+        width=200,
+        true_boxes_xyxy=true_rows[:, 1:],
+        true_classes=true_rows[:, 0].astype(int),
+        true_view=view,
+        boxes_xyxy=rows[:, 2:],
+        scores=rows[:, 0],
+        classes=rows[:, 1].astype(int),
+        view_probabilities=np.array(probabilities, float),
+    )
+
+
+def random_results(images: int = 30, groups: int = 10, seed: int = 0) -> list[ImageResult]:
+    """Noisy copies of the true boxes among false ones; views right about two times in three."""
+    rng = np.random.default_rng(seed)
+    results = []
+    for index in range(images):
+        low = rng.uniform(0, 60, (rng.integers(0, 4), 2))
+        true_boxes = np.hstack((low, low + rng.uniform(15, 40, low.shape)))
+        true_classes = rng.integers(len(NAMES), size=len(low))
+        near = np.repeat(true_boxes, 4, 0) + rng.normal(0, 4, (4 * len(low), 4))
+        far = rng.uniform([0, 0, 60, 60], [60, 60, 120, 120], (8, 4))
+        classes = np.r_[np.repeat(true_classes, 4), rng.integers(len(NAMES), size=8)]
+        scores = np.r_[rng.uniform(0.1, 1, len(near)), rng.uniform(0, 0.6, len(far))]
+        order = np.argsort(-scores)
+        probabilities = rng.dirichlet(np.ones(len(VIEWS)))
+        view = probabilities.argmax() if rng.random() < 0.5 else rng.integers(-1, len(VIEWS))
+        found = np.column_stack((scores, classes, np.vstack((near, far))))[order]
+        truth = np.column_stack((true_classes, true_boxes))
+        results.append(image_result(truth, found, int(view), probabilities, f"{index}.jpg", f"p{index % groups}"))
+    return results
+
+
+def without_predictions(result: ImageResult) -> ImageResult:
+    return replace(result, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), classes=np.zeros(0, int))

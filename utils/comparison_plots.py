@@ -1,0 +1,182 @@
+"""The pictures of a comparison, drawn from the files of its folder and nothing else.
+
+python -m utils.comparison_plots runs/compare/exp     # draws them again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from utils.general import run_script
+from utils.plots import CLASSIFICATION, DETECTION, GREY, INK, PALE, new_figure
+
+COLUMNS = (  # kind, key, heading, colour, digits
+    ("figures", "mAP50", "mAP50", DETECTION, 3),
+    ("figures", "mAP50-95", "mAP50-95", DETECTION, 3),
+    ("figures", "view_accuracy", "view accuracy", CLASSIFICATION, 3),
+    ("figures", "view_balanced_accuracy", "balanced view accuracy", CLASSIFICATION, 3),
+    ("figures", "gflops", "GFLOPs", GREY, 2),
+    ("costs", "latency_ms", "latency, ms", GREY, 1),
+    ("costs", "training_s", "training, min", GREY, 1),
+)
+SHOWN_ARMS = ("fixed", "equal", "gradnorm")  # whose interference is drawn, if it was measured
+PLACES = {"cut": (INK, "at the cut"), "trunk": ("#009E73", "all trunk weights")}
+
+
+def draw_comparison(folder: Path) -> None:
+    """solution_comparison_analysis.png and .pdf, and interference.png."""
+    results = json.loads((folder / "comparison_results.json").read_text(encoding="utf-8"))
+    for suffix in ("png", "pdf"):
+        plot_solutions(results, folder / f"solution_comparison_analysis.{suffix}")
+    tables = {}
+    for arm in results["arms"]:
+        logs = sorted(folder.glob(f"{arm}-seed*/interference.csv")) + sorted(
+            folder.glob(f"*-{arm}-seed*/interference.csv")
+        )
+        if logs and arm in SHOWN_ARMS:
+            tables[arm] = pd.concat([pd.read_csv(log, dtype={"place": str}) for log in logs])
+    if tables:
+        plot_interference(tables, folder / "interference.png")
+
+
+def plot_solutions(results: Mapping, path: Path) -> None:
+    """A line for every arm, a column for every measure: each training a dot, their mean and standard deviation.
+
+    Args:
+        results: the content of comparison_results.json.
+        path: the PNG or PDF to write.
+    """
+    arms = results["arms"]
+    height = 2.2 + 0.42 * len(arms)
+    with new_figure(path, 15, height) as figure:
+        axes = figure.subplots(1, len(COLUMNS), sharey=True)
+        for ax, column in zip(axes, COLUMNS, strict=True):
+            _plot_column(ax, arms, *column)
+        axes[0].set_yticks(range(len(arms)), list(arms), fontsize=10)
+        axes[0].set_ylim(len(arms) - 0.4, -0.6)
+        protocol = results["protocol"]
+        figure.suptitle(
+            f"Accuracy of both tasks beside cost: {protocol['title']}, {protocol['split']} split, "
+            f"{protocol['units']} trainings an arm",
+            x=0.01,
+            ha="left",
+            fontsize=12,
+            weight="bold",
+        )
+        figure.supxlabel(
+            "small dots: single trainings; large dot and bar: mean and standard deviation; "
+            "dashed: the same task trained alone",
+            fontsize=9.5,
+            color=GREY,
+        )
+
+
+def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, colour: str, digits: int) -> None:
+    scale = 60 if key == "training_s" else 1
+    for row, arm in enumerate(arms.values()):
+        pair = arm[kind].get(key)
+        if pair is None:
+            continue
+        mean, deviation = pair[0] / scale, (pair[1] or 0) / scale
+        values = [run[kind][key] / scale for run in arm["runs"]]
+        if kind == "figures" and colour != GREY:
+            ax.plot(values, [row + 0.22] * len(values), "o", color=colour, markersize=2.5, alpha=0.6)
+        ax.errorbar(mean, row, xerr=deviation, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
+        ax.annotate(f"{mean:.{digits}f}", (mean, row), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+    reference = {DETECTION: "detection-only", CLASSIFICATION: "classification-only"}.get(colour)
+    if reference in arms:
+        ax.axvline(arms[reference][kind][key][0], color=colour, linestyle="--", linewidth=1, alpha=0.7)
+    ax.set_title(heading, loc="left", fontsize=10.5, weight="bold", color=colour if colour != GREY else INK)
+    ax.grid(True, axis="both")
+    ax.margins(x=0.25)
+    if colour == GREY:
+        ax.set_xlim(left=0)
+    ax.tick_params(axis="both", length=0, labelsize=8.5)
+
+
+def plot_interference(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """A column for every arm: cosine over the epochs, conflicts and magnitudes, and the cosine layer by layer.
+
+    Args:
+        tables: arm -> rows of interference.csv, of one training or several.
+        path: the PNG to write.
+    """
+    with new_figure(path, 1.5 + 4.5 * len(tables), 9.5) as figure:
+        axes = figure.subplots(3, len(tables), squeeze=False, sharex="col", height_ratios=[1, 1, 1.6])
+        maps = {arm: _layer_map(rows) for arm, rows in tables.items()}
+        limit = max(0.05, *(float(np.nanpercentile(np.abs(found), 98)) for found in maps.values()))
+        for column, (arm, rows) in zip(axes.T, tables.items(), strict=True):
+            _plot_cosine(column[0], rows)
+            _plot_conflicts(column[1], rows)
+            image = _plot_layers(column[2], maps[arm], limit)
+            column[0].set_title(arm, loc="left", fontsize=12, weight="bold")
+        for row, label in zip(
+            axes[:, 0], ("cosine", "share of batches; similarity", "layer of the trunk"), strict=True
+        ):
+            row.set_ylabel(label)
+        axes[0, 0].legend(loc="best")
+        axes[1, 0].legend(loc="best")
+        figure.colorbar(image, ax=axes[2].tolist(), label="mean cosine of the two tasks' gradients", shrink=0.9)
+        figure.suptitle("Do the two tasks' gradients disagree?", x=0.01, ha="left", fontsize=13, weight="bold")
+
+
+def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    for place, (colour, label) in PLACES.items():
+        own = rows[rows["place"] == place].groupby("epoch")["cosine"]
+        mean, half = own.mean(), 1.96 * own.sem()
+        epochs = mean.index + 1
+        ax.plot(epochs, mean, color=colour, label=f"{label}, mean and 95 % interval")
+        ax.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+
+
+def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:
+    for place, (colour, label) in PLACES.items():
+        own = rows[rows["place"] == place].dropna(subset=["cosine"])
+        conflicting = (own["cosine"] < 0).groupby(own["epoch"]).mean()
+        ax.plot(conflicting.index + 1, conflicting, color=colour, label=f"conflicting (cosine < 0), {label}")
+        similarity = own.groupby("epoch")["magnitude_similarity"].mean()
+        ax.plot(similarity.index + 1, similarity, color=colour, linestyle=":", label=f"magnitude similarity, {label}")
+    ax.axhline(0.5, color=PALE, linewidth=0.8)
+    ax.set_ylim(-0.02, 1.02)
+
+
+def _layer_map(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean cosine, layers down and epochs across."""
+    layers = rows[rows["place"].str.isdigit()]
+    table = layers.pivot_table(index="place", columns="epoch", values="cosine", aggfunc="mean")
+    return table.loc[sorted(table.index, key=int)]
+
+
+def _plot_layers(ax: Axes, table: pd.DataFrame, limit: float) -> object:
+    first, last = table.columns.min() + 0.5, table.columns.max() + 1.5
+    image = ax.imshow(
+        table,
+        aspect="auto",
+        cmap="RdBu",
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        extent=(first, last, len(table) - 0.5, -0.5),
+    )
+    ax.set_yticks(range(len(table)), list(table.index), fontsize=8)
+    ax.set_xlabel("epoch")
+    ax.grid(False)
+    return image
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of a comparison")
+    draw_comparison(parser.parse_args(arguments).folder)
+
+
+if __name__ == "__main__":
+    run_script(main)
