@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from models.balancers import LossWeighting, fixed_weights
 from models.gradnorm import GradNorm
+from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
 from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
 from utils.engine import Job, train
@@ -33,7 +34,9 @@ def main() -> None:
         help="measure interference every N batches (default: 0, never)",
     )
     gradnorm = parser.add_argument_group("the balance of the two losses, over the hyp file's")
-    gradnorm.add_argument("--balancer", choices=HYP_CHOICES["balancer"], help="fixed: the initial weights throughout")
+    gradnorm.add_argument(
+        "--balancer", choices=HYP_CHOICES["balancer"], help="fixed: the initial weights; else TorchJD's"
+    )
     gradnorm.add_argument("--gradnorm-alpha", type=float, help="pull towards equal training rates")
     gradnorm.add_argument("--gradnorm-interval", type=int, help="batches from one update to the next")
     gradnorm.add_argument("--gradnorm-rule", choices=HYP_CHOICES["gradnorm_rule"])
@@ -76,6 +79,8 @@ def build_balancer(hyp: HyperParameters, tasks: Sequence[str]) -> LossWeighting:
     }
     if hyp.balancer == "fixed":
         return fixed_weights(**initial)
+    if hyp.balancer != "gradnorm":
+        return torchjd_balancer(hyp.balancer)
     return GradNorm(
         initial,
         alpha=hyp.gradnorm_alpha,

@@ -7,8 +7,10 @@ A loss weighting holds `weights` and makes one scalar of the task losses:
 
 `wants_gradients` says, before the forward pass, whether `observe` needs the tasks' gradients of this batch,
 and `place` where they are to be measured: at the cut ("features") or at the last shared weight ("weights").
-To add one: subclass `LossWeighting`, override `wants_gradients`, `observe` and the state, and name it in the
-script that offers it.
+To add one: subclass `LossWeighting`, override `wants_gradients`, `observe` and the state, and name it in
+`utils.config.BALANCERS` and in the script that offers it.
+
+A balancer with `combines_gradients` makes one gradient of the two at the cut, by its `aggregate`, rather than one loss.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class LossWeighting:
 
     place = "features"
     wants_gradients = False
+    combines_gradients = False
 
     def __init__(self, weights: Mapping[str, float]):
         for task, weight in weights.items():
@@ -59,6 +62,9 @@ class LossWeighting:
             labelled: whether the batch has a label of every task.
         """
         return None
+
+    def end_epoch(self) -> None:
+        """Called after the last batch of every epoch."""
 
     def state_dict(self) -> dict[str, object]:
         return {"weights": dict(self.weights)}

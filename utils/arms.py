@@ -20,6 +20,9 @@ WEIGHT_SUM = 2.0
 ORIGINAL_RATIO = 100.0  # detection to classification
 GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
 JOINT, DUAL = "train_joint_gradnorm.py", "train_joint_dual_backbone.py"
+# For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows where one gradient is
+# a hundred times as long as the other), so they are one method.
+COINCIDING = ("pcgrad", "upgrad")
 ARM_NAMES = (
     *("fixed", "fixed-scaled", "equal", "ratio-15", "tuned", "gradnorm", "gradnorm-alpha-0.5", "gradnorm-static"),
     *("dual", "detection-only", "classification-only"),

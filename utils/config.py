@@ -21,7 +21,10 @@ import yaml
 from utils.general import LOGGER, TASKS, UserError
 
 CACHE_MODES = ("auto", "ram", "off")
-BALANCERS = ("gradnorm", "fixed")
+BALANCERS = (
+    *("gradnorm", "fixed"),
+    *("uw", "dwa", "pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad"),  # by TorchJD, an optional extra
+)
 # YOLOv5's sizes: depth multiple, width multiple
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 AUGMENTATION_KEYS = (

@@ -72,12 +72,14 @@ class Balancer(Protocol):
 
     place: str
     wants_gradients: bool
+    combines_gradients: bool
     weights: dict[str, float]
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor: ...
     def observe(
         self, losses: Mapping[str, Tensor], gradients: TaskGradients | None, labelled: bool
     ) -> dict[str, object] | None: ...
+    def end_epoch(self) -> None: ...
     def state_dict(self) -> dict[str, object]: ...
     def load_state_dict(self, state: Mapping[str, object]) -> None: ...
 
@@ -193,6 +195,7 @@ class Trainer:
                 )
                 self._stop_if_asked(epoch)
         reader.read()
+        self.job.balancer.end_epoch()
         return reader.means()
 
     def _step(self, epoch: int, index: int, batch: dict, reader: LossReader) -> None:
@@ -204,7 +207,9 @@ class Trainer:
         labelled = bool((batch["views"] >= 0).any())
         wanted = labelled and balancer.wants_gradients
         diagnosed = labelled and bool(self.job.diagnose_interval) and step % self.job.diagnose_interval == 0
-        taps = FeatureTaps() if diagnosed or (wanted and balancer.place == "features") else None
+        combined = labelled and balancer.combines_gradients
+        tapped = diagnosed or combined or (wanted and balancer.place == "features")
+        taps = FeatureTaps(detached=combined) if tapped else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
         losses = self.criterion(outputs, on_device(batch, self.precision.device))
         tasks = task_losses(losses)
@@ -213,11 +218,13 @@ class Trainer:
         measured: dict[str, TaskGradients] = {}
         if wanted and balancer.place == "weights":
             measured["weights"] = weight_gradients(tasks, self.model.last_shared_parameter(), scale)
-        if diagnosed:
+        if diagnosed and not combined:  # a combined gradient has no parts in the trunk
             measured |= layer_gradients(tasks, self.model.trunk_parameters(), scale)
         for learner in learners:
             total = balancer.combine({task: tasks[task] for task in learner.network.tasks})
             learner.backward(total * size)
+        if combined:
+            taps.pass_on(balancer.aggregate)
         if taps:
             measured["features"] = taps.read({t: weight * size * scale for t, weight in balancer.weights.items()})
         now = {"step": step, "epoch": epoch, "batch": index}

@@ -12,7 +12,7 @@ was, so `read` divides by that.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -67,9 +67,13 @@ class FeatureTaps:
     >>> outputs = model(images, tap=taps.attach)
     >>> (w_d * detection_loss + w_c * view_loss).backward()
     >>> gradients = taps.read({"detection": w_d, "classification": w_c})
+
+    Args:
+        detached: backward ends at the aliases; `pass_on` sends one gradient made of the two into the trunk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, detached: bool = False) -> None:
+        self.detached = detached
         self._features: Features = {}
         self._gradients: dict[tuple[str, int], Tensor] = {}
 
@@ -81,7 +85,9 @@ class FeatureTaps:
 
     def _alias(self, task: str, index: int) -> Tensor:
         alias = self._features[index].view_as(self._features[index])
-        if not alias.requires_grad:  # the trunk up to here is frozen; the tasks' gradients are still of interest
+        if (
+            self.detached or not alias.requires_grad
+        ):  # the trunk up to here is frozen; the tasks' gradients are still of interest
             alias = alias.detach().requires_grad_()
 
         def keep(gradient: Tensor) -> None:
@@ -90,19 +96,29 @@ class FeatureTaps:
         alias.register_hook(keep)
         return alias
 
+    def pass_on(self, aggregate: Callable[[Tensor], Tensor]) -> None:
+        """Backward through the trunk from `aggregate` of the tasks' gradients: (2, n) -> (n,), float32."""
+        features = [feature for feature in self._features.values() if feature.requires_grad]
+        if not features:
+            return
+        rows = [torch.cat([part.float().flatten() for part in self._of_task(task).values()]) for task in TASKS]
+        parts = aggregate(torch.stack(rows)).split([feature.numel() for feature in self._features.values()])
+        shaped = [
+            p.view_as(f).to(f.dtype) for p, f in zip(parts, self._features.values(), strict=True) if f.requires_grad
+        ]
+        torch.autograd.backward(features, shaped)
+
+    def _of_task(self, task: str) -> Features:
+        """The task's gradient at every feature; zeros where it has none."""
+        return {i: self._gradients.get((task, i), torch.zeros_like(x)) for i, x in self._features.items()}
+
     def read(self, scales: Mapping[str, float]) -> TaskGradients:
         """After the backward pass: norms and cosine.
 
         Args:
             scales: task -> what its mean loss was multiplied with (weight x batch size x loss scale).
         """
-        gradients = {
-            task: [
-                self._gradients.get((task, index), torch.zeros_like(feature))
-                for index, feature in self._features.items()
-            ]
-            for task in TASKS
-        }
+        gradients = {task: list(self._of_task(task).values()) for task in TASKS}
         self._features, self._gradients = {}, {}
         return TaskGradients.between(gradients, scales)
 

@@ -1,0 +1,138 @@
+"""Other people's ways to balance two tasks, through TorchJD's public interface; an optional extra of this project.
+
+Loss scalarisations make one loss of two:
+
+    uw            uncertainty weighting (Kendall, Gal, Cipolla 2018)
+    dwa           dynamic weight average (Liu, Johns, Davison 2019)
+
+Gradient aggregators make one gradient of two, here of the tasks' gradients at the cut, that is of all that the heads
+are given. The heads themselves descend their own losses:
+
+    pcgrad        projects conflicting gradients off each other (Yu et al. 2020)
+    upgrad        the same, averaged rather than summed for two tasks (Quinton, Rey 2024)
+    mgda          the shortest vector of the gradients' convex hull (Desideri 2012; Sener, Koltun 2018)
+    imtl-g        equal projections on both gradients (Liu et al. 2021)
+    aligned-mtl   aligns the gradients' principal components (Senushkin et al. 2023)
+    cagrad        the best worst task within a ball round the mean (Liu et al. 2021), its radius 0.4 times the mean
+
+They differ in the length of what they return, which AdamW hardly notices. In one process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from models.balancers import LossWeighting
+from utils.general import TASKS, UserError
+
+INSTALL = "pip install 'torchjd[cagrad,quadprog-projector]>=0.18,<0.19'"
+SCALARISERS = ("uw", "dwa")
+AGGREGATORS = ("pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad")
+CAGRAD_RADIUS = 0.4  # its authors' choice for most data sets
+UW_LEARNING_RATE = 0.025  # of Adam on the log-variances; as GradNorm's weights
+
+
+def torchjd_balancer(name: str) -> LossWeighting:
+    """The balancer of that name.
+
+    Raises:
+        UserError: TorchJD, or what it needs for this method, is not installed.
+    """
+    try:
+        return Scalarised(name) if name in SCALARISERS else GradientCombiner(name)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--balancer {name} needs an extra package ({reason}); install it: {INSTALL}") from None
+
+
+class Scalarised(LossWeighting):
+    """The loss of a TorchJD scalariser; what it learns of its own has an Adam of its own.
+
+    Args:
+        name: "uw" or "dwa".
+
+    Attributes:
+        weights: the derivative of the combined loss with respect to each task's.
+    """
+
+    def __init__(self, name: str):
+        from torchjd.scalarization import DWA, UW
+
+        super().__init__(dict.fromkeys(TASKS, 1.0))
+        self.scalariser = UW(len(TASKS)) if name == "uw" else DWA()
+        parameters = list(self.scalariser.parameters())
+        self._optimizer = torch.optim.Adam(parameters, lr=UW_LEARNING_RATE) if parameters else None
+        self._epoch_means: list[Tensor] = []  # of the last two epochs, all that DWA remembers between epochs
+        self._sum, self._batches = torch.zeros(len(TASKS), dtype=torch.float64), 0
+
+    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        values = torch.stack([losses[task] for task in TASKS])
+        total = self.scalariser.to(values.device)(values)
+        (slopes,) = torch.autograd.grad(total, values, retain_graph=True)
+        self.weights = dict(zip(TASKS, slopes.tolist(), strict=True))
+        self._sum += values.detach().double().cpu()
+        self._batches += 1
+        return total
+
+    def observe(self, losses: Mapping[str, Tensor], gradients: object = None, labelled: bool = True) -> None:
+        """After the backward pass: move what the scalariser learns."""
+        if self._optimizer:
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+
+    def end_epoch(self) -> None:
+        self._epoch_means = [*self._epoch_means, self._sum / max(self._batches, 1)][-2:]
+        self._sum, self._batches = torch.zeros_like(self._sum), 0
+        if hasattr(self.scalariser, "step"):
+            self.scalariser.step()
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            **super().state_dict(),
+            "scalariser": self.scalariser.state_dict(),
+            "adam": self._optimizer.state_dict() if self._optimizer else None,
+            "epoch_means": self._epoch_means,
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        super().load_state_dict(state)
+        self.scalariser.load_state_dict(state["scalariser"])
+        if self._optimizer:
+            self._optimizer.load_state_dict(state["adam"])
+        self._epoch_means = list(state["epoch_means"])
+        if hasattr(self.scalariser, "step"):  # its history is no part of its state dict; relive it
+            self.scalariser.reset()
+            for means in self._epoch_means:
+                self.scalariser(means.float())
+                self.scalariser.step()
+
+
+class GradientCombiner(LossWeighting):
+    """A TorchJD aggregator of the two tasks' gradients at the cut.
+
+    Args:
+        name: one of `AGGREGATORS`.
+    """
+
+    combines_gradients = True
+
+    def __init__(self, name: str):
+        from torchjd.aggregation import IMTLG, MGDA, AlignedMTL, CAGrad, PCGrad, UPGrad
+
+        super().__init__(dict.fromkeys(TASKS, 1.0))
+        makers = {
+            "pcgrad": PCGrad,
+            "upgrad": UPGrad,
+            "mgda": MGDA,
+            "imtl-g": IMTLG,
+            "aligned-mtl": AlignedMTL,
+            "cagrad": lambda: CAGrad(c=CAGRAD_RADIUS),
+        }
+        self._aggregator = makers[name]()
+
+    def aggregate(self, gradients: Tensor) -> Tensor:
+        """(2, n) the tasks' gradients -> (n,) the one to descend; their sum where a value is not finite."""
+        return self._aggregator(gradients) if gradients.isfinite().all() else gradients.sum(dim=0)
