@@ -11,12 +11,12 @@ from small_runs import assert_same_run, resume, run, small_options
 
 from models.torchjd_balancers import (
     AGGREGATORS,
-    COINCIDING,
     SCALARISERS,
     GradientCombiner,
     Scalarised,
     torchjd_balancer,
 )
+from utils.arms import COINCIDING
 from utils.config import BALANCERS
 from utils.general import TASKS, UserError
 from utils.interference import FeatureTaps
@@ -55,7 +55,7 @@ def test_only_the_named_methods_coincide():
             for g in pairs_of_gradients()
         )
     ]
-    assert found == [*COINCIDING]
+    assert found == [COINCIDING]
 
 
 def test_imtl_g_projects_equally_on_both_gradients():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.arms import GRID, Arm
+from utils.arms import COINCIDING, GRID, Arm
 from utils.claims import examine
 from utils.general import write_atomically, write_json
 from utils.outcomes import Outcome
@@ -180,6 +180,9 @@ def _protocol(results: Mapping) -> str:
         f"{protocol['units']} trainings (data sets or folds x seeds). Data: {protocol['data_line']}.",
     ]
     lines += ["\n".join(f"- `{name}`: {arm['about']}" for name, arm in results["arms"].items())]
+    if set(COINCIDING) <= set(results["arms"]):
+        same = " and ".join(f"`{name}`" for name in COINCIDING)
+        lines.append(f"{same} point the same way for two tasks: read them as one method, trained twice.")
     return "\n\n".join(lines)
 
 
