@@ -35,8 +35,9 @@ def main() -> None:
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
     confidence = args.conf_thres if args.conf_thres is not None else content["confidence"]
     prior = ViewPrior(**content["view_prior"]) if content["view_prior"] else None
-    metrics = summarise(results, data.names, data.view_names, confidence, prior)
-    metrics["reference"] = same_clip_reference(data, split, args.skip_bad_labels)
+    metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
+    trained_on = content["fingerprint"].partition("-")[0]  # the training split's
+    metrics["reference"] = same_clip_reference(data, split, trained_on, args.skip_bad_labels)
     folder = new_run_folder(args.project, args.name, args.exist_ok)
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, metrics, results)

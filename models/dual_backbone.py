@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.common import ViewHead
 from models.yolo import Detect, DetectionModel, LayerGraph, load_model_yaml
-from utils.general import UserError
+from utils.general import TASKS, UserError
 
 
 class ViewClassifier(LayerGraph):
@@ -48,6 +48,7 @@ class DualBackbone(nn.Module):
     """
 
     kind = "dual"
+    tasks = TASKS
 
     def __init__(
         self,

@@ -175,6 +175,7 @@ class DetectionModel(LayerGraph):
     """
 
     kind = "detection"
+    tasks = ("detection",)
 
     def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, size: str = "", **counts: int):
         cfg = sized(cfg, size)

@@ -10,12 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from utils.general import run_script
-from utils.plots import CLASSIFICATION, DETECTION, GREY, INK, PALE, new_figure
+from utils.plots import CLASSIFICATION, DETECTION, GREY, INK, new_figure, plot_interference
 
 COLUMNS = (  # kind, key, heading, colour, digits
     ("figures", "mAP50", "mAP50", DETECTION, 3),
@@ -27,7 +26,6 @@ COLUMNS = (  # kind, key, heading, colour, digits
     ("costs", "training_s", "training, min", GREY, 1),
 )
 SHOWN_ARMS = ("fixed", "equal", "gradnorm")  # whose interference is drawn, if it was measured
-PLACES = {"cut": (INK, "at the cut"), "trunk": ("#009E73", "all trunk weights")}
 
 
 def draw_comparison(folder: Path) -> None:
@@ -99,77 +97,6 @@ def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, col
     if colour == GREY:
         ax.set_xlim(left=0)
     ax.tick_params(axis="both", length=0, labelsize=8.5)
-
-
-def plot_interference(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """A column for every arm: cosine over the epochs, conflicts and magnitudes, and the cosine layer by layer.
-
-    Args:
-        tables: arm -> rows of interference.csv, of one training or several.
-        path: the PNG to write.
-    """
-    with new_figure(path, 1.5 + 4.5 * len(tables), 9.5) as figure:
-        axes = figure.subplots(3, len(tables), squeeze=False, sharex="col", height_ratios=[1, 1, 1.6])
-        maps = {arm: _layer_map(rows) for arm, rows in tables.items()}
-        limit = max(0.05, *(float(np.nanpercentile(np.abs(found), 98)) for found in maps.values()))
-        for column, (arm, rows) in zip(axes.T, tables.items(), strict=True):
-            _plot_cosine(column[0], rows)
-            _plot_conflicts(column[1], rows)
-            image = _plot_layers(column[2], maps[arm], limit)
-            column[0].set_title(arm, loc="left", fontsize=12, weight="bold")
-        for row, label in zip(
-            axes[:, 0], ("cosine", "share of batches; similarity", "layer of the trunk"), strict=True
-        ):
-            row.set_ylabel(label)
-        axes[0, 0].legend(loc="best")
-        axes[1, 0].legend(loc="best")
-        figure.colorbar(image, ax=axes[2].tolist(), label="mean cosine of the two tasks' gradients", shrink=0.9)
-        figure.suptitle("Do the two tasks' gradients disagree?", x=0.01, ha="left", fontsize=13, weight="bold")
-
-
-def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
-    ax.axhline(0, color=GREY, linewidth=0.8)
-    for place, (colour, label) in PLACES.items():
-        own = rows[rows["place"] == place].groupby("epoch")["cosine"]
-        mean, half = own.mean(), 1.96 * own.sem()
-        epochs = mean.index + 1
-        ax.plot(epochs, mean, color=colour, label=f"{label}, mean and 95 % interval")
-        ax.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
-
-
-def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:
-    for place, (colour, label) in PLACES.items():
-        own = rows[rows["place"] == place].dropna(subset=["cosine"])
-        conflicting = (own["cosine"] < 0).groupby(own["epoch"]).mean()
-        ax.plot(conflicting.index + 1, conflicting, color=colour, label=f"conflicting (cosine < 0), {label}")
-        similarity = own.groupby("epoch")["magnitude_similarity"].mean()
-        ax.plot(similarity.index + 1, similarity, color=colour, linestyle=":", label=f"magnitude similarity, {label}")
-    ax.axhline(0.5, color=PALE, linewidth=0.8)
-    ax.set_ylim(-0.02, 1.02)
-
-
-def _layer_map(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean cosine, layers down and epochs across."""
-    layers = rows[rows["place"].str.isdigit()]
-    table = layers.pivot_table(index="place", columns="epoch", values="cosine", aggfunc="mean")
-    return table.loc[sorted(table.index, key=int)]
-
-
-def _plot_layers(ax: Axes, table: pd.DataFrame, limit: float) -> object:
-    first, last = table.columns.min() + 0.5, table.columns.max() + 1.5
-    image = ax.imshow(
-        table,
-        aspect="auto",
-        cmap="RdBu",
-        vmin=-limit,
-        vmax=limit,
-        interpolation="nearest",
-        extent=(first, last, len(table) - 0.5, -0.5),
-    )
-    ax.set_yticks(range(len(table)), list(table.index), fontsize=8)
-    ax.set_xlabel("epoch")
-    ax.grid(False)
-    return image
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,11 +22,11 @@ from utils import checkpoint, plots
 from utils.boxes import non_max_suppression
 from utils.config import DataConfig, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, make_loader
-from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, UserError, write_json
+from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, StopSignals, UserError, write_json
 from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
 from utils.learner import Learner, Network
 from utils.loss import DETECTION_LOSSES, JointLoss, task_losses
-from utils.metrics import ImageResult, ViewPrior, fitness, format_table, summarise
+from utils.metrics import ImageResult, ViewPrior, format_table, summarise
 from utils.runs import Frames, Run
 from utils.torch_utils import Precision, frozen_copy
 
@@ -275,13 +275,19 @@ class Trainer:
         """Evaluate the moving average; -> cells of results.csv."""
         data, is_last = self.job.frames.data, epoch == self.options.epochs - 1
         self.results, losses = evaluate(self.average, self.val_loader, self.precision, data, self.criterion)
-        self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior, intervals=is_last)
-        cells = metric_cells(self.metrics, self.tasks) | {f"val/{name}_loss": value for name, value in losses.items()}
+        self.metrics = self._summarise(intervals=is_last)
+        cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
         shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
         figures = {label: cells.get(f"metrics/{name}") for label, name in shown.items()}
         figures = [f"{label} {'-' if value is None else f'{value:.3f}'}" for label, value in figures.items()]
         LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
+
+    def _summarise(self, intervals: bool) -> dict[str, object]:
+        data = self.job.frames.data
+        return summarise(
+            self.results, data.names, data.view_names, view_prior=self.prior, intervals=intervals, tasks=self.tasks
+        )
 
     def _keep_best(self, epoch: int) -> bool:
         """Put aside the average of every network that is at its best, and the confidence that goes with the boxes."""
@@ -292,7 +298,7 @@ class Trainer:
             part = {name: tensor.cpu().clone() for name, tensor in average.items() if name.startswith(prefix)}
             self.best["model"] |= part
             if "detection" in learner.network.tasks:
-                self.best["confidence"] = self.metrics["detection"]["confidence"]
+                self.best["confidence"] = confidence_of(self.metrics)
         return bool(improved)
 
     def _out_of_patience(self, epoch: int) -> bool:
@@ -325,7 +331,7 @@ class Trainer:
     def _save(self, epoch: int, is_best: bool) -> None:
         about = self._description(epoch)
         states = {
-            "confidence": self.metrics["detection"]["confidence"] if self.metrics else None,
+            "confidence": confidence_of(self.metrics or {}),
             "model": self.model.state_dict(),
             "ema": {"model": self.average.state_dict()},
             "networks": {learner.network.name: learner.state_dict() for learner in self.learners},
@@ -378,16 +384,16 @@ class Trainer:
 
     def _finish(self, epoch: int) -> dict[str, object]:
         """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
-        folder, data = self.job.run.folder, self.job.frames.data
+        folder = self.job.run.folder
         if self.metrics is None:  # resumed after the last epoch
             self._validate(epoch)
         if not self.metrics["resamples"]:  # stopped early
-            self.metrics = summarise(self.results, data.names, data.view_names, view_prior=self.prior)
+            self.metrics = self._summarise(intervals=True)
         write_evaluation(folder, self.metrics, self.results)
         summary = {
             "epochs": epoch + 1,
             "best": self._best_figures(),
-            "last": metric_cells(self.metrics, self.tasks),
+            "last": metric_cells(self.metrics),
             "weights": self.job.balancer.weights,
             "seconds": time.time() - self.start_time,
             "peak_memory_mib": peak_memory_mib(self.precision.device),
@@ -416,27 +422,6 @@ def rate_columns(network: Network, networks: Sequence[Network]) -> list[str]:
     """Where the learning rates of a network's biases, weights and norms go: YOLOv5's columns if it is the only one."""
     prefix = "" if len(networks) == 1 else f"{network.name}_"
     return [f"x/{prefix}lr{group}" for group in range(3)]
-
-
-class StopSignals:
-    """Within the context, the first SIGINT or SIGTERM is noted in `received`; a second one acts as usual."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, object] = {}
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.received = number
-        self.__exit__()
 
 
 class LossReader:
@@ -557,13 +542,18 @@ def _image_result(
     )
 
 
-def metric_cells(metrics: Mapping[str, dict], tasks: Sequence[str] = TASKS) -> dict[str, float]:
-    """The columns of results.csv that a `summarise` result fills, for a model of `tasks`."""
-    cells = {"metrics/fitness": fitness(metrics, tasks)}
-    if "detection" in tasks:
+def confidence_of(metrics: Mapping[str, dict]) -> float | None:
+    """The threshold of a `summarise` result's boxes, if it has any."""
+    return metrics["detection"]["confidence"] if "detection" in metrics else None
+
+
+def metric_cells(metrics: Mapping[str, dict]) -> dict[str, float]:
+    """The columns of results.csv that a `summarise` result fills."""
+    cells = {"metrics/fitness": metrics["fitness"]}
+    if "detection" in metrics:
         names = ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95", "mAP_0.3")
         cells |= {f"metrics/{name}": metrics["detection"][name] for name in names}
-    if "classification" in tasks:
+    if "views" in metrics:
         names = ("accuracy", "balanced_accuracy", "macro_f1")
         cells |= {f"metrics/view_{name}": metrics["views"].get(name) for name in names}
     return cells
@@ -572,7 +562,7 @@ def metric_cells(metrics: Mapping[str, dict], tasks: Sequence[str] = TASKS) -> d
 def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResult]) -> None:
     """Write metrics.json and val_batch.json, from which the evaluation's pictures are drawn."""
     write_json(folder / "metrics.json", metrics)
-    confidence = metrics["detection"]["confidence"]
+    confidence = confidence_of(metrics) or 0.0
     write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
 
 

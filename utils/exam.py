@@ -89,13 +89,14 @@ def _examine(
     model, content = load_model(_weights(trial))
     results, _ = evaluate(precision.place(model), loader, precision, data)
     # The threshold that training chose on validation: the same figures there, and frozen for any other split.
-    metrics = summarise(results, data.names, data.view_names, content["confidence"], intervals=False)
+    tasks = trial.arm.tasks
+    metrics = summarise(results, data.names, data.view_names, content["confidence"], intervals=False, tasks=tasks)
     return Outcome(
         arm=trial.arm.name,
         unit=unit,
-        figures=read_figures(trial.folder, metrics, trial.arm.tasks, gflops),
+        figures=read_figures(trial.folder, metrics, tasks, gflops),
         costs=read_costs(trial.folder, latency_ms),
-        resampled=resample(results, len(data.names), len(data.view_names), trial.arm.tasks, seed=unit[0]),
+        resampled=resample(results, len(data.names), len(data.view_names), tasks, seed=unit[0]),
     )
 
 

@@ -428,28 +428,33 @@ def summarise(
     confidence: float | None = None,
     view_prior: ViewPrior | None = None,
     intervals: bool = True,
+    tasks: Sequence[str] = TASKS,
 ) -> dict:
     """Everything an evaluation reports, as plain types that JSON can hold.
 
     `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that maximises
     F1 here. Undefined figures are None. `intervals` adds 95 % bootstrap intervals over groups, which takes
-    a second or two; without it there are none.
+    a second or two; without it there are none. `tasks` are those the model answers: "detection" and "views" are
+    there for them only.
     """
     groups = [result.group for result in results]
     draws = group_draws(groups) if intervals else None
+    parts = {
+        "detection": ("detection", lambda: detection_metrics(results, names, confidence, draws)),
+        "classification": ("views", lambda: view_metrics(results, names, view_names, view_prior, draws)),
+    }
     metrics = _plain(
         {
             "names": names,
             "view_names": view_names,
             "images": len(results),
             "boxes": sum(len(result.true_classes) for result in results),
-            "detection": detection_metrics(results, names, confidence, draws),
-            "views": view_metrics(results, names, view_names, view_prior, draws),
+            **{parts[task][0]: parts[task][1]() for task in tasks},
             "interval_unit": "images" if _by_image(results) else f"patients (group_pattern), {len(set(groups))} groups",
             "resamples": RESAMPLES if intervals else 0,
         }
     )
-    return metrics | {"fitness": fitness(metrics)}
+    return metrics | {"fitness": fitness(metrics, tasks)}
 
 
 def fitness(metrics: Mapping, tasks: Sequence[str] = TASKS) -> float:
@@ -457,8 +462,8 @@ def fitness(metrics: Mapping, tasks: Sequence[str] = TASKS) -> float:
 
     Detection: 0.1 AP50 + 0.9 AP50-95, as in YOLOv5. Classification: balanced view accuracy.
     """
-    detection = metrics["detection"]
-    parts = {"classification": metrics["views"]["balanced_accuracy"], "detection": None}
+    detection = metrics.get("detection", {"mAP_0.5": None})
+    parts = {"classification": metrics.get("views", {}).get("balanced_accuracy"), "detection": None}
     if detection["mAP_0.5"] is not None:
         parts["detection"] = 0.1 * detection["mAP_0.5"] + 0.9 * detection["mAP_0.5:0.95"]
     defined = [parts[task] for task in tasks if parts[task] is not None]
@@ -470,8 +475,8 @@ def format_table(metrics: dict) -> str:
 
     With `reference`, as `utils.reference.same_clip_reference` gives it, its figures stand below the model's.
     """
-    parts = (_detection_lines, _froc_lines, _image_level_lines, _view_lines)
-    return "\n\n".join("\n".join(lines(metrics)) for lines in parts)
+    parts = {"detection": (_detection_lines, _froc_lines, _image_level_lines), "views": (_view_lines,)}
+    return "\n\n".join("\n".join(lines(metrics)) for part in parts if part in metrics for lines in parts[part])
 
 
 def _detection_lines(metrics: dict) -> list[str]:
