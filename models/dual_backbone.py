@@ -49,6 +49,7 @@ class DualBackbone(nn.Module):
 
     kind = "dual"
     tasks = TASKS
+    detection_path = "detector."
 
     def __init__(
         self,

@@ -176,6 +176,7 @@ class DetectionModel(LayerGraph):
 
     kind = "detection"
     tasks = ("detection",)
+    detection_path = ""  # of the detector in the state dict
 
     def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, size: str = "", **counts: int):
         cfg = sized(cfg, size)
@@ -278,13 +279,14 @@ class YOLOv5WithClassification(DetectionModel):
         return next(layer.output_weight for layer in layers if hasattr(layer, "output_weight"))
 
     def trunk_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The trained parameters of the "trunk" and of each of its layers, "0" to the last."""
+        """The trained parameters of the "trunk" and of each of its layers, "0" to the last; none if all are frozen."""
         layers = {
             str(index): [parameter for parameter in self.model[index].parameters() if parameter.requires_grad]
             for index in self.trunk_layers
         }
         layers = {name: parameters for name, parameters in layers.items() if parameters}
-        return {"trunk": [parameter for parameters in layers.values() for parameter in parameters], **layers}
+        everything = [parameter for parameters in layers.values() for parameter in parameters]
+        return {"trunk": everything, **layers} if everything else {}
 
     def arguments(self) -> dict[str, object]:
         return {**super().arguments(), "views": self.view_count, "tasks": list(self.tasks)}

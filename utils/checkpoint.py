@@ -22,10 +22,25 @@ VERSION = 1
 
 
 def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
-    """Write `content` (tensors and plain types) to a temporary file, then rename it to `path`."""
+    """Write `content` (tensors and plain types) to a temporary file, then rename it to `path`.
+
+    Raises:
+        OSError: see `write_atomically`.
+    """
     stamped = {"format": FORMAT, "version": VERSION, **content}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: torch.save(stamped, temporary))
+    write_atomically(path, lambda temporary: _save(stamped, temporary))
+
+
+def _save(content: Mapping[str, object], path: Path) -> None:
+    with path.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:
+            # PyTorch trips over what it has not written, and so hides what the file system said.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: str | Path) -> dict[str, object]:
@@ -36,7 +51,10 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/best.pt")
+        raise UserError(
+            f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/best.pt; "
+            "YOLOv5's own are at https://github.com/ultralytics/yolov5/releases, and nothing is downloaded here"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

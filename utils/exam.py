@@ -25,8 +25,8 @@ ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
 Exam = tuple[DataConfig, DataLoader]
 
 
-def fingerprint(path: str, splits: Sequence[str]) -> str:
-    """Of the data's splits; reads all labels, so that what is wrong with them is known before training.
+def fingerprints(path: str, splits: Sequence[str]) -> dict[str, str]:
+    """Split -> its fingerprint; reads all labels, so that what is wrong with them is known before training.
 
     Raises:
         UserError: there is something wrong, or no views.
@@ -34,7 +34,7 @@ def fingerprint(path: str, splits: Sequence[str]) -> str:
     data = load_data_config(path)
     if not data.view_names:
         raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
-    return "-".join(split.fingerprint() for split in load_splits(data, splits))
+    return {split.name: split.fingerprint() for split in load_splits(data, splits)}
 
 
 def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> dict[str, object]:
@@ -119,12 +119,13 @@ def _protocol(trials: Sequence[Trial], exams: Mapping[str, Exam], split: str) ->
     frames = ", ".join(str(len(found.images)) for _, found in splits)
     groups = ", ".join(str(len({data.group_of(image) for image in found.images})) for data, found in splits)
     counts = f"{frames} frames" + (f" of {groups} patients" if has_groups else "")
+    names = [f"{Path(path).resolve().parent.name}/{Path(path).name}" for path in exams]  # whose machine, is no matter
     sizes = "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common)
     return {
         **common,
         "title": sizes,
-        "data": list(exams),
-        "data_line": f"{', '.join(f'`{Path(path).name}`' for path in exams)}, {counts}",
+        "data": names,
+        "data_line": f"{', '.join(f'`{name}`' for name in names)}, {counts}",
         "split": "validation" if split == "val" else split,
         "seeds": seeds,
         "units": len(exams) * len(seeds),
