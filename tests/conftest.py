@@ -11,7 +11,8 @@ import yaml
 from models.yolo import YOLOv5WithClassification
 from utils import phantom
 from utils.checkpoint import save_checkpoint
-from utils.config import TrainOptions, to_mapping
+from utils.config import TrainOptions, load_data_config, to_mapping
+from utils.dataloaders import load_split
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -65,6 +66,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "view_names": ["A4C", "PSAX", "PLAX"],
         "confidence": 0.25,
         "view_prior": None,
+        "fingerprint": load_split(load_data_config(tiny_data), "train").fingerprint() + "-",
     }
     save_checkpoint(path, content)
     return path

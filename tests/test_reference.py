@@ -12,6 +12,7 @@ from made_up_results import NAMES, VIEWS, random_results
 
 import val
 from utils.audit import audit
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import DataConfig, load_data_config
 from utils.dataloaders import Split, find_images, label_path, load_split
 from utils.general import run_script
@@ -98,17 +99,22 @@ def mixed(tiny_data: Path, tmp_path: Path) -> DataConfig:
     return load_data_config(tmp_path / "data.yaml")
 
 
+def reference_of(data: DataConfig, split: str = "val") -> dict | None:
+    """With a model of the data's training split."""
+    return same_clip_reference(data, load_split(data, split), load_split(data, "train").fingerprint())
+
+
 def test_the_reference_is_the_audits(mixed: DataConfig):
     expected = audit(mixed)
     boxes, views = expected.neighbour["val"], expected.view["val"]
     assert boxes.with_neighbour == 10 and boxes.map_50 > 0 and views.with_clip >= 5 and views.accuracy > 0.5
-    reference = same_clip_reference(mixed, load_split(mixed, "val"))
+    reference = reference_of(mixed)
     assert reference == {"boxes": asdict(boxes), "views": asdict(views)}
 
 
 def test_no_reference_for_training_frames_or_without_clips(mixed: DataConfig):
-    assert same_clip_reference(mixed, load_split(mixed, "train")) is None
-    assert same_clip_reference(replace(mixed, clip_pattern=None), load_split(mixed, "val")) is None
+    assert reference_of(mixed, "train") is None
+    assert reference_of(replace(mixed, clip_pattern=None)) is None
 
 
 def absent(folder: Path) -> None:
@@ -129,12 +135,17 @@ def broken(folder: Path) -> None:
 
 @pytest.mark.parametrize(("spoil", "reason"), [(absent, "train.txt"), (unlabelled, "none of 1"), (broken, "2 bad")])
 def test_training_labels_that_cannot_be_read_cost_one_warning(mixed: DataConfig, caplog, spoil: Callable, reason: str):
+    split, trained_on = load_split(mixed, "val"), load_split(mixed, "train").fingerprint()
     spoil(mixed.source.parent)
-    split = load_split(mixed, "val")
-    caplog.clear()
-    assert same_clip_reference(mixed, split) is None
+    assert same_clip_reference(mixed, split, trained_on) is None
     (record,) = caplog.records
     assert SAME_CLIP in record.message and reason in record.message and "\n" not in record.message
+
+
+def test_a_model_of_other_frames_has_no_reference_in_this_data(mixed: DataConfig, tiny_data: Path, caplog):
+    other = load_split(load_data_config(tiny_data), "train").fingerprint()
+    assert same_clip_reference(mixed, load_split(mixed, "val"), other) is None
+    assert "trained on other frames or labels than train of" in caplog.text
 
 
 @pytest.mark.parametrize("views", [("A4C", "PSAX"), ()])
@@ -148,7 +159,7 @@ def test_no_image_is_decoded_and_views_are_optional(tmp_path: Path, views: tuple
         label_path(image).write_text("0 0.5 0.5 0.2 0.2\n" + "0 1" * bool(views))
     splits = {name: (tmp_path / "images" / name,) for name in ("train", "val")}
     data = replace(CONFIG, root=tmp_path, splits=splits, view_names=views)
-    reference = same_clip_reference(data, load_split(data, "val"))
+    reference = reference_of(data)
     assert reference["boxes"]["map_50"] == 1
     assert reference["views"] is None if not views else reference["views"]["accuracy"] == 1
 
@@ -160,7 +171,7 @@ def same_clip_lines(reference: dict | None) -> list[str]:
 
 
 def test_the_rows_stand_under_the_models(mixed: DataConfig):
-    reference = same_clip_reference(mixed, load_split(mixed, "val"))
+    reference = reference_of(mixed)
     boxes, views = reference["boxes"], reference["views"]
     row, words, view_row, view_words = same_clip_lines(reference)
     assert [row[start : start + 10].strip() for start in range(44, 104, 10)] == [
@@ -176,7 +187,7 @@ def test_the_rows_stand_under_the_models(mixed: DataConfig):
 
 def test_where_no_frame_has_one_it_is_said_and_no_zero_is_shown(tiny_data: Path):
     data = load_data_config(tiny_data)
-    reference = same_clip_reference(data, load_split(data, "val"))
+    reference = reference_of(data)
     assert reference["boxes"]["with_neighbour"] == reference["views"]["with_clip"] == 0
     (line,) = same_clip_lines(reference)
     assert "none of the 8 frames" in line and "0.000" not in line
@@ -184,12 +195,13 @@ def test_where_no_frame_has_one_it_is_said_and_no_zero_is_shown(tiny_data: Path)
 
 def test_val_prints_and_writes_the_reference(mixed: DataConfig, trained: Path, tmp_path: Path, monkeypatch, caplog):
     caplog.set_level("INFO")
-    command = ["--weights", trained, "--data", mixed.source, "--project", tmp_path, "--name", "out"]
+    fingerprint = load_split(mixed, "train").fingerprint()
+    save_checkpoint(tmp_path / "mixed.pt", load_checkpoint(trained) | {"fingerprint": f"{fingerprint}-of-val"})
+    command = ["--weights", tmp_path / "mixed.pt", "--data", mixed.source, "--project", tmp_path, "--name", "out"]
     monkeypatch.setattr(sys, "argv", ["val.py", *map(str, command)])
     run_script(val.main)
     written = json.loads((tmp_path / "out/metrics.json").read_text())["reference"]
-    expected = same_clip_reference(mixed, load_split(mixed, "val"))
-    assert written == json.loads(json.dumps(expected))
+    assert written == json.loads(json.dumps(reference_of(mixed)))
     assert f"\n{SAME_CLIP}  " in caplog.text and (tmp_path / "out/FROC_curve.png").exists()
 
 
@@ -199,10 +211,10 @@ def test_val_prints_and_writes_the_reference(mixed: DataConfig, trained: Path, t
 def test_the_reference_of_the_real_data(shared_dir: Path):
     """The audit's figures; the data set's README has the accuracy."""
     data = load_data_config(shared_dir / "regurgitation/data.yaml")
-    reference = same_clip_reference(data, load_split(data, "val"))
+    reference = reference_of(data)
     boxes, views = reference["boxes"], reference["views"]
     assert (boxes["frames"], boxes["with_neighbour"], views["with_clip"]) == (183, 180, 180)
     figures = [boxes["map_50"], boxes["map_50_95"], views["accuracy"]]
     assert [round(figure, 3) for figure in figures] == [0.417, 0.144, 0.661]
     patients = load_data_config(shared_dir / "regurgitation/data_patientwise.yaml")
-    assert same_clip_reference(patients, load_split(patients, "val"))["boxes"]["with_neighbour"] == 0
+    assert reference_of(patients)["boxes"]["with_neighbour"] == 0

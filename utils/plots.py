@@ -590,7 +590,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     table = pd.read_csv(io.StringIO(whole_lines), on_bad_lines="skip", dtype=str)
     if missing := [name for name in required if name not in table]:
         raise UserError(f"{path}: no column {', '.join(missing)}; found: {', '.join(table.columns)}")
-    numbers = table.columns.drop("at_bound", errors="ignore")
+    numbers = table.columns.drop(["at_bound", "place"], errors="ignore")
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return table.dropna(subset=list(required)).reset_index(drop=True)
 
@@ -740,7 +740,7 @@ def draw_run(folder: Path) -> list[Path]:
         pictures["gradnorm_weight_evolution"] = partial(plot_weight_evolution, updates)
         pictures["gradnorm_analysis_report"] = partial(plot_gradnorm_analysis, updates, results)
     if (folder / "interference.csv").is_file():
-        rows = pd.read_csv(folder / "interference.csv", dtype={"place": str})
+        rows = read_table(folder / "interference.csv", ("epoch", "place", "cosine"))
         pictures["interference"] = partial(plot_interference, {folder.name: rows})
     return _draw(folder, pictures) + draw_evaluation(folder)
 

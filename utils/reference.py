@@ -15,7 +15,7 @@ from utils.config import DataConfig
 from utils.dataloaders import Split, load_split
 from utils.general import LOGGER, UserError
 from utils.labels import UNKNOWN_VIEW, FrameLabels
-from utils.metrics import ImageResult, ViewPrior, detection_metrics, view_metrics
+from utils.metrics import SAME_CLIP, ImageResult, ViewPrior, detection_metrics, view_metrics
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,27 @@ def view_oracle(data: DataConfig, train: Split, split: Split) -> ViewOracle:
     return ViewOracle(len(results), with_clip, *map(_mean, rates))
 
 
-def same_clip_reference(data: DataConfig, split: Split, skip_bad_labels: bool = False) -> dict | None:
+def same_clip_reference(
+    data: DataConfig, split: Split, trained_on: str, skip_bad_labels: bool = False
+) -> dict[str, dict | None] | None:
     """Both oracles of an evaluated split as plain types: "boxes", and "views", None where the data has none.
 
     None for the training split itself, without `clip_pattern` and, after a warning, where the training labels cannot
-    be read. No image is decoded.
+    be read or are not those that the model was trained on. No image is decoded.
+
+    Args:
+        trained_on: the fingerprint of the model's training split.
     """
     if data.clip_pattern is None or split.name == "train":
         return None
+    reason = f"the model was trained on other frames or labels than train of {data.source}, perhaps on these frames"
     try:
         train = load_split(data, "train", skip_bad_labels)
+        is_known = train.fingerprint() == trained_on
     except (OSError, UserError) as error:
-        reason = str(error).splitlines()[0].rstrip(":")
-        LOGGER.warning(f"warning: no row 'same clip in training', as the training labels cannot be read: {reason}")
+        is_known, reason = False, str(error).splitlines()[0].rstrip(":")
+    if not is_known:
+        LOGGER.warning(f"warning: no row '{SAME_CLIP}': {reason}")
         return None
     views = asdict(view_oracle(data, train, split)) if data.view_names else None
     return {"boxes": asdict(neighbour_oracle(data, train, split)), "views": views}
