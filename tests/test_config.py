@@ -88,7 +88,7 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
 def test_our_own_hyp_files_have_every_key_that_applies():
     every = {field.name for field in fields(HyperParameters)} - {"anchors"}
     of_networks = {f"{task}_{name}" for task in TASKS for name in RATE_RANGES}
-    of_weights = {name for name in every if name.startswith(("gradnorm_", "initial_", "weight_sum"))}
+    of_weights = {name for name in every if name.startswith(("balancer", "gradnorm_", "initial_", "weight_sum"))}
     assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
     dual = yaml.safe_load((ROOT / DualOptions.hyp).read_text(encoding="utf-8"))
     assert dual.keys() == every - of_weights - RATE_RANGES.keys()
