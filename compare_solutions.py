@@ -18,7 +18,7 @@ from utils.checkpoint import averaged_weights, load_checkpoint
 from utils.comparison import Trial, check_fingerprints, sole_use, train_all
 from utils.comparison_plots import draw_comparison
 from utils.config import JointOptions
-from utils.exam import fingerprint, judge
+from utils.exam import fingerprints, judge
 from utils.general import LOGGER, UserError, run_script
 from utils.report import to_markdown, write_report
 from utils.torch_utils import select_device, select_precision
@@ -30,12 +30,12 @@ def main() -> None:
     args = parse_arguments()
     folder = Path(args.project) / args.name
     trials = plan(args, folder)
+    precision = select_precision(args.amp, select_device(args.device))
     splits = ("train", "val", "test") if args.test else ("train", "val")
-    fingerprints = {data: fingerprint(data, splits) for data in dict.fromkeys(trial.data for trial in trials)}
+    found = {data: fingerprints(data, splits) for data in dict.fromkeys(trial.data for trial in trials)}
     with sole_use(folder) as lock:
-        check_fingerprints(folder, fingerprints)
+        check_fingerprints(folder, found)
         train_all(trials, lock, args.jobs)
-        precision = select_precision(args.amp, select_device(args.device))
         results = judge(trials, load_model, precision, "test" if args.test else "val")
         write_report(folder, results)
         draw_comparison(folder)

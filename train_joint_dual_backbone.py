@@ -15,6 +15,7 @@ from models.dual_backbone import DualBackbone
 from utils.config import RATE_RANGES, DualOptions, training_parser
 from utils.engine import Job, train
 from utils.general import LOGGER, TASKS, run_script
+from utils.imbalance import view_loss_weights
 from utils.learner import Network
 from utils.loss import joint_loss
 from utils.runs import Run, build_model, load_frames, start_run
@@ -56,6 +57,7 @@ def build_job(run: Run) -> Job:
     if options.freeze_task and not options.weights:
         LOGGER.warning(f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised")
     freeze_layers(model.detector, options.freeze)
+    view_weights = view_loss_weights(run.hyp, frames.data, frames.train.split)
     return Job(
         run=run,
         frames=frames,
@@ -64,7 +66,7 @@ def build_job(run: Run) -> Job:
             Network(task, part, (task,), run.hyp.of_network(task), options.trained_epochs(task))
             for task, part in PARTS.items()
         ),
-        criterion=joint_loss(model.detect, run.hyp, options.imgsz),
+        criterion=joint_loss(model.detect, run.hyp, options.imgsz, view_weights),
         balancer=fixed_weights(**dict.fromkeys(TASKS, 1.0)),
     )
 

@@ -16,6 +16,7 @@ from models.yolo import YOLOv5WithClassification
 from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
 from utils.engine import Job, train
 from utils.general import TASKS, UserError, run_script
+from utils.imbalance import view_loss_weights
 from utils.learner import Network
 from utils.loss import joint_loss
 from utils.runs import Run, build_model, load_frames, start_run
@@ -58,12 +59,13 @@ def build_job(run: Run) -> Job:
     freeze_layers(model, options.freeze)
     if hyp.gradnorm_place == "weights" and not model.last_shared_parameter().requires_grad:
         raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")
+    view_weights = view_loss_weights(hyp, frames.data, frames.train.split)
     return Job(
         run=run,
         frames=frames,
         model=model,
         networks=(Network("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
-        criterion=joint_loss(model.detect, hyp, options.imgsz),
+        criterion=joint_loss(model.detect, hyp, options.imgsz, view_weights),
         balancer=build_balancer(hyp, options.tasks),
         diagnose_interval=options.diagnose_interval,
     )

@@ -1,7 +1,9 @@
 """The audit: every fault planted in a small data set is found under its name, and nothing else is."""
 
 import json
+import logging
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,14 +20,16 @@ from utils.audit import (
     KINDS,
     Audit,
     audit,
+    quick_warnings,
     read_plausible,
     score_column_orders,
 )
 from utils.audit_plots import SHEET_KINDS, markdown, to_mapping, verdict
 from utils.config import load_data_config
-from utils.dataloaders import label_path, read_image
+from utils.dataloaders import label_path, load_splits, read_image
 from utils.general import UserError, run_script
 from utils.labels import read_label_file
+from utils.runs import load_frames, start_run
 
 TRAIN, VAL = "images/train", "images/val"
 
@@ -360,6 +364,64 @@ def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: P
 def test_a_wrong_table_is_refused(frames: Path, tmp_path: Path, content: dict, message: str):
     with pytest.raises(UserError, match=re.escape(message)):
         read_plausible(plausible_file(tmp_path, content), load_data_config(frames.parent / "data.yaml"))
+
+
+# ---- what a training says ----------------------------------------------------------------------------------
+
+
+def quick(frames: Path) -> str:
+    data = load_data_config(frames.parent / "data.yaml")
+    return quick_warnings(data, *load_splits(data, ("train", "val")))
+
+
+def test_a_clean_set_is_trained_on_without_a_word(frames: Path, caplog: pytest.LogCaptureFixture):
+    assert quick(frames) == ""
+    load_frames(start_run({"data": str(frames.parent / "data.yaml"), "imgsz": 64}, "joint"))
+    assert not caplog.records
+
+
+def test_a_training_warns_in_one_paragraph(frames: Path, caplog: pytest.LogCaptureFixture):
+    one, two, other, *_ = images_of(frames)
+    move(frames, other)
+    for image, text in ((one, "1 0 0"), (two, "0 1 0"), (images_of(frames, VAL)[0], "0 0.5 0.5 0.1 0.1")):
+        label_path(image).write_text(f"{text}\n")
+    load_frames(start_run({"data": str(frames.parent / "data.yaml"), "imgsz": 64}, "joint"))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message.splitlines() == [
+        f"warning: {frames.parent / 'data.yaml'}:",
+        "  in both train and val: 1 of 5 groups (11% of val's frames), 1 of 10 clips (11% of val's frames); "
+        "a score says that much less about new ones",
+        "  frames without a view: 1 in val",
+        "  clips whose view changes: 1 in train",
+        f"  more: python check_dataset.py --data {frames.parent / 'data.yaml'}",
+    ]
+
+
+def test_a_view_that_changes_between_splits_only_is_left_to_the_audit(frames: Path):
+    one, two, *_ = images_of(frames)
+    label_path(one).write_text("1 0 0\n")
+    label_path(two).write_text("0 1 0\n")
+    assert "clips whose view changes: 1 in train" in quick(frames)
+    move(frames, two)
+    assert "view changes" not in quick(frames) and "view_change" in found_in(look(frames))
+
+
+def test_the_command_can_be_pasted(frames: Path):
+    label_path(images_of(frames)[0]).write_text("")
+    moved = frames.parent.rename(frames.parent.with_name("my set (1)"))
+    command = quick(moved / "frames").splitlines()[-1].split(maxsplit=1)[1]
+    assert shlex.split(command) == ["python", "check_dataset.py", "--data", str(moved / "data.yaml")]
+
+
+def test_the_warnings_of_the_real_data_without_a_look_at_an_image(shared_dir: Path, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("an image is decoded"))
+    data = load_data_config(shared_dir / "regurgitation/data.yaml")
+    lines = quick_warnings(data, *load_splits(data, ("train", "val"))).splitlines()
+    assert "33 of 54 groups (99% of val's frames), 77 of 142 clips (98% of val's frames)" in lines[1]
+    assert lines[2].endswith("frames without a view: 2 in train") and len(lines) == 5
+    patientwise = load_data_config(shared_dir / "regurgitation/data_patientwise.yaml")
+    assert "in both" not in quick_warnings(patientwise, *load_splits(patientwise, ("train", "val")))
 
 
 # ---- the script --------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Checkpoints come back as they were, hold data only, and are never half-written."""
 
+import contextlib
 import errno
 import os
 import pickle
@@ -8,7 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -188,20 +189,41 @@ def test_the_traps_would_work(tmp_path: Path, trap: str):
 # ---- never half-written ------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "last.pt"
+@contextlib.contextmanager
+def room_for(byte_count: int) -> Iterator[None]:
+    """Within the context the system refuses to let a file grow beyond this size."""
+    resource = pytest.importorskip("resource", reason="needs limits, which Windows lacks")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (byte_count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9, 0.99, 1])
+@pytest.mark.parametrize("name", ["last.pt", "\u5fc3.pt"])
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, name: str, share: float):
+    """Wherever in the file the disk gets full, the error names the file and says what the system said."""
+    path, larger = tmp_path / name, CONTENT | {"model": {"weight": torch.zeros(100, 1000)}}
+    save_checkpoint(path, larger)
+    size = path.stat().st_size
     save_checkpoint(path, CONTENT)
     before = path.read_bytes()
-
-    def save_half(content: object, target: Path) -> None:
-        Path(target).write_bytes(before[:100])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", save_half)
-    with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(path, {"epoch": 4})
+    with pytest.raises(OSError, match="cannot be written: File too large") as error, room_for(int(share * (size - 1))):
+        save_checkpoint(path, larger)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
     assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_what_has_nothing_to_do_with_the_disk_is_not_blamed_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a tensor of a strange kind")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="strange"):
+        save_checkpoint(tmp_path / "last.pt", CONTENT)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])

@@ -1,6 +1,7 @@
 """What a user sets: data.yaml, hyp files, the command line; and that mistakes are named."""
 
 import logging
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from utils.config import (
     DataConfig,
     DualOptions,
     HyperParameters,
+    JointOptions,
     TrainOptions,
     from_mapping,
     load_data_config,
@@ -191,7 +193,10 @@ def test_an_override_of_none_is_no_override():
     assert load_hyperparameters(RULES, {"lr0": None}) == load_hyperparameters(RULES)
 
 
-@pytest.mark.parametrize("config", [HyperParameters(), TrainOptions(epochs=3), DualOptions(freeze_task=["detection"])])
+@pytest.mark.parametrize(
+    "config",
+    [HyperParameters(), TrainOptions(epochs=3), DualOptions(freeze_task=["detection"]), JointOptions(size="n")],
+)
 def test_plain_values_and_back(config: object):
     assert from_mapping(type(config), yaml.safe_load(yaml.safe_dump(to_mapping(config)))) == config
 
@@ -217,6 +222,30 @@ def test_when_each_network_trains():
     assert [late.trained_epochs(task) for task in TASKS] == [range(9), range(2, 5)]
     frozen = DualOptions(epochs=9, freeze_task=["detection"])
     assert [frozen.trained_epochs(task) for task in TASKS] == [range(0), range(9)]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tasks": []}, "--tasks is , expected detection and/or classification"),
+        ({"tasks": ["detection", "detection"]}, "--tasks is detection detection"),
+        ({"tasks": ["segmentation"]}, "--tasks is segmentation"),
+        ({"diagnose_interval": -1}, "--diagnose-interval is -1, expected at least 0"),
+        ({"diagnose_interval": 5, "tasks": ["detection"]}, "--diagnose-interval: --tasks detection has nothing"),
+        ({"size": "q"}, "--size is 'q', expected one of n, s, m, l, x"),
+        ({"epochs": 0}, "--epochs is 0"),
+    ],
+)
+def test_wrong_options_of_the_joint_script(given: dict, message: str):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        JointOptions(**given)
+
+
+def test_options_of_the_joint_script():
+    assert JointOptions().tasks == list(TASKS) and not JointOptions().diagnose_interval
+    assert JointOptions(tasks=["classification"], size="x").tasks == ["classification"]
+    options, over_hyp = split_arguments({"tasks": ["detection"], "balancer": "fixed", "lr0": 0.1}, JointOptions)
+    assert options == JointOptions(tasks=["detection"]) and over_hyp == {"balancer": "fixed", "lr0": 0.1}
 
 
 def test_every_option_of_a_training_can_be_given():

@@ -31,6 +31,11 @@ SOURCE = Path("data.yaml")
 LABEL = "1 0.5 0.5 0.25 0.5\n0 1 0\n"
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 def write_image(path: Path, height: int = 24, width: int = 32, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -212,7 +217,7 @@ def test_an_unknown_split_is_an_error(tmp_path: Path):
 @pytest.mark.parametrize(
     "name", ["a b.png", "a+b=c (1).png", "\u5fc3\u81df \u8d85\u97f3\u6ce2.png", "P01_V1-3.F0017.png"]
 )
-@pytest.mark.parametrize("cache", ["ram", "off"])
+@pytest.mark.parametrize("cache", ["ram", "disk", "off"])
 def test_names_with_unusual_characters(tmp_path: Path, name: str, cache: str):
     data = make_set(tmp_path / "\u8cc7\u6599 +1", {name: LABEL})
     _, image, boxes, view, path = JointDataset(load_split(data, "train"), 64, cache)[0]
@@ -409,7 +414,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path, name: str):
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("cache", ["ram", "off", "auto"])
+@pytest.mark.parametrize("cache", ["ram", "disk", "off", "auto"])
 def test_unreadable_images_are_found_before_training_and_all_named(tmp_path: Path, cache: str):
     data = make_set(tmp_path, {"a.png": LABEL, **dict.fromkeys(UNREADABLE, LABEL)})
     for name, content in UNREADABLE.items():
@@ -421,10 +426,11 @@ def test_unreadable_images_are_found_before_training_and_all_named(tmp_path: Pat
     assert all(name in str(error.value) for name in UNREADABLE)
 
 
-def test_samples_are_the_same_with_and_without_the_cache(tiny_data: Path):
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_samples_are_the_same_with_and_without_the_cache(tiny_data: Path, cache: str):
     split = load_split(load_data_config(tiny_data), "val")
-    cached, uncached = JointDataset(split, 96, "ram"), JointDataset(split, 96, "off")
-    assert cached.cached and not uncached.cached and len(cached) == len(uncached) == 8
+    cached, uncached = JointDataset(split, 96, cache), JointDataset(split, 96, "off")
+    assert cached.cached is (cache == "ram") and not uncached.cached and len(cached) == len(uncached) == 8
     assert cached.letterboxes == uncached.letterboxes and cached.original_sizes == uncached.original_sizes
     for one, other in zip(cached, uncached, strict=False):
         assert one[0] == other[0] and one[3:] == other[3:]
@@ -454,7 +460,7 @@ def test_nothing_is_written_into_the_data_set(tmp_path: Path):
         return {path: path.stat().st_mtime_ns for path in [tmp_path, *tmp_path.rglob("*")]}
 
     before = state()
-    for cache in ("ram", "off"):
+    for cache in ("ram", "disk", "off"):
         split = load_split(data, "train", skip_bad_labels=True)
         split.fingerprint()
         assert len(list(make_loader(JointDataset(split, 64, cache), 1, 0, pin_memory=False))) == 2

@@ -19,9 +19,12 @@ from utils.metrics import (
     detection_confusion,
     fitness,
     format_table,
+    group_draws,
     match_predictions,
     resampled_ap,
+    resampled_view_rates,
     summarise,
+    view_metrics,
     yolo_ap,
 )
 
@@ -191,6 +194,27 @@ def test_resampling_equals_evaluating_the_resampled_images():
         precision = coco_evaluation(copies, len(NAMES)).eval["precision"][..., 0, 0]
         precision = precision[..., (precision >= 0).all((0, 1))]
         np.testing.assert_allclose(row, precision.mean((1, 2)), atol=1e-12)
+
+
+def test_resampled_views_equal_evaluating_the_resampled_images():
+    results = random_results(12)
+    draws = np.random.default_rng(2).multinomial(12, np.full(12, 1 / 12), size=6)
+    found = resampled_view_rates(results, len(VIEWS), draws)
+    for number, counts in enumerate(draws):
+        copies = [r for r, count in zip(results, counts, strict=True) for _ in range(count)]
+        expected = view_metrics(copies, NAMES, VIEWS)
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            np.testing.assert_allclose(found[name][number], expected[name], atol=1e-12)
+
+
+def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
+    groups = ["b", "a", "a", "c", "b", "a"]
+    draws = group_draws(groups, 500, seed=7)
+    assert draws.shape == (500, 6) and (draws[:, [1, 0, 1]] == draws[:, [2, 4, 5]]).all()
+    assert (draws[:, [0, 1, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+    assert draws[:, 0].mean() == pytest.approx(1, abs=0.15) and len(np.unique(draws[:, [0, 1, 3]], axis=0)) == 10
+    assert (group_draws(sorted(groups), 500, seed=7)[:, [3, 0, 1, 5, 4, 2]] == draws).all()
+    assert (group_draws(groups, 500, seed=8) != draws).any()
 
 
 # The whole

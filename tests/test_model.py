@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from models import model_from_checkpoint
-from models.yolo import Detect, DetectionModel, ViewHead, YOLOv5WithClassification, load_model_yaml
+from models.yolo import Detect, DetectionModel, ViewHead, YOLOv5WithClassification, load_model_yaml, sized
 from utils.general import UserError
+from utils.torch_utils import freeze_layers
 
 PLAIN, JOINT = "models/yolov5s.yaml", "models/yolov5s_joint.yaml"
 YOLOV5S_PARAMETERS_NC4 = 7_030_417
@@ -30,6 +31,26 @@ def test_parameter_counts():
     assert sum(p.numel() for p in DetectionModel(PLAIN, nc=4).parameters()) == YOLOV5S_PARAMETERS_NC4
     # The published figure for the 80 classes of COCO.
     assert sum(p.numel() for p in DetectionModel(PLAIN).parameters()) == 7_235_389
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [("n", 1_867_405), ("s", 7_225_885), ("m", 21_172_173), ("l", 46_533_693), ("x", 86_705_005)],
+)
+def test_every_size_has_the_published_number_of_parameters(size, parameters):
+    """Published with batch norms merged into the convolutions: a bias in place of a weight and a bias."""
+    with torch.device("meta"):
+        model = DetectionModel(PLAIN, size=size)
+    norms = (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert sum(p.numel() for p in model.parameters()) - sum(m.num_features for m in norms) == parameters
+
+
+def test_a_sized_model_is_built_again_from_its_arguments():
+    small = YOLOv5WithClassification(JOINT, nc=4, views=3, size="n")
+    again = YOLOv5WithClassification(**small.arguments())
+    again.load_state_dict(small.state_dict())
+    assert small.model[0].conv.out_channels == 16 and small.trunk_layers == tuple(range(18))
+    assert sized(JOINT, "") == load_model_yaml(JOINT)
 
 
 def test_state_dict_has_the_reference_names_and_shapes(shared_dir, joint):
@@ -104,6 +125,47 @@ def test_the_detection_part_starts_from_the_same_values_with_and_without_view_he
     torch.manual_seed(3)
     joint = YOLOv5WithClassification(JOINT, nc=4, views=3).state_dict()
     assert all(torch.equal(tensor, joint[name]) for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize(("task", "output"), [("detection", "detect"), ("classification", "classify")])
+def test_a_single_task_is_the_joint_model_without_the_other_head(joint, task, output):
+    torch.manual_seed(0)
+    single = YOLOv5WithClassification(JOINT, nc=4, views=3, tasks=[task])
+    removed = joint.view_layers if task == "detection" else joint.detection_layers
+    torch.manual_seed(0)
+    expected = YOLOv5WithClassification(JOINT, nc=4, views=3).state_dict()
+    expected = {name: t for name, t in expected.items() if int(name.split(".")[1]) not in removed}
+    assert single.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in single.state_dict().items())
+
+    images = torch.rand(1, 3, 64, 64)
+    single.load_state_dict(joint.state_dict(), strict=False)
+    with torch.no_grad():
+        outputs, both = single.eval()(images), joint.eval()(images)
+    assert outputs.keys() == {output}
+    assert all(torch.equal(a, b) for a, b in zip(outputs[output], both[output], strict=True))
+    assert (single.detect is None) == (task == "classification") and single.tasks == (task,)
+
+    content = {"kind": single.kind, "arguments": single.arguments()}
+    again = model_from_checkpoint(content, single.state_dict(), "x").eval()
+    assert again.tasks == (task,) and again(images).keys() == {output}
+
+
+def test_detection_alone_is_yolov5():
+    alone = YOLOv5WithClassification(JOINT, nc=4, views=3, tasks=["detection"])
+    assert sum(p.numel() for p in alone.parameters()) == YOLOV5S_PARAMETERS_NC4
+
+
+def test_the_trunks_parameters_layer_by_layer(joint):
+    layers = joint.trunk_parameters()
+    trunk = layers.pop("trunk")
+    assert {id(p) for p in trunk} == {id(p) for name, p in joint.named_parameters() if int(name.split(".")[1]) <= 17}
+    assert list(layers) == [str(i) for i in joint.trunk_layers if i not in (11, 12, 15, 16)]  # which have no weights
+    assert [id(p) for parameters in layers.values() for p in parameters] == [id(p) for p in trunk]
+    assert any(p is joint.last_shared_parameter() for p in layers["17"])
+    frozen = YOLOv5WithClassification(JOINT, nc=4, views=3)
+    freeze_layers(frozen, 10)
+    assert list(frozen.trunk_parameters()) == ["trunk", "10", "13", "14", "17"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 2), (1, 3, 5), (2, 40, 40)])

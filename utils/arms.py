@@ -95,6 +95,8 @@ def options_of(arm: Arm, needed: Path | None) -> dict[str, object]:
 
 def average_weights(run: Path) -> tuple[float, float]:
     """The two weights of a GradNorm run, averaged over its batches, from gradnorm.csv and its starting weights."""
+    if not (run / "gradnorm.csv").exists():  # the run ended before the first update
+        return _split(ORIGINAL_RATIO)
     log = pd.read_csv(run / "gradnorm.csv")
     results = pd.read_csv(run / "results.csv")
     # A row's weights hold from the batch after it to that of the next row; before the first, the starting weights.

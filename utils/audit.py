@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -159,6 +160,33 @@ def audit(data: DataConfig, plausible: Mapping[str, Sequence[str]] | None = None
     neighbour = {split.name: neighbour_oracle(data, train, split) for split in others}
     view = {split.name: view_oracle(data, train, split) for split in others if data.view_names}
     return Audit(data, tuple(frames), tuple(findings), groups, clips, orders, neighbour, view)
+
+
+def quick_warnings(data: DataConfig, train: Split, val: Split) -> str:
+    """What file names and labels alone say against a training, in a few lines; empty if nothing."""
+    frames = [
+        Frame(split.name, path, labels)
+        for split in (train, val)
+        for path, labels in zip(split.images, split.labels, strict=True)
+    ]
+    shared = [
+        f"{len(found.shared)} of {found.total} {what}s ({found.touched[val.name]:.0%} of {val.name}'s frames)"
+        for what in ("group", "clip")
+        if (found := overlap(data, frames, what)) and found.shared
+    ]
+    both = f"in both {train.name} and {val.name}: {', '.join(shared)}; a score says that much less about new ones"
+    lines = [both] if shared else []
+    by_split = _by(frames, lambda frame: frame.split)
+    for meaning, count in (
+        ("frames without a view", lambda own: len(own) - len(with_view(own))),
+        ("clips whose view changes", lambda own: len(list(find_view_changes(data, own)))),
+    ):
+        counts = [f"{number} in {name}" for name, own in by_split.items() if (number := count(own))]
+        lines += [f"{meaning}: {', '.join(counts)}"] if counts else []
+    if not lines:
+        return ""
+    more = f"more: python check_dataset.py --data {shlex.quote(str(data.source))}"
+    return "\n  ".join([f"{data.source}:", *lines, more])
 
 
 # ---- one pass over the files -------------------------------------------------------------------------------

@@ -30,9 +30,9 @@ from utils.plots import (
     PALE,
     STRIP,
     TILE,
-    _draw_frame,
     _read_frame,
     _shorten,
+    draw_frame,
     new_figure,
     plot_confusion_matrix,
 )
@@ -338,4 +338,4 @@ def _draw_tile(ax: Axes, area: tuple[float, ...], audit: Audit, frame: Frame) ->
     centre, half = boxes[:, 1:3], boxes[:, 3:] / 2
     boxes_xyxy = np.hstack([centre - half, centre + half]) * np.array(frame.size * 2)
     drawn = {"boxes_xyxy": boxes_xyxy, "classes": boxes[:, 0].astype(int)}
-    _draw_frame(ax, area, _read_frame(frame.path), drawn, audit.data.names)
+    draw_frame(ax, area, _read_frame(frame.path), drawn, audit.data.names)

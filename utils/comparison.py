@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from utils.arms import DUAL, Arm, options_of
 from utils.config import DualOptions, JointOptions, load_hyperparameters, split_arguments, to_mapping
-from utils.general import LOGGER, ROOT, Interrupted, UserError
+from utils.general import LOGGER, ROOT, Interrupted, StopSignals, UserError, write_json
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
 INDIFFERENT = {"device", "workers", "cache", "project", "name", "exist_ok", "hyp"}
@@ -83,7 +82,8 @@ class Trial:
     def command(self) -> list[str]:
         """The training as a command line, without the interpreter: a new one, or the rest of one."""
         if self.is_begun:
-            return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt")]
+            device = _as_arguments({"device": self.common["device"]})
+            return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt"), *device]
         place = {"project": str(self.folder.parent), "name": self.folder.name, "exist_ok": True}
         return [self.arm.script, *_as_arguments(self._given() | place)]
 
@@ -128,21 +128,26 @@ def sole_use(folder: Path) -> Iterator[IO]:
         yield stream
 
 
-def check_fingerprints(folder: Path, fingerprints: Mapping[str, str]) -> None:
+def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, str]]) -> None:
     """Note what data a comparison is about, or compare with what was noted.
+
+    Args:
+        fingerprints: data set -> split -> its fingerprint; a split that was not asked for before is noted now.
 
     Raises:
         UserError: a data set is not what it was when the comparison began.
     """
     path = folder / "data.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for data, fingerprint in fingerprints.items():
-        if known.get(data, fingerprint) != fingerprint:
+    for data, splits in fingerprints.items():
+        before = known.get(data, {})
+        if any(before.get(split, found) != found for split, found in splits.items()):
             raise UserError(
                 f"{data}: images or labels changed since {folder} was begun; "
                 "restore them, or start anew with another --name"
             )
-    path.write_text(json.dumps({**known, **fingerprints}, indent=2) + "\n", encoding="utf-8")
+        known[data] = before | splits
+    write_json(path, known)
 
 
 def train_all(trials: Sequence[Trial], lock: IO, jobs: int = 1) -> None:
@@ -155,19 +160,20 @@ def train_all(trials: Sequence[Trial], lock: IO, jobs: int = 1) -> None:
     waiting = [trial for trial in trials if not trial.is_finished]
     LOGGER.info(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
     running: list[tuple[Trial, subprocess.Popen]] = []
-    with _Progress(trials, len(waiting)) as progress:
+    with _Progress(trials, len(waiting)) as progress, StopSignals() as signals:
         try:
             while waiting or running:
                 while len(running) < jobs and (trial := _next(waiting)):
                     waiting.remove(trial)
-                    running.append((trial, _start(trial, lock, jobs)))
+                    if not trial.is_finished:  # as it may be once the run that it needs is there
+                        running.append((trial, _start(trial, lock, jobs)))
                 time.sleep(POLL_S)
+                if signals.received is not None:
+                    raise Interrupted("stopped; the same command goes on from here", signals.received)
                 running = [(trial, process) for trial, process in running if not _has_ended(trial, process)]
                 progress.show([trial for trial, _ in running])
-        except BaseException as error:
+        except BaseException:
             _stop([process for _, process in running])
-            if isinstance(error, KeyboardInterrupt):
-                raise Interrupted("stopped; the same command goes on from here", signal.SIGINT) from None
             raise
 
 
@@ -199,13 +205,13 @@ def _start(trial: Trial, lock: IO, jobs: int) -> subprocess.Popen:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move a run that was started with other options out of the way."""
+    """Move a run that cannot be gone on with out of the way: of other options, or killed before it began."""
     number = 1
     while (target := folder.parent / "replaced" / f"{folder.name}-{number}").exists():
         number += 1
     target.parent.mkdir(exist_ok=True)
     folder.rename(target)
-    LOGGER.info(f"{folder}: has other options; moved to {target}")
+    LOGGER.info(f"{folder}: of other options, or hardly begun; moved to {target}")
 
 
 def _has_ended(trial: Trial, process: subprocess.Popen) -> bool:

@@ -33,12 +33,11 @@ def draw_comparison(folder: Path) -> None:
     results = json.loads((folder / "comparison_results.json").read_text(encoding="utf-8"))
     for suffix in ("png", "pdf"):
         plot_solutions(results, folder / f"solution_comparison_analysis.{suffix}")
-    tables = {}
-    for arm in results["arms"]:
-        logs = sorted(folder.glob(f"{arm}-seed*/interference.csv")) + sorted(
-            folder.glob(f"*-{arm}-seed*/interference.csv")
-        )
-        if logs and arm in SHOWN_ARMS:
+    tables, seeds = {}, results["protocol"]["seeds"]
+    for arm in (name for name in SHOWN_ARMS if name in results["arms"]):
+        runs = [run for seed in seeds for run in (f"{arm}-seed{seed}", f"*-{arm}-seed{seed}")]  # alone, or of a fold
+        logs = sorted(log for run in runs for log in folder.glob(f"{run}/interference.csv"))
+        if logs:
             tables[arm] = pd.concat([pd.read_csv(log, dtype={"place": str}) for log in logs])
     if tables:
         plot_interference(tables, folder / "interference.png")
@@ -83,14 +82,14 @@ def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, col
         if pair is None:
             continue
         mean, deviation = pair[0] / scale, (pair[1] or 0) / scale
-        values = [run[kind][key] / scale for run in arm["runs"]]
+        values = [run[kind][key] / scale for run in arm["runs"] if run[kind][key] is not None]
         if kind == "figures" and colour != GREY:
             ax.plot(values, [row + 0.22] * len(values), "o", color=colour, markersize=2.5, alpha=0.6)
         ax.errorbar(mean, row, xerr=deviation, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
         ax.annotate(f"{mean:.{digits}f}", (mean, row), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
     reference = {DETECTION: "detection-only", CLASSIFICATION: "classification-only"}.get(colour)
-    if reference in arms:
-        ax.axvline(arms[reference][kind][key][0], color=colour, linestyle="--", linewidth=1, alpha=0.7)
+    if alone := arms.get(reference, {}).get(kind, {}).get(key):
+        ax.axvline(alone[0], color=colour, linestyle="--", linewidth=1, alpha=0.7)
     ax.set_title(heading, loc="left", fontsize=10.5, weight="bold", color=colour if colour != GREY else INK)
     ax.grid(True, axis="both")
     ax.margins(x=0.25)

@@ -20,7 +20,7 @@ import yaml
 
 from utils.general import LOGGER, TASKS, UserError
 
-CACHE_MODES = ("auto", "ram", "off")
+CACHE_MODES = ("auto", "ram", "disk", "off")
 BALANCERS = (
     *("gradnorm", "fixed"),
     *("uw", "dwa", "pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad"),  # by TorchJD, an optional extra
@@ -215,6 +215,8 @@ class HyperParameters:
     copy_paste: float = 0.0
     # The joint task
     classification_required: bool = True
+    sampler: str = "shuffle"
+    view_loss_weights: str = "equal"
     initial_detection_weight: float = 1.0
     initial_classification_weight: float = 0.01
     balancer: str = "gradnorm"
@@ -246,6 +248,8 @@ class HyperParameters:
                 raise UserError(f"{name} is {value}, expected a value from {low} to {high}")
         if self.fl_gamma:
             raise UserError(f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0")
+        if (self.sampler, self.view_loss_weights) == ("views", "inverse"):
+            raise UserError("sampler views and view_loss_weights inverse balance the views twice; use one of them")
 
     @property
     def network_rates(self) -> dict[str, float]:
@@ -270,6 +274,8 @@ HYP_CHOICES = {
     "balancer": BALANCERS,
     "gradnorm_rule": ("gradient", "equilibrium"),
     "gradnorm_place": ("features", "weights"),
+    "sampler": ("shuffle", "views", "groups"),
+    "view_loss_weights": ("equal", "inverse"),
 }
 RATE_RANGES = {
     "lr0": (_TINY, _HUGE),
@@ -485,7 +491,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
         shown = "" if default in ("", False) else f" (default: {default})"
         parser.add_argument(name, help=text + shown, **kwargs)
 
-    add("--weights", "checkpoint of this project whose matching tensors to start from")
+    add("--weights", "checkpoint of this project, or of the public YOLOv5, whose matching tensors to start from")
     add("--cfg", "model YAML")
     add("--size", "YOLOv5's n, s, m, l or x, in place of the depth and width in --cfg", choices=tuple(SIZES))
     add("--data", "data.yaml")
@@ -501,7 +507,11 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     add("--seed", "of initial weights and data order")
     add("--save-period", "keep a checkpoint every so many epochs, in addition to last and best; -1: never")
     add("--noval", "validate after the last epoch only", action="store_true")
-    add("--cache", "ram: keep letterboxed images in memory; off; auto: ram if it fits", choices=CACHE_MODES)
+    add(
+        "--cache",
+        "of letterboxed images; ram: in memory; disk: in the user's cache folder; off; auto: ram if it fits",
+        choices=CACHE_MODES,
+    )
     add("--freeze", "do not train the first so many layers")
     add("--amp", "auto, off (float32, contiguous), bf16 or fp16 (CUDA)")
     add("--skip-bad-labels", "leave out frames whose label file is wrong", action="store_true")
@@ -509,6 +519,12 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     hyp = parser.add_argument_group("hyper-parameters, over the hyp file's")
     hyp.add_argument("--optimizer", choices=HYP_CHOICES["optimizer"])
     hyp.add_argument("--cos-lr", action=argparse.BooleanOptionalAction, help="cosine decay rather than linear")
+    hyp.add_argument("--sampler", choices=HYP_CHOICES["sampler"], help="draw every view, or group, equally often")
+    hyp.add_argument(
+        "--view-loss-weights",
+        choices=HYP_CHOICES["view_loss_weights"],
+        help="inverse: the rarer a view, the more its frames count in the training loss",
+    )
     hyp.add_argument("--patience", type=int, help="stop after so many epochs without a better fitness; 0: never")
     return parser
 

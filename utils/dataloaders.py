@@ -17,11 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from utils import phantom
 from utils.config import DataConfig
+from utils.frame_cache import FrameCache
 from utils.general import LOGGER, UserError
 from utils.labels import FrameLabels, LabelError, read_label_file
 
@@ -90,13 +92,29 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         UserError: the file cannot be read or is not an image.
     """
+    return decode_image(_read_bytes(path), path)
+
+
+def decode_image(content: bytes, path: Path) -> np.ndarray:
+    """An image file's content -> (height, width, 3) uint8 RGB; `path` is for the error.
+
+    Raises:
+        UserError: it is not an image.
+    """
     try:
-        image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        raise UserError(f"{path}: cannot be read as an image: {error}") from None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # of a file of 0 bytes
+        image = None
     if image is None:
-        raise UserError(f"{path}: cannot be read as an image; replace or remove it")
+        raise UserError(f"{path}: cannot be read as an image (of {len(content)} bytes); replace or remove it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as an image: {error.strerror}") from None
 
 
 def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]:
@@ -108,7 +126,7 @@ def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]
     images: list[Path] = []
     for entry in entries:
         if entry.is_dir():
-            images += sorted(p for p in entry.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            images += sorted(path for path in _below(entry) if path.suffix.lower() in IMAGE_SUFFIXES)
         elif entry.is_file() and entry.suffix == ".txt":
             images += _read_list(entry)
         else:
@@ -116,6 +134,18 @@ def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]
     if not images:
         raise UserError(f"{source}: {split}: no images in {', '.join(map(str, entries))}; expected at least one")
     return images
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything below a folder, through symbolic links too; where they lead to a folder again, it is passed by."""
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real_parent := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real_parent)
+        folders.sort()
+        yield from (Path(parent, name) for name in (*folders, *files))
 
 
 def _read_list(path: Path) -> list[Path]:
@@ -187,7 +217,7 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
     for image in images:
         path = label_path(image, data)
         try:
-            found = path.exists()
+            found = os.path.lexists(path)  # a link to nowhere is an error, not a frame without labels
             frame = read_label_file(path, len(data.names), len(data.view_names)) if found else FrameLabels()
         except LabelError as error:
             errors.append(str(error))
@@ -244,10 +274,11 @@ class JointDataset(Dataset):
     Args:
         split: see `load_split`.
         image_size: side of the letterboxed square, pixels.
-        cache: "ram" keeps the letterboxed frames in memory, "off" decodes them anew every time, "auto"
-            keeps them if they take less than a quarter of the free memory.
+        cache: "ram" keeps the letterboxed frames in memory, "disk" in the user's cache folder (`FrameCache`),
+            "off" decodes them anew every time, "auto" keeps them in memory if they take less than a quarter of
+            what is free.
 
-    Every image is decoded once when the data set is made, so an unreadable one is found before training.
+    Every image is read once when the data set is made, so an unreadable one is found before training.
 
     Raises:
         UserError: unreadable images, all of them named.
@@ -257,6 +288,7 @@ class JointDataset(Dataset):
         self.split, self.image_size = split, image_size
         bytes_needed = len(split.images) * image_size**2 * 3
         self.cached = cache == "ram" or (cache == "auto" and bytes_needed < RAM_SHARE * free_memory_bytes())
+        self._disk = FrameCache(image_size) if cache == "disk" else None
         shape = (len(split.images), image_size, image_size, 3)
         self._frames = np.empty(shape, dtype=np.uint8) if self.cached else None
         self.letterboxes = self._decode_all()
@@ -268,7 +300,7 @@ class JointDataset(Dataset):
     def _decode_all(self) -> tuple[Letterbox, ...]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             results = pool.map(self._decode, range(len(self)))
-            description = f"{self.split.name}: {'caching' if self.cached else 'checking'} images"
+            description = f"{self.split.name}: {'caching' if self.cached or self._disk else 'checking'} images"
             found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5))
         errors = [result for result in found if isinstance(result, UserError)]
         if errors:
@@ -279,22 +311,37 @@ class JointDataset(Dataset):
 
     def _decode(self, index: int) -> tuple[tuple[int, int], Letterbox] | UserError:
         try:
-            image = read_image(self.split.images[index])
+            frame, original_size = self._load(self.split.images[index])
         except UserError as error:
             return error
-        letterbox = Letterbox.fit(*image.shape[:2], self.image_size)
         if self._frames is not None:
-            self._frames[index] = letterbox.apply(image)
-        return image.shape[:2], letterbox
+            self._frames[index] = frame
+        return original_size, Letterbox.fit(*original_size, self.image_size)
+
+    def _load(self, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        """-> the letterboxed frame, (size, size, 3) uint8 RGB, and the image's own height and width."""
+        content = _read_bytes(path)
+
+        def decode() -> tuple[np.ndarray, tuple[int, int]]:
+            image = decode_image(content, path)
+            return Letterbox.fit(*image.shape[:2], self.image_size).apply(image), image.shape[:2]
+
+        return self._disk.get(content, decode) if self._disk else decode()
 
     def __len__(self) -> int:
         return len(self.split.images)
 
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple] | Exception:
+        """A batch's samples; or why one of them cannot be had, which `FrameLoader` raises."""
+        try:
+            return [self[index] for index in indices]
+        except (UserError, OSError) as error:
+            return error
+
     def __getitem__(self, index: int) -> tuple[int, np.ndarray, np.ndarray, int, str]:
         """-> index, (size, size, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
         path = self.split.images[index]
-        cached = self._frames is not None
-        frame = self._frames[index] if cached else self.letterboxes[index].apply(read_image(path))
+        frame = self._frames[index] if self._frames is not None else self._load(path)[0]
         return index, frame, self._boxes[index], self.split.labels[index].view, str(path)
 
 
@@ -306,8 +353,10 @@ def free_memory_bytes() -> int:
         return 0
 
 
-def collate(samples: Sequence[tuple]) -> dict[str, object]:
-    """Samples of `JointDataset` -> a batch, see the module's docstring."""
+def collate(samples: Sequence[tuple] | Exception) -> dict[str, object] | Exception:
+    """Samples of `JointDataset` -> a batch, see the module's docstring; an error stays one."""
+    if isinstance(samples, Exception):
+        return samples
     indices, frames, boxes, views, paths = zip(*samples, strict=True)
     numbered = [np.insert(rows, 0, image, axis=1) for image, rows in enumerate(boxes)]
     return {
@@ -320,10 +369,15 @@ def collate(samples: Sequence[tuple]) -> dict[str, object]:
 
 
 class EpochSampler(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, whatever else draws random numbers."""
+    """An order of frames that depends on seed and epoch alone, whatever else draws random numbers.
 
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
+    Args:
+        weights: (length,) float64, adding up to `length`: a frame of weight w comes floor(w) or ceil(w) times an
+            epoch, on average w times (systematic sampling). None: a permutation.
+    """
+
+    def __init__(self, length: int, seed: int, weights: Tensor | None = None):
+        self.length, self.seed, self.weights, self.epoch = length, seed, weights, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -333,14 +387,36 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        return iter(torch.randperm(self.length, generator=generator).tolist())
+        order = torch.randperm(self.length, generator=generator)
+        if self.weights is not None:
+            order = self._draw(order, generator)[torch.randperm(self.length, generator=generator)]
+        return iter(order.tolist())
+
+    def _draw(self, order: Tensor, generator: torch.Generator) -> Tensor:
+        """Lay frames of `order` end to end, each as long as its weight, and take one at every whole step."""
+        ends = self.weights[order].cumsum(0)
+        steps = torch.arange(self.length) + torch.rand(1, generator=generator, dtype=torch.float64)
+        return order[torch.searchsorted(ends, steps, right=True).clamp(max=self.length - 1)]
+
+
+class FrameLoader(DataLoader):
+    """A loader whose errors are those of the data set.
+
+    What a worker process raises reaches the training as a text with a traceback in it; what it returns, as it is.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        for batch in super().__iter__():
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
 
 
 def make_loader(
     dataset: JointDataset, batch_size: int, workers: int, pin_memory: bool, sampler: Sampler | None = None
-) -> DataLoader:
+) -> FrameLoader:
     """Batches in the sampler's order, or the data set's; cached frames need no worker processes."""
-    return DataLoader(
+    return FrameLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

@@ -22,11 +22,23 @@ from utils import checkpoint, plots
 from utils.boxes import non_max_suppression
 from utils.config import DataConfig, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, make_loader
-from utils.general import LOGGER, TASKS, CsvLog, Interrupted, ProgressFile, StopSignals, UserError, write_json
+from utils.general import (
+    LOGGER,
+    TASKS,
+    CsvLog,
+    Interrupted,
+    ProgressFile,
+    StopSignals,
+    UserError,
+    write_atomically,
+    write_json,
+)
+from utils.imbalance import sampling_weights
 from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
 from utils.learner import Learner, Network
 from utils.loss import DETECTION_LOSSES, JointLoss, task_losses
 from utils.metrics import ImageResult, ViewPrior, format_table, summarise
+from utils.model_card import model_card
 from utils.runs import Frames, Run
 from utils.torch_utils import Precision, frozen_copy
 
@@ -116,7 +128,8 @@ class Trainer:
         self.model = self.precision.place(job.model)
         self.criterion = job.criterion.to(self.precision.device)
         frames, pin = job.frames, self.precision.device.type == "cuda"
-        self.sampler = EpochSampler(len(frames.train), self.options.seed)
+        weights = sampling_weights(job.run.hyp, frames.data, frames.train.split)
+        self.sampler = EpochSampler(len(frames.train), self.options.seed, weights)
         size, workers = self.options.batch_size, self.options.workers
         self.train_loader = make_loader(frames.train, size, workers, pin, self.sampler)
         self.val_loader = make_loader(frames.val, size, workers, pin)
@@ -147,11 +160,16 @@ class Trainer:
         self._open_folder()
         self.start_time = time.time()
         epoch = self.first_epoch - 1
-        with StopSignals() as self.signals:
-            while epoch + 1 < self.options.epochs and not self._out_of_patience(epoch):
-                epoch += 1
-                self._run_epoch(epoch)
-            summary = self._finish(epoch)
+        try:
+            with StopSignals() as self.signals:
+                while epoch + 1 < self.options.epochs and not self._out_of_patience(epoch):
+                    epoch += 1
+                    self._run_epoch(epoch)
+                summary = self._finish(epoch)
+        except (UserError, OSError):  # an image that cannot be read any more, a full disk
+            hint = f"once the error below is mended, go on with --resume {self.last_path}"
+            LOGGER.info(f"stopped in epoch {epoch + 1}; {hint}")
+            raise
         self.progress.update(force=True, state="finished", epoch=epoch, epochs=self.options.epochs)
         return summary
 
@@ -177,6 +195,7 @@ class Trainer:
         return [learner for learner in self.learners if learner.trains(epoch)]
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
+        self.criterion.train()
         for learner in self.learners:
             learner.module.train(learner.trains(epoch))
         self.sampler.set_epoch(epoch)
@@ -403,6 +422,9 @@ class Trainer:
             "machine": platform.platform(),
             "fingerprint": self.fingerprint,
         }
+        frames = self.job.frames
+        card = model_card(summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split)
+        write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
         write_json(folder / "summary.json", summary)
         plots.draw_run(folder)
         LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
@@ -491,6 +513,8 @@ def evaluate(
         and loss name -> mean over the images.
     """
     model.eval()
+    if criterion:
+        criterion.eval()
     results: list[ImageResult] = []
     reader = LossReader(LOSS_READ_INTERVAL)
     for index, batch in enumerate(tqdm(loader, loader.dataset.split.name, unit="batch", leave=False)):

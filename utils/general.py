@@ -57,12 +57,16 @@ class StopSignals:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`, turning user errors into one message and exit code 2."""
+    """Run a script's `main`, turning user errors and what the system refuses into one message and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
         print(stop, file=sys.stderr)
@@ -90,13 +94,19 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary neighbour of `path`, flush it to disk, then rename it into place."""
+    """Call `write` on a temporary neighbour of `path`, flush it to disk, then rename it into place.
+
+    Raises:
+        OSError: it cannot be written, e.g. the disk is full; `path` is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         write(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -145,6 +145,8 @@ def layer_gradients(
         loss_scale: factor against underflow in half precision.
     """
     parameters = [parameter for layer in layers.values() for parameter in layer]
+    if not parameters:
+        return {}
     gradients = {}
     for task in TASKS:
         found = torch.autograd.grad(losses[task] * loss_scale, parameters, retain_graph=True, allow_unused=True)

@@ -81,6 +81,21 @@ def parse_labels(text: str, class_count: int, view_count: int, source: str = "<t
     return FrameLabels(np.array(boxes, dtype=np.float64).reshape(-1, 5), view)
 
 
+def label_text(labels: FrameLabels, view_count: int) -> str:
+    """The text of a label file that `parse_labels` reads as `labels`: every number is written in full.
+
+    A box has an area above zero and its edges in the image.
+    """
+    lines = [" ".join(map(str, (int(number), *box))) for number, *box in labels.boxes.tolist()]
+    lines += [view_line(labels.view, view_count)] if labels.view != UNKNOWN_VIEW else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def view_line(view: int, view_count: int) -> str:
+    """`0 1 0` for the second of three views."""
+    return " ".join(str(int(column == view)) for column in range(view_count))
+
+
 def _looks_like_view(line: str, view_count: int) -> bool:
     if line.startswith(("[", "(")):
         return True

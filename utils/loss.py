@@ -178,18 +178,29 @@ def _scatter_iou(objectness: Tensor, index: tuple[Tensor, ...], iou: Tensor) -> 
     return torch.where(last >= 0, iou[last.clamp(min=0)], objectness.view(-1)).view(shape)
 
 
-def view_loss(logits: Tensor, views: Tensor) -> Tensor:
-    """Cross-entropy of (B, views) logits, the mean over the frames whose view is known; zero if none is."""
-    summed = F.cross_entropy(logits.float(), views, ignore_index=UNKNOWN_VIEW, reduction="sum")
+def view_loss(logits: Tensor, views: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of (B, views) logits, the mean over the frames whose view is known; zero if none is.
+
+    Args:
+        weights: (views,) what a view's frames are multiplied with. The mean is still over frames, not over weights,
+            so that a batch of frequent views has a smaller loss than one of rare views.
+    """
+    summed = F.cross_entropy(logits.float(), views, weights, ignore_index=UNKNOWN_VIEW, reduction="sum")
     return summed / (views != UNKNOWN_VIEW).sum().clamp(min=1)
 
 
 class JointLoss(nn.Module):
-    """Both tasks' losses from a model's outputs and a batch."""
+    """Both tasks' losses from a model's outputs and a batch.
 
-    def __init__(self, detection_loss: DetectionLoss | None):
+    Args:
+        view_weights: see `view_loss`. They apply in training mode only, so that validation losses can be compared
+            whatever was trained with.
+    """
+
+    def __init__(self, detection_loss: DetectionLoss | None, view_weights: Tensor | None = None):
         super().__init__()
         self.detection_loss = detection_loss
+        self.register_buffer("view_weights", view_weights)
 
     def forward(self, outputs: Mapping[str, object], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out."""
@@ -197,16 +208,21 @@ class JointLoss(nn.Module):
         if "detect" in outputs:
             losses |= self.detection_loss(outputs["detect"], batch["boxes"])
         if "classify" in outputs:
-            losses["view"] = view_loss(outputs["classify"], batch["views"])
+            weights = self.view_weights if self.training else None
+            losses["view"] = view_loss(outputs["classify"], batch["views"], weights)
         return losses
 
 
-def joint_loss(detect: nn.Module | None, hyp: HyperParameters, image_size: int) -> JointLoss:
-    """The hyp file's losses for a detection layer (None: there is none) and an image size (pixels)."""
+def joint_loss(
+    detect: nn.Module | None, hyp: HyperParameters, image_size: int, view_weights: Tensor | None = None
+) -> JointLoss:
+    """The hyp file's losses for a detection layer (None: there is none), an image size (pixels) and views' weights."""
     if detect is None:
-        return JointLoss(None)
+        return JointLoss(None, view_weights)
     gains = LossGains.scaled(hyp, len(detect.anchors), detect.class_count, image_size)
-    return JointLoss(DetectionLoss(detect.anchors, gains, hyp.anchor_t, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing))
+    smoothing = hyp.label_smoothing
+    detection_loss = DetectionLoss(detect.anchors, gains, hyp.anchor_t, hyp.cls_pw, hyp.obj_pw, smoothing)
+    return JointLoss(detection_loss, view_weights)
 
 
 def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

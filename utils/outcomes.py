@@ -63,10 +63,11 @@ def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: f
     history = pd.read_csv(folder / "results.csv")
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     millions = summary["parameters"] / 1e6
-    figures = {"fitness": fitness(metrics, tasks)}
+    # The validation split's is there to choose by, whatever split is reported.
+    figures = {"fitness": fitness(metrics, tasks), "validation_fitness": float(history["metrics/fitness"].iloc[-1])}
     if "detection" in tasks:
         figures |= {name: metrics["detection"][key] for name, key in DETECTION_FIGURES.items()}
-        figures["detection_loss_fall"] = _fall(history[[f"train/{name}_loss" for name in ("box", "obj", "cls")]].sum(1))
+        figures["detection_loss_fall"] = _fall(sum(history[f"train/{name}_loss"] for name in ("box", "obj", "cls")))
     if "classification" in tasks:
         figures |= {name: metrics["views"].get(key) for name, key in VIEW_FIGURES.items()}
     for name, (task, column) in CURVES.items():

@@ -85,11 +85,18 @@ def _font_families() -> list[str]:
 
 
 @contextmanager
-def new_figure(path: Path, width_in: float, height_in: float, layout: str = "constrained") -> Iterator[Figure]:
-    """A figure in the house style, whatever the user's settings; written to `path` (PNG, PDF) when the block ends."""
+def styled_figure(width_in: float, height_in: float, layout: str) -> Iterator[Figure]:
+    """A figure in the house style, whatever the user's settings."""
     with matplotlib.style.context(["default", STYLE | {"font.family": _font_families()}]):
         figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
         FigureCanvasAgg(figure)  # keeps its renderer; without it, measuring a text makes a new one each time
+        yield figure
+
+
+@contextmanager
+def new_figure(path: Path, width_in: float, height_in: float, layout: str = "constrained") -> Iterator[Figure]:
+    """A `styled_figure` that is written to `path` (PNG, PDF) when the block ends."""
+    with styled_figure(width_in, height_in, layout) as figure:
         yield figure
         kind = path.suffix[1:]
         metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]
@@ -502,7 +509,7 @@ def plot_mosaic(
             if frame is None:
                 _draw_lost_frame(ax, area, Path(record["path"]).name)
             else:
-                _draw_frame(ax, area, frame, record["prediction" if predicted else "truth"], names)
+                draw_frame(ax, area, frame, record["prediction" if predicted else "truth"], names)
 
 
 def _read_frame(path: Path) -> np.ndarray | None:
@@ -538,7 +545,7 @@ def _draw_lost_frame(ax: Axes, area: tuple[float, ...], name: str) -> None:
     ax.text((x1 + x2) / 2, (y1 + y2) / 2, f"image not found:\n{_shorten(name, 30)}", ha="center", va="center")
 
 
-def _draw_frame(ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]) -> None:
+def draw_frame(ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]) -> None:
     """A frame in the middle of `area` (x1 y1 x2 y2), with a strip left for labels above and below it."""
     x1, y1, x2, y2 = area
     height, width = frame.shape[:2]

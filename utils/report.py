@@ -278,7 +278,7 @@ def to_latex(results: Mapping) -> str:
     chosen = {key: ACCURACY[key] for key in ("mAP50", "mAP50-95", "AP30", "view_accuracy", "view_balanced_accuracy")}
     header = " & ".join(["arm", *(heading for heading, _ in chosen.values())])
     rows = [
-        " & ".join([name, *(_latex(arm["figures"].get(key), digits) for key, (_, digits) in chosen.items())])
+        " & ".join([_latex(name), *(_latex(_mean_sd(arm["figures"].get(key), n)) for key, (_, n) in chosen.items())])
         for name, arm in results["arms"].items()
     ]
     body = " \\\\\n".join(rows)
@@ -288,5 +288,5 @@ def to_latex(results: Mapping) -> str:
     )
 
 
-def _latex(pair: Sequence[float | None] | None, digits: int) -> str:
-    return _mean_sd(pair, digits).replace(" ± ", " $\\pm$ ").replace("%", "\\%").replace("_", "\\_")
+def _latex(text: str) -> str:
+    return text.replace(" ± ", " $\\pm$ ").replace("_", "\\_")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from utils.audit import quick_warnings
 from utils.checkpoint import averaged_weights, load_checkpoint, newest_checkpoint, transfer_weights
 from utils.config import (
     DataConfig,
@@ -20,6 +21,7 @@ from utils.config import (
 )
 from utils.dataloaders import JointDataset, load_splits
 from utils.general import LOGGER, UserError, new_run_folder, seed_everything
+from utils.official import is_official, read_official
 from utils.torch_utils import Precision, select_device, select_precision
 
 
@@ -99,6 +101,8 @@ def load_frames(run: Run) -> Frames:
     splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
     if hyp.classification_required and all(labels.view < 0 for labels in splits[0].labels):
         raise UserError(f"{data.source}: no training frame has a view; expected a line like 0 1 0 in label files")
+    if found := quick_warnings(data, *splits):
+        LOGGER.warning(f"warning: {found}")
     train_set, val_set = (JointDataset(split, options.imgsz, options.cache) for split in splits)
     if hyp.not_applied:
         LOGGER.warning(f"warning: frames and anchors are used as they are; not applied: {hyp.not_applied}")
@@ -117,6 +121,10 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
     seed_everything(run.options.seed)
     model = kind(**arguments)
     if path := run.options.weights:
+        if is_official(path):
+            state = {f"{model.detection_path}{name}": tensor for name, tensor in read_official(path).items()}
+            transfer_weights(model, state, f"{path} (public YOLOv5)")
+            return model
         content = load_checkpoint(path)
         transfer_weights(model, averaged_weights(content), f"{path} (model of kind '{content['kind']}')")
     return model

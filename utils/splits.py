@@ -19,7 +19,7 @@ import yaml
 from utils.config import DataConfig
 from utils.dataloaders import Split, label_path
 from utils.general import UserError
-from utils.labels import UNKNOWN_VIEW
+from utils.labels import UNKNOWN_VIEW, view_line
 
 MAJORITY = Fraction(3, 5)  # of a clip's labelled frames; a view with no more than that does not decide the clip
 TRIES, PLACES = 1000, 300_000  # assignments tried: TRIES, or fewer where groups x parts of all tries were more
@@ -247,7 +247,7 @@ def replace_view(content: bytes, had_view: bool, view: int, view_count: int) -> 
         had_view: the last non-blank line is a view (see `utils.labels`); else a line is added.
     """
     parts = re.split(r"(\r\n|\n|\r)", content.decode("utf-8"))  # lines at even places, their ends between
-    one_hot = " ".join(str(int(column == view)) for column in range(view_count))
+    one_hot = view_line(view, view_count)
     if had_view:
         parts[max(place for place in range(0, len(parts), 2) if parts[place].strip())] = one_hot
     else:

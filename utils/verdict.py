@@ -138,5 +138,5 @@ def mean_and_deviation(outcomes: Sequence[Outcome], kind: str = "figures") -> di
 
 
 def best_of(candidates: Mapping[str, Sequence[Outcome]]) -> str:
-    """The arm with the highest mean fitness."""
-    return max(candidates, key=lambda arm: mean_and_deviation(candidates[arm])["fitness"][0])
+    """The arm with the highest mean fitness on the validation split, whatever split is reported."""
+    return max(candidates, key=lambda arm: mean_and_deviation(candidates[arm])["validation_fitness"][0])
