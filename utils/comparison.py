@@ -18,11 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import yaml
 from tqdm import tqdm
 
 from utils.arms import DUAL, Arm, options_of
-from utils.config import DualOptions, JointOptions, load_hyperparameters, split_arguments, to_mapping
+from utils.config import (
+    DualOptions,
+    HyperParameters,
+    JointOptions,
+    TrainOptions,
+    from_mapping,
+    load_hyperparameters,
+    read_yaml_mapping,
+    split_arguments,
+    to_mapping,
+)
 from utils.general import LOGGER, ROOT, Interrupted, StopSignals, UserError, write_json
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
@@ -73,9 +82,9 @@ class Trial:
         if self.needed is not None and not (self.needed / "summary.json").exists():
             return False
         options, over_hyp = split_arguments(self._given(), DualOptions if self.arm.script == DUAL else JointOptions)
-        wanted = {"opt": to_mapping(options), "hyp": to_mapping(load_hyperparameters(options.hyp, over_hyp))}
+        wanted = {"opt": options, "hyp": load_hyperparameters(options.hyp, over_hyp)}
         return all(
-            _relevant(content) == _relevant(_read_yaml(self.folder / f"{name}.yaml"))
+            _relevant(content) == _read_relevant(self.folder / f"{name}.yaml", type(content))
             for name, content in wanted.items()
         )
 
@@ -88,15 +97,16 @@ class Trial:
         return [self.arm.script, *_as_arguments(self._given() | place)]
 
 
-def _relevant(options: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in options.items() if key not in INDIFFERENT}
+def _relevant(options: TrainOptions | HyperParameters) -> dict[str, object]:
+    return {key: value for key, value in to_mapping(options).items() if key not in INDIFFERENT}
 
 
-def _read_yaml(path: Path) -> dict:
+def _read_relevant(path: Path, kind: type) -> dict[str, object] | None:
+    """What a run was started with; an option that did not exist then has its default. None: cannot be read."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError):
-        return {}
+        return _relevant(from_mapping(kind, read_yaml_mapping(path, "")))
+    except UserError:
+        return None
 
 
 def _as_arguments(given: Mapping[str, object]) -> list[str]:
