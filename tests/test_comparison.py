@@ -22,18 +22,18 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from small_runs import assert_equal, assert_same_run
+from small_runs import assert_same_run
 
 import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils import comparison, comparison_plots, outcomes, plots
-from utils.arms import DUAL, JOINT, Arm, expand
+from utils.arms import DUAL, JOINT, Arm, average_weights, expand
 from utils.comparison import Trial, check_fingerprints, sole_use, train_all
 from utils.config import JointOptions
 from utils.engine import Trainer
 from utils.exam import fingerprints
-from utils.general import ROOT, UserError, run_script
+from utils.general import ROOT, TASKS, UserError, run_script
 from utils.report import to_csv, to_latex, to_markdown
 
 SCRIPTS = {JOINT: train_joint_gradnorm, DUAL: train_joint_dual_backbone}
@@ -158,7 +158,7 @@ def test_the_kth_batch_holds_the_same_frames_in_every_arm(compared: Compared):
     assert set(compared.batches) == {f"{arm.name}-seed0" for arm in expand(ARMS)}
     order = compared.batches["fixed-seed0"]
     assert all(batches == order for batches in compared.batches.values())
-    epochs = [sum(order[:3], []), sum(order[3:], [])]
+    epochs = [[frame for batch in order[first : first + 3] for frame in batch] for first in (0, 3)]
     assert epochs[0] != epochs[1] and sorted(epochs[0]) == sorted(epochs[1]) and len(set(epochs[0])) == 12
     drawn = {arm: compared.generators[f"{arm}-seed0"][-1] for arm in ("fixed", "dual", "detection-only")}
     assert len(set(drawn.values())) == 3
@@ -186,17 +186,12 @@ def test_every_arm_is_a_run_folder_of_its_own(compared: Compared):
         given = options | hyp
         assert {key: given[key] for key in arm.options} == arm.options and given["seed"] == 0 and given["size"] == "n"
         results = pd.read_csv(folder / "results.csv")
-        trained = {task: results[f"train/{loss}_loss"].notna().all() for task, loss in outcomes_of_tasks.items()}
-        assert trained == {task: task in arm.tasks for task in outcomes_of_tasks}
+        rows = dict(zip(TASKS, (results["train/box_loss"], results["train/view_loss"]), strict=True))
+        assert [task for task in TASKS if rows[task].notna().all()] == list(arm.tasks)
         assert (folder / "interference.csv").exists() == (arm.script == JOINT and len(arm.tasks) == 2)
-    static = pd.read_csv(compared.folder / "gradnorm-static-seed0/results.csv")
-    log = pd.read_csv(compared.folder / "gradnorm-seed0/gradnorm.csv")
-    weights = [2 / 1.01, *log["weight/detection"].repeat(2)][:7]
-    average = sum([2 / 1.01] * 2 + log["weight/detection"].iloc[:2].repeat(2).tolist()) / 6
-    assert static["weight/detection"].tolist() == pytest.approx([average] * 2, rel=1e-4), weights
-
-
-outcomes_of_tasks = {"detection": "box", "classification": "view"}
+    static = pd.read_csv(compared.folder / "gradnorm-static-seed0/results.csv").iloc[-1]
+    average = average_weights(compared.folder / "gradnorm-seed0")
+    assert [static[f"weight/{task}"] for task in TASKS] == pytest.approx(average, rel=1e-5)
 
 
 def test_the_figures_are_those_that_training_found_on_validation(compared: Compared):
@@ -240,11 +235,24 @@ def test_folds_are_units_and_the_test_split_is_reported(
 # ---- going on --------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_comparison_is_only_evaluated(
-    compared: Compared, linked: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    again = compare(monkeypatch, not_again, linked, *arguments, "--arms", *ARMS)
-    assert without_costs(again) == without_costs(results_of(compared.folder))
+KILLED_ARMS = ("gradnorm-static", "dual")
+
+
+@pytest.fixture(scope="module")
+def part(compared: Compared, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What a comparison of fewer arms comes to where they are finished."""
+    folder = shutil.copytree(compared.folder, tmp_path_factory.mktemp("part") / "linked", copy_function=os.link)
+    with pytest.MonkeyPatch.context() as patch:
+        return without_costs(compare(patch, not_again, folder, *arguments, "--arms", *KILLED_ARMS))
+
+
+def test_finished_arms_are_only_evaluated(compared: Compared, part: dict):
+    whole = without_costs(results_of(compared.folder))
+    assert list(part["arms"]) == ["gradnorm", *KILLED_ARMS]
+    for key in ("arms", "interference"):
+        assert part[key] == {arm: found for arm, found in whole[key].items() if arm in part["arms"]}
+    assert part["protocol"] == whole["protocol"] and part["tuned"] is None
+    assert part["differences"] == [d for d in whole["differences"] if {d["arm"], d["reference"]} <= set(part["arms"])]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +283,16 @@ def test_hyper_parameters_matter_and_where_their_file_lies_does_not(
     assert not any(trial.is_finished for trial in plan(compared.folder, "--arms", *ARMS, f"--hyp={hyp}"))
 
 
+def test_an_option_that_a_run_did_not_know_has_its_default(linked: Path, plan: Callable):
+    path = linked / "fixed-seed0/opt.yaml"
+    content = yaml.safe_load(path.read_text())
+    for change, is_finished in (("skip_bad_labels", True), ("diagnose_interval", False), (None, False)):
+        path.unlink()
+        path.write_text(yaml.safe_dump({k: v for k, v in content.items() if k != change}) if change else "torn: [")
+        (trial,) = plan(linked, "--arms", "fixed")
+        assert trial.is_finished == is_finished
+
+
 def test_only_what_is_missing_is_trained(linked: Path, plan: Callable, monkeypatch: pytest.MonkeyPatch):
     """`gradnorm` was killed before its last line; the finished arm that needs it waits, and is left as it is."""
     started = []
@@ -300,16 +318,11 @@ def all_children_of(process: subprocess.Popen) -> list[int]:
     return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-KILLED_ARMS = ("gradnorm-static", "dual")
-
-
 @pytest.mark.parametrize("kill", [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, 9))])
 def test_a_killed_comparison_comes_to_the_same(
-    compared: Compared, linked: Path, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int
+    compared: Compared, part: dict, arguments: list[str], tmp_path: Path, kill: int
 ):
     """SIGKILL at a random moment; its trainings go on without it, or, every other time, die with it."""
-    expected = compare(monkeypatch, not_again, linked, *arguments, "--arms", *KILLED_ARMS)
-    monkeypatch.undo()
     chance, folder = random.Random(kill), tmp_path / "killed"
     command = [sys.executable, "compare_solutions.py", *arguments, *place(folder), "--arms", *KILLED_ARMS]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -324,9 +337,25 @@ def test_a_killed_comparison_comes_to_the_same(
         os.kill(child, signal.SIGKILL)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert without_costs(results_of(folder)) == without_costs(expected)
+    assert without_costs(results_of(folder)) == part
     for run in ("gradnorm-seed0", "gradnorm-static-seed0", "dual-seed0"):
         assert_same_run(folder / run, compared.folder / run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_real_comparison_and_its_trainings(arguments: list[str], tmp_path: Path, number: int):
+    command = [sys.executable, "compare_solutions.py", *arguments, *place(tmp_path / "stopped"), "--epochs=1000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    runs = [tmp_path / "stopped" / f"{arm}-seed0" for arm in ("fixed", "fixed-scaled")]
+    while process.poll() is None and not all((run / "progress.json").exists() for run in runs):
+        time.sleep(0.05)
+    children = all_children_of(process)
+    process.send_signal(number)
+    assert "stopped; the same command goes on from here" in process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number and len(children) == 2
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert {json.loads((run / "progress.json").read_text())["state"] for run in runs} == {"stopped"}
 
 
 # ---- processes: a script that stands in for training -----------------------------------------------------------------
@@ -374,6 +403,8 @@ def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
 def test_trainings_wait_for_what_they_need_and_for_a_free_place(train_with: Callable, tmp_path: Path):
     lines = """
 (folder / "began").write_text(str(time.time()))
+open_files = [Path(f"/proc/self/fd/{number}").resolve() for number in range(3, 30)]
+assert folder.parent.resolve() / ".lock" in open_files, "a training holds the folder's lock"
 time.sleep(0.2)
 (folder / "ended").write_text(str(time.time()))
 (folder / "summary.json").touch()
@@ -628,6 +659,18 @@ def test_the_picture_leaves_out_what_is_undefined(results: dict, tmp_path: Path)
     del results["arms"]["detection-only"]["figures"]["mAP50"]
     comparison_plots.plot_solutions(results, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").exists()
+
+
+def test_interference_without_layers_and_in_some_epochs_only(compared: Compared, tmp_path: Path):
+    """At the cut alone where one combined gradient descends the trunk; every tenth batch of an epoch of three."""
+    rows = pd.read_csv(compared.folder / "fixed-seed0/interference.csv", dtype={"place": str})
+    cut, gap = rows[rows["place"] == "cut"], rows.assign(epoch=rows["epoch"] * 3)
+    for number, tables in enumerate(({"pcgrad": cut}, {"pcgrad": cut, "fixed": gap})):
+        plots.plot_interference(tables, tmp_path / f"{number}.png")
+        assert cv2.imread(str(tmp_path / f"{number}.png")).std() > 20
+    table = plots._layer_map(gap)
+    assert list(table.columns) == [0, 1, 2, 3] and table[[1, 2]].isna().all().all() and table[3].notna().all()
+    assert list(table.index[:5]) == ["0", "1", "2", "3", "4"] and table.index[-1] == "17"
 
 
 def test_interference_is_drawn_of_this_comparisons_trainings(linked: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,10 @@ import hashlib
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -114,6 +117,22 @@ def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
     monkeypatch.undo()
     resume(folder)
     assert_same_run(folder, finished)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_stops_it_cleanly(options: dict, tmp_path: Path, number: int):
+    """As a terminal, `timeout` or a batch system sends it; loader processes get it too."""
+    changes = {"project": tmp_path, "name": "run", "cache": "off", "workers": 2, "epochs": 500}
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in {**options, **changes}.items()]
+    command = [sys.executable, "train_joint_gradnorm.py", *arguments]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
+    while not (tmp_path / "run/results.csv").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and "Traceback" not in err
+    assert f"go on with --resume {tmp_path / 'run/weights/last.pt'}" in err
 
 
 def no_room(*arguments: object) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,14 +69,15 @@ def test_the_same_image_in_another_place_is_found(split: Split, tmp_path: Path, 
 
 def test_a_changed_image_is_never_served_stale(split: Split):
     """Neither at the next start nor within a run, though size and times of the file are as before."""
-    running = JointDataset(split, SIZE, "disk")
+    running, before = JointDataset(split, SIZE, "disk"), frames_of(split)
     changed = split.images[2]
     times = os.stat(changed).st_atime_ns, os.stat(changed).st_mtime_ns
-    write_image(changed, seed=99)
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x55")  # one colour of one pixel
     os.utime(changed, ns=times)
     expected = frames_of(split, "off")
     assert (frames_of(split) == expected).all()
     assert (running[2][1] == expected[2]).all()
+    assert (expected != before).any()
 
 
 def test_another_image_size_has_frames_of_its_own(split: Split):
@@ -135,28 +137,35 @@ def test_an_image_that_cannot_be_read_is_not_kept(split: Split, cache_folder: Pa
 
 
 def test_equal_images_share_a_file(split: Split, cache_folder: Path):
-    """Though threads decode them at the same time."""
     for path in split.images:
         write_image(path, seed=5)
-    many = Split("train", split.images * 20, split.labels * 20)
-    assert (frames_of(many) == frames_of(many, "off")).all()
+    assert (frames_of(split) == frames_of(split, "off")).all()
     assert len(list(cache_folder.iterdir())) == 1
 
 
-def test_processes_share_the_folder(split: Split, cache_folder: Path):
-    expected = frames_of(split, "off")
-    queue = multiprocessing.get_context("fork").Queue()
+FORK = multiprocessing.get_context("fork")
 
-    def work() -> None:
-        queue.put(all((frames_of(split) == expected).all() for _ in range(5)))
 
-    processes = [multiprocessing.get_context("fork").Process(target=work) for _ in range(4)]
-    for process in processes:
-        process.start()
-    assert all(queue.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join()
-    assert len(list(cache_folder.iterdir())) == 4  # and no temporary file
+@pytest.mark.parametrize(
+    ("worker", "barrier"),
+    [(threading.Thread, threading.Barrier), (FORK.Process, FORK.Barrier)],
+    ids=["threads", "processes"],
+)
+def test_several_may_write_the_same_frame_at_the_same_time(
+    split: Split, cache_folder: Path, monkeypatch, worker: Callable, barrier: Callable
+):
+    """Each is held up when it has written and not yet renamed its file, until the other has got there too."""
+    both, flush, results = barrier(2), os.fsync, FORK.Queue()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (flush(descriptor), both.wait(timeout=60)))
+    one = Split("train", split.images[:1], split.labels[:1])
+    workers = [worker(target=lambda: results.put(frames_of(one).tobytes())) for _ in range(2)]
+    for started in workers:
+        started.start()
+    for started in workers:
+        started.join(timeout=60)
+    found = [results.get(timeout=5) for _ in workers]
+    assert found == [frames_of(one, "off").tobytes()] * 2
+    assert len(list(cache_folder.iterdir())) == 1  # and no temporary file
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_the_mend(tmp_path: Path, monkeypatch):

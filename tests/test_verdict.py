@@ -14,7 +14,7 @@ from utils.arms import GRID, find_arm
 from utils.claims import LEVELS, examine
 from utils.metrics import group_draws, summarise
 from utils.outcomes import Outcome, count_gflops, epochs_to_reach, late_spread
-from utils.report import collect
+from utils.report import collect, summarise_interference
 from utils.verdict import COMPARED, RESAMPLES, best_of, delta_m, difference, mean_and_deviation, resample
 
 METRICS = tuple(metric for metrics in COMPARED.values() for metric in metrics)
@@ -239,12 +239,36 @@ def test_the_claim_of_the_best_ratio():
 
 
 def test_claimed_levels_and_the_fall_of_the_loss():
-    for value, verdict in ((0.9, "reached"), (0.5, "not reached")):
+    for value, verdict, reached in ((0.9, "reached", 5), (0.65, "not reached", 2), (0.5, "not reached", 0)):
         figures = dict.fromkeys((*LEVELS, *METRICS, "detection_loss_fall"), value)
         claims = examine({arm: [outcome(arm, **figures)] for arm in ("gradnorm", "dual")})
         levels = [claim.verdict for claim in claims if claim.claim.endswith(("(gradnorm)", "(dual)"))]
-        assert levels == [verdict] * (2 * len(LEVELS))
+        assert levels == [f"{reached} of 5 reached"] * 2
         assert [claim.verdict for claim in claims if "82 %" in claim.claim] == [verdict]
+
+
+# ---- interference ----------------------------------------------------------------------------------------------
+
+
+def test_interference_is_summarised_by_place():
+    cosines = {"cut": [0.1, -0.3, 0.5, np.nan], "3": [-0.2], "trunk": [np.nan]}
+    rows = [
+        {"place": place, "cosine": cosine, "magnitude_similarity": similarity}
+        for place, values in cosines.items()
+        for cosine, similarity in zip(values, (0.2, 0.4, 0.9, 0.7), strict=False)
+    ]
+    found = summarise_interference(pd.DataFrame(rows))
+    assert list(found) == ["cut", "3"]  # of the trunk nothing is known
+    half = 1.96 * np.std([0.1, -0.3, 0.5], ddof=1) / np.sqrt(3)
+    expected = {
+        "cosine": 0.1,
+        "cosine_half_width": half,
+        "magnitude_similarity": 0.5,
+        "conflicting": 1 / 3,
+        "batches": 3,
+    }
+    assert found["cut"] == pytest.approx(expected)
+    assert (found["3"]["cosine"], found["3"]["cosine_half_width"], found["3"]["conflicting"]) == (-0.2, 0, 1)
 
 
 # ---- a run's own figures ---------------------------------------------------------------------------------------

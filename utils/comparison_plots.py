@@ -20,7 +20,7 @@ COLUMNS = (  # kind, key, heading, colour, digits
     ("figures", "mAP50", "mAP50", DETECTION, 3),
     ("figures", "mAP50-95", "mAP50-95", DETECTION, 3),
     ("figures", "view_accuracy", "view accuracy", CLASSIFICATION, 3),
-    ("figures", "view_balanced_accuracy", "balanced view accuracy", CLASSIFICATION, 3),
+    ("figures", "view_balanced_accuracy", "balanced", CLASSIFICATION, 3),
     ("figures", "gflops", "GFLOPs", GREY, 2),
     ("costs", "latency_ms", "latency, ms", GREY, 1),
     ("costs", "training_s", "training, min", GREY, 1),

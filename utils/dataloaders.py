@@ -412,6 +412,15 @@ class FrameLoader(DataLoader):
             yield batch
 
 
+def leave_process_group(worker: int) -> None:
+    """Let a signal to a run's whole group, as Ctrl-C and `timeout` send it, reach its main process alone.
+
+    That one stops cleanly and ends its workers; a worker that dies first would be an error.
+    """
+    if hasattr(os, "setpgrp"):  # not on Windows
+        os.setpgrp()
+
+
 def make_loader(
     dataset: JointDataset, batch_size: int, workers: int, pin_memory: bool, sampler: Sampler | None = None
 ) -> FrameLoader:
@@ -423,6 +432,7 @@ def make_loader(
         num_workers=0 if dataset.cached else workers,
         pin_memory=pin_memory,
         collate_fn=collate,
+        worker_init_fn=leave_process_group,
         persistent_workers=workers > 0 and not dataset.cached,
         # Of its own, so that how often an iterator is made does not move the generator that dropout draws from.
         generator=torch.Generator(),

@@ -663,19 +663,23 @@ def plot_interference(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
     with new_figure(path, 1.5 + 4.5 * len(tables), 9.5) as figure:
         axes = figure.subplots(3, len(tables), squeeze=False, sharex="col", sharey="row", height_ratios=[1, 1, 1.6])
         maps = {arm: _layer_map(rows) for arm, rows in tables.items()}
-        limit = max(0.05, *(float(np.nanpercentile(np.abs(found), 98)) for found in maps.values()))
+        limit = max([0.05, *(float(np.nanpercentile(np.abs(found), 98)) for found in maps.values() if found.size)])
         for column, (arm, rows) in zip(axes.T, tables.items(), strict=True):
             _plot_cosine(column[0], rows)
             _plot_conflicts(column[1], rows)
-            image = _plot_layers(column[2], maps[arm], limit)
+            _plot_layers(column[2], maps[arm], limit)
             column[0].set_title(arm, loc="left", fontsize=12, weight="bold")
         for row, label in zip(
             axes[:, 0], ("cosine", "share of batches; similarity", "layer of the trunk"), strict=True
         ):
             row.set_ylabel(label)
+        low, high = axes[0, 0].get_ylim()
+        axes[0, 0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
         for ax in axes[:2, 0]:
             ax.legend(loc="upper left", fontsize=8.5)
-        figure.colorbar(image, ax=axes[2].tolist(), label="mean cosine of the two tasks' gradients", shrink=0.9)
+        if images := [image for ax in axes[2] for image in ax.images]:
+            label = "mean cosine of the two tasks' gradients"
+            figure.colorbar(images[0], ax=axes[2].tolist(), label=label, shrink=0.9)
         figure.suptitle("Do the two tasks' gradients disagree?", x=0.01, ha="left", fontsize=13, weight="bold")
 
 
@@ -687,8 +691,6 @@ def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
         epochs = mean.index + 1
         ax.plot(epochs, mean, color=colour, label=f"{label}, mean and 95 % interval")
         ax.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
 
 
 def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:
@@ -703,15 +705,23 @@ def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _layer_map(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean cosine, layers down and epochs across."""
-    layers = rows[rows["place"].str.isdigit()]
+    """Mean cosine, layers down and epochs across; NaN for an epoch that was not measured."""
+    layers = rows[rows["place"].str.isdigit()].dropna(subset=["cosine"])
+    if layers.empty:
+        return pd.DataFrame()
     table = layers.pivot_table(index="place", columns="epoch", values="cosine", aggfunc="mean")
-    return table.loc[sorted(table.index, key=int)]
+    epochs = range(table.columns.min(), table.columns.max() + 1)
+    return table.reindex(index=sorted(table.index, key=int), columns=epochs)
 
 
-def _plot_layers(ax: Axes, table: pd.DataFrame, limit: float) -> object:
+def _plot_layers(ax: Axes, table: pd.DataFrame, limit: float) -> None:
+    ax.set_xlabel("epoch")
+    ax.grid(False)
+    if table.empty:  # the trunk is frozen, or its gradient is one that has no parts
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
+        return
     first, last = table.columns.min() + 0.5, table.columns.max() + 1.5
-    image = ax.imshow(
+    ax.imshow(
         table,
         aspect="auto",
         cmap="RdBu",
@@ -721,9 +731,6 @@ def _plot_layers(ax: Axes, table: pd.DataFrame, limit: float) -> object:
         extent=(first, last, len(table) - 0.5, -0.5),
     )
     ax.set_yticks(range(len(table)), list(table.index), fontsize=8)
-    ax.set_xlabel("epoch")
-    ax.grid(False)
-    return image
 
 
 def draw_run(folder: Path) -> list[Path]:
