@@ -27,12 +27,12 @@ from small_runs import assert_same_run
 import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
-from utils import comparison, comparison_plots, outcomes, plots
+from utils import comparison, comparison_plots, exam, metrics, outcomes, plots
 from utils.arms import DUAL, JOINT, Arm, average_weights, expand
+from utils.checkpoint import load_checkpoint
 from utils.comparison import Trial, check_fingerprints, sole_use, train_all
 from utils.config import JointOptions
 from utils.engine import Trainer
-from utils.exam import fingerprints
 from utils.general import ROOT, TASKS, UserError, run_script
 from utils.report import to_csv, to_latex, to_markdown
 
@@ -239,20 +239,34 @@ KILLED_ARMS = ("gradnorm-static", "dual")
 
 
 @pytest.fixture(scope="module")
-def part(compared: Compared, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What a comparison of fewer arms comes to where they are finished."""
+def part(compared: Compared, arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """What a comparison of fewer arms comes to where they are finished; `thresholds` are those of its evaluations."""
     folder = shutil.copytree(compared.folder, tmp_path_factory.mktemp("part") / "linked", copy_function=os.link)
+    thresholds = []
+
+    def summarise_and_note(results: list, names: tuple, views: tuple, confidence: float, **options: object) -> dict:
+        thresholds.append(confidence)
+        return metrics.summarise(results, names, views, confidence, **options)
+
     with pytest.MonkeyPatch.context() as patch:
-        return without_costs(compare(patch, not_again, folder, *arguments, "--arms", *KILLED_ARMS))
+        patch.setattr(exam, "summarise", summarise_and_note)
+        found = compare(patch, not_again, folder, *arguments, "--arms", *KILLED_ARMS)
+    return SimpleNamespace(results=without_costs(found), thresholds=thresholds)
 
 
-def test_finished_arms_are_only_evaluated(compared: Compared, part: dict):
-    whole = without_costs(results_of(compared.folder))
-    assert list(part["arms"]) == ["gradnorm", *KILLED_ARMS]
+def test_finished_arms_are_only_evaluated(compared: Compared, part: SimpleNamespace):
+    whole, found = without_costs(results_of(compared.folder)), part.results
+    assert list(found["arms"]) == ["gradnorm", *KILLED_ARMS]
     for key in ("arms", "interference"):
-        assert part[key] == {arm: found for arm, found in whole[key].items() if arm in part["arms"]}
-    assert part["protocol"] == whole["protocol"] and part["tuned"] is None
-    assert part["differences"] == [d for d in whole["differences"] if {d["arm"], d["reference"]} <= set(part["arms"])]
+        assert found[key] == {arm: values for arm, values in whole[key].items() if arm in found["arms"]}
+    assert found["protocol"] == whole["protocol"] and found["tuned"] is None
+    assert found["differences"] == [d for d in whole["differences"] if {d["arm"], d["reference"]} <= set(found["arms"])]
+
+
+def test_the_threshold_is_the_one_that_training_chose(compared: Compared, part: SimpleNamespace):
+    runs = [compared.folder / f"{arm}-seed0" for arm in part.results["arms"]]
+    chosen = [load_checkpoint(run / "weights/last.pt")["confidence"] for run in runs]
+    assert part.thresholds == chosen and all(isinstance(confidence, float) for confidence in chosen)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +334,7 @@ def all_children_of(process: subprocess.Popen) -> list[int]:
 
 @pytest.mark.parametrize("kill", [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, 9))])
 def test_a_killed_comparison_comes_to_the_same(
-    compared: Compared, part: dict, arguments: list[str], tmp_path: Path, kill: int
+    compared: Compared, part: SimpleNamespace, arguments: list[str], tmp_path: Path, kill: int
 ):
     """SIGKILL at a random moment; its trainings go on without it, or, every other time, die with it."""
     chance, folder = random.Random(kill), tmp_path / "killed"
@@ -337,7 +351,7 @@ def test_a_killed_comparison_comes_to_the_same(
         os.kill(child, signal.SIGKILL)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert without_costs(results_of(folder)) == part
+    assert without_costs(results_of(folder)) == part.results
     for run in ("gradnorm-seed0", "gradnorm-static-seed0", "dual-seed0"):
         assert_same_run(folder / run, compared.folder / run)
 
@@ -536,7 +550,7 @@ def test_data_that_changed_between_two_halves(refused: Callable, data: Path, tmp
     folder = tmp_path / "compared"
     folder.mkdir()
     (folder / "comparison_results.json").write_text("of the first half")
-    check_fingerprints(folder, {str(data): fingerprints(str(data), ("train", "val"))})
+    check_fingerprints(folder, {str(data): exam.fingerprints(str(data), ("train", "val"))})
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     label = min((data.parent / "frames/labels/val").iterdir())
     text = label.read_text()
@@ -545,7 +559,7 @@ def test_data_that_changed_between_two_halves(refused: Callable, data: Path, tmp
     assert found.startswith(f"{data}: images or labels changed since {folder} was begun") and "\n" not in found
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"} == before
     label.write_text(text)
-    check_fingerprints(folder, {str(data): fingerprints(str(data), ("train", "val"))})
+    check_fingerprints(folder, {str(data): exam.fingerprints(str(data), ("train", "val"))})
 
 
 def test_a_split_that_is_asked_for_later_is_no_change(tmp_path: Path):
