@@ -66,14 +66,15 @@ class Scalarised(LossWeighting):
         parameters = list(self.scalariser.parameters())
         self._optimizer = torch.optim.Adam(parameters, lr=UW_LEARNING_RATE) if parameters else None
         self._epoch_means: list[Tensor] = []  # of the last two epochs, all that DWA remembers between epochs
-        self._sum, self._batches = torch.zeros(len(TASKS), dtype=torch.float64), 0
+        # As DWA counts, to the last bit: a resumed training relives its epochs from these.
+        self._sum, self._batches = torch.zeros(len(TASKS)), 0
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         values = torch.stack([losses[task] for task in TASKS])
         total = self.scalariser.to(values.device)(values)
         (slopes,) = torch.autograd.grad(total, values, retain_graph=True)
         self.weights = dict(zip(TASKS, slopes.tolist(), strict=True))
-        self._sum += values.detach().double().cpu()
+        self._sum = self._sum.to(values.device) + values.detach()
         self._batches += 1
         return total
 
@@ -84,7 +85,7 @@ class Scalarised(LossWeighting):
             self._optimizer.zero_grad()
 
     def end_epoch(self) -> None:
-        self._epoch_means = [*self._epoch_means, self._sum / max(self._batches, 1)][-2:]
+        self._epoch_means = [*self._epoch_means, (self._sum / max(self._batches, 1)).cpu()][-2:]
         self._sum, self._batches = torch.zeros_like(self._sum), 0
         if hasattr(self.scalariser, "step"):
             self.scalariser.step()
@@ -106,7 +107,7 @@ class Scalarised(LossWeighting):
         if hasattr(self.scalariser, "step"):  # its history is no part of its state dict; relive it
             self.scalariser.reset()
             for means in self._epoch_means:
-                self.scalariser(means.float())
+                self.scalariser(means)
                 self.scalariser.step()
 
 

@@ -58,11 +58,6 @@ class Trial:
     needed: Path | None = None
 
     @property
-    def unit(self) -> tuple[str, int]:
-        """What arms are compared on: the same data and seed."""
-        return self.data, self.seed
-
-    @property
     def is_finished(self) -> bool:
         return self._holds("summary.json")
 

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from utils.config import DataConfig, TrainOptions
 from utils.dataloaders import Split
 
-DETECTION_FIGURES = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3", "precision": "precision"}
-DETECTION_FIGURES |= {"recall": "recall", "F1": "f1"}
+DETECTION_FIGURES = {
+    **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
+    **{"precision": "precision", "recall": "recall", "F1": "f1"},
+}
 VIEW_FIGURES = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
 UNSAID = {"data", "project", "name", "exist_ok", "device", "workers", "cache"}  # options that say nothing of the model
 

@@ -1,0 +1,125 @@
+"""Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
+
+python detect.py --weights runs/train/exp/weights/best.pt --source frames/            # pictures in runs/detect/exp
+python detect.py --weights best.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv --save-crop
+python detect.py --weights best.pt --source frame.jpg --explain                       # what the view decision looked at
+python detect.py --weights best.pt --source frames/ --data my.yaml --save-csv         # and one view for a clip
+
+A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with the highest mean
+probability. --save-txt writes label files as training reads them. Nothing is written beside what is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+
+from tqdm import tqdm
+
+from models import model_from_checkpoint
+from models.common import ViewHead
+from utils import outputs
+from utils.checkpoint import averaged_weights, load_checkpoint
+from utils.config import load_data_config
+from utils.general import LOGGER, UserError, new_run_folder, run_script
+from utils.predict import Predictor
+from utils.sources import FrameReader, find_sources, refuse_folder_of_sources
+from utils.torch_utils import select_device, select_precision
+
+USUAL_CONFIDENCE = 0.25  # YOLOv5's, for a checkpoint that was never validated
+
+
+def main() -> None:
+    args = parse_arguments()
+    sources = find_sources(args.source, load_data_config(args.data) if args.data else None)
+    content = load_checkpoint(args.weights)
+    predictor = build_predictor(content, args)
+    folder = new_run_folder(args.project, args.name, args.exist_ok)
+    refuse_folder_of_sources(folder, args.source, sources)
+    tasks = predictor.model.tasks
+    names = content["names"] if "detection" in tasks else []
+    view_names = content["view_names"] if "classification" in tasks else []
+    reader, tally = FrameReader(sources), outputs.Tally(folder, names, view_names)
+    kept = [tally, *(kind(folder, names, view_names) for kind in wanted(args))]
+    with ExitStack() as stack:
+        for output in kept:
+            stack.enter_context(closing(output))
+        for frame in tqdm(reader, "detect", unit="frame", leave=False):
+            prediction = predictor(frame.image)
+            for output in kept:
+                output.add(frame, prediction)
+    for problem in reader.problems:
+        LOGGER.warning(f"warning: {problem}")
+    parts = [tally.summary()]
+    parts += [f"{len(reader.problems)} of {len(sources)} files not read to their end"] if reader.problems else []
+    parts += [f"everything is in {folder}"] if kept[1:] else []
+    LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.pt")
+    parser.add_argument("--source", required=True, nargs="+", help="images, folders, quoted globs and videos")
+    parser.add_argument("--data", help="data.yaml whose clip_pattern says which images are a clip")
+    parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
+    parser.add_argument("--conf-thres", type=float, help="lowest confidence of a box (default: the checkpoint's)")
+    parser.add_argument("--iou-thres", type=float, default=0.45, help="of NMS (default: 0.45)")
+    parser.add_argument("--max-det", type=int, default=300, help="boxes an image, at most (default: 300)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)")
+    parser.add_argument("--explain", action="store_true", help="draw what spoke for the view (Grad-CAM) beside it")
+    parser.add_argument("--nosave", action="store_true", help="no pictures and videos")
+    parser.add_argument("--save-txt", action="store_true", help="write label files with boxes and view")
+    parser.add_argument("--save-csv", action="store_true", help="write predictions.csv, with confidences and clips")
+    parser.add_argument("--save-crop", action="store_true", help="write every box's pixels, in a folder a class")
+    parser.add_argument("--project", default="runs/detect", help="folder of results (default: runs/detect)")
+    parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
+    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
+    args = parser.parse_args()
+    for name in ("conf_thres", "iou_thres"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}, expected 0 to 1")
+    if args.max_det < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
+        raise UserError("--max-det must be at least 1 and --imgsz a multiple of 32")
+    if args.explain and args.nosave:
+        raise UserError("--explain is a part of the pictures; leave out --nosave")
+    return args
+
+
+def build_predictor(content: Mapping[str, object], args: argparse.Namespace) -> Predictor:
+    """The checkpoint's averaged model, with its own image size and confidence where none is given.
+
+    Raises:
+        UserError: the view is to be explained by a model that has none.
+    """
+    precision = select_precision("auto", select_device(args.device))
+    model = precision.place(model_from_checkpoint(content, averaged_weights(content), args.weights)).eval()
+    heads = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
+    if args.explain and not heads:
+        raise UserError(f"--explain: {args.weights} has no view head, so there is no view to explain; leave it out")
+    confidence = args.conf_thres if args.conf_thres is not None else content["confidence"]
+    return Predictor(
+        model,
+        precision,
+        args.imgsz or content["options"]["imgsz"],
+        USUAL_CONFIDENCE if confidence is None else confidence,
+        args.iou_thres,
+        args.max_det,
+        heads[0] if args.explain else None,
+    )
+
+
+def wanted(args: argparse.Namespace) -> list[type[outputs.Output]]:
+    """The kinds of output that were asked for."""
+    asked = {
+        outputs.Pictures: not args.nosave,
+        outputs.LabelFiles: args.save_txt,
+        outputs.Crops: args.save_crop,
+        outputs.Table: args.save_csv,
+    }
+    return [kind for kind, is_wanted in asked.items() if is_wanted]
+
+
+if __name__ == "__main__":
+    run_script(main)
