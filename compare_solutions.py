@@ -13,13 +13,13 @@ from pathlib import Path
 from torch import nn
 
 from models import model_from_checkpoint
-from utils.arms import ARM_NAMES, expand
+from utils.arms import ARM_NAMES, JOINT, expand
 from utils.checkpoint import averaged_weights, load_checkpoint
 from utils.comparison import Trial, check_fingerprints, sole_use, train_all
 from utils.comparison_plots import draw_comparison
 from utils.config import JointOptions
 from utils.exam import fingerprints, judge
-from utils.general import LOGGER, UserError, run_script
+from utils.general import LOGGER, TASKS, UserError, run_script
 from utils.report import to_markdown, write_report
 from utils.torch_utils import select_device, select_precision
 
@@ -75,7 +75,7 @@ def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
         fold = f"{Path(data).parent.name}-" if args.folds else ""
         for seed in args.seeds:
             for arm in expand(args.arms):
-                diagnosed = arm.tasks == tuple(JointOptions().tasks) and arm.script == "train_joint_gradnorm.py"
+                diagnosed = arm.script == JOINT and arm.tasks == TASKS
                 options = common | ({"diagnose_interval": args.diagnose_interval} if diagnosed else {})
                 needed = folder / f"{fold}{arm.needs}-seed{seed}" if arm.needs else None
                 trials.append(Trial(arm, data, seed, options, folder / f"{fold}{arm.name}-seed{seed}", needed))

@@ -21,7 +21,7 @@ from models import model_from_checkpoint
 from models.common import ViewHead
 from utils import outputs
 from utils.checkpoint import averaged_weights, load_checkpoint
-from utils.config import load_data_config
+from utils.config import check_thresholds, load_data_config
 from utils.general import LOGGER, UserError, new_run_folder, run_script
 from utils.predict import Predictor
 from utils.sources import FrameReader, find_sources, refuse_folder_of_sources
@@ -76,10 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
     args = parser.parse_args()
-    for name in ("conf_thres", "iou_thres"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}, expected 0 to 1")
+    check_thresholds(args)
     if args.max_det < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
         raise UserError("--max-det must be at least 1 and --imgsz a multiple of 32")
     if args.explain and args.nosave:

@@ -13,7 +13,7 @@ from pathlib import Path
 from models import model_from_checkpoint
 from utils import plots
 from utils.checkpoint import averaged_weights, load_checkpoint
-from utils.config import DataConfig, load_data_config
+from utils.config import DataConfig, check_thresholds, load_data_config
 from utils.dataloaders import JointDataset, load_split, make_loader
 from utils.engine import evaluate, write_coco_predictions, write_evaluation
 from utils.general import LOGGER, UserError, new_run_folder, run_script
@@ -69,10 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
     parser.add_argument("--skip-bad-labels", action="store_true", help="leave out frames with wrong label files")
     args = parser.parse_args()
-    for name in ("conf_thres", "iou_thres"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}, expected 0 to 1")
+    check_thresholds(args)
     if args.batch_size < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
         raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
     return args

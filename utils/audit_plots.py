@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import PercentFormatter
 
 from utils.audit import KINDS, Audit, Finding, Frame, class_view_counts, named
-from utils.general import write_atomically, write_json
+from utils.general import markdown_table, write_atomically, write_json
 from utils.plots import (
     CAPTION,
     CLASS_COLOURS,
@@ -189,17 +189,20 @@ def markdown(audit: Audit) -> str:
         f"# Audit of {Path(content['data']).name}",
         f"{_summary(audit).capitalize()}.",
         "## Splits",
-        _table(["", *splits], [[name, *cells] for name, cells in rows.items()]),
+        markdown_table(["", *splits], [[name, *cells] for name, cells in rows.items()], numeric=True),
         f"Image sizes: {', '.join(f'{size} ({count})' for size, count in content['sizes'].items())}.",
     ]
     if audit.data.view_names:
         table = [[name, *row] for name, row in zip(pairs["rows"], pairs["frames"], strict=True)]
-        parts += ["## Frames by box class and view", _table(["", *pairs["columns"]], table)]
+        parts += ["## Frames by box class and view", markdown_table(["", *pairs["columns"]], table, numeric=True)]
     if references := [*_leak_lines(audit), *_reference_lines(audit)]:
         parts += ["## How good a score can be", "\n".join(f"- {line}" for line in references)]
     if audit.column_orders:
         orders = [[", ".join(order), f"{share:.1%}"] for order, share in audit.column_orders.items()]
-        parts += ["## Orders of the view columns", _table(["cls_names", "implausible frames"], orders[:24])]
+        parts += [
+            "## Orders of the view columns",
+            markdown_table(["cls_names", "implausible frames"], orders[:24], numeric=True),
+        ]
     for level, title in LEVELS.items():
         kinds = [kind for kind in KINDS if KINDS[kind][0] == level and audit.of_kind(kind)]
         parts += [f"## {title.capitalize()}"] if kinds else []
@@ -213,11 +216,6 @@ def _section(audit: Audit, kind: str) -> str:
     lines = [f"- {describe(audit, finding)}" for finding in found[:LISTED]]
     lines += [f"- and {len(found) - LISTED} more, all in audit.json"] if len(found) > LISTED else []
     return f"### {KINDS[kind][1].capitalize()}: {len(found)} ({files} files)\n\n" + "\n".join(lines)
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def write_report(audit: Audit, folder: Path) -> None:

@@ -165,7 +165,7 @@ def train_all(trials: Sequence[Trial], lock: IO, jobs: int = 1) -> None:
     waiting = [trial for trial in trials if not trial.is_finished]
     LOGGER.info(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
     running: list[tuple[Trial, subprocess.Popen]] = []
-    with _Progress(trials, len(waiting)) as progress, StopSignals() as signals:
+    with _Progress(trials) as progress, StopSignals() as signals:
         try:
             while waiting or running:
                 while len(running) < jobs and (trial := _next(waiting)):
@@ -241,11 +241,9 @@ def _stop(processes: Sequence[subprocess.Popen]) -> None:
 class _Progress:
     """One line about all trainings: which are at work, their epochs, and the time left."""
 
-    def __init__(self, trials: Sequence[Trial], waiting: int):
-        self.trials, self.start_time = trials, time.time()
-        self.epochs = trials[0].common["epochs"] if trials else 0
-        self.done_before = self._done()
-        self.bar = tqdm(total=len(trials) * self.epochs, initial=self.done_before, unit="epoch", dynamic_ncols=True)
+    def __init__(self, trials: Sequence[Trial]):
+        self.trials, self.epochs = trials, trials[0].common["epochs"]
+        self.bar = tqdm(total=len(trials) * self.epochs, initial=self._done(), unit="epoch", dynamic_ncols=True)
 
     def __enter__(self) -> _Progress:
         return self

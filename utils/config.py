@@ -529,6 +529,14 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     return parser
 
 
+def check_thresholds(args: argparse.Namespace) -> None:
+    """Raise a `UserError` for a confidence or IoU threshold, where one is given, that is not a share."""
+    for name in ("conf_thres", "iou_thres"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}, expected 0 to 1")
+
+
 def split_arguments(
     given: Mapping[str, object], kind: type[TrainOptions] = TrainOptions
 ) -> tuple[TrainOptions, dict[str, object]]:

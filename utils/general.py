@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -115,6 +115,12 @@ def write_json(path: Path, content: object) -> None:
     """Write strict JSON (no NaN), atomically."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]], numeric: bool = False) -> str:
+    """A table in Markdown; `numeric` aligns all columns but the first to the right."""
+    lines = [header, ["---", *["---:" if numeric else "---"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
 
 
 class CsvLog:

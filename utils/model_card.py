@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from utils.config import DataConfig, TrainOptions
 from utils.dataloaders import Split
+from utils.general import markdown_table
 
 DETECTION_FIGURES = {
     **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
@@ -30,27 +31,29 @@ def model_card(
     """
     sections = (
         "# Model card",
-        _model(summary, data, options),
+        _model(summary, metrics, data, options),
         "## Data",
         _data(summary, data, train, val),
         "## Figures",
         _figures(metrics),
         "## Not for",
-        _limits(metrics, data, train, val),
+        _limits(data, train, val),
     )
     return "\n\n".join(sections) + "\n"
 
 
-def _model(summary: Mapping, data: DataConfig, options: TrainOptions) -> str:
+def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainOptions) -> str:
     given = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)
         if field.name not in UNSAID and getattr(options, field.name) != getattr(type(options)(), field.name)
     }
+    does = [f"finds boxes of {', '.join(data.names)}"] if "detection" in metrics else []
+    does += [f"names the view: {', '.join(data.view_names)}"] if "views" in metrics else []
     said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults"
     return "\n".join(
         [
-            f"- finds boxes of {', '.join(data.names)}; names the view: {', '.join(data.view_names)}",
+            f"- {'; '.join(does)}",
             f"- {summary['parameters'] / 1e6:.2f} million parameters, images of {options.imgsz} px",
             f"- trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}; options: {said}",
             "- every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
@@ -59,15 +62,10 @@ def _model(summary: Mapping, data: DataConfig, options: TrainOptions) -> str:
 
 
 def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:
-    rows = [
-        ["split", "frames", *(["groups"] if data.group_pattern else []), *data.names, "without box", *data.view_names],
-        *(_counts(data, split) for split in (train, val)),
-    ]
-    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    lines.insert(1, "| --- " * len(rows[0]) + "|")
-    return f"`{data.source.name}`, fingerprint `{summary['fingerprint']}`; {_unit(data, train, val)}\n\n" + "\n".join(
-        lines
-    )
+    groups = ["groups"] if data.group_pattern else []
+    header = ["split", "frames", *groups, *data.names, "without box", *data.view_names]
+    table = markdown_table(header, [_counts(data, split) for split in (train, val)])
+    return f"`{data.source.name}`, fingerprint `{summary['fingerprint']}`; {_unit(data, train, val)}\n\n{table}"
 
 
 def _counts(data: DataConfig, split: Split) -> list[object]:
@@ -107,13 +105,12 @@ def _figures(metrics: Mapping) -> str:
         rows += [
             [f"{title}: {name}", found.get(key), intervals.get(key)] for name, key in names.items() if key in found
         ]
-    lines = ["| figure | value | 95 % interval |", "| --- | --- | --- |"]
-    lines += [f"| {name} | {_number(value)} | {_interval(interval)} |" for name, value, interval in rows]
+    cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
     text = "The last epoch's averaged weights (`last.pt`) on the validation split; intervals over "
-    return f"{text}{metrics['interval_unit']}.\n\n" + "\n".join(lines)
+    return f"{text}{metrics['interval_unit']}.\n\n{markdown_table(['figure', 'value', '95 % interval'], cells)}"
 
 
-def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str:
+def _limits(data: DataConfig, train: Split, val: Split) -> str:
     lines = [
         "It is research software and no medical device: no diagnosis, no screening, no decision about a person.",
         f"Other classes and views: it knows {len(data.names)} and {len(data.view_names)}, and names one.",

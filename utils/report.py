@@ -13,7 +13,7 @@ import pandas as pd
 
 from utils.arms import COINCIDING, GRID, Arm
 from utils.claims import examine
-from utils.general import write_atomically, write_json
+from utils.general import markdown_table, write_atomically, write_json
 from utils.outcomes import Outcome
 from utils.verdict import COMPARED, RESAMPLES, SINGLE_TASK, best_of, delta_m, difference, mean_and_deviation
 
@@ -209,7 +209,7 @@ def _difference_table(results: Mapping) -> str:
         ]
         for d in results["differences"]
     ]
-    table = _table(["pair", "metric", "difference", "95 % interval", "verdict"], rows)
+    table = markdown_table(["pair", "metric", "difference", "95 % interval", "verdict"], rows)
     return f"## Differences\n\n{table}\n\n{NOTES['differences'].format(**results['protocol'])}" if rows else ""
 
 
@@ -218,7 +218,7 @@ def _delta_m(results: Mapping) -> str:
         [f"`{name}`", f"{gain['value']:+.1%}", f"[{gain['low']:+.1%}, {gain['high']:+.1%}]"]
         for name, gain in results["delta_m"].items()
     ]
-    table = _table(["arm", "Delta-m", "95 % interval"], rows)
+    table = markdown_table(["arm", "Delta-m", "95 % interval"], rows)
     return f"## Delta-m\n\n{NOTES['delta_m']}\n\n{table}" if rows else ""
 
 
@@ -236,7 +236,7 @@ def _interference(results: Mapping) -> str:
         for place, own in places.items()
         if place in ("cut", "trunk")
     ]
-    table = _table(["arm", "place", "cosine", "conflicting", "magnitude similarity", "batches"], rows)
+    table = markdown_table(["arm", "place", "cosine", "conflicting", "magnitude similarity", "batches"], rows)
     return f"## Interference\n\n{NOTES['interference']}\n\n{table}" if rows else ""
 
 
@@ -244,7 +244,7 @@ def _claims(results: Mapping) -> str:
     if not results["claims"]:
         return ""
     rows = [[claim["claim"], claim["measured"], claim["verdict"]] for claim in results["claims"]]
-    return "## The claims\n\n" + _table(["claimed", "measured here", "verdict"], rows)
+    return "## The claims\n\n" + markdown_table(["claimed", "measured here", "verdict"], rows)
 
 
 def _limits(results: Mapping) -> str:
@@ -258,7 +258,7 @@ def _arm_table(results: Mapping, figures: Mapping, costs: Mapping | None = None)
         [f"`{name}`", *(_mean_sd(arm[kind].get(key), digits) for kind, key, _, digits in columns)]
         for name, arm in results["arms"].items()
     ]
-    return _table(["arm", *(heading for _, _, heading, _ in columns)], rows)
+    return markdown_table(["arm", *(heading for _, _, heading, _ in columns)], rows)
 
 
 def _mean_sd(pair: Sequence[float | None] | None, digits: int) -> str:
@@ -266,11 +266,6 @@ def _mean_sd(pair: Sequence[float | None] | None, digits: int) -> str:
         return "-"
     mean, deviation = pair
     return f"{mean:.{digits}f}" if not deviation else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def to_latex(results: Mapping) -> str:
