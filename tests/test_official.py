@@ -62,6 +62,16 @@ def test_training_starts_from_it(official, tiny_data, tmp_path):
         )
 
 
+def test_the_average_comes_before_the_model_and_parts_of_a_storage_are_read(tmp_path):
+    average, model = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    average.weight = torch.nn.Parameter(torch.arange(20.0)[5:17:2].view(2, 3))  # begins within its storage, with gaps
+    path = tmp_path / "both.pt"
+    torch.save({"model": model, "ema": average}, path)
+    found = read_official(path)
+    assert found.keys() == average.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in average.state_dict().items())
+
+
 class Hostile:
     def __init__(self, function, argument):
         self.function, self.argument = function, argument
