@@ -13,6 +13,7 @@ from models.balancers import LossWeighting, fixed_weights
 from models.gradnorm import GradNorm
 from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
+from utils import distributed
 from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
 from utils.engine import Job, train
 from utils.general import TASKS, UserError, run_script
@@ -82,6 +83,8 @@ def build_balancer(hyp: HyperParameters, tasks: Sequence[str]) -> LossWeighting:
     if hyp.balancer == "fixed":
         return fixed_weights(**initial)
     if hyp.balancer != "gradnorm":
+        if distributed.world_size() > 1:
+            raise UserError(f"--balancer {hyp.balancer} works in one process; use gradnorm or fixed with torchrun")
         return torchjd_balancer(hyp.balancer)
     return GradNorm(
         initial,

@@ -74,14 +74,16 @@ def write_yaml(folder: Path, content: object) -> Path:
 def test_yolov5s_hyp_file_loads_unchanged(tmp_path: Path):
     hyp = load_hyperparameters(write_yaml(tmp_path, YOLOV5_HYP))
     assert {key: getattr(hyp, key) for key in YOLOV5_HYP} == YOLOV5_HYP
-    assert hyp.not_applied == {
+    assert hyp.augmentation == {
         k: YOLOV5_HYP[k] for k in ("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic")
     }
+    assert not hyp.not_applied
+    assert HyperParameters(copy_paste=0.3, anchors=3.0).not_applied == {"copy_paste": 0.3, "anchors": 3.0}
 
 
 def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path):
     hyp = load_hyperparameters(write_yaml(tmp_path, {"patience": 7}))
-    assert hyp == HyperParameters(patience=7) and not hyp.not_applied
+    assert hyp == HyperParameters(patience=7) and not hyp.augmentation
     kept = YOLOV5_HYP.keys() - {"hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic"}
     assert {key: getattr(hyp, key) for key in kept} == {key: YOLOV5_HYP[key] for key in kept}
     assert (hyp.optimizer, hyp.cos_lr, hyp.nominal_batch_size) == ("SGD", False, 64)
@@ -98,7 +100,7 @@ def test_our_own_hyp_files_have_every_key_that_applies():
 
 def test_our_own_hyp_file_has_no_augmentation():
     hyp = load_hyperparameters(RULES)
-    assert not hyp.not_applied and hyp.patience == 0 and hyp.classification_required
+    assert not hyp.augmentation and hyp.patience == 0 and hyp.classification_required
     assert (hyp.optimizer, hyp.nominal_batch_size) == ("AdamW", None)
     assert (hyp.gradnorm_alpha, hyp.initial_detection_weight, hyp.initial_classification_weight) == (1.5, 1.0, 0.01)
 

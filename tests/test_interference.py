@@ -15,9 +15,9 @@ from models.yolo import YOLOv5WithClassification
 from utils import plots
 from utils.checkpoint import load_checkpoint
 from utils.engine import LossReader, Trainer
-from utils.general import TASKS
+from utils.general import TASKS, StopSignals
 from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
-from utils.loss import DetectionLoss, JointLoss, LossGains, task_losses
+from utils.loss import AnchorMatcher, DetectionLoss, JointLoss, LossGains, task_losses
 
 WEIGHTS = {"detection": 1.9, "classification": 0.1}
 
@@ -27,10 +27,11 @@ def step():
     """A joint model, a batch, and a function from outputs to the tasks' losses."""
     torch.manual_seed(0)
     model = YOLOv5WithClassification("models/yolov5s_joint.yaml", nc=4, views=3).train()
-    criterion = JointLoss(DetectionLoss(model.detect.anchors, LossGains(0.05, 0.25, 0.025)))
+    criterion = JointLoss(DetectionLoss(LossGains(0.05, 0.25, 0.025)))
     images = torch.rand(2, 3, 64, 64)
     boxes = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.2], [1, 3, 0.3, 0.6, 0.2, 0.4]])
-    batch = {"boxes": boxes, "views": torch.tensor([0, 2])}
+    matched = AnchorMatcher(model.detect.anchors, model.detect.strides)(boxes, 64, 64)
+    batch = {"views": torch.tensor([0, 2]), **matched}
     return model, images, lambda outputs: task_losses(criterion(outputs, batch))
 
 
@@ -232,7 +233,8 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     (tmp_path / "run").mkdir()
     trainer.model.train()
     torch.manual_seed(3)
-    trainer._step(0, 0, batch, LossReader(1))
+    with StopSignals() as trainer.signals:
+        trainer._step(0, 0, batch, LossReader(1))
     images = trainer.precision.images(batch["images"])
     torch.manual_seed(3)
     expected = {"cut": norms_by_autograd(model, images, lambda outputs: task_losses(trainer.criterion(outputs, batch)))}
@@ -258,8 +260,9 @@ class OneFeature(torch.nn.Module):
         super().__init__()
         self.trunk = torch.nn.Conv2d(3, 1, 1, bias=False)
 
-    def forward(self, images, tap):
-        detection, classification = (features[0].mean((1, 2, 3)) for features in tap({0: self.trunk(images)}))
+    def forward(self, images, tap=None):
+        features = {0: self.trunk(images)}
+        detection, classification = (seen[0].mean((1, 2, 3)) for seen in (tap(features) if tap else [features] * 2))
         return {"detect": detection, "classify": torch.stack((-classification, classification), 1)}
 
     def trunk_parameters(self):
@@ -267,8 +270,10 @@ class OneFeature(torch.nn.Module):
 
 
 class OneFeatureLoss(torch.nn.Module):
-    def forward(self, outputs, batch):
-        has_box = torch.zeros_like(outputs["detect"]).index_fill(0, batch["boxes"][:, 0].long(), 1.0)
+    matcher = None
+
+    def forward(self, outputs, batch, shares):
+        has_box = torch.zeros_like(outputs["detect"]).index_fill(0, batch["targets"][:, 0].long(), 1.0)
         zero = outputs["detect"].sum() * 0
         found = F.binary_cross_entropy_with_logits(outputs["detect"], has_box)
         return {"box": zero, "obj": found, "cls": zero, "view": F.cross_entropy(outputs["classify"], batch["views"])}
@@ -288,7 +293,8 @@ def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with
         images = torch.randint(100, 256, (8, 3, 4, 4)) * has_box[:, None, None, None]
         boxes = F.pad(has_box.nonzero().float(), (0, 5))
         views = torch.where(has_box, view_with_box, 1 - view_with_box)
-        batch = {"images": images.byte(), "boxes": boxes, "views": views, "paths": ["frame"] * 8}
-        trainer._step(0, index, batch, LossReader(1))
+        batch = {"images": images.byte(), "targets": boxes, "views": views, "paths": ["frame"] * 8}
+        with StopSignals() as trainer.signals:
+            trainer._step(0, index, batch, LossReader(1))
     rows = interference_of(tmp_path / "run")
     assert len(rows) == 2 * 12 and (rows["cosine"] * sign > 0.9).all()

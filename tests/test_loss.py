@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.config import HyperParameters
-from utils.loss import DetectionLoss, LossGains, match_anchors, task_losses, view_loss
+from utils.loss import AnchorMatcher, DetectionLoss, LossGains, match_anchors, task_losses, view_loss
 
 REFERENCE_GAINS = LossGains(box=0.05, obj=1.0, cls=0.5)
 ANCHORS = torch.tensor([[[1.25, 1.625], [2.0, 3.75], [4.125, 2.875]]] * 3)
@@ -18,9 +18,18 @@ def yolov5s_anchors() -> torch.Tensor:
     return torch.tensor(sizes).view(3, 3, 2) / torch.tensor([8.0, 16, 32]).view(3, 1, 1)
 
 
+def losses_of(
+    maps: list[torch.Tensor], boxes: torch.Tensor, gains: LossGains, anchors: torch.Tensor | None = None, **options
+) -> dict[str, torch.Tensor]:
+    """The detection losses of raw maps at strides 8, 16, 32."""
+    matcher = AnchorMatcher(yolov5s_anchors() if anchors is None else anchors, (8, 16, 32))
+    height, width = (8 * side for side in maps[0].shape[2:4])
+    return DetectionLoss(gains, **options)(maps, matcher(boxes, height, width))
+
+
 def test_losses_and_gradients_equal_the_reference(golden):
     maps = [torch.from_numpy(golden[f"loss_pred_p{level}"]).requires_grad_() for level in (3, 4, 5)]
-    losses = DetectionLoss(yolov5s_anchors(), REFERENCE_GAINS)(maps, torch.from_numpy(golden["loss_targets"]))
+    losses = losses_of(maps, torch.from_numpy(golden["loss_targets"]), REFERENCE_GAINS)
     found = torch.stack([losses[name] for name in ("box", "obj", "cls")])
     torch.testing.assert_close(found, torch.from_numpy(golden["loss_box_obj_cls"]), rtol=1e-5, atol=0)
     total = found.sum() * len(maps[0])
@@ -33,7 +42,7 @@ def test_losses_and_gradients_equal_the_reference(golden):
 
 def test_losses_without_targets_equal_the_reference(golden):
     maps = [torch.from_numpy(golden[f"loss_pred_p{level}"]).requires_grad_() for level in (3, 4, 5)]
-    losses = DetectionLoss(yolov5s_anchors(), REFERENCE_GAINS)(maps, torch.zeros(0, 6))
+    losses = losses_of(maps, torch.zeros(0, 6), REFERENCE_GAINS)
     found = torch.stack([losses[name] for name in ("box", "obj", "cls")])
     torch.testing.assert_close(found.detach(), torch.from_numpy(golden["loss_empty_box_obj_cls"]), rtol=1e-5, atol=0)
     sum(losses.values()).backward()
@@ -42,7 +51,7 @@ def test_losses_without_targets_equal_the_reference(golden):
 
 def test_an_untrained_map_has_the_losses_computed_by_hand():
     maps = [torch.zeros(1, 3, size, size, 9, requires_grad=True) for size in (8, 4, 2)]
-    losses = DetectionLoss(yolov5s_anchors(), LossGains(1, 1, 1))(maps, torch.zeros(0, 6))
+    losses = losses_of(maps, torch.zeros(0, 6), LossGains(1, 1, 1))
     assert losses["obj"].item() == pytest.approx(math.log(2) * (4.0 + 1.0 + 0.4), rel=1e-6)
     assert losses["box"] == losses["cls"] == 0
 
@@ -55,10 +64,10 @@ def test_a_perfect_prediction_has_almost_no_loss():
         match = match_anchors(targets, level_anchors, raw.shape[2], raw.shape[3], 4.0)
         xy = torch.logit((match.boxes_xywh[:, :2] + 0.5) / 2)
         wh = torch.logit((match.boxes_xywh[:, 2:] / match.anchor_sizes).sqrt() / 2)
-        rows = torch.full((len(match.image), 9), -12.0)
+        rows = torch.full((len(match), 9), -12.0)
         rows[:, :2], rows[:, 2:4], rows[:, 4], rows[:, 5 + 2] = xy, wh, 12.0, 12.0
         raw[match.index] = rows
-    losses = DetectionLoss(anchors, LossGains(1, 1, 1))(maps, targets)
+    losses = losses_of(maps, targets, LossGains(1, 1, 1), anchors)
     assert all(0 <= loss < 1e-3 for loss in losses.values())
 
 
@@ -66,7 +75,7 @@ def test_matching_takes_the_own_cell_and_the_two_nearest_neighbours():
     box = torch.tensor([[0, 1, 2.3 / 8, 4.8 / 8, 2.0 / 8, 2.0 / 8]])
     match = match_anchors(box, torch.tensor([[2.0, 2.0]]), 8, 8, anchor_t=4.0)
     # Centre (2.3, 4.8): left of the middle of its cell and below it.
-    assert sorted(zip(match.column.tolist(), match.row.tolist(), strict=True)) == [(1, 4), (2, 4), (2, 5)]
+    assert sorted(zip(match.index[3].tolist(), match.index[2].tolist(), strict=True)) == [(1, 4), (2, 4), (2, 5)]
     assert (match.boxes_xywh[:, :2] > -0.5).all()
     assert (match.boxes_xywh[:, :2] < 1.5).all()
 
@@ -74,22 +83,21 @@ def test_matching_takes_the_own_cell_and_the_two_nearest_neighbours():
 @pytest.mark.parametrize(("side", "matches"), [(1.0, True), (3.99, True), (4.01, False), (0.26, True), (0.24, False)])
 def test_matching_bounds_the_ratio_of_sides(side, matches):
     box = torch.tensor([[0, 0, 0.5, 0.5, side / 8, 1 / 8]])
-    assert bool(len(match_anchors(box, torch.tensor([[1.0, 1.0]]), 8, 8, 4.0).image)) is matches
+    assert bool(len(match_anchors(box, torch.tensor([[1.0, 1.0]]), 8, 8, 4.0))) is matches
 
 
 def test_a_box_on_the_far_edge_stays_on_the_map():
     box = torch.tensor([[0, 0, 1.0, 1.0, 0.2, 0.2]])
     match = match_anchors(box, torch.tensor([[2.0, 2.0]]), 8, 8, 4.0)
-    assert len(match.image)
-    assert match.row.max() == match.column.max() == 7
+    assert len(match)
+    assert match.index[2].max() == match.index[3].max() == 7
     assert (match.boxes_xywh[:, :2] <= 1.0).all()
 
 
 def test_several_boxes_in_one_place_give_the_same_loss_every_time():
     raw = [torch.randn(1, 3, size, size, 9) for size in (8, 4, 2)]
     boxes = torch.tensor([[0, 0, 0.4, 0.4, 0.3, 0.3], [0, 1, 0.41, 0.4, 0.25, 0.35]])
-    loss = DetectionLoss(yolov5s_anchors(), REFERENCE_GAINS)
-    assert len({loss(raw, boxes)["obj"].item() for _ in range(5)}) == 1
+    assert len({losses_of(raw, boxes, REFERENCE_GAINS)["obj"].item() for _ in range(5)}) == 1
 
 
 def test_gains_scale_as_in_yolov5s_trainer():
@@ -101,8 +109,8 @@ def test_label_smoothing_moves_the_class_targets():
     raw, boxes = [torch.zeros(1, 3, s, s, 9) for s in (8, 4, 2)], torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]])
     for map_ in raw:
         map_[..., 5] = 4.0  # confident and right
-    plain = DetectionLoss(yolov5s_anchors(), REFERENCE_GAINS)(raw, boxes)["cls"]
-    smoothed = DetectionLoss(yolov5s_anchors(), REFERENCE_GAINS, label_smoothing=0.2)(raw, boxes)["cls"]
+    plain = losses_of(raw, boxes, REFERENCE_GAINS)["cls"]
+    smoothed = losses_of(raw, boxes, REFERENCE_GAINS, label_smoothing=0.2)["cls"]
     assert smoothed > plain
 
 
@@ -124,7 +132,7 @@ def test_view_loss_without_a_known_view_is_zero_and_differentiable():
 
 def test_losses_are_float32_whatever_the_network_computed_in():
     raw = [torch.randn(1, 3, s, s, 9).bfloat16() for s in (8, 4, 2)]
-    losses = DetectionLoss(ANCHORS, REFERENCE_GAINS)(raw, torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]]))
+    losses = losses_of(raw, torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]]), REFERENCE_GAINS, ANCHORS)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert view_loss(torch.randn(2, 3).bfloat16(), torch.tensor([0, 1])).dtype is torch.float32
 

@@ -115,13 +115,18 @@ def restore_random_states(states: Mapping[str, object]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
+def newest_checkpoints(project: str | Path) -> list[Path]:
+    """Every run's `last.pt` below the folder `project`, the one written last first."""
+    return sorted(Path(project).glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
 def newest_checkpoint(project: str | Path) -> Path:
     """The `last.pt` written last below the folder `project`.
 
     Raises:
         UserError: there is none.
     """
-    found = sorted(Path(project).glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime)
+    found = newest_checkpoints(project)
     if not found:
         raise UserError(f"--resume: no */weights/last.pt in {project}; name one: --resume RUN/weights/last.pt")
-    return found[-1]
+    return found[0]

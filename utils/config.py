@@ -29,7 +29,7 @@ BALANCERS = (
 SIZES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 AUGMENTATION_KEYS = (
     *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"),
-    *("flipud", "fliplr", "mosaic", "mixup", "copy_paste"),
+    *("flipud", "fliplr", "mosaic", "mixup", "gamma"),
 )
 
 
@@ -199,7 +199,7 @@ class HyperParameters:
     anchors: float | None = None
     fl_gamma: float = 0.0
     label_smoothing: float = 0.0
-    # Augmentation (YOLOv5's keys)
+    # Augmentation (YOLOv5's keys, and gamma)
     hsv_h: float = 0.0
     hsv_s: float = 0.0
     hsv_v: float = 0.0
@@ -213,6 +213,7 @@ class HyperParameters:
     mosaic: float = 0.0
     mixup: float = 0.0
     copy_paste: float = 0.0
+    gamma: float = 0.0
     # The joint task
     classification_required: bool = True
     sampler: str = "shuffle"
@@ -263,9 +264,14 @@ class HyperParameters:
         return dataclasses.replace(self, **{name: value for name, value in own.items() if value is not None})
 
     @property
+    def augmentation(self) -> dict[str, float]:
+        """The augmentation that is on; see `utils.augment`."""
+        return {key: getattr(self, key) for key in AUGMENTATION_KEYS if getattr(self, key)}
+
+    @property
     def not_applied(self) -> dict[str, float]:
-        """The keys that ask for something this version does not do: augmentation, fitted anchors."""
-        return {key: getattr(self, key) for key in (*AUGMENTATION_KEYS, "anchors") if getattr(self, key)}
+        """The keys that ask for what is not done: pasting needs outlines, and fitted anchors have an option."""
+        return {key: getattr(self, key) for key in ("copy_paste", "anchors") if getattr(self, key)}
 
 
 _TINY, _HUGE = 1e-12, 1e12
@@ -299,6 +305,13 @@ HYP_RANGES = {
     "obj_pw": (_TINY, _HUGE),
     "anchor_t": (1 + 1e-6, _HUGE),
     "label_smoothing": (0, 0.999),
+    **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "flipud", "fliplr", "mosaic", "mixup", "copy_paste"), (0, 1)),
+    "degrees": (0, 180),
+    "translate": (0, 1),
+    "scale": (0, 0.99),
+    "shear": (0, 89),
+    "perspective": (0, 0.001),
+    "gamma": (0, 3),
     "initial_detection_weight": (_TINY, _HUGE),
     "initial_classification_weight": (_TINY, _HUGE),
     "gradnorm_alpha": (0, 100),
@@ -382,6 +395,9 @@ class TrainOptions:
     freeze: int = 0
     amp: str = "auto"
     skip_bad_labels: bool = False
+    rect: bool = False
+    sync_bn: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "imgsz"):
@@ -514,6 +530,9 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     )
     add("--freeze", "do not train the first so many layers")
     add("--amp", "auto, off (float32, contiguous), bf16 or fp16 (CUDA)")
+    add("--rect", "cut off the grey border that no frame needs, down to a multiple of 32", action="store_true")
+    add("--sync-bn", "batch-norm statistics over all processes (torchrun, CUDA)", action="store_true")
+    add("--compile", "compile the network; the first batches take minutes", action="store_true")
     add("--skip-bad-labels", "leave out frames whose label file is wrong", action="store_true")
     parser.add_argument("--resume", nargs="?", const="", metavar="LAST.PT", help="go on with a run (the newest)")
     hyp = parser.add_argument_group("hyper-parameters, over the hyp file's")

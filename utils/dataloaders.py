@@ -8,10 +8,12 @@ the data set; `paths`.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -21,15 +23,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from utils import phantom
-from utils.config import DataConfig
+from utils import distributed, phantom
+from utils.augment import Augmenter
+from utils.config import DataConfig, HyperParameters
 from utils.frame_cache import FrameCache
 from utils.general import LOGGER, UserError
 from utils.labels import FrameLabels, LabelError, read_label_file
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+STRIDE = 32  # of the coarsest level: an image's sides are multiples of it
 PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
 RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
+AnchorMatch = Callable[[Tensor, int, int], dict[str, object]]
+Key = int | tuple[int, int]  # a frame as it is; or epoch and frame, which may be augmented
 GENERATORS = {"echo_phantom": phantom.generate}
 
 
@@ -61,6 +67,16 @@ class Letterbox:
         right, bottom = round(pad_x + 0.1), round(pad_y + 0.1)
         return cls(ratio, new_height, new_width, left, top, right, bottom)
 
+    def cropped(self, rows: int, columns: int) -> Letterbox:
+        """With so many rows less above and below, and columns left and right."""
+        return replace(
+            self,
+            pad_left=self.pad_left - columns,
+            pad_right=self.pad_right - columns,
+            pad_top=self.pad_top - rows,
+            pad_bottom=self.pad_bottom - rows,
+        )
+
     def apply(self, image: np.ndarray) -> np.ndarray:
         """(height, width, 3) -> (size, size, 3)."""
         if image.shape[:2] != (self.height, self.width):
@@ -71,10 +87,10 @@ class Letterbox:
 
     def boxes(self, boxes_xywhn: np.ndarray) -> np.ndarray:
         """(n, 4) fractions of the original image -> fractions of the letterboxed one."""
-        size = self.width + self.pad_left + self.pad_right
-        scale = np.array([self.width, self.height, self.width, self.height])
+        scale = np.array([self.width, self.height] * 2)
         shift = np.array([self.pad_left, self.pad_top, 0, 0])
-        return (boxes_xywhn * scale + shift) / size
+        padded = (self.width + self.pad_left + self.pad_right, self.height + self.pad_top + self.pad_bottom)
+        return (boxes_xywhn * scale + shift) / (padded * 2)
 
     def restore(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
         """(n, 4) pixels of the letterboxed image -> pixels of the original (`height` x `width`), clipped to it.
@@ -271,12 +287,16 @@ def _report_labels(
 class JointDataset(Dataset):
     """Letterboxed frames of a split with their boxes and views.
 
+    `dataset[index]` is a frame as it is; `dataset[epoch, index]` is what `augment` makes of it in that epoch.
+
     Args:
         split: see `load_split`.
         image_size: side of the letterboxed square, pixels.
         cache: "ram" keeps the letterboxed frames in memory, "disk" in the user's cache folder (`FrameCache`),
             "off" decodes them anew every time, "auto" keeps them in memory if they take less than a quarter of
             what is free.
+        rect: cut off the border that no frame of the split needs, so that the sides are multiples of 32 but no longer
+            equal: less to compute, where all frames are wider than high.
 
     Every image is read once when the data set is made, so an unreadable one is found before training.
 
@@ -284,18 +304,32 @@ class JointDataset(Dataset):
         UserError: unreadable images, all of them named.
     """
 
-    def __init__(self, split: Split, image_size: int, cache: str = "auto"):
+    def __init__(self, split: Split, image_size: int, cache: str = "auto", rect: bool = False):
         self.split, self.image_size = split, image_size
+        self.augmenter: Augmenter | None = None
         bytes_needed = len(split.images) * image_size**2 * 3
-        self.cached = cache == "ram" or (cache == "auto" and bytes_needed < RAM_SHARE * free_memory_bytes())
+        self.cached = cache == "ram" or (cache == "auto" and bytes_needed < self._memory_to_take())
         self._disk = FrameCache(image_size) if cache == "disk" else None
         shape = (len(split.images), image_size, image_size, 3)
         self._frames = np.empty(shape, dtype=np.uint8) if self.cached else None
         self.letterboxes = self._decode_all()
+        self.margins = self._common_margins() if rect else (0, 0)
+        self.letterboxes = tuple(letterbox.cropped(*self.margins) for letterbox in self.letterboxes)
         self._boxes = [
             np.column_stack((labels.boxes[:, :1], letterbox.boxes(labels.boxes[:, 1:]))).astype(np.float32)
             for labels, letterbox in zip(split.labels, self.letterboxes, strict=True)
         ]
+
+    def _memory_to_take(self) -> float:
+        return RAM_SHARE * free_memory_bytes() / distributed.processes_here()
+
+    def _common_margins(self) -> tuple[int, int]:
+        """Rows above (and as many below) and columns left (and right) that are border in every frame."""
+        highest = max(letterbox.height for letterbox in self.letterboxes)
+        widest = max(letterbox.width for letterbox in self.letterboxes)
+        sides = (math.ceil(side / STRIDE) * STRIDE for side in (highest, widest))
+        rows, columns = ((self.image_size - side) // 2 for side in sides)
+        return rows, columns
 
     def _decode_all(self) -> tuple[Letterbox, ...]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -331,18 +365,29 @@ class JointDataset(Dataset):
     def __len__(self) -> int:
         return len(self.split.images)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple] | Exception:
+    def __getitems__(self, keys: Sequence[Key]) -> list[tuple] | Exception:
         """A batch's samples; or why one of them cannot be had, which `FrameLoader` raises."""
         try:
-            return [self[index] for index in indices]
+            return [self[key] for key in keys]
         except (UserError, OSError) as error:
             return error
 
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray, np.ndarray, int, str]:
-        """-> index, (size, size, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
-        path = self.split.images[index]
-        frame = self._frames[index] if self._frames is not None else self._load(path)[0]
-        return index, frame, self._boxes[index], self.split.labels[index].view, str(path)
+    def __getitem__(self, key: Key) -> tuple[int, np.ndarray, np.ndarray, int, str]:
+        """-> index, (H, W, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        is_augmented = self.augmenter is not None and epoch is not None
+        frame, boxes = self.augmenter(epoch, index) if is_augmented else self.plain(index)
+        return index, frame, boxes, self.split.labels[index].view, str(self.split.images[index])
+
+    def plain(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame and boxes as they are."""
+        frame = self._frames[index] if self._frames is not None else self._load(self.split.images[index])[0]
+        rows, columns = self.margins
+        return frame[rows : self.image_size - rows, columns : self.image_size - columns], self._boxes[index]
+
+    def augment(self, hyp: HyperParameters, seed: int) -> None:
+        """From now on, augment the frames that are asked for by epoch and index."""
+        self.augmenter = Augmenter(hyp, seed, self.plain, [labels.view for labels in self.split.labels])
 
 
 def free_memory_bytes() -> int:
@@ -353,18 +398,24 @@ def free_memory_bytes() -> int:
         return 0
 
 
-def collate(samples: Sequence[tuple] | Exception) -> dict[str, object] | Exception:
-    """Samples of `JointDataset` -> a batch, see the module's docstring; an error stays one."""
+def collate(samples: Sequence[tuple] | Exception, match: AnchorMatch | None = None) -> dict[str, object] | Exception:
+    """Samples of `JointDataset` -> a batch, see the module's docstring; an error stays one.
+
+    Args:
+        match: boxes, height and width -> further entries of the batch. What depends on labels and anchors alone is
+            made here, in a worker or while the device computes, so that the device need not wait for a mask's count.
+    """
     if isinstance(samples, Exception):
         return samples
     indices, frames, boxes, views, paths = zip(*samples, strict=True)
-    numbered = [np.insert(rows, 0, image, axis=1) for image, rows in enumerate(boxes)]
+    numbered = torch.from_numpy(np.concatenate([np.insert(rows, 0, i, axis=1) for i, rows in enumerate(boxes)]))
     return {
         "images": torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2),
-        "boxes": torch.from_numpy(np.concatenate(numbered)),
+        "boxes": numbered,
         "views": torch.tensor(views, dtype=torch.int64),
         "indices": torch.tensor(indices, dtype=torch.int64),
         "paths": list(paths),
+        **(match(numbered, *frames[0].shape[:2]) if match else {}),
     }
 
 
@@ -399,6 +450,48 @@ class EpochSampler(Sampler[int]):
         return order[torch.searchsorted(ends, steps, right=True).clamp(max=self.length - 1)]
 
 
+class TrainingBatches(Sampler[list[Key]]):
+    """This process's share of an epoch's batches, as keys (epoch, frame).
+
+    Of every batch in the sampler's order, rank r of n takes frames r, r + n, ... A last batch with fewer frames than
+    ranks is left out, as there would be nothing for some of them to do.
+
+    Raises:
+        UserError: a batch has fewer frames than there are ranks.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int):
+        self.sampler, self.batch_size = sampler, batch_size
+        smallest = min(batch_size, len(sampler))
+        if smallest < (ranks := distributed.world_size()):
+            raise UserError(f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; start fewer of them")
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + (rest >= distributed.world_size())
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = [(self.sampler.epoch, index) for index in self.sampler]
+        for batch in range(len(self)):
+            whole = keys[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield whole[distributed.rank() :: distributed.world_size()]
+
+
+class EvaluationBatches(Sampler[list[Key]]):
+    """This process's share of the frames as they are: every n-th batch of the data set's order, each frame once."""
+
+    def __init__(self, length: int, batch_size: int):
+        each = math.ceil(batch_size / distributed.world_size())
+        batches = [list(range(start, min(start + each, length))) for start in range(0, length, each)]
+        self.batches = batches[distributed.rank() :: distributed.world_size()]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+
 class FrameLoader(DataLoader):
     """A loader whose errors are those of the data set.
 
@@ -422,18 +515,31 @@ def leave_process_group(worker: int) -> None:
 
 
 def make_loader(
-    dataset: JointDataset, batch_size: int, workers: int, pin_memory: bool, sampler: Sampler | None = None
+    dataset: JointDataset,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool,
+    sampler: EpochSampler | None = None,
+    match: AnchorMatch | None = None,
 ) -> FrameLoader:
-    """Batches in the sampler's order, or the data set's; cached frames need no worker processes."""
+    """Batches for training in the sampler's order, or without one for evaluation, each frame once.
+
+    Args:
+        batch_size: images a batch, of all processes together.
+        workers: loader processes; none where the frames are in memory and need no more than to be put together.
+        match: what the anchors have to do with a batch's boxes, see `collate`.
+    """
+    if dataset.cached and (dataset.augmenter is None or not pin_memory):
+        workers = 0  # on a CPU they would take the cores from the training
+    batches = TrainingBatches(sampler, batch_size) if sampler else EvaluationBatches(len(dataset), batch_size)
     return FrameLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=0 if dataset.cached else workers,
+        batch_sampler=batches,
+        num_workers=workers,
         pin_memory=pin_memory,
-        collate_fn=collate,
+        collate_fn=partial(collate, match=match),
         worker_init_fn=leave_process_group,
-        persistent_workers=workers > 0 and not dataset.cached,
+        persistent_workers=workers > 0,
         # Of its own, so that how often an iterator is made does not move the generator that dropout draws from.
         generator=torch.Generator(),
     )

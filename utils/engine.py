@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from utils import checkpoint, plots
+from utils import checkpoint, distributed, plots
 from utils.boxes import non_max_suppression
 from utils.config import DataConfig, to_mapping
-from utils.dataloaders import EpochSampler, JointDataset, make_loader
+from utils.dataloaders import EpochSampler, JointDataset, collate, make_loader
 from utils.general import (
     LOGGER,
     TASKS,
@@ -36,11 +37,11 @@ from utils.general import (
 from utils.imbalance import sampling_weights
 from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
 from utils.learner import Learner, Network
-from utils.loss import DETECTION_LOSSES, JointLoss, task_losses
+from utils.loss import DETECTION_LOSSES, JointLoss, loss_counts, task_losses
 from utils.metrics import ImageResult, ViewPrior, format_table, summarise
 from utils.model_card import model_card
 from utils.runs import Frames, Run
-from utils.torch_utils import Precision, frozen_copy
+from utils.torch_utils import Precision, frozen_copy, fused_copy, keep_freed_memory, verified
 
 LOSSES = (*DETECTION_LOSSES, "view")
 RESULT_COLUMNS = (
@@ -76,6 +77,7 @@ INTERFERENCE_COLUMNS = (
 )
 PLACES = ("features", "weights")  # where a balancer may want the gradients
 MOSAIC_FRAMES = 16
+PRECISION_CHECK_FRAMES = 4
 LOSS_READ_INTERVAL = 10  # batches between two reads of the losses on CUDA, so that the host never waits
 
 
@@ -124,20 +126,14 @@ class Trainer:
     """The state of a training between batches."""
 
     def __init__(self, job: Job):
-        self.job, self.options, self.precision = job, job.run.options, job.run.precision
-        self.model = self.precision.place(job.model)
-        self.criterion = job.criterion.to(self.precision.device)
-        frames, pin = job.frames, self.precision.device.type == "cuda"
-        weights = sampling_weights(job.run.hyp, frames.data, frames.train.split)
-        self.sampler = EpochSampler(len(frames.train), self.options.seed, weights)
-        size, workers = self.options.batch_size, self.options.workers
-        self.train_loader = make_loader(frames.train, size, workers, pin, self.sampler)
-        self.val_loader = make_loader(frames.val, size, workers, pin)
-        self.average = frozen_copy(self.model)
+        self.job, self.options = job, job.run.options
+        self._make_loaders()
+        self._place_model()
         self.learners = [
-            Learner(network, self.model, self.average, self.precision, len(self.train_loader), size)
+            Learner(network, self.model, self.average, self.precision, len(self.train_loader), self.options.batch_size)
             for network in job.networks
         ]
+        frames = job.frames
         self.tasks = [task for task in TASKS if any(task in network.tasks for network in job.networks)]
         self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in frames.train.split.labels)
         self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
@@ -150,6 +146,29 @@ class Trainer:
         self.fingerprint = f"{frames.train.split.fingerprint()}-{frames.val.split.fingerprint()}"
         if job.run.resume:
             self._restore(job.run.resume)
+
+    def _make_loaders(self) -> None:
+        job, frames, options = self.job, self.job.frames, self.options
+        weights = sampling_weights(job.run.hyp, frames.data, frames.train.split)
+        self.sampler = EpochSampler(len(frames.train), options.seed, weights)
+        size, workers, pin = options.batch_size, options.workers, job.run.precision.device.type == "cuda"
+        self.train_loader = make_loader(frames.train, size, workers, pin, self.sampler, job.criterion.matcher)
+        self.val_loader = make_loader(frames.val, size, workers, pin, match=job.criterion.matcher)
+
+    def _place_model(self) -> None:
+        """Model, moving average and losses on the device, in the precision that stands its check."""
+        job, wanted = self.job, self.job.run.precision
+        if wanted.device.type == "cpu":
+            keep_freed_memory()
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(job.model) if self.options.sync_bn else job.model
+        self.model = wanted.place(model)
+        self.average = frozen_copy(self.model)
+        self.criterion = job.criterion.to(wanted.device)
+        some = [job.frames.val[index] for index in range(min(PRECISION_CHECK_FRAMES, len(job.frames.val)))]
+        self.precision = verified(wanted, self.average, collate(some)["images"])
+        torch.manual_seed(self.options.seed + distributed.rank())  # dropout differs between the processes
+        if self.options.compile:
+            self.model.compile()
 
     @property
     def last_path(self) -> Path:
@@ -170,7 +189,7 @@ class Trainer:
             hint = f"once the error below is mended, go on with --resume {self.last_path}"
             LOGGER.info(f"stopped in epoch {epoch + 1}; {hint}")
             raise
-        self.progress.update(force=True, state="finished", epoch=epoch, epochs=self.options.epochs)
+        self._note_progress(force=True, state="finished", epoch=epoch)
         return summary
 
     def _run_epoch(self, epoch: int) -> None:
@@ -187,8 +206,17 @@ class Trainer:
         for learner in self._working(epoch):
             row |= zip(rate_columns(learner.network, self.job.networks), learner.stepper.learning_rates, strict=True)
         row |= zip(TIME_COLUMNS, (trained - start, time.time() - trained), strict=True)
-        self.results_log.append(row)
+        self._log(self.results_log, row)
         self._save(epoch, is_best)
+
+    def _log(self, log: CsvLog, row: Mapping[str, object]) -> None:
+        """Add a row, in the process that writes."""
+        if distributed.is_main():
+            log.append(row)
+
+    def _note_progress(self, force: bool = False, **fields: object) -> None:
+        if distributed.is_main():
+            self.progress.update(force, epochs=self.options.epochs, **fields)
 
     def _working(self, epoch: int) -> list[Learner]:
         """The networks that train in an epoch; the others rest."""
@@ -201,17 +229,12 @@ class Trainer:
         self.sampler.set_epoch(epoch)
         reader = LossReader(1 if self.precision.device.type == "cpu" else LOSS_READ_INTERVAL)
         title = f"epoch {epoch + 1}/{self.options.epochs}"
-        with tqdm(self.train_loader, title, unit="batch", mininterval=0.5, dynamic_ncols=True) as bar:
+        quiet = not distributed.is_main()
+        with tqdm(self.train_loader, title, unit="batch", mininterval=0.5, dynamic_ncols=True, disable=quiet) as bar:
             for index, batch in enumerate(bar):
                 self._step(epoch, index, batch, reader)
                 bar.set_postfix_str(self._status(epoch, index, reader), refresh=False)
-                self.progress.update(
-                    state="training",
-                    epoch=epoch,
-                    epochs=self.options.epochs,
-                    batch=index,
-                    batches=len(self.train_loader),
-                )
+                self._note_progress(state="training", epoch=epoch, batch=index, batches=len(self.train_loader))
                 self._stop_if_asked(epoch)
         reader.read()
         self.job.balancer.end_epoch()
@@ -223,17 +246,20 @@ class Trainer:
         for learner in learners:
             learner.begin(epoch, index)
         step = epoch * len(self.train_loader) + index
-        labelled = bool((batch["views"] >= 0).any())
+        counts = loss_counts(batch) | {"stop": self.signals.received is not None}
+        totals = distributed.totals(counts)
+        self.is_stopping = totals["stop"] > 0
+        labelled = totals["views"] > 0
         wanted = labelled and balancer.wants_gradients
         diagnosed = labelled and bool(self.job.diagnose_interval) and step % self.job.diagnose_interval == 0
         combined = labelled and balancer.combines_gradients
         tapped = diagnosed or combined or (wanted and balancer.place == "features")
         taps = FeatureTaps(detached=combined) if tapped else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
-        losses = self.criterion(outputs, on_device(batch, self.precision.device))
-        tasks = task_losses(losses)
-        reader.add(index, losses, batch["paths"])
-        size, scale = len(batch["paths"]), learners[0].stepper.loss_scale
+        losses = self.criterion(outputs, on_device(batch, self.precision.device), distributed.shares(counts, totals))
+        tasks, seen = task_losses(losses), averaged_losses(losses)
+        reader.add(index, seen, batch["paths"])
+        size, scale = totals["frames"], learners[0].stepper.loss_scale
         measured: dict[str, TaskGradients] = {}
         if wanted and balancer.place == "weights":
             measured["weights"] = weight_gradients(tasks, self.model.last_shared_parameter(), scale)
@@ -247,8 +273,11 @@ class Trainer:
         if taps:
             measured["features"] = taps.read({t: weight * size * scale for t, weight in balancer.weights.items()})
         now = {"step": step, "epoch": epoch, "batch": index}
-        if row := balancer.observe(tasks, measured.get(balancer.place) if wanted else None, labelled):
-            self.gradnorm_log.append(now | {"loss/total": total.item()} | row)
+        weights = dict(balancer.weights)
+        seen_tasks = task_losses(seen)
+        if row := balancer.observe(seen_tasks, measured.get(balancer.place) if wanted else None, labelled):
+            total = sum(weights[task] * loss.item() for task, loss in seen_tasks.items())
+            self._log(self.gradnorm_log, now | {"loss/total": total} | row)
         if diagnosed:
             self._log_interference(now, measured)
         for learner in learners:
@@ -260,7 +289,7 @@ class Trainer:
         for place, gradients in places.items():
             figures = {"cosine": gradients.cosine, "magnitude_similarity": gradients.magnitude_similarity}
             norms = {f"norm/{task}": norm for task, norm in gradients.norms.items()}
-            self.interference_log.append({**now, "place": place, **figures, **norms})
+            self._log(self.interference_log, {**now, "place": place, **figures, **norms})
 
     def _forward(self, learners: Sequence[Learner], images_uint8: Tensor, options: Mapping) -> dict[str, object]:
         """The outputs of the networks at work; the batch is moved once for all of them."""
@@ -268,7 +297,7 @@ class Trainer:
         with self.precision.autocast():
             images = self.precision.images(images_uint8)
             for learner in learners:
-                outputs |= learner.module(images, **options)
+                outputs |= learner.forward(images, **options)
         return outputs
 
     def _status(self, epoch: int, index: int, reader: LossReader) -> str:
@@ -281,19 +310,18 @@ class Trainer:
         return f"{losses}{balanced} | left {datetime.timedelta(seconds=round(left_s))}"
 
     def _stop_if_asked(self, epoch: int) -> None:
-        if self.signals.received is None:
+        if not self.is_stopping:
             return
-        self.progress.update(force=True, state="stopped", epoch=epoch, epochs=self.options.epochs)
-        name = signal.Signals(self.signals.received).name
-        raise Interrupted(
-            f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}",
-            self.signals.received,
-        )
+        self._note_progress(force=True, state="stopped", epoch=epoch)
+        received = self.signals.received or signal.SIGTERM  # it may have come to another process
+        name = signal.Signals(received).name
+        raise Interrupted(f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}", received)
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Evaluate the moving average; -> cells of results.csv."""
         data, is_last = self.job.frames.data, epoch == self.options.epochs - 1
-        self.results, losses = evaluate(self.average, self.val_loader, self.precision, data, self.criterion)
+        distributed.equalise([*self.model.buffers(), *self.average.buffers()])  # each process has moved its own
+        self.results, losses = evaluate(fused_copy(self.average), self.val_loader, self.precision, data, self.criterion)
         self.metrics = self._summarise(intervals=is_last)
         cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
         shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
@@ -332,6 +360,13 @@ class Trainer:
         return f"best {'; '.join(each)}"
 
     def _open_folder(self) -> None:
+        if distributed.is_main():
+            self._prepare_files()
+        if not self.job.run.resume:
+            # So that a run killed in its first epoch can be resumed like any other.
+            self._save(-1, is_best=False)
+
+    def _prepare_files(self) -> None:
         run = self.job.run
         (run.folder / "weights").mkdir(parents=True, exist_ok=True)
         if run.resume:
@@ -344,10 +379,11 @@ class Trainer:
         for name, content in (("opt", run.options), ("hyp", run.hyp)):
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
             (run.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
-        # So that a run killed in its first epoch can be resumed like any other.
-        self._save(-1, is_best=False)
 
     def _save(self, epoch: int, is_best: bool) -> None:
+        random_states = distributed.gathered([checkpoint.random_states()])
+        if not distributed.is_main():
+            return
         about = self._description(epoch)
         states = {
             "confidence": confidence_of(self.metrics or {}),
@@ -355,7 +391,7 @@ class Trainer:
             "ema": {"model": self.average.state_dict()},
             "networks": {learner.network.name: learner.state_dict() for learner in self.learners},
             "balancer": self.job.balancer.state_dict(),
-            "random": checkpoint.random_states(),
+            "random": random_states,
         }
         if is_best:
             checkpoint.save_checkpoint(self.last_path.with_name("best.pt"), about | self.best)
@@ -399,17 +435,22 @@ class Trainer:
             for learner in self.learners:
                 figures = best["best"][learner.network.name]
                 learner.best_epoch, learner.best_fitness = figures["epoch"], figures["fitness"]
-        checkpoint.restore_random_states(state["random"])
+        own = distributed.rank() if len(state["random"]) == distributed.world_size() else 0
+        checkpoint.restore_random_states(state["random"][own])
 
     def _finish(self, epoch: int) -> dict[str, object]:
         """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
-        folder = self.job.run.folder
         if self.metrics is None:  # resumed after the last epoch
             self._validate(epoch)
         if not self.metrics["resamples"]:  # stopped early
             self.metrics = self._summarise(intervals=True)
-        write_evaluation(folder, self.metrics, self.results)
-        summary = {
+        summary = self._summary(epoch)
+        if distributed.is_main():
+            self._write_results(summary)
+        return summary
+
+    def _summary(self, epoch: int) -> dict[str, object]:
+        return {
             "epochs": epoch + 1,
             "best": self._best_figures(),
             "last": metric_cells(self.metrics),
@@ -420,9 +461,13 @@ class Trainer:
             "precision": str(self.precision),
             "torch": torch.__version__,
             "machine": platform.platform(),
+            "processes": distributed.world_size(),
             "fingerprint": self.fingerprint,
         }
-        frames = self.job.frames
+
+    def _write_results(self, summary: dict[str, object]) -> None:
+        folder, frames = self.job.run.folder, self.job.frames
+        write_evaluation(folder, self.metrics, self.results)
         card = model_card(summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split)
         write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
         write_json(folder / "summary.json", summary)
@@ -430,7 +475,6 @@ class Trainer:
         LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
         LOGGER.info(format_table(self.metrics))
         LOGGER.info(f"\n{self._best_epochs()}\neverything is in {folder}")
-        return summary
 
 
 def result_columns(networks: Sequence[Network]) -> tuple[str, ...]:
@@ -457,6 +501,7 @@ class LossReader:
         self.interval = interval
         self.last: dict[str, float] = {}
         self._pending: list[tuple[int, list[str], Tensor]] = []
+        self._names: tuple[str, ...] = ()
         self._sum, self._images = np.zeros(0), 0
 
     def add(self, batch_index: int, losses: Mapping[str, Tensor], paths: list[str]) -> None:
@@ -484,13 +529,23 @@ class LossReader:
         self._pending = []
 
     def means(self) -> dict[str, float]:
-        """Loss -> mean over the images seen."""
-        return dict(zip(self._names, (self._sum / self._images).tolist(), strict=True))
+        """Loss -> mean over the images that all processes have seen."""
+        seen = distributed.gathered([(self._names, self._sum, self._images)])
+        names = max(names for names, _, _ in seen)  # a process may have had nothing to do
+        total = sum(sums for _, sums, images in seen if images) / sum(images for _, _, images in seen)
+        return dict(zip(names, total.tolist(), strict=True))
 
 
-def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, Tensor]:
-    """The batch's boxes and views on `device`."""
-    return {key: batch[key].to(device, non_blocking=True) for key in ("boxes", "views")}
+def averaged_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The losses of the whole batch, of which every process has its share; detached."""
+    stacked = torch.stack([loss.detach() for loss in losses.values()])
+    return dict(zip(losses, distributed.averaged(stacked).unbind(), strict=True))
+
+
+def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, object]:
+    """What the losses read of a batch, its tensors on `device`."""
+    read = {key: batch[key] for key in ("views", "targets", "target_counts") if key in batch}
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in read.items()}
 
 
 @torch.inference_mode()
@@ -502,7 +557,7 @@ def evaluate(
     criterion: JointLoss | None = None,
     iou: float = 0.6,
 ) -> tuple[list[ImageResult], dict[str, float]]:
-    """Predict every frame of `loader` and set it beside its labels.
+    """Predict every frame of `loader` and set it beside its labels; of several processes each takes its batches.
 
     Args:
         criterion: if given, the mean losses are returned too.
@@ -515,17 +570,19 @@ def evaluate(
     model.eval()
     if criterion:
         criterion.eval()
-    results: list[ImageResult] = []
+    numbered: list[tuple[int, ImageResult]] = []
     reader = LossReader(LOSS_READ_INTERVAL)
-    for index, batch in enumerate(tqdm(loader, loader.dataset.split.name, unit="batch", leave=False)):
+    quiet = not distributed.is_main()
+    for index, batch in enumerate(tqdm(loader, loader.dataset.split.name, unit="batch", leave=False, disable=quiet)):
         with precision.autocast():
             outputs = model(precision.images(batch["images"]))
         if criterion:
             reader.add(index, criterion(outputs, on_device(batch, precision.device)), batch["paths"])
         detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
         for number, boxes, views in zip(batch["indices"].tolist(), detections, probabilities, strict=True):
-            results.append(_image_result(loader.dataset, number, boxes.cpu(), views, data))
+            numbered.append((number, _image_result(loader.dataset, number, boxes, views, data)))
     reader.read()
+    results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
     return results, reader.means() if criterion else {}
 
 
@@ -536,7 +593,9 @@ def _predictions(
     detections, probabilities = [torch.zeros(0, 6)] * images, [np.zeros(0)] * images
     if "detect" in outputs:
         decoded = model.decode(outputs["detect"])
-        detections = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
+        found = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
+        # One copy to the host for the whole batch.
+        detections = torch.cat(found).cpu().split([len(boxes) for boxes in found])
     if "classify" in outputs:
         probabilities = outputs["classify"].float().softmax(dim=1).cpu().numpy()
     return detections, probabilities

@@ -19,6 +19,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from utils import distributed
 from utils.general import TASKS
 
 Features = dict[int, Tensor]
@@ -44,11 +45,18 @@ class TaskGradients:
         return 2 * a * b / (a * a + b * b) if a or b else math.nan
 
     @classmethod
-    def between(cls, gradients: Mapping[str, list[Tensor]], scales: Mapping[str, float]) -> TaskGradients:
-        """From each task's gradients, tensor for tensor, and the factors they are too large by."""
+    def between(
+        cls, gradients: Mapping[str, list[Tensor]], scales: Mapping[str, float], sharded: bool = False
+    ) -> TaskGradients:
+        """From each task's gradients, tensor for tensor, and the factors they are too large by.
+
+        Args:
+            sharded: every process has the gradients of other frames, and the whole is what they are together.
+        """
         squares = [_inner(gradients[task], gradients[task]) for task in TASKS]
         products = torch.stack([*squares, _inner(*(gradients[task] for task in TASKS))])
-        *squares, product = products.tolist()  # the only wait for the device
+        products = products.tolist()  # the only wait for the device
+        *squares, product = distributed.summed(products) if sharded else products
         lengths = [math.sqrt(square) for square in squares]
         defined = all(length > 0 for length in lengths)
         cosine = max(-1.0, min(1.0, product / math.prod(lengths))) if defined else math.nan
@@ -120,7 +128,9 @@ class FeatureTaps:
         """
         gradients = {task: list(self._of_task(task).values()) for task in TASKS}
         self._features, self._gradients = {}, {}
-        return TaskGradients.between(gradients, scales)
+        # Each process' losses are as many times too large as there are processes; see `utils.distributed`.
+        scales = {task: scale * distributed.world_size() for task, scale in scales.items()}
+        return TaskGradients.between(gradients, scales, sharded=True)
 
 
 def weight_gradients(losses: Mapping[str, Tensor], shared: Tensor, loss_scale: float = 1.0) -> TaskGradients:
@@ -150,7 +160,8 @@ def layer_gradients(
     gradients = {}
     for task in TASKS:
         found = torch.autograd.grad(losses[task] * loss_scale, parameters, retain_graph=True, allow_unused=True)
-        gradients[task] = iter(torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
+        whole = (torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True))
+        gradients[task] = iter([distributed.averaged(gradient) for gradient in whole])
     scales = dict.fromkeys(TASKS, loss_scale)
     return {
         name: TaskGradients.between({task: list(islice(gradients[task], len(layer))) for task in TASKS}, scales)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from utils import distributed
 from utils.config import HyperParameters
 from utils.general import UserError
 from utils.metrics import fitness
@@ -42,6 +43,8 @@ class Network:
 class Learner:
     """A network's training between batches.
 
+    `learner.forward(images)` is the module's, whose backward pass in several processes averages their gradients.
+
     Args:
         network: what to train, and when.
         model: which it is a part of, on its device.
@@ -67,6 +70,7 @@ class Learner:
         if network.epochs and not any(parameter.requires_grad for parameter in self.module.parameters()):
             raise UserError(f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers")
         self.ema = ModelEMA(average.get_submodule(network.path))
+        self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
         self.fitness = self.best_fitness = -math.inf

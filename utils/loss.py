@@ -21,6 +21,7 @@ from utils.labels import UNKNOWN_VIEW
 DETECTION_LOSSES = ("box", "obj", "cls")
 # Weight of each level's objectness, from the finest to the coarsest.
 LEVEL_BALANCE = {3: (4.0, 1.0, 0.4), 5: (4.0, 1.0, 0.25, 0.06, 0.02)}
+ALONE: Mapping[str, float] = {}  # the shares of a process that trains alone: all 1
 NEIGHBOURS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))  # cells, x and y
 
 
@@ -47,23 +48,30 @@ class LevelTargets:
     """The targets matched to one level's anchors; n matches.
 
     Attributes:
-        image, anchor, row, column: (n,) int64, where in the raw map (B, anchors, H, W, ...).
+        index: (n,) int64 each: image, anchor, row, column, where in the raw map (B, anchors, H, W, ...).
         class_number: (n,) int64.
         boxes_xywh: (n, 4) in cells, the centre relative to the cell's corner.
         anchor_sizes: (n, 2) in cells.
     """
 
-    image: Tensor
-    anchor: Tensor
-    row: Tensor
-    column: Tensor
+    index: tuple[Tensor, Tensor, Tensor, Tensor]
     class_number: Tensor
     boxes_xywh: Tensor
     anchor_sizes: Tensor
 
-    @property
-    def index(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.image, self.anchor, self.row, self.column
+    def __len__(self) -> int:
+        return len(self.class_number)
+
+    def rows(self) -> Tensor:
+        """(n, 11) float32: everything in one tensor, which travels to a device at once."""
+        whole = torch.stack((*self.index, self.class_number), dim=1).float()  # exact, being far below 2^24
+        return torch.cat((whole, self.boxes_xywh, self.anchor_sizes), dim=1)
+
+    @classmethod
+    def of_rows(cls, rows: Tensor) -> LevelTargets:
+        """What `rows` made of it."""
+        *index, class_number = rows[:, :5].long().unbind(dim=1)
+        return cls(tuple(index), class_number, rows[:, 5:9], rows[:, 9:])
 
 
 def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int, anchor_t: float) -> LevelTargets:
@@ -87,10 +95,7 @@ def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int, ancho
     shift = boxes.new_tensor(NEIGHBOURS)[neighbour] * 0.5
     cell = torch.minimum((xy[box] - shift).long().clamp(min=0), grid.long() - 1)
     return LevelTargets(
-        image=boxes[box, 0].long(),
-        anchor=anchor,
-        row=cell[:, 1],
-        column=cell[:, 0],
+        index=(boxes[box, 0].long(), anchor, cell[:, 1], cell[:, 0]),
         class_number=boxes[box, 1].long(),
         boxes_xywh=torch.cat((xy[box] - cell, wh[box]), dim=1),
         anchor_sizes=anchors[anchor],
@@ -106,49 +111,87 @@ def _chosen_neighbours(xy: Tensor, grid: Tensor) -> Tensor:
     return torch.stack((own, near_left, near_up, near_right, near_down))
 
 
+@dataclass(frozen=True)
+class AnchorMatcher:
+    """Matches a batch's boxes to the anchors of every level, on the CPU.
+
+    Attributes:
+        anchors: (levels, anchors, 2) in stride units.
+        strides: pixels a cell of each level.
+        anchor_t: see `match_anchors`.
+    """
+
+    anchors: Tensor
+    strides: tuple[int, ...]
+    anchor_t: float = 4.0
+
+    def __call__(self, boxes: Tensor, height: int, width: int) -> dict[str, object]:
+        """Boxes (n, 6) of images of height x width pixels -> entries of a batch.
+
+        Returns:
+            "targets": (matches, 11) float32, `LevelTargets.rows` of all levels, and "target_counts": how many of
+            them are each level's.
+        """
+        levels = [
+            match_anchors(boxes, anchors, height // stride, width // stride, self.anchor_t)
+            for anchors, stride in zip(self.anchors, self.strides, strict=True)
+        ]
+        return {
+            "targets": torch.cat([level.rows() for level in levels]),
+            "target_counts": [len(level) for level in levels],
+        }
+
+
 class DetectionLoss(nn.Module):
     """YOLOv5's detection loss.
 
     Args:
-        anchors: (levels, anchors, 2) in stride units.
         gains: what the means are multiplied with.
-        anchor_t: see `match_anchors`.
         cls_pw, obj_pw: weights of the positives in the two cross-entropies.
         label_smoothing: class targets become 1 - s/2 and s/2.
     """
 
     def __init__(
         self,
-        anchors: Tensor,
         gains: LossGains,
-        anchor_t: float = 4.0,
         cls_pw: float = 1.0,
         obj_pw: float = 1.0,
         label_smoothing: float = 0.0,
     ):
         super().__init__()
-        self.register_buffer("anchors", anchors.detach().clone().float())
         self.register_buffer("cls_pw", torch.tensor([cls_pw]))
         self.register_buffer("obj_pw", torch.tensor([obj_pw]))
-        self.gains, self.anchor_t = gains, anchor_t
+        self.gains = gains
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
 
-    def forward(self, raw_maps: list[Tensor], boxes: Tensor) -> dict[str, Tensor]:
-        """Raw maps [(B, anchors, H, W, 5 + nc)] and boxes (n, 6) -> {"box", "obj", "cls"} float32 scalars."""
-        balance = LEVEL_BALANCE[len(raw_maps)]
+    def forward(
+        self, raw_maps: list[Tensor], batch: Mapping[str, object], shares: Mapping[str, float] = ALONE
+    ) -> dict[str, Tensor]:
+        """The mean losses of a batch.
+
+        Args:
+            raw_maps: (B, anchors, H, W, 5 + nc) a level.
+            batch: with what `AnchorMatcher` adds to it.
+            shares: "frames" and "matches", a value a level: what this process's means are multiplied with.
+
+        Returns:
+            {"box", "obj", "cls"} float32 scalars.
+        """
+        levels = [LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])]
         total = dict.fromkeys(DETECTION_LOSSES, 0.0)
-        for raw, anchors, level_weight in zip(raw_maps, self.anchors, balance, strict=True):
-            losses = self._level(raw.float(), anchors, boxes)
-            total["box"] = total["box"] + self.gains.box * losses["box"]
-            total["obj"] = total["obj"] + self.gains.obj * level_weight * losses["obj"]
-            total["cls"] = total["cls"] + self.gains.cls * losses["cls"]
+        balance = LEVEL_BALANCE[len(raw_maps)]
+        for number, (raw, targets) in enumerate(zip(raw_maps, levels, strict=True)):
+            losses = self._level(raw.float(), targets)
+            matches = shares.get(f"matches{number}", 1.0)
+            total["box"] = total["box"] + self.gains.box * losses["box"] * matches
+            total["obj"] = total["obj"] + self.gains.obj * balance[number] * losses["obj"] * shares.get("frames", 1.0)
+            total["cls"] = total["cls"] + self.gains.cls * losses["cls"] * matches
         return total
 
-    def _level(self, raw: Tensor, anchors: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        targets = match_anchors(boxes, anchors, raw.shape[2], raw.shape[3], self.anchor_t)
+    def _level(self, raw: Tensor, targets: LevelTargets) -> dict[str, Tensor]:
         objectness = torch.zeros_like(raw[..., 4])
         box_loss = cls_loss = raw.new_zeros(())
-        if len(targets.image):
+        if len(targets):
             predicted = raw[targets.index]  # (n, 5 + nc)
             xy = predicted[:, :2].sigmoid() * 2 - 0.5
             wh = (predicted[:, 2:4].sigmoid() * 2).square() * targets.anchor_sizes
@@ -195,22 +238,40 @@ class JointLoss(nn.Module):
     Args:
         view_weights: see `view_loss`. They apply in training mode only, so that validation losses can be compared
             whatever was trained with.
+        matcher: what the loader needs, so that batches have what the detection loss reads.
     """
 
-    def __init__(self, detection_loss: DetectionLoss | None, view_weights: Tensor | None = None):
+    def __init__(
+        self,
+        detection_loss: DetectionLoss | None,
+        view_weights: Tensor | None = None,
+        matcher: AnchorMatcher | None = None,
+    ):
         super().__init__()
-        self.detection_loss = detection_loss
+        self.detection_loss, self.matcher = detection_loss, matcher
         self.register_buffer("view_weights", view_weights)
 
-    def forward(self, outputs: Mapping[str, object], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out."""
+    def forward(
+        self, outputs: Mapping[str, object], batch: Mapping[str, object], shares: Mapping[str, float] = ALONE
+    ) -> dict[str, Tensor]:
+        """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out.
+
+        Args:
+            shares: as for `DetectionLoss`, and "views"; see `utils.distributed`.
+        """
         losses = {}
         if "detect" in outputs:
-            losses |= self.detection_loss(outputs["detect"], batch["boxes"])
+            losses |= self.detection_loss(outputs["detect"], batch, shares)
         if "classify" in outputs:
             weights = self.view_weights if self.training else None
-            losses["view"] = view_loss(outputs["classify"], batch["views"], weights)
+            losses["view"] = view_loss(outputs["classify"], batch["views"], weights) * shares.get("views", 1.0)
         return losses
+
+
+def loss_counts(batch: Mapping[str, object]) -> dict[str, float]:
+    """Over how many things a batch's losses are means: frames, frames with a view, every level's matches."""
+    matches = {f"matches{level}": count for level, count in enumerate(batch.get("target_counts", ()))}
+    return {"frames": len(batch["views"]), "views": int((batch["views"] != UNKNOWN_VIEW).sum()), **matches}
 
 
 def joint_loss(
@@ -220,9 +281,8 @@ def joint_loss(
     if detect is None:
         return JointLoss(None, view_weights)
     gains = LossGains.scaled(hyp, len(detect.anchors), detect.class_count, image_size)
-    smoothing = hyp.label_smoothing
-    detection_loss = DetectionLoss(detect.anchors, gains, hyp.anchor_t, hyp.cls_pw, hyp.obj_pw, smoothing)
-    return JointLoss(detection_loss, view_weights)
+    matcher = AnchorMatcher(detect.anchors.detach().cpu().clone(), detect.strides, hyp.anchor_t)
+    return JointLoss(DetectionLoss(gains, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing), view_weights, matcher)
 
 
 def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,8 +8,15 @@ from pathlib import Path
 
 from torch import nn
 
+from utils import distributed
 from utils.audit import quick_warnings
-from utils.checkpoint import averaged_weights, load_checkpoint, newest_checkpoint, transfer_weights
+from utils.checkpoint import (
+    averaged_weights,
+    load_checkpoint,
+    newest_checkpoint,
+    newest_checkpoints,
+    transfer_weights,
+)
 from utils.config import (
     DataConfig,
     HyperParameters,
@@ -18,6 +25,7 @@ from utils.config import (
     load_data_config,
     load_hyperparameters,
     split_arguments,
+    to_mapping,
 )
 from utils.dataloaders import JointDataset, load_splits
 from utils.general import LOGGER, UserError, new_run_folder, seed_everything
@@ -60,14 +68,37 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
     """
     given = dict(given)
     path = given.pop("resume", None)
+    if path is None and distributed.is_restarted() and (run := _interrupted_run(given, options_kind)):
+        return _resumed_run(run, {}, kind, options_kind)
     return _new_run(given, options_kind) if path is None else _resumed_run(path, given, kind, options_kind)
+
+
+def _interrupted_run(given: Mapping[str, object], options_kind: type[TrainOptions]) -> Path | None:
+    """The newest unfinished run with these options, which torchrun's restarted processes go on with."""
+    options, _ = split_arguments(given, options_kind)
+    for path in newest_checkpoints(options.project):
+        finished = (path.parents[1] / "summary.json").exists()
+        if not finished and load_checkpoint(path)["options"] == to_mapping(options):
+            LOGGER.info(f"started again by torchrun: going on with {path}")
+            return path
+    return None
 
 
 def _new_run(given: Mapping[str, object], options_kind: type[TrainOptions]) -> Run:
     options, over_hyp = split_arguments(given, options_kind)
     hyp = load_hyperparameters(options.hyp, over_hyp)
-    folder = new_run_folder(options.project, options.name, options.exist_ok)
-    return Run(options, hyp, folder, select_precision(options.amp, select_device(options.device)))
+    precision = _precision(options)
+    folder = distributed.from_main(new_run_folder(options.project, options.name, options.exist_ok))
+    return Run(options, hyp, folder, precision)
+
+
+def _precision(options: TrainOptions) -> Precision:
+    """As the options say, on a device that is ready for it."""
+    device = select_device(options.device)
+    distributed.join(device)
+    if options.sync_bn and device.type != "cuda":
+        raise UserError(f"--sync-bn needs CUDA devices, found {device}; leave it out")
+    return select_precision(options.amp, device)
 
 
 def _resumed_run(path: str, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
@@ -84,8 +115,7 @@ def _resumed_run(path: str, given: Mapping[str, object], kind: str, options_kind
     if (folder / "summary.json").exists():
         raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
     hyp = from_mapping(HyperParameters, state["hyp"])
-    precision = select_precision(options.amp, select_device(options.device))
-    return Run(options, hyp, folder, precision, state)
+    return Run(options, hyp, folder, _precision(options), state)
 
 
 def load_frames(run: Run) -> Frames:
@@ -98,14 +128,18 @@ def load_frames(run: Run) -> Frames:
     data = load_data_config(options.data)
     if not data.view_names:
         raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
-    splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
+    with distributed.main_first():  # which may have to generate the data
+        splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
     if hyp.classification_required and all(labels.view < 0 for labels in splits[0].labels):
         raise UserError(f"{data.source}: no training frame has a view; expected a line like 0 1 0 in label files")
     if found := quick_warnings(data, *splits):
         LOGGER.warning(f"warning: {found}")
-    train_set, val_set = (JointDataset(split, options.imgsz, options.cache) for split in splits)
+    train_set, val_set = (JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits)
     if hyp.not_applied:
-        LOGGER.warning(f"warning: frames and anchors are used as they are; not applied: {hyp.not_applied}")
+        LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
+    if hyp.augmentation:
+        train_set.augment(hyp, options.seed)
+        LOGGER.info(f"augmentation: {', '.join(f'{key} {value:g}' for key, value in hyp.augmentation.items())}")
     LOGGER.info(f"{len(train_set)} training and {len(val_set)} validation frames; {run.precision}; {run.folder}")
     return Frames(data, train_set, val_set)
 

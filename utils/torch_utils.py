@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
+import dataclasses
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from utils import distributed
 from utils.config import HyperParameters
-from utils.general import UserError
+from utils.general import LOGGER, UserError
 
+PRECISION_TOLERANCE = 0.1  # of half-precision outputs; YOLOv5s in bf16 is 0.01 to 0.02 away
 AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 
 def select_device(name: str) -> torch.device:
-    """ "auto" (CUDA if there is one), "cpu", or a CUDA device's number such as "0".
+    """ "auto" (CUDA if there is one, each local rank its own), "cpu", or a CUDA device's number such as "0".
 
     Raises:
         UserError: the device does not exist.
     """
     name = name.strip().lower()
     if name in ("", "auto"):
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return torch.device(f"cuda:{distributed.local_rank()}" if torch.cuda.is_available() else "cpu")
     if name == "cpu":
         return torch.device("cpu")
     number = name.removeprefix("cuda:")
     if not (number.isascii() and number.isdigit()):
         raise UserError(f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0")
+    if distributed.is_launched() and distributed.processes_here() > 1:
+        raise UserError(f"--device {name}: {distributed.processes_here()} processes cannot share it; leave it out")
     if int(number) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return torch.device(f"cuda:{number}")
@@ -106,6 +114,33 @@ def select_precision(mode: str, device: torch.device) -> Precision:
     return Precision(device, torch.float32, True, "auto: the CPU has no bf16 instructions")
 
 
+@torch.inference_mode()
+def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Precision:
+    """`precision` if `model`'s outputs for a batch are near those in float32; else float32, with a warning.
+
+    Near: every output tensor is finite and its relative L2 distance is at most `PRECISION_TOLERANCE`.
+    """
+    if precision.dtype is torch.float32:
+        return precision
+    images = precision.images(images_uint8)
+    expected = _tensors(model(images))
+    with precision.autocast():
+        found = _tensors(model(images))
+    # Not-a-number is not at most anything.
+    distances = torch.stack([(a.float() - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)])
+    if bool((distances <= PRECISION_TOLERANCE).all()):
+        return precision
+    name, worst = str(precision.dtype).removeprefix("torch."), distances.max().item()
+    LOGGER.warning(f"warning: {name} outputs are {worst:.2g} away from float32's (relative); training in float32")
+    reason = f"{name} failed its check against float32"
+    return dataclasses.replace(precision, dtype=torch.float32, reason=reason)
+
+
+def _tensors(outputs: Mapping[str, object]) -> list[Tensor]:
+    """A model's outputs as one list."""
+    return [tensor for value in outputs.values() for tensor in (value if isinstance(value, list) else [value])]
+
+
 def cpu_has_fast_bf16() -> bool:
     """Whether this is a Linux machine whose CPU multiplies bf16 (AVX512-BF16 or AMX)."""
     cpuinfo = Path("/proc/cpuinfo")
@@ -115,6 +150,7 @@ def cpu_has_fast_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -133,12 +169,15 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def build_optimizer(model: nn.Module, hyp: HyperParameters, weight_decay: float) -> torch.optim.Optimizer:
-    """The optimiser named in the hyp file; Adam's beta1 is the momentum, as in YOLOv5."""
+    """The optimiser named in the hyp file; Adam's beta1 is the momentum, as in YOLOv5.
+
+    Fused: one pass over the memory; measured twice as fast as the plain loop on a CPU too.
+    """
     groups = parameter_groups(model, weight_decay)
     if hyp.optimizer == "SGD":
-        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0)
+        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0, fused=True)
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[hyp.optimizer]
-    return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999))
+    return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999), fused=True)
 
 
 @dataclass(frozen=True)
@@ -282,6 +321,32 @@ class ModelEMA:
         keep = self.decay * (1 - math.exp(-self.updates / self.tau))
         averaged, current = floating_tensors(self.model), floating_tensors(model)
         torch._foreach_lerp_(averaged, current, 1 - keep)
+
+
+def fused_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose batch norms are part of the convolutions before them.
+
+    The same outputs but for rounding; about a sixth faster on a CPU.
+    """
+    fused = frozen_copy(model)
+    for module in fused.modules():
+        if isinstance(getattr(module, "bn", None), nn.BatchNorm2d):
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = nn.Identity()
+    return fused
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed rather than hand it back and ask again, page by page, every batch.
+
+    Elsewhere it does nothing. Worth a tenth of a training step on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
