@@ -7,6 +7,7 @@ python train_joint_gradnorm.py --resume runs/train/exp/weights/last.pt  # go on 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from models.balancers import LossWeighting, fixed_weights
@@ -25,7 +26,13 @@ from utils.torch_utils import freeze_layers
 
 
 def main() -> None:
-    parser = training_parser(__doc__, JointOptions)
+    run = start_run(vars(build_parser(__doc__).parse_args()), YOLOv5WithClassification.kind, JointOptions)
+    train(build_job(run))
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """The options of a joint training."""
+    parser = training_parser(description, JointOptions)
     parser.add_argument(
         "--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"to train (default: {' '.join(TASKS)})"
     )
@@ -45,8 +52,7 @@ def main() -> None:
     gradnorm.add_argument("--gradnorm-place", choices=HYP_CHOICES["gradnorm_place"])
     gradnorm.add_argument("--initial-detection-weight", type=float)
     gradnorm.add_argument("--initial-classification-weight", type=float)
-    run = start_run(vars(parser.parse_args()), YOLOv5WithClassification.kind, JointOptions)
-    train(build_job(run))
+    return parser
 
 
 def build_job(run: Run) -> Job:

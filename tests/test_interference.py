@@ -15,7 +15,7 @@ from models.yolo import YOLOv5WithClassification
 from utils import plots
 from utils.checkpoint import load_checkpoint
 from utils.engine import LossReader, Trainer
-from utils.general import TASKS, StopSignals
+from utils.general import TASKS
 from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
 from utils.loss import AnchorMatcher, DetectionLoss, JointLoss, LossGains, task_losses
 
@@ -233,8 +233,7 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     (tmp_path / "run").mkdir()
     trainer.model.train()
     torch.manual_seed(3)
-    with StopSignals() as trainer.signals:
-        trainer._step(0, 0, batch, LossReader(1))
+    trainer._step(0, 0, batch, LossReader(1))
     images = trainer.precision.images(batch["images"])
     torch.manual_seed(3)
     expected = {"cut": norms_by_autograd(model, images, lambda outputs: task_losses(trainer.criterion(outputs, batch)))}
@@ -294,7 +293,6 @@ def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with
         boxes = F.pad(has_box.nonzero().float(), (0, 5))
         views = torch.where(has_box, view_with_box, 1 - view_with_box)
         batch = {"images": images.byte(), "targets": boxes, "views": views, "paths": ["frame"] * 8}
-        with StopSignals() as trainer.signals:
-            trainer._step(0, index, batch, LossReader(1))
+        trainer._step(0, index, batch, LossReader(1))
     rows = interference_of(tmp_path / "run")
     assert len(rows) == 2 * 12 and (rows["cosine"] * sign > 0.9).all()

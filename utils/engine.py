@@ -117,6 +117,27 @@ class Job:
     diagnose_interval: int = 0
 
 
+@dataclass(frozen=True)
+class GradientPlan:
+    """What is to be known of the tasks' gradients in a batch.
+
+    Attributes:
+        labelled: some frame of it has a view, so that there are two tasks.
+        wanted_at: the place where the balancer wants them, or None.
+        diagnosed: they go to interference.csv.
+        combined: the balancer makes one gradient of them.
+    """
+
+    labelled: bool
+    wanted_at: str | None
+    diagnosed: bool
+    combined: bool
+
+    @property
+    def is_tapped(self) -> bool:
+        return self.diagnosed or self.combined or self.wanted_at == "features"
+
+
 def train(job: Job) -> dict[str, object]:
     """Train, validate every epoch, write the run folder; returns the content of summary.json."""
     return Trainer(job).fit()
@@ -140,6 +161,7 @@ class Trainer:
         self.gradnorm_log = CsvLog(job.run.folder / "gradnorm.csv", GRADNORM_COLUMNS)
         self.interference_log = CsvLog(job.run.folder / "interference.csv", INTERFERENCE_COLUMNS)
         self.progress = ProgressFile(job.run.folder / "progress.json")
+        self.signals, self.is_stopping = StopSignals(), False
         self.first_epoch = 0
         self.best: dict[str, object] = {"model": {}, "confidence": None}
         self.metrics: dict[str, object] | None = None
@@ -180,7 +202,7 @@ class Trainer:
         self.start_time = time.time()
         epoch = self.first_epoch - 1
         try:
-            with StopSignals() as self.signals:
+            with self.signals:
                 while epoch + 1 < self.options.epochs and not self._out_of_patience(epoch):
                     epoch += 1
                     self._run_epoch(epoch)
@@ -242,46 +264,71 @@ class Trainer:
 
     def _step(self, epoch: int, index: int, batch: dict, reader: LossReader) -> None:
         """One batch: forward, backward, what the balancer wants to know, a step of every network at work."""
-        balancer, learners = self.job.balancer, self._working(epoch)
+        learners = self._working(epoch)
         for learner in learners:
             learner.begin(epoch, index)
-        step = epoch * len(self.train_loader) + index
         counts = loss_counts(batch) | {"stop": self.signals.received is not None}
         totals = distributed.totals(counts)
         self.is_stopping = totals["stop"] > 0
-        labelled = totals["views"] > 0
-        wanted = labelled and balancer.wants_gradients
-        diagnosed = labelled and bool(self.job.diagnose_interval) and step % self.job.diagnose_interval == 0
-        combined = labelled and balancer.combines_gradients
-        tapped = diagnosed or combined or (wanted and balancer.place == "features")
-        taps = FeatureTaps(detached=combined) if tapped else None
+        step = epoch * len(self.train_loader) + index
+        plan = self._plan(step, labelled=totals["views"] > 0)
+        taps = FeatureTaps(detached=plan.combined) if plan.is_tapped else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
         losses = self.criterion(outputs, on_device(batch, self.precision.device), distributed.shares(counts, totals))
-        tasks, seen = task_losses(losses), averaged_losses(losses)
+        seen = averaged_losses(losses)
         reader.add(index, seen, batch["paths"])
-        size, scale = totals["frames"], learners[0].stepper.loss_scale
+        measured = self._backward(learners, task_losses(losses), plan, taps, totals["frames"])
+        self._observe({"step": step, "epoch": epoch, "batch": index}, task_losses(seen), plan, measured)
+        for learner in learners:
+            learner.step(epoch, index)
+
+    def _plan(self, step: int, labelled: bool) -> GradientPlan:
+        balancer, interval = self.job.balancer, self.job.diagnose_interval
+        return GradientPlan(
+            labelled=labelled,
+            wanted_at=balancer.place if labelled and balancer.wants_gradients else None,
+            diagnosed=labelled and bool(interval) and step % interval == 0,
+            combined=labelled and balancer.combines_gradients,
+        )
+
+    def _backward(
+        self,
+        learners: Sequence[Learner],
+        tasks: Mapping[str, Tensor],
+        plan: GradientPlan,
+        taps: FeatureTaps | None,
+        frames: float,
+    ) -> dict[str, TaskGradients]:
+        """The gradients of the balanced losses, and on the way what `plan` asks of each task's: place -> those."""
+        balancer, scale = self.job.balancer, learners[0].stepper.loss_scale
         measured: dict[str, TaskGradients] = {}
-        if wanted and balancer.place == "weights":
+        if plan.wanted_at == "weights":
             measured["weights"] = weight_gradients(tasks, self.model.last_shared_parameter(), scale)
-        if diagnosed and not combined:  # a combined gradient has no parts in the trunk
+        if plan.diagnosed and not plan.combined:  # a combined gradient has no parts in the trunk
             measured |= layer_gradients(tasks, self.model.trunk_parameters(), scale)
         for learner in learners:
             total = balancer.combine({task: tasks[task] for task in learner.network.tasks})
-            learner.backward(total * size)
-        if combined:
+            learner.backward(total * frames)
+        if plan.combined:
             taps.pass_on(balancer.aggregate)
         if taps:
-            measured["features"] = taps.read({t: weight * size * scale for t, weight in balancer.weights.items()})
-        now = {"step": step, "epoch": epoch, "batch": index}
-        weights = dict(balancer.weights)
-        seen_tasks = task_losses(seen)
-        if row := balancer.observe(seen_tasks, measured.get(balancer.place) if wanted else None, labelled):
-            total = sum(weights[task] * loss.item() for task, loss in seen_tasks.items())
-            self._log(self.gradnorm_log, now | {"loss/total": total} | row)
-        if diagnosed:
+            measured["features"] = taps.read({t: weight * frames * scale for t, weight in balancer.weights.items()})
+        return measured
+
+    def _observe(
+        self,
+        now: Mapping[str, int],
+        tasks: Mapping[str, Tensor],
+        plan: GradientPlan,
+        measured: Mapping[str, TaskGradients],
+    ) -> None:
+        """Let the balancer see the batch, and log what it did and what was measured."""
+        weights = dict(self.job.balancer.weights)
+        if row := self.job.balancer.observe(tasks, measured.get(plan.wanted_at), plan.labelled):
+            total = sum(weights[task] * loss.item() for task, loss in tasks.items())
+            self._log(self.gradnorm_log, {**now, "loss/total": total, **row})
+        if plan.diagnosed:
             self._log_interference(now, measured)
-        for learner in learners:
-            learner.step(epoch, index)
 
     def _log_interference(self, now: Mapping[str, int], measured: Mapping[str, TaskGradients]) -> None:
         """Rows of interference.csv: at the cut, of the whole trunk, and of each of its layers."""
