@@ -17,8 +17,9 @@ from utils.config import DataConfig, check_thresholds, load_data_config
 from utils.dataloaders import JointDataset, load_split, make_loader
 from utils.engine import evaluate, write_coco_predictions, write_evaluation
 from utils.general import LOGGER, UserError, new_run_folder, run_script
-from utils.metrics import ViewPrior, format_table, summarise
+from utils.metrics import ViewPrior, summarise
 from utils.reference import same_clip_reference
+from utils.tables import format_table
 from utils.torch_utils import select_device, select_precision
 
 

@@ -18,7 +18,6 @@ from utils.metrics import (
     coco_evaluation,
     detection_confusion,
     fitness,
-    format_table,
     group_draws,
     match_predictions,
     resampled_ap,
@@ -27,6 +26,7 @@ from utils.metrics import (
     view_metrics,
     yolo_ap,
 )
+from utils.tables import format_table
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -17,8 +17,9 @@ from utils.config import DataConfig, load_data_config
 from utils.dataloaders import Split, find_images, label_path, load_split
 from utils.general import run_script
 from utils.labels import FrameLabels
-from utils.metrics import SAME_CLIP, format_table, summarise
+from utils.metrics import SAME_CLIP, summarise
 from utils.reference import neighbour_oracle, same_clip_reference, view_oracle
+from utils.tables import format_table
 
 # ---- the oracles -------------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from made_up_results import NAMES, VIEWS, image_result, random_results, without_
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from utils.metrics import IOU_THRESHOLDS, ImageResult, format_table, group_draws, match_predictions, summarise
+from utils.metrics import IOU_THRESHOLDS, ImageResult, group_draws, match_predictions, summarise
 from utils.screening import FROC_RATES, NO_NEGATIVES, frame_rates, froc, wilson
+from utils.tables import format_table
 
 SETTINGS = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 RATES = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]

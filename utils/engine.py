@@ -38,9 +38,10 @@ from utils.imbalance import sampling_weights
 from utils.interference import FeatureTaps, TaskGradients, layer_gradients, weight_gradients
 from utils.learner import Learner, Network
 from utils.loss import DETECTION_LOSSES, JointLoss, loss_counts, task_losses
-from utils.metrics import ImageResult, ViewPrior, format_table, summarise
+from utils.metrics import ImageResult, ViewPrior, summarise
 from utils.model_card import model_card
 from utils.runs import Frames, Run
+from utils.tables import format_table
 from utils.torch_utils import Precision, frozen_copy, fused_copy, keep_freed_memory, verified
 
 LOSSES = (*DETECTION_LOSSES, "view")
