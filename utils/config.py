@@ -363,6 +363,7 @@ class TrainOptions:
     """The options of a training script that are not hyper-parameters; names as on the command line."""
 
     weights: str = ""
+    download: bool = False
     cfg: str = "models/yolov5s_joint.yaml"
     size: str = ""
     data: str = "data/echo_phantom.yaml"
@@ -390,6 +391,8 @@ class TrainOptions:
         for name in ("workers", "seed", "freeze"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0")
+        if self.download and not self.weights:
+            raise UserError("--download: nothing to fetch; say what, e.g. --weights yolov5s.pt")
         if self.size and self.size not in SIZES:
             raise UserError(f"--size is {self.size!r}, expected one of {', '.join(SIZES)}")
         if self.imgsz % 32:
@@ -492,6 +495,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
         parser.add_argument(name, help=text + shown, **kwargs)
 
     add("--weights", "checkpoint of this project, or of the public YOLOv5, whose matching tensors to start from")
+    add("--download", "fetch --weights yolov5{n,s,m,l,x}.pt from YOLOv5's release if missing", action="store_true")
     add("--cfg", "model YAML")
     add("--size", "YOLOv5's n, s, m, l or x, in place of the depth and width in --cfg", choices=tuple(SIZES))
     add("--data", "data.yaml")
