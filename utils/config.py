@@ -366,6 +366,7 @@ class TrainOptions:
     download: bool = False
     cfg: str = "models/yolov5s_joint.yaml"
     size: str = ""
+    autoanchor: bool = False
     data: str = "data/echo_phantom.yaml"
     hyp: str = "hyp/joint_training_rules.yaml"
     epochs: int = 50
@@ -498,6 +499,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     add("--download", "fetch --weights yolov5{n,s,m,l,x}.pt from YOLOv5's release if missing", action="store_true")
     add("--cfg", "model YAML")
     add("--size", "YOLOv5's n, s, m, l or x, in place of the depth and width in --cfg", choices=tuple(SIZES))
+    add("--autoanchor", "fit anchors to the training boxes, and take them if they are better", action="store_true")
     add("--data", "data.yaml")
     add("--hyp", "hyper-parameter YAML; YOLOv5's load unchanged")
     add("--epochs", "how often to go through the training images")
