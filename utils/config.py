@@ -384,6 +384,7 @@ class TrainOptions:
     freeze: int = 0
     amp: str = "auto"
     skip_bad_labels: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "imgsz"):
@@ -521,6 +522,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     add("--freeze", "do not train the first so many layers")
     add("--amp", "auto, off (float32, contiguous), bf16 or fp16 (CUDA)")
     add("--skip-bad-labels", "leave out frames whose label file is wrong", action="store_true")
+    add("--tensorboard", "write event files for TensorBoard, an extra package", action="store_true")
     parser.add_argument("--resume", nargs="?", const="", metavar="LAST.PT", help="go on with a run (the newest)")
     hyp = parser.add_argument_group("hyper-parameters, over the hyp file's")
     hyp.add_argument("--optimizer", choices=HYP_CHOICES["optimizer"])

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import checkpoint, plots
+from utils.board import Board
 from utils.boxes import non_max_suppression
 from utils.config import DataConfig, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, make_loader
@@ -143,6 +144,7 @@ class Trainer:
         self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
         self.gradnorm_log = CsvLog(job.run.folder / "gradnorm.csv", GRADNORM_COLUMNS)
         self.interference_log = CsvLog(job.run.folder / "interference.csv", INTERFERENCE_COLUMNS)
+        self.board = Board(job.run.folder, self.options.tensorboard)
         self.progress = ProgressFile(job.run.folder / "progress.json")
         self.first_epoch = 0
         self.best: dict[str, object] = {"model": {}, "confidence": None}
@@ -188,6 +190,7 @@ class Trainer:
             row |= zip(rate_columns(learner.network, self.job.networks), learner.stepper.learning_rates, strict=True)
         row |= zip(TIME_COLUMNS, (trained - start, time.time() - trained), strict=True)
         self.results_log.append(row)
+        self.board.row(row)
         self._save(epoch, is_best)
 
     def _working(self, epoch: int) -> list[Learner]:
@@ -248,7 +251,9 @@ class Trainer:
             measured["features"] = taps.read({t: weight * size * scale for t, weight in balancer.weights.items()})
         now = {"step": step, "epoch": epoch, "batch": index}
         if row := balancer.observe(tasks, measured.get(balancer.place) if wanted else None, labelled):
-            self.gradnorm_log.append(now | {"loss/total": total.item()} | row)
+            row = now | {"loss/total": total.item()} | row
+            self.gradnorm_log.append(row)
+            self.board.row(row)
         if diagnosed:
             self._log_interference(now, measured)
         for learner in learners:
@@ -261,6 +266,7 @@ class Trainer:
             figures = {"cosine": gradients.cosine, "magnitude_similarity": gradients.magnitude_similarity}
             norms = {f"norm/{task}": norm for task, norm in gradients.norms.items()}
             self.interference_log.append({**now, "place": place, **figures, **norms})
+            self.board.row({**now, "place": place, **figures, **norms})
 
     def _forward(self, learners: Sequence[Learner], images_uint8: Tensor, options: Mapping) -> dict[str, object]:
         """The outputs of the networks at work; the batch is moved once for all of them."""
@@ -334,6 +340,7 @@ class Trainer:
     def _open_folder(self) -> None:
         run = self.job.run
         (run.folder / "weights").mkdir(parents=True, exist_ok=True)
+        self.board.start(self.first_epoch, len(self.train_loader))
         if run.resume:
             self.results_log.keep_before(self.first_epoch)
             self.gradnorm_log.keep_before(self.first_epoch)
@@ -427,6 +434,7 @@ class Trainer:
         write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
         write_json(folder / "summary.json", summary)
         plots.draw_run(folder)
+        self.board.finish(epoch)
         LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
         LOGGER.info(format_table(self.metrics))
         LOGGER.info(f"\n{self._best_epochs()}\neverything is in {folder}")
