@@ -12,6 +12,7 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
+from utils.autoanchor import prepare_anchors
 from utils.config import RATE_RANGES, DualOptions, training_parser
 from utils.engine import Job, train
 from utils.general import LOGGER, TASKS, run_script
@@ -57,6 +58,7 @@ def build_job(run: Run) -> Job:
     if options.freeze_task and not options.weights:
         LOGGER.warning(f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised")
     freeze_layers(model.detector, options.freeze)
+    prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(run.hyp, frames.data, frames.train.split)
     return Job(
         run=run,

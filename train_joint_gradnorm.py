@@ -15,6 +15,7 @@ from models.gradnorm import GradNorm
 from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
 from utils import distributed
+from utils.autoanchor import prepare_anchors
 from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
 from utils.engine import Job, train
 from utils.general import TASKS, UserError, run_script
@@ -66,6 +67,7 @@ def build_job(run: Run) -> Job:
     freeze_layers(model, options.freeze)
     if hyp.gradnorm_place == "weights" and not model.last_shared_parameter().requires_grad:
         raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")
+    prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(hyp, frames.data, frames.train.split)
     return Job(
         run=run,

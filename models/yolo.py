@@ -43,6 +43,14 @@ class Detect(nn.Module):
         self.m = nn.ModuleList(nn.Conv2d(width, outputs, 1) for width in channels)
         self._initialise_biases()
 
+    def anchors_px(self) -> Tensor:
+        """(levels, anchors, 2) pixels; fitted ones or a checkpoint's may have replaced the YAML's."""
+        return self.anchors * self.anchors.new_tensor(self.strides).view(-1, 1, 1)
+
+    def set_anchors_px(self, anchors_px: Tensor) -> None:
+        """Take other anchors, (levels * anchors, 2) pixels, those of the finest level first."""
+        self.anchors.copy_(anchors_px.view_as(self.anchors) / self.anchors.new_tensor(self.strides).view(-1, 1, 1))
+
     def _initialise_biases(self) -> None:
         """Start from about 8 objects in a 640 px image and uniform classes (Lin et al. 2017, section 3.3)."""
         for conv, stride in zip(self.m, self.strides, strict=True):
@@ -198,8 +206,9 @@ class DetectionModel(LayerGraph):
         return decode(raw_maps, self.detect.anchors, self.detect.strides)
 
     def arguments(self) -> dict[str, object]:
-        """What `type(self)(**arguments)` needs to build this architecture again; plain values."""
-        return {"cfg": self.cfg, "nc": self.cfg["nc"]}
+        """What `type(self)(**arguments)` needs to build this architecture again, anchors included; plain values."""
+        anchors = {"anchors": self.detect.anchors_px().flatten(1).tolist()} if self.detect is not None else {}
+        return {"cfg": {**self.cfg, **anchors}, "nc": self.cfg["nc"]}
 
 
 class YOLOv5WithClassification(DetectionModel):

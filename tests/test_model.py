@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from models import model_from_checkpoint
 from models.yolo import Detect, DetectionModel, ViewHead, YOLOv5WithClassification, load_model_yaml, sized
+from utils.config import SIZES
 from utils.general import UserError
 from utils.torch_utils import freeze_layers
 
@@ -33,16 +36,44 @@ def test_parameter_counts():
     assert sum(p.numel() for p in DetectionModel(PLAIN).parameters()) == 7_235_389
 
 
+def parameters_of(model: torch.nn.Module) -> int:
+    """As published: with batch norms merged into the convolutions, a bias in place of a weight and a bias."""
+    norms = (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    return sum(p.numel() for p in model.parameters()) - sum(m.num_features for m in norms)
+
+
 @pytest.mark.parametrize(
     ("size", "parameters"),
     [("n", 1_867_405), ("s", 7_225_885), ("m", 21_172_173), ("l", 46_533_693), ("x", 86_705_005)],
 )
 def test_every_size_has_the_published_number_of_parameters(size, parameters):
-    """Published with batch norms merged into the convolutions: a bias in place of a weight and a bias."""
+    """As a file and as an option; the joint file's detection part too."""
     with torch.device("meta"):
-        model = DetectionModel(PLAIN, size=size)
-    norms = (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    assert sum(p.numel() for p in model.parameters()) - sum(m.num_features for m in norms) == parameters
+        alone = YOLOv5WithClassification(f"models/yolov5{size}_joint.yaml", tasks=["detection"])
+        for model in (DetectionModel(f"models/yolov5{size}.yaml"), DetectionModel(PLAIN, size=size), alone):
+            assert parameters_of(model) == parameters
+
+
+@pytest.mark.parametrize("kind", ["", "_joint"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_sizes_file_is_yolov5s_but_for_depth_and_width(size, kind):
+    """Comments too, so that ten files do not drift apart."""
+    names = {"YOLOv5s": f"YOLOv5{size}"}
+    for key, small, own in zip(("depth", "width"), ("0.33", "0.50"), SIZES[size], strict=True):
+        written = small if float(small) == own else str(own)
+        names[f"{key}_multiple: {small}"] = f"{key}_multiple: {written}"
+    expected = Path(f"models/yolov5s{kind}.yaml").read_text(encoding="utf-8")
+    for old, new in names.items():
+        assert expected.count(old) == 1
+        expected = expected.replace(old, new)
+    assert Path(f"models/yolov5{size}{kind}.yaml").read_text(encoding="utf-8") == expected
+    assert sized(f"models/yolov5{size}{kind}.yaml", "") == sized(f"models/yolov5s{kind}.yaml", size)
+
+
+def test_the_joint_file_is_the_plain_one_with_a_view_head():
+    plain, joint = load_model_yaml(PLAIN), load_model_yaml(JOINT)
+    assert joint | {"head": joint["head"][:-1]} == plain
+    assert joint["head"][-1][2] == "ViewHead"
 
 
 def test_a_sized_model_is_built_again_from_its_arguments():
@@ -97,14 +128,38 @@ def test_trunk_and_cut_follow_from_where_the_view_head_attaches(joint):
     assert joint.view_layers == (25,)
 
 
-@pytest.mark.parametrize(
-    ("layer", "last_of_trunk", "cut"), [(20, 20, (10, 17, 20)), (23, 23, (17, 20, 23)), (9, 9, (4, 6, 9))]
-)
-def test_other_attachments(layer, last_of_trunk, cut):
-    model = joint_with_view_head_on(layer)
-    assert model.trunk_layers == tuple(range(last_of_trunk + 1))
-    assert model.cut == cut
-    assert model.eval()(torch.rand(1, 3, 64, 64))["classify"].shape == (1, 3)
+# What the joint YAML says the row's `from` may be; the cut of each, worked out by hand.
+DOCUMENTED_PLACES = {
+    "P3": (17, (10, 14, 17)),
+    "P4": (20, (10, 17, 20)),
+    "P5": (23, (17, 20, 23)),
+    "end": (9, (4, 6, 9)),
+}
+
+
+def test_the_places_are_those_that_the_file_names():
+    line = next(line for line in Path(JOINT).read_text(encoding="utf-8").splitlines() if "17 = P3" in line)
+    said = dict(re.findall(r"(\d+) = (P\d|end)", line))
+    assert said == {str(layer): place for place, (layer, _) in DOCUMENTED_PLACES.items()}
+
+
+@pytest.mark.parametrize("place", DOCUMENTED_PLACES)
+def test_the_view_head_works_on_every_documented_place(place):
+    layer, cut = DOCUMENTED_PLACES[place]
+    model = joint_with_view_head_on(layer).eval()
+    assert model.trunk_layers == tuple(range(layer + 1)) and model.cut == cut
+    assert model.detection_layers == tuple(range(layer + 1, 25)) and model.view_layers == (25,)
+    images = torch.rand(1, 3, 64, 64)
+    outputs = model(images)
+    assert outputs["classify"].shape == (1, 3)
+    assert [raw.shape[2] for raw in outputs["detect"]] == [8, 4, 2]
+    features = model.trunk(images)
+    assert tuple(features) == cut
+    assert torch.equal(model.heads(features)["classify"], outputs["classify"])
+    outputs["classify"].sum().backward()  # the view's gradient is in the trunk, and nowhere else of the detector
+    reached = {int(name.split(".")[1]) for name, p in model.named_parameters() if p.grad is not None}
+    assert layer in reached and reached <= {*range(layer + 1), 25}
+    assert model.last_shared_parameter().grad is not None
 
 
 def test_forward_is_trunk_then_heads_in_both_modes(joint):

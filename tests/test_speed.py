@@ -29,7 +29,7 @@ BF16 = Precision(CPU, torch.bfloat16, True, "a test")
 def model() -> YOLOv5WithClassification:
     """With the statistics of a trained one: batch norms that do something."""
     torch.manual_seed(0)
-    model = YOLOv5WithClassification("models/yolov5s_joint.yaml", nc=4, views=3, size="n")
+    model = YOLOv5WithClassification("models/yolov5n_joint.yaml", nc=4, views=3)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -53,7 +53,7 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
     if not path.is_file():
         raise UserError(
             f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/best.pt; "
-            "YOLOv5's own are at https://github.com/ultralytics/yolov5/releases, and nothing is downloaded here"
+            "to train from YOLOv5's own, use --weights yolov5s.pt --download"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -376,8 +376,10 @@ class TrainOptions:
     """The options of a training script that are not hyper-parameters; names as on the command line."""
 
     weights: str = ""
+    download: bool = False
     cfg: str = "models/yolov5s_joint.yaml"
     size: str = ""
+    autoanchor: bool = False
     data: str = "data/echo_phantom.yaml"
     hyp: str = "hyp/joint_training_rules.yaml"
     epochs: int = 50
@@ -398,6 +400,7 @@ class TrainOptions:
     rect: bool = False
     sync_bn: bool = False
     compile: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "imgsz"):
@@ -406,6 +409,8 @@ class TrainOptions:
         for name in ("workers", "seed", "freeze"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0")
+        if self.download and not self.weights:
+            raise UserError("--download: nothing to fetch; say what, e.g. --weights yolov5s.pt")
         if self.size and self.size not in SIZES:
             raise UserError(f"--size is {self.size!r}, expected one of {', '.join(SIZES)}")
         if self.imgsz % 32:
@@ -508,8 +513,10 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
         parser.add_argument(name, help=text + shown, **kwargs)
 
     add("--weights", "checkpoint of this project, or of the public YOLOv5, whose matching tensors to start from")
+    add("--download", "fetch --weights yolov5{n,s,m,l,x}.pt from YOLOv5's release if missing", action="store_true")
     add("--cfg", "model YAML")
     add("--size", "YOLOv5's n, s, m, l or x, in place of the depth and width in --cfg", choices=tuple(SIZES))
+    add("--autoanchor", "fit anchors to the training boxes, and take them if they are better", action="store_true")
     add("--data", "data.yaml")
     add("--hyp", "hyper-parameter YAML; YOLOv5's load unchanged")
     add("--epochs", "how often to go through the training images")
@@ -534,6 +541,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     add("--sync-bn", "batch-norm statistics over all processes (torchrun, CUDA)", action="store_true")
     add("--compile", "compile the network; the first batches take minutes", action="store_true")
     add("--skip-bad-labels", "leave out frames whose label file is wrong", action="store_true")
+    add("--tensorboard", "write event files for TensorBoard, an extra package", action="store_true")
     parser.add_argument("--resume", nargs="?", const="", metavar="LAST.PT", help="go on with a run (the newest)")
     hyp = parser.add_argument_group("hyper-parameters, over the hyp file's")
     hyp.add_argument("--optimizer", choices=HYP_CHOICES["optimizer"])

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import checkpoint, distributed, plots
+from utils.board import Board
 from utils.boxes import non_max_suppression
 from utils.config import DataConfig, to_mapping
 from utils.dataloaders import EpochSampler, JointDataset, collate, make_loader
@@ -141,7 +142,10 @@ class GradientPlan:
 
 def train(job: Job) -> dict[str, object]:
     """Train, validate every epoch, write the run folder; returns the content of summary.json."""
-    return Trainer(job).fit()
+    try:
+        return Trainer(job).fit()
+    finally:
+        distributed.leave()
 
 
 class Trainer:
@@ -161,6 +165,7 @@ class Trainer:
         self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
         self.gradnorm_log = CsvLog(job.run.folder / "gradnorm.csv", GRADNORM_COLUMNS)
         self.interference_log = CsvLog(job.run.folder / "interference.csv", INTERFERENCE_COLUMNS)
+        self.board = Board(job.run.folder, self.options.tensorboard and distributed.is_main())
         self.progress = ProgressFile(job.run.folder / "progress.json")
         self.signals, self.is_stopping = StopSignals(), False
         self.first_epoch = 0
@@ -236,6 +241,7 @@ class Trainer:
         """Add a row, in the process that writes."""
         if distributed.is_main():
             log.append(row)
+            self.board.row(row)
 
     def _note_progress(self, force: bool = False, **fields: object) -> None:
         if distributed.is_main():
@@ -417,6 +423,7 @@ class Trainer:
     def _prepare_files(self) -> None:
         run = self.job.run
         (run.folder / "weights").mkdir(parents=True, exist_ok=True)
+        self.board.start(self.first_epoch, len(self.train_loader))
         if run.resume:
             self.results_log.keep_before(self.first_epoch)
             self.gradnorm_log.keep_before(self.first_epoch)
@@ -520,6 +527,7 @@ class Trainer:
         write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
         write_json(folder / "summary.json", summary)
         plots.draw_run(folder)
+        self.board.finish(summary["epochs"] - 1)
         LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
         LOGGER.info(format_table(self.metrics))
         LOGGER.info(f"\n{self._best_epochs()}\neverything is in {folder}")

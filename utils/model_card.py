@@ -17,7 +17,8 @@ DETECTION_FIGURES = {
     **{"precision": "precision", "recall": "recall", "F1": "f1"},
 }
 VIEW_FIGURES = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
-UNSAID = {"data", "project", "name", "exist_ok", "device", "workers", "cache"}  # options that say nothing of the model
+# Options that say nothing of the model
+UNSAID = {"data", "project", "name", "exist_ok", "device", "workers", "cache", "download", "tensorboard"}
 
 
 def model_card(

@@ -28,6 +28,7 @@ from utils.config import (
     to_mapping,
 )
 from utils.dataloaders import JointDataset, load_splits
+from utils.download import weights_file
 from utils.general import LOGGER, UserError, new_run_folder, seed_everything
 from utils.official import is_official, read_official
 from utils.torch_utils import Precision, select_device, select_precision
@@ -154,7 +155,9 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
         return kind(**run.resume["arguments"])
     seed_everything(run.options.seed)
     model = kind(**arguments)
-    if path := run.options.weights:
+    if run.options.weights:
+        with distributed.main_first():  # which may have to fetch it
+            path = weights_file(run.options.weights, run.options.download)
         if is_official(path):
             state = {f"{model.detection_path}{name}": tensor for name, tensor in read_official(path).items()}
             transfer_weights(model, state, f"{path} (public YOLOv5)")
