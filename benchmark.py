@@ -5,7 +5,8 @@ python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"  
 python benchmark.py --size n --imgsz 160 --against "--balancer fixed" --steps 100
 
 Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else the machine does
-slows both; the ratio printed is the median over blocks. The weights are thrown away.
+slows both; the ratio printed is the median over blocks. The weights are thrown away. On CUDA every stage is waited for, so
+their sum is more than an epoch in which they overlap; peak memory is the process's, so of both trainings if there are two.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import itertools
 import shlex
 import statistics
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 import torch
 
 import train_joint_gradnorm
 from models.yolo import YOLOv5WithClassification
+from utils import distributed
 from utils.boxes import non_max_suppression
 from utils.config import JointOptions
 from utils.engine import LossReader, Trainer, evaluate, peak_memory_mib
@@ -78,10 +81,13 @@ class Measured:
 
     def _endless_batches(self) -> Iterator[tuple[int, int, dict]]:
         """Epoch, index and batch, over and over, full batches only."""
-        for epoch in itertools.count():
+        size = self.trainer.options.batch_size
+        if distributed.world_size() > 1 or len(self.trainer.job.frames.train) < size:
+            raise UserError(f"the benchmark needs one process and {size} training frames; lower --batch-size")
+        for epoch in itertools.cycle(range(self.trainer.options.epochs)):
             self.trainer.sampler.set_epoch(epoch)
             for index, batch in enumerate(self.trainer.train_loader):
-                if len(batch["paths"]) == self.trainer.options.batch_size:
+                if len(batch["paths"]) == size:
                     yield epoch, index, batch
 
     def steps(self, count: int) -> None:
@@ -104,7 +110,9 @@ class Measured:
         whole = statistics.mean(seconds["whole step"]) * batches
         training["other"] = whole + training["load"] - sum(training.values())
         steps = [load + step for load, step in zip(seconds["load"], seconds["whole step"], strict=True)]
-        flops = count_gflops(trainer.average, trainer.options.imgsz) * trainer.options.batch_size
+        height, width = trainer.job.frames.train.shape
+        flops = count_gflops(trainer.average, trainer.options.imgsz) * height * width / trainer.options.imgsz**2
+        flops *= trainer.options.batch_size
         computing = statistics.mean(seconds["forward"]) + statistics.mean(seconds["backward"])
         return EpochTime(
             images=len(trainer.job.frames.train),
@@ -130,21 +138,26 @@ class Measured:
         return max(longer, 0.0) * len(times[True]) / len(steps_s) * len(self.trainer.train_loader)
 
     def _validation_s(self) -> dict[str, float]:
-        trainer, data = self.trainer, self.trainer.job.frames.data
-        model, watch = fused_copy(trainer.average), Stopwatch(trainer.precision.device)
-        decode, decoded = model.decode, []
+        trainer, data, watch = self.trainer, self.trainer.job.frames.data, self.watch
+        watch.seconds.clear()
+        model = fused_copy(trainer.average)
+        decode, suppress = model.decode, watch.timed("nms", non_max_suppression)
+
+        def decode_and_suppress(maps: list[torch.Tensor]) -> torch.Tensor:
+            decoded = decode(maps)
+            suppress(decoded, confidence=0.001, iou=0.6, several_labels=True)  # as evaluate is about to do
+            return decoded
+
+        model.decode = decode_and_suppress
         time_calls(model, watch, "forward")
-        model.decode = lambda maps: decoded.append(decode(maps)) or decoded[-1]
-        results, _ = watch.timed("evaluate", evaluate)(model, trainer.val_loader, trainer.precision, data)
-        suppress = watch.timed("nms", non_max_suppression)
-        for boxes in decoded:
-            suppress(boxes, confidence=0.001, iou=0.6, several_labels=True)
+        arguments = (model, trainer.val_loader, trainer.precision, data, trainer.criterion)
+        results, _ = watch.timed("evaluate", evaluate)(*arguments)
         names = (data.names, data.view_names)
         watch.timed("coco", summarise)(results, *names, view_prior=trainer.prior, intervals=False, tasks=trainer.tasks)
-        watch.timed("load", list)(trainer.val_loader)
-        parts = [watch.total(stage) for stage in ("load", "forward", "nms", "coco")]
-        rest = watch.total("evaluate") - sum(parts) + watch.total("coco")
-        return dict(zip(VALIDATION_STAGES, (*parts, rest), strict=True))
+        watch.timed("load", deque)(trainer.val_loader, maxlen=0)
+        load, forward, nms = (watch.total(stage) for stage in ("load", "forward", "nms"))
+        rest = watch.total("evaluate") - load - forward - 2 * nms
+        return dict(zip(VALIDATION_STAGES, (load, forward, nms, watch.total("coco"), rest), strict=True))
 
     def _loader_images_per_s(self) -> float:
         self.trainer.sampler.set_epoch(0)

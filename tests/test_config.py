@@ -258,7 +258,7 @@ def test_every_option_of_a_training_can_be_given():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("imgsz", 0), ("workers", -1), ("seed", -1), ("freeze", -1)],
+    [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("imgsz", 0), ("workers", -2), ("seed", -1), ("freeze", -1)],
 )
 def test_options_have_lower_limits(name: str, value: int):
     with pytest.raises(UserError, match=rf"--{name.replace('_', '-')} is {value}, expected"):

@@ -306,14 +306,15 @@ def test_parameter_groups_decay_only_weights():
 
 def test_ema_follows_yolov5s_ramp():
     model = torch.nn.BatchNorm1d(2)
-    ema = ModelEMA(frozen_copy(model))
+    average = frozen_copy(model)
+    ema = ModelEMA(model, average)
     with torch.no_grad():
         model.weight.fill_(3.0)
         model.running_mean.fill_(5.0)
-    ema.update(model)
+    ema.update()
     keep = 0.9999 * (1 - np.exp(-1 / 2000))
-    torch.testing.assert_close(ema.model.weight, torch.full((2,), keep * 1.0 + (1 - keep) * 3.0))
-    torch.testing.assert_close(ema.model.running_mean, torch.full((2,), (1 - keep) * 5.0))
+    torch.testing.assert_close(average.weight, torch.full((2,), keep * 1.0 + (1 - keep) * 3.0))
+    torch.testing.assert_close(average.running_mean, torch.full((2,), (1 - keep) * 5.0))
 
 
 def test_stepper_clips_and_accumulates_sums():

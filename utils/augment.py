@@ -1,9 +1,9 @@
 """Augmentation: what a training frame looks like in an epoch, decided by (seed, epoch, frame) alone.
 
 Geometry is one 3x3 matrix a frame (scale, rotation, shear, translation, perspective, flips), by which OpenCV moves the
-pixels and `moved_boxes` the boxes; colour is one table a channel. The keys are YOLOv5's and mean what they mean there;
-`gamma` is ours. Mosaic and mix-up take their other frames from those of the same view, so that a frame's view stays
-true of what is made of it.
+pixels and `moved_boxes` the boxes; colour is one table a channel. The keys are YOLOv5's and mean what they mean there,
+but that any frame may be mixed, not mosaics alone; `gamma` is ours. Mosaic and mix-up take their other frames from
+those of the same view, so that a frame's view stays true of what is made of it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from utils.config import HyperParameters
 
 FILL = (114, 114, 114)  # grey outside a moved frame, as the letterbox's
 MIN_SIDE_PX, MIN_AREA_SHARE, MAX_ASPECT = 2, 0.1, 100  # YOLOv5's: what has to be left of a box that is cut off
+MIN_DEPTH = 0.1  # of a point in the perspective's division; 1 is the frame's plane
 MIXUP_BETA = 32.0  # both parameters of mix-up's Beta distribution, as YOLOv5's: nearly half and half
 # A mosaic's quadrants: whether a tile ends, rather than starts, at the mosaic's centre, in x and in y.
 QUADRANTS = ((True, True), (False, True), (True, False), (False, False))
@@ -50,7 +51,8 @@ class Augmenter:
         return recoloured(frame, self.hyp, draw), boxes
 
     def _partner(self, index: int, draw: np.random.Generator) -> int:
-        return int(draw.choice(self._of_view[self.views[index]]))
+        alike = self._of_view[self.views[index]]
+        return alike[draw.integers(len(alike))]
 
     def _moved(self, index: int, draw: np.random.Generator) -> Sample:
         """A frame, or a mosaic that it is the first part of, put through one drawn matrix."""
@@ -118,13 +120,14 @@ def moved_boxes(boxes: np.ndarray, matrix: np.ndarray, height: int, width: int) 
     signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     corners = (centres[:, None] + signs * halves[:, None]) * (width, height)  # (n, 4, 2) pixels
     moved = np.concatenate((corners, np.ones((len(boxes), 4, 1))), axis=2) @ matrix.T
-    moved = moved[..., :2] / moved[..., 2:]
+    in_front = (moved[..., 2] > MIN_DEPTH).all(axis=1)  # a strong perspective can put a corner behind the viewer
+    moved = moved[..., :2] / moved[..., 2:].clip(min=MIN_DEPTH)
     low, high = moved.min(axis=1), moved.max(axis=1)
     low_in, high_in = low.clip(0, (width, height)), high.clip(0, (width, height))
     side, whole = high_in - low_in, high - low
     share = side.prod(axis=1) / whole.prod(axis=1).clip(min=1e-9)
     aspect = side.max(axis=1) / side.min(axis=1).clip(min=1e-9)
-    kept = (side > MIN_SIDE_PX).all(axis=1) & (share > MIN_AREA_SHARE) & (aspect < MAX_ASPECT)
+    kept = in_front & (side > MIN_SIDE_PX).all(axis=1) & (share > MIN_AREA_SHARE) & (aspect < MAX_ASPECT)
     xywhn = np.concatenate(((low_in + high_in) / 2, side), axis=1) / (width, height, width, height)
     return np.column_stack((boxes[:, :1], xywhn))[kept].astype(np.float32)
 

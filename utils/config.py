@@ -386,7 +386,7 @@ class TrainOptions:
     batch_size: int = 16
     imgsz: int = 320
     device: str = "auto"
-    workers: int = 2
+    workers: int = -1
     project: str = "runs/train"
     name: str = "exp"
     exist_ok: bool = False
@@ -406,7 +406,9 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "imgsz"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 1")
-        for name in ("workers", "seed", "freeze"):
+        if self.workers < -1:
+            raise UserError(f"--workers is {self.workers}, expected at least 0, or -1 for as many as there are cores")
+        for name in ("seed", "freeze"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0")
         if self.download and not self.weights:
@@ -523,7 +525,7 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     add("--batch-size", "images a batch")
     add("--imgsz", "side of the square that images are fitted into, pixels; a multiple of 32")
     add("--device", "auto, cpu, or a CUDA device's number")
-    add("--workers", "loader processes, where images are not cached in memory")
+    add("--workers", "loader processes, where images are not cached in memory; -1: as many as cores, at most 8")
     add("--project", "folder of run folders")
     add("--name", "name of the run folder; a number is added if it exists")
     add("--exist-ok", "write into an existing run folder", action="store_true")

@@ -2,7 +2,8 @@
 
 A batch is a dict: `images` (B, 3, H, W) uint8 RGB; `boxes` (N, 6) float32: image index, class, xc, yc, w, h
 as fractions of the letterboxed image; `views` (B,) int64, -1 where unknown; `indices`, the frames' numbers in
-the data set; `paths`.
+the data set; `paths`; and where anchors have been matched `targets` and `target_counts`, see
+`utils.loss.AnchorMatcher`.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from utils.general import LOGGER, UserError
 from utils.labels import FrameLabels, LabelError, read_label_file
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MOST_WORKERS = 8  # that are started without being asked for, as YOLOv5's
 STRIDE = 32  # of the coarsest level: an image's sides are multiples of it
 PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
 RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
-AnchorMatch = Callable[[Tensor, int, int], dict[str, object]]
+Match = Callable[[Tensor, int, int], dict[str, object]]
 Key = int | tuple[int, int]  # a frame as it is; or epoch and frame, which may be augmented
 GENERATORS = {"echo_phantom": phantom.generate}
 
@@ -335,7 +337,8 @@ class JointDataset(Dataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             results = pool.map(self._decode, range(len(self)))
             description = f"{self.split.name}: {'caching' if self.cached or self._disk else 'checking'} images"
-            found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5))
+            quiet = not distributed.is_main()
+            found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5, disable=quiet))
         errors = [result for result in found if isinstance(result, UserError)]
         if errors:
             listed = "\n  ".join(map(str, errors))
@@ -379,6 +382,12 @@ class JointDataset(Dataset):
         frame, boxes = self.augmenter(epoch, index) if is_augmented else self.plain(index)
         return index, frame, boxes, self.split.labels[index].view, str(self.split.images[index])
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a frame, pixels."""
+        rows, columns = self.margins
+        return self.image_size - 2 * rows, self.image_size - 2 * columns
+
     def plain(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Frame and boxes as they are."""
         frame = self._frames[index] if self._frames is not None else self._load(self.split.images[index])[0]
@@ -398,7 +407,7 @@ def free_memory_bytes() -> int:
         return 0
 
 
-def collate(samples: Sequence[tuple] | Exception, match: AnchorMatch | None = None) -> dict[str, object] | Exception:
+def collate(samples: Sequence[tuple] | Exception, match: Match | None = None) -> dict[str, object] | Exception:
     """Samples of `JointDataset` -> a batch, see the module's docstring; an error stays one.
 
     Args:
@@ -505,13 +514,14 @@ class FrameLoader(DataLoader):
             yield batch
 
 
-def leave_process_group(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
     """Let a signal to a run's whole group, as Ctrl-C and `timeout` send it, reach its main process alone.
 
     That one stops cleanly and ends its workers; a worker that dies first would be an error.
     """
     if hasattr(os, "setpgrp"):  # not on Windows
         os.setpgrp()
+    cv2.setNumThreads(0)  # the workers are what is parallel
 
 
 def make_loader(
@@ -520,17 +530,21 @@ def make_loader(
     workers: int,
     pin_memory: bool,
     sampler: EpochSampler | None = None,
-    match: AnchorMatch | None = None,
+    match: Match | None = None,
 ) -> FrameLoader:
     """Batches for training in the sampler's order, or without one for evaluation, each frame once.
 
     Args:
         batch_size: images a batch, of all processes together.
-        workers: loader processes; none where the frames are in memory and need no more than to be put together.
+        workers: loader processes; -1: as many as this process has cores, at most 8. None for frames in memory, unless
+            there is a GPU to keep busy.
+        pin_memory: in page-locked memory, for CUDA.
         match: what the anchors have to do with a batch's boxes, see `collate`.
     """
-    if dataset.cached and (dataset.augmenter is None or not pin_memory):
-        workers = 0  # on a CPU they would take the cores from the training
+    if workers < 0:
+        workers = min((os.cpu_count() or 1) // distributed.processes_here(), MOST_WORKERS)
+    if dataset.cached and not pin_memory:
+        workers = 0  # where a CPU trains, they would take the cores from it
     batches = TrainingBatches(sampler, batch_size) if sampler else EvaluationBatches(len(dataset), batch_size)
     return FrameLoader(
         dataset,
@@ -538,7 +552,7 @@ def make_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         collate_fn=partial(collate, match=match),
-        worker_init_fn=leave_process_group,
+        worker_init_fn=prepare_worker,
         persistent_workers=workers > 0,
         # Of its own, so that how often an iterator is made does not move the generator that dropout draws from.
         generator=torch.Generator(),

@@ -11,12 +11,15 @@ DistributedDataParallel forms of gradients, is that global mean.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from utils.general import LOGGER
 
 
 def is_launched() -> bool:
@@ -34,18 +37,26 @@ def processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if is_launched() else 1
 
 
+def launch_id() -> str | None:
+    """What `torchrun` calls this training, the same after a restart; None without it, or where it has no name."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
+
+
 def is_restarted() -> bool:
-    """Whether `torchrun` has started the processes again after one of them failed."""
-    return is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    """Whether `torchrun` has started the processes again, here or on another machine, after one of them failed."""
+    return any(gathered([is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0]))
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, if `torchrun` started this one."""
-    if not is_launched() or dist.is_initialized():
-        return
+    """Meet the other processes, if `torchrun` started this one; from then on only rank 0 logs what is no error."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if not is_launched() or dist.is_initialized():
+        return
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    if not is_main():
+        LOGGER.setLevel(logging.ERROR)
 
 
 def leave() -> None:
@@ -130,14 +141,14 @@ def totals(counts: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(counts, summed(list(counts.values())), strict=True))
 
 
-def shares(counts: Mapping[str, float], totals: Mapping[str, float]) -> dict[str, float]:
+def shares(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, float]:
     """What a rank's means are multiplied with, see the module's docstring; alone: 1, or 0 where it has nothing.
 
     Args:
         counts: name -> over how many things this rank's mean goes.
-        totals: their sums over the ranks.
+        sums: their `totals`.
     """
-    return {name: count * world_size() / max(totals[name], 1) for name, count in counts.items()}
+    return {name: count * world_size() / max(sums[name], 1) for name, count in counts.items()}
 
 
 def data_parallel(module: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import platform
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +43,7 @@ from utils.metrics import ImageResult, ViewPrior, summarise
 from utils.model_card import model_card
 from utils.runs import Frames, Run
 from utils.tables import format_table
-from utils.torch_utils import Precision, frozen_copy, fused_copy, keep_freed_memory, verified
+from utils.torch_utils import Precision, frozen_copy, fused_copy, tune_for, verified
 
 LOSSES = (*DETECTION_LOSSES, "view")
 RESULT_COLUMNS = (
@@ -186,17 +186,28 @@ class Trainer:
     def _place_model(self) -> None:
         """Model, moving average and losses on the device, in the precision that stands its check."""
         job, wanted = self.job, self.job.run.precision
-        if wanted.device.type == "cpu":
-            keep_freed_memory()
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(job.model) if self.options.sync_bn else job.model
+        tune_for(wanted.device)
+        model = job.model
+        if self.options.sync_bn and distributed.world_size() > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = wanted.place(model)
         self.average = frozen_copy(self.model)
         self.criterion = job.criterion.to(wanted.device)
-        some = [job.frames.val[index] for index in range(min(PRECISION_CHECK_FRAMES, len(job.frames.val)))]
-        self.precision = verified(wanted, self.average, collate(some)["images"])
+        self.precision = self._checked(wanted)
         torch.manual_seed(self.options.seed + distributed.rank())  # dropout differs between the processes
         if self.options.compile:
-            self.model.compile()
+            for network in job.networks:
+                self.model.get_submodule(network.path).compile()
+
+    def _checked(self, wanted: Precision) -> Precision:
+        """`wanted` if it stands its check in every process, else float32; a resumed run has been through it."""
+        if self.job.run.resume:
+            fell_back = self.job.run.resume["precision"] == "float32"
+            return replace(wanted, dtype=torch.float32, reason="as it began") if fell_back else wanted
+        frames = self.job.frames.val
+        some = collate([frames[index] for index in range(min(PRECISION_CHECK_FRAMES, len(frames)))])
+        found = distributed.gathered([verified(wanted, self.average, some["images"])])
+        return next((each for each in found if each.dtype is torch.float32), wanted)
 
     @property
     def last_path(self) -> Path:
@@ -307,7 +318,9 @@ class Trainer:
         frames: float,
     ) -> dict[str, TaskGradients]:
         """The gradients of the balanced losses, and on the way what `plan` asks of each task's: place -> those."""
-        balancer, scale = self.job.balancer, learners[0].stepper.loss_scale
+        balancer = self.job.balancer
+        # On CUDA with fp16 the scale has to be waited for.
+        scale = learners[0].stepper.loss_scale if plan.is_tapped or plan.wanted_at else 1.0
         measured: dict[str, TaskGradients] = {}
         if plan.wanted_at == "weights":
             measured["weights"] = weight_gradients(tasks, self.model.last_shared_parameter(), scale)
@@ -467,6 +480,8 @@ class Trainer:
             "view_names": list(data.view_names),
             "view_prior": to_mapping(self.prior) if self.prior else None,
             "fingerprint": self.fingerprint,
+            "launch": distributed.launch_id(),
+            "precision": str(self.precision.dtype).removeprefix("torch."),
         }
 
     def _best_figures(self) -> dict[str, dict[str, float]]:
@@ -621,7 +636,7 @@ def evaluate(
 
     Returns:
         One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at most 300;
-        and loss name -> mean over the images.
+        and loss name -> mean over the batches, weighted by their images.
     """
     model.eval()
     if criterion:

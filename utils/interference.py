@@ -58,7 +58,7 @@ class TaskGradients:
         products = products.tolist()  # the only wait for the device
         *squares, product = distributed.summed(products) if sharded else products
         lengths = [math.sqrt(square) for square in squares]
-        defined = all(length > 0 for length in lengths)
+        defined = all(0 < length < math.inf for length in lengths)
         cosine = max(-1.0, min(1.0, product / math.prod(lengths))) if defined else math.nan
         return cls({task: n / scales[task] for task, n in zip(TASKS, lengths, strict=True)}, cosine)
 

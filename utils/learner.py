@@ -69,7 +69,7 @@ class Learner:
         self.module = model.get_submodule(network.path)
         if network.epochs and not any(parameter.requires_grad for parameter in self.module.parameters()):
             raise UserError(f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers")
-        self.ema = ModelEMA(average.get_submodule(network.path))
+        self.ema = ModelEMA(self.module, average.get_submodule(network.path))
         self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
@@ -90,7 +90,7 @@ class Learner:
     def step(self, epoch: int, batch: int) -> None:
         """Apply the gradients if enough batches have gathered, and move the average."""
         if self.stepper.step(epoch - self.network.epochs.start, batch):
-            self.ema.update(self.module)
+            self.ema.update()
 
     def judge(self, metrics: Mapping, epoch: int) -> bool:
         """Take note of an epoch's evaluation; returns whether it is this network's best."""

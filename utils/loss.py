@@ -172,7 +172,7 @@ class DetectionLoss(nn.Module):
         Args:
             raw_maps: (B, anchors, H, W, 5 + nc) a level.
             batch: with what `AnchorMatcher` adds to it.
-            shares: "frames" and "matches", a value a level: what this process's means are multiplied with.
+            shares: "frames", "matches0", "matches1", ...: what this process's means are multiplied with; 1 if absent.
 
         Returns:
             {"box", "obj", "cls"} float32 scalars.

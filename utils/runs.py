@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,26 +70,31 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
     """
     given = dict(given)
     path = given.pop("resume", None)
-    if path is None and distributed.is_restarted() and (run := _interrupted_run(given, options_kind)):
-        return _resumed_run(run, {}, kind, options_kind)
-    return _new_run(given, options_kind) if path is None else _resumed_run(path, given, kind, options_kind)
+    if path is not None:
+        return _resumed_run(path, given, kind, options_kind)
+    options, over_hyp = split_arguments(given, options_kind)
+    hyp = load_hyperparameters(options.hyp, over_hyp)
+    precision = _precision(options)  # from here on the processes know each other
+    if distributed.launch_id() or distributed.is_restarted():
+        path = distributed.from_main(_interrupted_run(options, hyp) if distributed.is_main() else None)
+    return _resumed_run(path, {}, kind, options_kind) if path else _new_run(options, hyp, precision)
 
 
-def _interrupted_run(given: Mapping[str, object], options_kind: type[TrainOptions]) -> Path | None:
-    """The newest unfinished run with these options, which torchrun's restarted processes go on with."""
-    options, _ = split_arguments(given, options_kind)
+def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
+    """The newest unfinished run of this very launch, which processes that torchrun starts again go on with."""
+    wanted = {"launch": distributed.launch_id(), "options": to_mapping(options), "hyp": to_mapping(hyp)}
     for path in newest_checkpoints(options.project):
-        finished = (path.parents[1] / "summary.json").exists()
-        if not finished and load_checkpoint(path)["options"] == to_mapping(options):
-            LOGGER.info(f"started again by torchrun: going on with {path}")
-            return path
+        if (path.parents[1] / "summary.json").exists():
+            continue
+        with contextlib.suppress(UserError):  # a foreign or damaged file is not of this launch
+            content = load_checkpoint(path)
+            if {key: content.get(key) for key in wanted} == wanted:
+                LOGGER.info(f"started again by torchrun: going on with {path}")
+                return path
     return None
 
 
-def _new_run(given: Mapping[str, object], options_kind: type[TrainOptions]) -> Run:
-    options, over_hyp = split_arguments(given, options_kind)
-    hyp = load_hyperparameters(options.hyp, over_hyp)
-    precision = _precision(options)
+def _new_run(options: TrainOptions, hyp: HyperParameters, precision: Precision) -> Run:
     folder = distributed.from_main(new_run_folder(options.project, options.name, options.exist_ok))
     return Run(options, hyp, folder, precision)
 
@@ -102,7 +108,7 @@ def _precision(options: TrainOptions) -> Precision:
     return select_precision(options.amp, device)
 
 
-def _resumed_run(path: str, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
+def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
     if fixed := given.keys() - {"device", "workers", "project"}:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise UserError(f"--resume goes on with the options the run started with; leave out {named}")

@@ -17,7 +17,7 @@ from utils.plots import CLASS_COLOURS, GREY, new_figure
 from utils.torch_utils import Precision
 
 Result = TypeVar("Result")
-MATRIX_SIDE, MATRIX_CALLS = 2048, 8
+MATRIX_SIDES, MATRIX_CALLS = {"cpu": 2048, "cuda": 8192}, 8  # large enough that the call itself is nothing
 TRAINING_STAGES = ("load", "forward", "losses", "backward", "step", "other")
 VALIDATION_STAGES = ("validation load", "validation forward", "NMS", "COCO evaluation", "validation other")
 COLOURS = (*CLASS_COLOURS, "#0072B2", "#D55E00", "#F0E442", "#999999", "#44AA99", "#882255", "#DDDDDD")
@@ -121,12 +121,13 @@ def _block_s(step_ms: Sequence[float], block: int) -> np.ndarray:
 
 def matrix_gflops_per_s(precision: Precision) -> float:
     """10^9 operations a second of a multiplication of two square matrices, the best of a few."""
-    a, b = (torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=precision.device, dtype=precision.dtype) for _ in range(2))
+    side = MATRIX_SIDES[precision.device.type]
+    a, b = (torch.randn(side, side, device=precision.device, dtype=precision.dtype) for _ in range(2))
     watch = Stopwatch(precision.device)
     multiply = watch.timed("multiply", torch.mm)
     for _ in range(MATRIX_CALLS):
         multiply(a, b)
-    return 2 * MATRIX_SIDE**3 / min(watch.seconds["multiply"]) / 1e9
+    return 2 * side**3 / min(watch.seconds["multiply"]) / 1e9
 
 
 def time_calls(module: nn.Module, watch: Stopwatch, stage: str) -> None:

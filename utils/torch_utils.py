@@ -32,14 +32,16 @@ def select_device(name: str) -> torch.device:
     """
     name = name.strip().lower()
     if name in ("", "auto"):
-        return torch.device(f"cuda:{distributed.local_rank()}" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        name = str(distributed.local_rank())
+    elif distributed.is_launched() and distributed.processes_here() > 1 and name != "cpu":
+        raise UserError(f"--device {name}: {distributed.processes_here()} processes cannot share it; leave it out")
     if name == "cpu":
         return torch.device("cpu")
     number = name.removeprefix("cuda:")
     if not (number.isascii() and number.isdigit()):
         raise UserError(f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0")
-    if distributed.is_launched() and distributed.processes_here() > 1:
-        raise UserError(f"--device {name}: {distributed.processes_here()} processes cannot share it; leave it out")
     if int(number) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return torch.device(f"cuda:{number}")
@@ -307,20 +309,20 @@ class ModelEMA:
     The decay of update k is decay x (1 - exp(-k / tau)), so that early weights fade quickly.
 
     Args:
+        model: whose tensors are averaged; they are looked up once, as all changes to them are in place.
         average: a frozen copy of the model as it starts; holds the average from then on.
     """
 
-    def __init__(self, average: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
-        self.model = average
+    def __init__(self, model: nn.Module, average: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
+        self._current, self._averaged = floating_tensors(model), floating_tensors(average)
         self.decay, self.tau, self.updates = decay, tau, 0
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average towards `model`."""
+    def update(self) -> None:
+        """Move the average towards the model."""
         self.updates += 1
         keep = self.decay * (1 - math.exp(-self.updates / self.tau))
-        averaged, current = floating_tensors(self.model), floating_tensors(model)
-        torch._foreach_lerp_(averaged, current, 1 - keep)
+        torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
 
 
 def fused_copy(model: nn.Module) -> nn.Module:
@@ -330,17 +332,21 @@ def fused_copy(model: nn.Module) -> nn.Module:
     """
     fused = frozen_copy(model)
     for module in fused.modules():
-        if isinstance(getattr(module, "bn", None), nn.BatchNorm2d):
+        if isinstance(getattr(module, "bn", None), nn.modules.batchnorm._BatchNorm):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)
             module.bn = nn.Identity()
     return fused
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed rather than hand it back and ask again, page by page, every batch.
+def tune_for(device: torch.device) -> None:
+    """Settings of the process for training on a device.
 
-    Elsewhere it does nothing. Worth a tenth of a training step on a CPU.
+    CUDA: cuDNN tries its algorithms out, since all batches but the last have one shape. CPU: glibc keeps what is freed
+    rather than hand it back and ask for it again, page by page, every batch; worth a tenth of a training step.
     """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        return
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
