@@ -5,8 +5,8 @@ python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"  
 python benchmark.py --size n --imgsz 160 --against "--balancer fixed" --steps 100
 
 Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else the machine does
-slows both; the ratio printed is the median over blocks. The weights are thrown away. On CUDA every stage is waited for, so
-their sum is more than an epoch in which they overlap; peak memory is the process's, so of both trainings if there are two.
+slows both; the ratio printed is the median over blocks. The weights are thrown away. On CUDA every stage is waited
+for, so their sum is more than an epoch in which they overlap; peak memory is the process's, so of both trainings.
 """
 
 from __future__ import annotations
