@@ -12,34 +12,34 @@ probability. --save-txt writes label files as training reads them. Nothing is wr
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
 
+from torch import nn
 from tqdm import tqdm
 
 from models import model_from_checkpoint
 from models.common import ViewHead
 from utils import outputs
-from utils.checkpoint import averaged_weights, load_checkpoint
 from utils.config import check_thresholds, load_data_config
 from utils.general import LOGGER, UserError, new_run_folder, run_script
+from utils.model_file import is_onnx, open_model
 from utils.predict import Predictor
 from utils.sources import FrameReader, find_sources, refuse_folder_of_sources
 from utils.torch_utils import select_device, select_precision
-
-USUAL_CONFIDENCE = 0.25  # YOLOv5's, for a checkpoint that was never validated
 
 
 def main() -> None:
     args = parse_arguments()
     sources = find_sources(args.source, load_data_config(args.data) if args.data else None)
-    content = load_checkpoint(args.weights)
-    predictor = build_predictor(content, args)
+    precision = select_precision("auto", select_device(args.device))
+    model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    explained = view_head(model, args.weights) if args.explain else None
+    limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
+    predictor = Predictor.of(model, facts, precision, *limits, explained)
     folder = new_run_folder(args.project, args.name, args.exist_ok)
     refuse_folder_of_sources(folder, args.source, sources)
-    tasks = predictor.model.tasks
-    names = content["names"] if "detection" in tasks else []
-    view_names = content["view_names"] if "classification" in tasks else []
+    names = facts.names if "detection" in model.tasks else []
+    view_names = facts.view_names if "classification" in model.tasks else []
     reader, tally = FrameReader(sources), outputs.Tally(folder, names, view_names)
     kept = [tally, *(kind(folder, names, view_names) for kind in wanted(args))]
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.pt")
+    parser.add_argument("--weights", required=True, help="best.pt of a run, or best.onnx made of it")
     parser.add_argument("--source", required=True, nargs="+", help="images, folders, quoted globs and videos")
     parser.add_argument("--data", help="data.yaml whose clip_pattern says which images are a clip")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
@@ -84,27 +84,18 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def build_predictor(content: Mapping[str, object], args: argparse.Namespace) -> Predictor:
-    """The checkpoint's averaged model, with its own image size and confidence where none is given.
+def view_head(model: nn.Module, weights: str) -> ViewHead:
+    """The layer whose decision is to be explained.
 
     Raises:
-        UserError: the view is to be explained by a model that has none.
+        UserError: there is none that can be looked into.
     """
-    precision = select_precision("auto", select_device(args.device))
-    model = precision.place(model_from_checkpoint(content, averaged_weights(content), args.weights)).eval()
+    if is_onnx(weights):
+        raise UserError(f"--explain: {weights} is ONNX, which shows no gradients; give the checkpoint it was made of")
     heads = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
-    if args.explain and not heads:
-        raise UserError(f"--explain: {args.weights} has no view head, so there is no view to explain; leave it out")
-    confidence = args.conf_thres if args.conf_thres is not None else content["confidence"]
-    return Predictor(
-        model,
-        precision,
-        args.imgsz or content["options"]["imgsz"],
-        USUAL_CONFIDENCE if confidence is None else confidence,
-        args.iou_thres,
-        args.max_det,
-        heads[0] if args.explain else None,
-    )
+    if not heads:
+        raise UserError(f"--explain: {weights} has no view head, so there is no view to explain; leave it out")
+    return heads[0]
 
 
 def wanted(args: argparse.Namespace) -> list[type[outputs.Output]]:

@@ -1,23 +1,22 @@
-"""Evaluate a checkpoint on a data set's split.
+"""Evaluate a checkpoint, or what export.py made of it, on a data set's split.
 
 python val.py --weights runs/train/exp/weights/best.pt                     # the data it was trained on
+python val.py --weights runs/train/exp/weights/best.onnx                   # the same by onnxruntime, on the CPU
 python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task test
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from pathlib import Path
 
 from models import model_from_checkpoint
 from utils import plots
-from utils.checkpoint import averaged_weights, load_checkpoint
 from utils.config import DataConfig, check_thresholds, load_data_config
 from utils.dataloaders import JointDataset, load_split, make_loader
 from utils.engine import evaluate, write_coco_predictions, write_evaluation
 from utils.general import LOGGER, UserError, new_run_folder, run_script
 from utils.metrics import ViewPrior, summarise
+from utils.model_file import ModelFacts, open_model
 from utils.reference import same_clip_reference
 from utils.tables import format_table
 from utils.torch_utils import select_device, select_precision
@@ -25,19 +24,17 @@ from utils.torch_utils import select_device, select_precision
 
 def main() -> None:
     args = parse_arguments()
-    content = load_checkpoint(args.weights)
-    data = matching_data(args.data or content["options"]["data"], content, args.weights)
-    split = load_split(data, args.task, args.skip_bad_labels)
-    size = args.imgsz or content["options"]["imgsz"]
     precision = select_precision(args.amp, select_device(args.device))
-    model = precision.place(model_from_checkpoint(content, averaged_weights(content), args.weights))
-    dataset = JointDataset(split, size, cache="off")
+    model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    data = matching_data(args.data or facts.data, facts, args.weights)
+    split = load_split(data, args.task, args.skip_bad_labels)
+    dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
-    confidence = args.conf_thres if args.conf_thres is not None else content["confidence"]
-    prior = ViewPrior(**content["view_prior"]) if content["view_prior"] else None
+    confidence = args.conf_thres if args.conf_thres is not None else facts.confidence
+    prior = ViewPrior(**facts.view_prior) if facts.view_prior else None
     metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
-    trained_on = content["fingerprint"].partition("-")[0]  # the training split's
+    trained_on = facts.fingerprint.partition("-")[0]  # the training split's
     metrics["reference"] = same_clip_reference(data, split, trained_on, args.skip_bad_labels)
     folder = new_run_folder(args.project, args.name, args.exist_ok)
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +47,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.pt")
+    parser.add_argument("--weights", required=True, help="best.pt of a run, or best.onnx made of it")
     parser.add_argument("--data", help="data.yaml (default: the one it was trained on)")
     parser.add_argument("--task", choices=("train", "val", "test"), default="val", help="split (default: val)")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
@@ -76,16 +73,16 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def matching_data(path: str | Path, content: Mapping[str, object], weights: str) -> DataConfig:
-    """The data set, if its classes and views are those the checkpoint was trained on.
+def matching_data(path: str, facts: ModelFacts, weights: str) -> DataConfig:
+    """The data set, if its classes and views are those the model was trained on.
 
     Raises:
         UserError: they are not.
     """
     data = load_data_config(path)
     for key, ours, theirs in (
-        ("names", data.names, content["names"]),
-        ("cls_names", data.view_names, content["view_names"]),
+        ("names", data.names, facts.names),
+        ("cls_names", data.view_names, facts.view_names),
     ):
         if list(ours) != list(theirs):
             raise UserError(f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}")

@@ -95,7 +95,7 @@ FORBIDDEN_CALLS = re.compile(
     | os\.(system|popen|exec\w+|spawn\w+)
     | pickle\.(load|loads|Unpickler) | (marshal|shelve|dill|cloudpickle|joblib)\..* | pandas\.read_pickle
     | yaml\.(unsafe_load|unsafe_load_all|full_load|full_load_all)
-    | torch\.hub\.load.* | torch\.serialization\.add_safe_globals""",
+    | torch\.hub\.load_.* | torch\.serialization\.add_safe_globals""",
     re.VERBOSE,
 )
 
@@ -123,6 +123,7 @@ def dangers(tree: ast.Module) -> Iterator[str]:
         safe_loader = "SafeLoader" in " ".join([*map(ast.unparse, call.args[1:2]), keywords.get("Loader", "")])
         if (
             FORBIDDEN_CALLS.fullmatch(function)
+            or (function == "torch.hub.load" and keywords.get("source") != "'local'")
             or (function == "torch.load" and keywords.get("weights_only") != "True")
             or (function in ("yaml.load", "yaml.load_all") and not safe_loader)
             or (function == "numpy.load" and keywords.get("allow_pickle", "False") != "False")
@@ -152,6 +153,9 @@ def test_nothing_runs_code_from_data_or_a_shell(path: Path):
         "import torch\ntorch.load(path, weights_only=False)",
         "import torch\ntorch.load(path, weights_only=flag)",
         "from torch import load\nload(path)",
+        "import torch\ntorch.hub.load('owner/name', 'model')",
+        "import torch\ntorch.hub.load('owner/name', 'model', source='github')",
+        "import torch\ntorch.hub.load_state_dict_from_url(url)",
         "import yaml\nyaml.load(stream)",
         "import yaml\nyaml.load(stream, Loader=yaml.Loader)",
         "import yaml\nyaml.unsafe_load(stream)",
@@ -170,6 +174,7 @@ def test_a_danger_would_be_seen(source: str):
         "model.eval()",
         "import re\nre.compile('a')",
         "import torch\ntorch.load(path, map_location='cpu', weights_only=True)",
+        "import torch\ntorch.hub.load(folder, 'model', source='local')",
         "import yaml\nyaml.safe_load(text)\nyaml.load(text, Loader=yaml.CSafeLoader)",
         "import subprocess\nsubprocess.run(['ls'], shell=False)",
         "import pickle\npickle.dumps(1)",

@@ -13,7 +13,10 @@ from utils.boxes import non_max_suppression, xyxy_to_xywh
 from utils.dataloaders import Letterbox
 from utils.explain import grad_cam, inputs_of, to_image
 from utils.labels import UNKNOWN_VIEW, FrameLabels
+from utils.model_file import ModelFacts
 from utils.torch_utils import Precision
+
+USUAL_CONFIDENCE = 0.25  # YOLOv5's, for a model that was never validated
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,21 @@ class Predictor:
     iou: float = 0.45
     max_detections: int = 300
     explained: nn.Module | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        facts: ModelFacts,
+        precision: Precision,
+        size: int | None = None,
+        confidence: float | None = None,
+        *others: object,
+    ) -> Predictor:
+        """With the image size and the confidence that the model's file names where none is given."""
+        confidence = facts.confidence if confidence is None else confidence
+        usual = USUAL_CONFIDENCE if confidence is None else confidence
+        return cls(model, precision, size or facts.imgsz, usual, *others)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:
