@@ -2,7 +2,7 @@
 
 python benchmark.py --data path/to/data.yaml                                     # options as in train_joint_gradnorm.py
 python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"   # and a second training, in turns
-python benchmark.py --size n --imgsz 160 --against "--balancer fixed" --steps 100
+python benchmark.py --size n --imgsz 160 --against=--rect --steps 100
 
 Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else the machine does
 slows both; the ratio printed is the median over blocks. The weights are thrown away. On CUDA every stage is waited

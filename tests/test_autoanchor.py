@@ -41,7 +41,7 @@ def test_recall_is_the_share_of_boxes_that_the_loss_matches_on_some_level(seed, 
     for level, stride in enumerate((8, 16, 32)):
         anchors = torch.from_numpy(YOLOV5S[3 * level : 3 * level + 3] / stride)
         found = match_anchors(boxes, anchors, 320 // stride, 320 // stride, anchor_t)
-        pairs = torch.unique(torch.stack((found.image, found.anchor)), dim=1)
+        pairs = torch.unique(torch.stack((found.index[0], found.index[1])), dim=1)
         matches += np.bincount(pairs[0].numpy(), minlength=len(wh))
     fit = judge_anchors(wh, YOLOV5S, anchor_t)
     assert fit.recall == (matches > 0).mean()
@@ -122,7 +122,7 @@ def test_fitted_anchors_are_those_of_model_loss_and_checkpoint(options, script, 
     wh = training_sizes(job.frames.train)
     fitted = anchors_of(job)
     assert judge_anchors(wh, fitted, 4.0) > judge_anchors(wh, YOLOV5S, 4.0)
-    assert torch.equal(job.criterion.detection_loss.anchors, job.model.detect.anchors)
+    assert torch.equal(job.criterion.matcher.anchors, job.model.detect.anchors)
     other = new_job(options, script)  # the weights are those of a training without
     for name, tensor in job.model.state_dict().items():
         assert torch.equal(tensor, other.model.state_dict()[name]) == (not name.endswith("anchors"))
@@ -163,7 +163,7 @@ def test_anchors_that_came_with_weights_are_the_losss_after_a_resume_too(options
     Trainer(job)._open_folder()  # as if it were killed in its first epoch
     resumed = new_job({"resume": str(tmp_path / "second/weights/last.pt")}, script)
     assert not np.array_equal(anchors_of(job), YOLOV5S)
-    assert torch.equal(resumed.criterion.detection_loss.anchors, job.model.detect.anchors)
+    assert torch.equal(resumed.criterion.matcher.anchors, job.model.detect.anchors)
 
 
 def test_a_model_without_boxes_has_no_anchors_to_speak_of(tiny_data, tmp_path, caplog):
