@@ -202,7 +202,7 @@ class Trainer:
     def _checked(self, wanted: Precision) -> Precision:
         """`wanted` if it stands its check in every process, else float32; a resumed run has been through it."""
         if self.job.run.resume:
-            fell_back = self.job.run.resume["precision"] == "float32"
+            fell_back = self.job.run.resume["precision"] == "float32" and wanted.dtype is not torch.float32
             return replace(wanted, dtype=torch.float32, reason="as it began") if fell_back else wanted
         frames = self.job.frames.val
         some = collate([frames[index] for index in range(min(PRECISION_CHECK_FRAMES, len(frames)))])
