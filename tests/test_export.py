@@ -23,6 +23,8 @@ from models.yolo import YOLOv5WithClassification
 from utils import export
 from utils.boxes import non_max_suppression
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.config import load_data_config
+from utils.dataloaders import JointDataset, load_split, make_loader
 from utils.general import LOGGER, UserError, run_script
 from utils.labels import label_text
 from utils.model_file import ModelFacts, open_model
@@ -65,11 +67,11 @@ def noise(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
-def stirred(model: nn.Module) -> nn.Module:
+def stirred(model: nn.Module, images: torch.Tensor | None = None) -> nn.Module:
     """The model as if trained: batch norms that are not the identity, and answers that depend on the image.
 
-    By a few logits: with norms that do not fit the features they are hundreds, and not within 1e-4 of themselves in
-    float64.
+    By a few logits: with norms that do not fit the features of `images` (or noise) they are hundreds, and not within
+    1e-4 of themselves in float64.
     """
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
@@ -77,7 +79,7 @@ def stirred(model: nn.Module) -> nn.Module:
         nn.init.uniform_(norm.weight, 0.5, 1.0)
         nn.init.normal_(norm.bias, 0, 0.2)
     with torch.no_grad():
-        model.train()(noise((4, 3, 160, 160)))
+        model.train()(noise((4, 3, 160, 160)) if images is None else images)
         for level in model.detect.m if model.detect else ():
             level.weight.mul_(2)
             level.bias.view(3, -1)[:, 4:] += 4
@@ -111,12 +113,25 @@ def call(main: Callable[[], None], *command: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """YOLOv5s with a view head, an eighth of its width, least deep."""
+def frames(tiny_data: Path) -> torch.Tensor:
+    """(8, 3, 96, 96) the tiny data's validation frames, in [0, 1]."""
+    dataset = JointDataset(load_split(load_data_config(tiny_data), "val"), 96, cache="off")
+    (batch,) = make_loader(dataset, len(dataset), 0, False)
+    return batch["images"] / 255
+
+
+def of_shape(frames: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    batch, _, height, width = shape
+    return frames.repeat(1, 1, 1, 2)[:batch, :, :height, :width]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(trained: Path, frames: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YOLOv5s with a view head, an eighth of its width, least deep; its norms fit the tiny data."""
     torch.manual_seed(0)
     cfg = yaml.safe_load((ROOT / "models/yolov5s_joint.yaml").read_text())
     model = YOLOv5WithClassification(cfg | {"width_multiple": 0.125, "depth_multiple": 0.1}, nc=4, views=3)
-    return save(stirred(model), tmp_path_factory.mktemp("export") / "best.pt", trained)
+    return save(stirred(model, frames), tmp_path_factory.mktemp("export") / "best.pt", trained)
 
 
 @pytest.fixture(scope="module")
@@ -152,14 +167,14 @@ def assert_equal_outputs(found: dict[str, torch.Tensor], model: nn.Module, image
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_onnx_equals_pytorch(checkpoint: Path, exported: Path, shape: tuple[int, ...]):
-    images = noise(shape)
+def test_onnx_equals_pytorch(checkpoint: Path, exported: Path, frames: torch.Tensor, shape: tuple[int, ...]):
+    images = of_shape(frames, shape)
     assert_equal_outputs(open_onnx(exported).run(images), load(checkpoint), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_exported_program_equals_pytorch(checkpoint: Path, exported: Path, shape: tuple[int, ...]):
-    program, images = torch.export.load(exported.with_suffix(".pt2")).module(), noise(shape)
+def test_the_exported_program_equals_pytorch(checkpoint, exported: Path, frames: torch.Tensor, shape: tuple[int, ...]):
+    program, images = torch.export.load(exported.with_suffix(".pt2")).module(), of_shape(frames, shape)
     assert_equal_outputs(dict(zip(("boxes", "views"), program(images), strict=True)), load(checkpoint), images)
 
 
@@ -187,7 +202,7 @@ def test_the_line_says_how_large_and_how_far_off(said: str, exported: Path):
     assert program_line.startswith(f"{exported.with_suffix('.pt2')}: ")
     for line in (onnx_line, program_line):
         boxes, scores, views = (float(part.split()[-1]) for part in line.rpartition("PyTorch: ")[2].split(", "))
-        assert 0 < boxes < 0.02 and 0 < scores < 1e-4 and views < 1e-4
+        assert 0 < boxes < 1 and 0 < scores < 1e-2 and views < 1e-2  # on noise, which these weights do not know
 
 
 def test_deviations_are_seen():
@@ -334,7 +349,7 @@ def evaluation(weights: Path, data: Path, folder: Path) -> dict:
 
 def test_val_measures_the_same(checkpoint: Path, exported: Path, own_labels: Path, tmp_path: Path):
     ours, theirs = (evaluation(path, own_labels, tmp_path) for path in (checkpoint, exported))
-    assert ours["detection"]["mAP_0.5"] > 0.3 and ours["views"]["accuracy"] == 1
+    assert ours["detection"]["mAP_0.5"] > 0.5 and ours["views"]["accuracy"] == 1
     assert flat(theirs) == pytest.approx(flat(ours), abs=1e-3, nan_ok=True)
 
 
