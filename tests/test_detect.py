@@ -211,8 +211,8 @@ def test_the_confidence_is_the_checkpoints(
     run, checkpoints, monkeypatch, frames: Path, tmp_path: Path, stored: float | None, given: tuple, expected: float
 ):
     save_checkpoint(tmp_path / "a.pt", load_checkpoint(checkpoints["joint"]) | {"confidence": stored})
-    used = []
-    monkeypatch.setattr(detect, "Predictor", lambda *args: used.append(Predictor(*args)) or used[-1])
+    used, original = [], Predictor.__call__
+    monkeypatch.setattr(Predictor, "__call__", lambda self, image: used.append(self) or original(self, image))
     run(tmp_path / "a.pt", "--source", min(frames.glob("*.png")), "--nosave", "--max-det", 9, *given)
     assert (used[0].confidence, used[0].size, used[0].max_detections) == (expected, 64, 9)
 
