@@ -219,7 +219,7 @@ def test_deviations_are_seen():
 def test_metadata_come_back(checkpoint: Path, exported: Path):
     content, properties = load_checkpoint(checkpoint), open_onnx(exported).properties
     facts = ModelFacts.of_properties(properties, exported)
-    assert facts == ModelFacts("joint", content["names"], content["view_names"], 96, content["options"]["data"],
+    assert facts == ModelFacts("joint", content["names"], content["view_names"], 96, False, content["options"]["data"],
                                content["confidence"], PRIOR, content["fingerprint"])  # fmt: skip
     assert json.loads(properties["format"]) == "yolov5-joint-gradnorm" and json.loads(properties["stride"]) == 32
     extra = {"metadata.json": ""}
@@ -228,7 +228,7 @@ def test_metadata_come_back(checkpoint: Path, exported: Path):
 
 
 def test_metadata_without_what_a_checkpoint_may_lack():
-    facts = ModelFacts("detection", ["a, b", "é"], [], 320, "my.yaml", None, None, "1-2")
+    facts = ModelFacts("detection", ["a, b", "é"], [], 320, True, "my.yaml", None, None, "1-2")
     assert ModelFacts.of_properties(facts.to_properties(), "x") == facts
 
 
@@ -244,7 +244,7 @@ def test_metadata_without_what_a_checkpoint_may_lack():
     ],
 )
 def test_wrong_metadata(changes: dict, expected: str):
-    properties = ModelFacts("joint", ["a"], ["b"], 64, "d", 0.5, None, "").to_properties() | changes
+    properties = ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "").to_properties() | changes
     properties = {key: text for key, text in properties.items() if text is not None}
     with pytest.raises(UserError, match=r"^x\.onnx: not an export of this project") as refused:
         ModelFacts.of_properties(properties, "x.onnx")
