@@ -18,7 +18,7 @@ train: setup
 	$(BIN)/python train_joint_gradnorm.py --epochs 50 --gradnorm-alpha 1.5
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
