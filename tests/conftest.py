@@ -1,20 +1,26 @@
 """Fixtures shared by the tests."""
 
 import pickle
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from small_runs import write_tiny_data
+from traps import Trap
 
+from models.dual_backbone import DualBackbone
 from models.yolo import YOLOv5WithClassification
-from utils import phantom
-from utils.checkpoint import save_checkpoint
-from utils.config import TrainOptions, load_data_config, to_mapping
-from utils.dataloaders import load_split
+from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.core.data_config import load_data_config
+from utils.core.files import ROOT
+from utils.core.options import TrainOptions
+from utils.core.values import to_mapping
+from utils.data.labels import read_label_file
+from utils.data.splits import load_split
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 
@@ -36,20 +42,7 @@ def golden(shared_dir: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data.yaml of a small phantom: 12 training and 8 validation frames. Copy its folder to change it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    phantom.generate(folder / "frames", seed=0, train_patients=3, val_patients=2)
-    content = {
-        "path": "frames",
-        "train": "images/train",
-        "val": "images/val",
-        "nc": 4,
-        "names": list(phantom.KINDS),
-        "cls_names": ["A4C", "PSAX", "PLAX"],
-        "group_pattern": r"^(P\d+)_",
-        "clip_pattern": r"^(P\d+_.+)_F(\d+)",
-    }
-    (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return folder / "data.yaml"
+    return write_tiny_data(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
@@ -72,14 +65,38 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Trap:
-    """Unpickling this calls `function(*arguments)`."""
+@pytest.fixture(scope="session")
+def clean_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny phantom with a view in every label file, so that there is nothing to be found in it."""
+    folder = tmp_path_factory.mktemp("clean")
+    shutil.copytree(tiny_data.parent, folder, dirs_exist_ok=True)
+    for path in (folder / "frames/labels").rglob("*.txt"):
+        if read_label_file(path, 4, 3).view < 0:
+            view = path.stem.split("_")[1].split("-")[0]
+            one_hot = " ".join(str(int(view == name)) for name in ("A4C", "PSAX", "PLAX"))
+            path.write_text(f"{path.read_text()}\n{one_hot}\n")
+    return folder
 
-    def __init__(self, function: Callable, *arguments: object):
-        self.function, self.arguments = function, arguments
 
-    def __reduce__(self) -> tuple:
-        return self.function, self.arguments
+@pytest.fixture(scope="session")
+def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Untrained networks of an eighth of the width: both tasks, either task, two backbones; and `trained`."""
+    torch.manual_seed(0)
+    joint, detector, classifier = (
+        yaml.safe_load((ROOT / f"models/{name}.yaml").read_text()) | {"width_multiple": 0.125}
+        for name in ("yolov5s_joint", "yolov5s", "view_classifier")
+    )
+    models = {
+        "joint": YOLOv5WithClassification(joint, nc=4, views=3),
+        "detection": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["detection"]),
+        "classification": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["classification"]),
+        "dual": DualBackbone(detector, classifier, nc=4, views=3),
+    }
+    folder, content = tmp_path_factory.mktemp("checkpoints"), load_checkpoint(trained)
+    for name, model in models.items():
+        own = {"kind": model.kind, "arguments": model.arguments(), "model": model.state_dict()}
+        save_checkpoint(folder / f"{name}.pt", content | own)
+    return {name: folder / f"{name}.pt" for name in models} | {"full": trained}
 
 
 @pytest.fixture

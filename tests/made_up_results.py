@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from utils.metrics import ImageResult
+from utils.evaluation.results import ImageResult
 
 NAMES, VIEWS = ("AR", "MR", "PR"), ("A4C", "PSAX", "PLAX")
 

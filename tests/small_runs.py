@@ -9,14 +9,33 @@ import yaml
 
 import train_joint_dual_backbone
 import train_joint_gradnorm
-from utils.checkpoint import load_checkpoint
-from utils.config import DualOptions, JointOptions
-from utils.engine import Job, train
-from utils.runs import start_run
+from utils.checkpoints.checkpoint import load_checkpoint
+from utils.core.options import DualOptions, JointOptions
+from utils.data.phantom.anatomy import KINDS
+from utils.data.phantom.generate import generate
+from utils.training.run import start_run
+from utils.training.trainer import Job, train
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
 OPTIONS = {train_joint_gradnorm: ("joint", JointOptions), train_joint_dual_backbone: ("dual", DualOptions)}
+
+
+def write_tiny_data(folder: Path) -> Path:
+    """A data.yaml in `folder` and a small phantom beside it: 12 training and 8 validation frames."""
+    generate(folder / "frames", seed=0, train_patients=3, val_patients=2)
+    content = {
+        "path": "frames",
+        "train": "images/train",
+        "val": "images/val",
+        "nc": 4,
+        "names": list(KINDS),
+        "cls_names": ["A4C", "PSAX", "PLAX"],
+        "group_pattern": r"^(P\d+)_",
+        "clip_pattern": r"^(P\d+_.+)_F(\d+)",
+    }
+    (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder / "data.yaml"
 
 
 def small_options(data: Path, folder: Path, script: ModuleType = train_joint_gradnorm) -> dict[str, object]:

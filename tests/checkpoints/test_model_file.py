@@ -1,0 +1,48 @@
+"""A model's file says what the model is, and builds it again."""
+
+import pytest
+import torch
+
+from models.yolo import YOLOv5WithClassification
+from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
+from utils.core.script import UserError
+
+
+def test_metadata_without_what_a_checkpoint_may_lack():
+    facts = ModelFacts("detection", ["a, b", "é"], [], 320, True, "my.yaml", None, None, "1-2")
+    assert ModelFacts.of_properties(facts.to_properties(), "x") == facts
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"format": '"other"'}, "no metadata of this project"),
+        ({"version": "99"}, "version 99, expected 1"),
+        ({"names": "not JSON"}, "Expecting value"),
+        ({"imgsz": '"large"'}, "imgsz is 'large', expected int"),
+        ({"view_prior": "[1]"}, "list indices"),
+        ({"names": None}, "['names'] are missing"),
+    ],
+)
+def test_wrong_metadata(changes: dict, expected: str):
+    properties = ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "").to_properties() | changes
+    properties = {key: text for key, text in properties.items() if text is not None}
+    with pytest.raises(UserError, match=r"^x\.onnx: not an export of this project") as refused:
+        ModelFacts.of_properties(properties, "x.onnx")
+    assert expected in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def joint() -> YOLOv5WithClassification:
+    torch.manual_seed(0)
+    return YOLOv5WithClassification("models/yolov5s_joint.yaml", nc=4, views=3)
+
+
+def test_a_checkpoint_builds_the_same_model_again(joint):
+    content = {"kind": joint.kind, "arguments": joint.arguments(), "model": joint.state_dict()}
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        again = model_from_checkpoint(content, content["model"], "x").eval()
+        assert torch.equal(again(images)["classify"], joint.eval()(images)["classify"])
+    with pytest.raises(UserError, match="kind 'segmenter'"):
+        model_from_checkpoint({**content, "kind": "segmenter"}, {}, "x.pt")

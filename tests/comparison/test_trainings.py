@@ -1,0 +1,135 @@
+"""The trainings of a comparison as processes: order, failures, signals, one comparison a folder."""
+
+import fcntl
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from utils.comparison import trainings
+from utils.comparison.arms import Arm
+from utils.comparison.trainings import Trial, check_fingerprints, sole_use, train_all
+from utils.core.files import ROOT
+from utils.core.script import UserError, run_script
+
+PREAMBLE = """
+import os, signal, sys, time
+from pathlib import Path
+
+folder = Path(sys.argv[sys.argv.index("--project") + 1]) / sys.argv[sys.argv.index("--name") + 1]
+folder.mkdir()
+
+def wait_for_the_end():
+    def stop(number, frame):
+        (folder / "stopped").touch()
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    (folder / "began").touch()
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Train arms, each by a script of these lines: name -> the arm it needs, or None."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(trainings, "POLL_S", 0.01)
+
+    def run(lines: str, needs: dict[str, str | None], jobs: int = 1) -> None:
+        (tmp_path / "script.py").write_text(PREAMBLE + lines)
+        trials = [
+            Trial(
+                Arm(name, "", str(tmp_path / "script.py"), needs=needed),
+                *("data.yaml", 0, {"epochs": 1, "device": "cpu"}, tmp_path / "runs" / name),
+                tmp_path / "runs" / needed if needed else None,
+            )
+            for name, needed in needs.items()
+        ]
+        with sole_use(tmp_path / "runs") as lock:
+            train_all(trials, lock, jobs)
+
+    return run
+
+
+def test_trainings_wait_for_what_they_need_and_for_a_free_place(train_with: Callable, tmp_path: Path):
+    lines = """
+(folder / "began").write_text(str(time.time()))
+open_files = [Path(f"/proc/self/fd/{number}").resolve() for number in range(3, 30)]
+assert folder.parent.resolve() / ".lock" in open_files, "a training holds the folder's lock"
+time.sleep(0.2)
+(folder / "ended").write_text(str(time.time()))
+(folder / "summary.json").touch()
+"""
+    train_with(lines, {"a": None, "c": "b", "b": None, "d": None}, jobs=2)
+    began, ended = ({n: float((tmp_path / "runs" / n / w).read_text()) for n in "abcd"} for w in ("began", "ended"))
+    assert began["c"] >= ended["b"]
+    at_work = [sum(began[other] <= began[name] < ended[other] for other in "abcd") for name in "abcd"]
+    assert max(at_work) == 2
+
+
+def test_a_training_that_fails_is_one_line_and_stops_the_others(train_with: Callable, tmp_path: Path, capsys):
+    lines = """
+if folder.name == "bad":
+    while not (folder.parent / "good" / "began").exists():
+        time.sleep(0.01)
+    print("a line\\nhalf a bar\\rerror: the disc is full")
+    sys.exit(7)
+wait_for_the_end()
+"""
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: train_with(lines, {"bad": None, "good": None, "later": None}, jobs=2))
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    log = tmp_path / "runs/logs/bad.log"
+    assert stop.value.code == 2 and "exit code 7: error: the disc is full (see" in message and f"{log})" in message
+    assert "--epochs 1" in log.read_text() and "a line" in log.read_text()
+    assert (tmp_path / "runs/good/stopped").exists() and not (tmp_path / "runs/later").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_trainings(train_with: Callable, tmp_path: Path, capsys, number: int):
+    lines = f"""
+if folder.name == "second":
+    while not (folder.parent / "first" / "began").exists():
+        time.sleep(0.01)
+    os.kill(os.getppid(), {int(number)})
+wait_for_the_end()
+"""
+    handler = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stop:
+        run_script(lambda: train_with(lines, {"first": None, "second": None}, jobs=2))
+    assert stop.value.code == 128 + number and signal.getsignal(number) is handler
+    assert "stopped; the same command goes on from here" in capsys.readouterr().err
+    assert (tmp_path / "runs/first/stopped").exists()
+
+
+def test_a_run_that_cannot_be_gone_on_with_is_kept(train_with: Callable, tmp_path: Path):
+    for number in (1, 2):
+        (tmp_path / "runs/a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs/a/results.csv").write_text(f"of another training {number}")
+        train_with("(folder / 'summary.json').touch()", {"a": None})
+        kept = tmp_path / f"runs/replaced/a-{number}/results.csv"
+        assert kept.read_text() == f"of another training {number}" and not (tmp_path / "runs/a/results.csv").exists()
+
+
+def test_a_folder_is_worked_in_by_one_comparison_and_what_it_left_behind(tmp_path: Path, caplog):
+    caplog.set_level("INFO")
+    with sole_use(tmp_path) as lock:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"], pass_fds=(lock.fileno(),))
+        with (tmp_path / ".lock").open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert child.poll() is None
+    with sole_use(tmp_path):
+        assert child.wait(0.5) == 0 and "waiting for it" in caplog.text
+
+
+def test_a_split_that_is_asked_for_later_is_no_change(tmp_path: Path):
+    check_fingerprints(tmp_path, {"a.yaml": {"train": "1", "val": "2"}, "b.yaml": {"train": "3", "val": "4"}})
+    check_fingerprints(tmp_path, {"a.yaml": {"train": "1", "val": "2", "test": "5"}})
+    check_fingerprints(tmp_path, {"b.yaml": {"train": "3", "val": "4"}, "c.yaml": {"train": "6"}})
+    for changed in ({"a.yaml": {"test": "6"}}, {"b.yaml": {"train": "3", "val": "5"}}):
+        with pytest.raises(UserError, match="changed since"):
+            check_fingerprints(tmp_path, changed)

@@ -1,0 +1,172 @@
+"""Every fault between files, planted in a small data set, is found under its name, and nothing else is."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from small_audits import TRAIN, VAL, copy, found_in, images_of, look, move, plausible_file, write
+
+from utils.core.data_config import load_data_config
+from utils.curation.audit import audit, read_plausible
+from utils.curation.findings import score_column_orders
+from utils.data.images import read_image
+from utils.data.splits import label_path
+
+# ---- single files ------------------------------------------------------------------------------------------
+
+
+def test_missing_views_labels_and_images_are_named(frames: Path):
+    first, second, third, *_ = images_of(frames)
+    label_path(first).write_text("0 0.5 0.5 0.1 0.1\n")
+    label_path(second).unlink()
+    third.unlink()
+    result = look(frames)
+    expected = {"missing_view": first.name, "missing_label": second.name, "orphan_label": label_path(third).name}
+    assert found_in(result) == {kind: [{name}] for kind, name in expected.items()}
+    assert (result.exit_code(), result.exit_code(strict=True)) == (0, 1)
+
+
+def test_a_split_without_labels_is_an_error(frames: Path):
+    shutil.rmtree(frames / "labels/val")
+    result = look(frames)
+    assert set(found_in(result)) == {"unlabelled_split", "missing_label"}
+    assert result.exit_code() == 1
+
+
+def test_a_list_that_leaves_frames_out_makes_no_orphans(frames: Path):
+    listing = frames / "few.txt"
+    listing.write_text("\n".join(str(path) for path in images_of(frames)[:4]))
+    assert found_in(look(frames, splits={"train": (listing,), "val": (frames / VAL,)})) == {}
+
+
+def test_a_name_without_a_patient_is_named(frames: Path):
+    image = images_of(frames)[0]
+    copy(image, image.with_name("odd.png"))
+    for path in (image, label_path(image)):
+        path.unlink()
+    assert found_in(look(frames)) == {"unmatched_name": [{"odd.png"}]}
+
+
+# ---- duplicates --------------------------------------------------------------------------------------------
+
+
+def test_duplicates_within_a_split(frames: Path):
+    image = images_of(frames)[0]
+    twin = copy(image, image.with_name(f"{image.stem}b.png"))
+    result = look(frames)
+    assert found_in(result) == {"duplicate": [{image.name, twin.name}]}
+    assert result.findings[0].iou == pytest.approx(1)
+
+
+def test_duplicates_across_splits_are_a_leak_whatever_the_file_format(frames: Path):
+    image = images_of(frames)[0]
+    twin = frames / VAL / "P05_PLAX-9_F0001.bmp"
+    write(twin, read_image(image)[..., ::-1])
+    shutil.copy(label_path(image), label_path(twin))
+    result = look(frames)
+    assert found_in(result) == {"shared_duplicate": [{image.name, twin.name}]}
+    assert result.exit_code() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "iou", "conflict"),
+    [
+        ("1 0.5 0.5 0.2 0.2\n0 1 0\n", 1, ""),
+        ("1 0.5 0.55 0.2 0.2\n0 1 0\n", 0.6, ""),
+        ("1 0.5 0.5 0.2 0.2\n", 1, ""),
+        ("1 0.5 0.5 0.2 0.2\n0 0 1\n", 1, "views PSAX / PLAX"),
+        ("2 0.5 0.5 0.2 0.2\n0 1 0\n", 1, "boxes MR / PR"),
+        ("0 1 0\n", 0, "boxes no box / MR"),
+    ],
+)
+def test_duplicates_whose_labels_disagree(frames: Path, text: str, iou: float, conflict: str):
+    image = images_of(frames)[0]
+    label_path(image).write_text("1 0.5 0.5 0.2 0.2\n0 1 0\n")
+    twin = copy(image, image.with_name(f"{image.stem}b.png"))
+    label_path(twin).write_text(text)
+    result = look(frames, clip_pattern=None)
+    assert set(found_in(result)) - {"missing_view"} == {"duplicate"} | ({"conflict"} if conflict else set())
+    finding = result.of_kind("duplicate")[0]
+    assert finding.iou == pytest.approx(iou)
+    assert conflict in finding.detail
+
+
+def test_a_picture_stored_anew_is_a_near_duplicate(frames: Path):
+    image, other, *_ = images_of(frames)
+    pixels = read_image(image)[..., ::-1]
+    small = image.with_name(f"{image.stem}b.jpg")
+    write(small, cv2.resize(pixels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA))
+    shutil.copy(label_path(image), label_path(small))
+    assert found_in(look(frames)) == {"near_duplicate": [{image.name, small.name}]}
+    abroad = frames / VAL / "P05_PLAX-9_F0001.jpg"
+    write(abroad, read_image(other)[..., ::-1])
+    shutil.copy(label_path(other), label_path(abroad))
+    assert found_in(look(frames)) == {
+        "shared_near_duplicate": [{other.name, abroad.name}],
+        "near_duplicate": [{image.name, small.name}],
+    }
+
+
+# ---- groups, clips, views ----------------------------------------------------------------------------------
+
+
+def test_a_patient_in_two_splits(frames: Path):
+    moved = move(frames, images_of(frames)[0])
+    patient, clip = moved.name[:3], moved.name.split("_F")[0]
+    of = {path.name for path in (*images_of(frames), *images_of(frames, VAL))}
+    result = look(frames)
+    assert found_in(result) == {
+        "shared_group": [{name for name in of if name.startswith(f"{patient}_")}],
+        "shared_clip": [{name for name in of if name.startswith(f"{clip}_")}],
+    }
+    assert result.findings[0].detail == f"{patient}: train 3, val 1"
+    assert result.groups.touched == pytest.approx({"train": 3 / 11, "val": 1 / 9})
+    assert result.clips.touched == pytest.approx({"train": 1 / 11, "val": 1 / 9})
+
+
+def test_a_view_that_changes_in_a_clip(frames: Path):
+    first, second, *_ = images_of(frames)
+    for image, one_hot in ((first, "1 0 0"), (second, "0 1 0")):
+        label_path(image).write_text(f"{one_hot}\n")
+    assert first.name.split("_F")[0] == second.name.split("_F")[0]
+    assert found_in(look(frames)) == {"view_change": [{first.name, second.name}]}
+    assert found_in(look(frames, clip_pattern=None)) == {}
+
+
+def test_a_rare_pair_of_class_and_view(frames: Path):
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        path = frames / TRAIN / f"Q{number:02d}_clip_F0001.png"
+        write(path, cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (160, 120)))
+        label_path(path).write_text(f"2 0.5 0.5 0.2 0.2\n{'1 0 0' if number == 7 else '0 1 0'}\n")
+    for image in (*images_of(frames), *images_of(frames, VAL)):
+        if image.name.startswith("P"):
+            image.unlink()
+            label_path(image).unlink()
+    copy(frames / TRAIN / "Q39_clip_F0001.png", frames / VAL / "Q39_clip_F0001.png")
+    (frames / TRAIN / "Q39_clip_F0001.png").unlink()
+    label_path(frames / TRAIN / "Q39_clip_F0001.png").unlink()
+    result = look(frames, group_pattern=None, clip_pattern=None)
+    assert found_in(result) == {"rare_pair": [{"Q07_clip_F0001.png"}]}
+    assert result.findings[0].detail.startswith("PR in A4C: 2.5%")
+
+
+def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: Path):
+    """Each class of this set is seen in one view only, whose column is called by another's name."""
+    boxes, columns = ("0", "1", "3"), ("1 0 0", "0 1 0", "0 0 1")
+    for number, image in enumerate((*images_of(frames), *images_of(frames, VAL))):
+        label_path(image).write_text(f"{boxes[number // 2 % 3]} 0.5 0.5 0.2 0.2\n{columns[number // 2 % 3]}\n")
+    table = {"AR": ["PSAX"], "MR": ["A4C"], "PR": ["PSAX"], "TR": ["PLAX"]}
+    data = load_data_config(frames.parent / "data.yaml")
+    plausible = read_plausible(plausible_file(tmp_path, table), data)
+    result = audit(data, plausible)
+    assert set(found_in(result)) == {"column_order"}
+    assert "[PSAX, A4C, PLAX]" in result.findings[0].detail
+    assert len(result.column_orders) == 6
+    assert next(iter(result.column_orders.items())) == (("PSAX", "A4C", "PLAX"), 0)
+    right = replace(data, view_names=("PSAX", "A4C", "PLAX"))
+    assert found_in(audit(right, plausible)) == {}
+    assert score_column_orders(right, result.frames, plausible) == result.column_orders

@@ -1,0 +1,20 @@
+"""The audit's report, where there is little to report."""
+
+import json
+from pathlib import Path
+
+from small_audits import VAL, found_in, images_of, look
+
+from utils.curation.audit import to_mapping
+from utils.curation.report import markdown, verdict, write_report
+from utils.data.splits import label_path
+
+
+def test_the_report_holds_without_views_patterns_or_boxes(frames: Path, tmp_path: Path):
+    for image in (*images_of(frames), *images_of(frames, VAL)):
+        label_path(image).write_text("")
+    result = look(frames, view_names=(), group_pattern=None, clip_pattern=None)
+    assert (found_in(result), result.groups, result.clips, result.neighbour) == ({}, None, None, {})
+    json.dumps(to_mapping(result), allow_nan=False)
+    assert "verdict: 0 errors" in verdict(result) and "Verdict: 0 errors" in markdown(result)
+    write_report(result, tmp_path)

@@ -1,0 +1,37 @@
+"""Draws of patients, and what can be guessed from training labels alone."""
+
+import numpy as np
+import pytest
+from made_up_results import NAMES, VIEWS, image_result
+
+from utils.evaluation.results import ViewPrior, group_draws
+from utils.evaluation.summary import summarise
+
+
+def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
+    groups = ["b", "a", "a", "c", "b", "a"]
+    draws = group_draws(groups, 500, seed=7)
+    assert draws.shape == (500, 6) and (draws[:, [1, 0, 1]] == draws[:, [2, 4, 5]]).all()
+    assert (draws[:, [0, 1, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+    assert draws[:, 0].mean() == pytest.approx(1, abs=0.15) and len(np.unique(draws[:, [0, 1, 3]], axis=0)) == 10
+    assert (group_draws(sorted(groups), 500, seed=7)[:, [3, 0, 1, 5, 4, 2]] == draws).all()
+    assert (group_draws(groups, 500, seed=8) != draws).any()
+
+
+def test_baselines_come_from_training_labels():
+    frames = [([0, 0, 0, 1], 1), ([0], 2), ([0], 2), ([1], 1), ([], 1), ([2], -1)]
+    prior = ViewPrior.fit([(np.array(classes, int), view) for classes, view in frames])
+    assert prior == ViewPrior(majority=1, by_class={0: 2, 1: 1})
+    assert prior.lookup(np.array([0])) == 2
+    assert prior.lookup(np.array([1, 0, 0])) == 2  # its most frequent class
+    assert prior.lookup(np.array([2])) == prior.lookup(np.array([], int)) == 1  # unseen, none: the majority
+    boxes = [[(0, 0, 0, 9, 9)], [(0, 0, 0, 9, 9)], [(2, 0, 0, 9, 9)], []]
+    results = [
+        image_result(truth, view=view, probabilities=[1, 0, 0], name=f"{i}.jpg")
+        for i, (truth, view) in enumerate(zip(boxes, [2, 1, 1, 0], strict=True))
+    ]
+    views = summarise(results, NAMES, VIEWS, view_prior=prior)["views"]
+    assert views["majority_baseline"] == {"view": "PSAX", "accuracy": 0.5}
+    assert views["class_lookup_baseline"] == {"accuracy": 0.5, "table": {"AR": "PLAX", "MR": "PSAX"}}
+    assert ViewPrior.fit([(np.array([0]), -1)]) is None
+    assert summarise(results, NAMES, VIEWS)["views"]["majority_baseline"] is None

@@ -1,0 +1,314 @@
+"""Every point of the GradNorm contract."""
+
+import doctest
+import math
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from models import gradnorm
+from models.gradnorm import GradNorm, GradNormLoss, TaskGradients, balance, bounded_shares, shares_to_weights
+from utils.core.names import TASKS
+
+EQUAL = {"detection": 1.0, "classification": 1.0}
+MISSION = {"detection": 1.0, "classification": 0.01}
+
+
+def losses(detection: float, classification: float) -> dict[str, torch.Tensor]:
+    values = (detection, classification)
+    return {task: torch.tensor(value, dtype=torch.float64) for task, value in zip(TASKS, values, strict=True)}
+
+
+def gradients(detection: float, classification: float) -> TaskGradients:
+    return TaskGradients(dict(zip(TASKS, (detection, classification), strict=True)), cosine=0.0)
+
+
+def every_batch(initial=EQUAL, **options) -> GradNorm:
+    return GradNorm(initial, interval=1, **options)
+
+
+# ---- the mathematics ---------------------------------------------------------------------------------------
+
+
+def test_first_order_slope_equals_double_backward():
+    """d L_grad / d w_i = sign(G_i - target_i) g_i, against autograd through the gradient norms."""
+    torch.manual_seed(0)
+    trunk = nn.Linear(6, 5).double()
+    heads = [nn.Linear(5, 3).double(), nn.Linear(5, 2).double()]
+    features = torch.tanh(trunk(torch.randn(8, 6, dtype=torch.float64)))
+    task_losses = [head(features).square().mean() * scale for head, scale in zip(heads, (1.0, 30.0), strict=True)]
+    initial, alpha = [0.5, 9.0], 1.5
+    w = torch.tensor([1.2, 0.8], dtype=torch.float64, requires_grad=True)
+
+    norms = [
+        torch.autograd.grad(w[i] * task_losses[i], trunk.weight, create_graph=True, retain_graph=True)[0].norm()
+        for i in range(2)
+    ]
+    relative = torch.stack([loss.detach() / start for loss, start in zip(task_losses, initial, strict=True)])
+    rates = relative / relative.mean()
+    targets = (torch.stack(norms).mean() * rates**alpha).detach()
+    l_grad = sum((norm - target).abs() for norm, target in zip(norms, targets, strict=True))
+    (expected,) = torch.autograd.grad(l_grad, w)
+
+    g = [(norm / weight).item() for norm, weight in zip(norms, w, strict=True)]
+    ours = balance(
+        dict(zip(TASKS, w.tolist(), strict=True)),
+        dict(zip(TASKS, g, strict=True)),
+        {task: loss.item() for task, loss in zip(TASKS, task_losses, strict=True)},
+        dict(zip(TASKS, initial, strict=True)),
+        alpha,
+    )
+    slopes = [math.copysign(g[i], ours.norms[t] - ours.targets[t]) for i, t in enumerate(TASKS)]
+    assert slopes == pytest.approx(expected.tolist(), abs=1e-9)
+    balancer = GradNorm(dict(zip(TASKS, w.tolist(), strict=True)), alpha=alpha, interval=1)
+    balancer.initial_losses = dict(zip(TASKS, initial, strict=True))
+    balancer.observe(dict(zip(TASKS, task_losses, strict=True)), gradients(*g))
+    assert balancer._w.grad.tolist() == pytest.approx(expected.tolist(), abs=1e-9)
+    assert list(ours.targets.values()) == pytest.approx(targets.tolist(), abs=1e-9)
+
+
+def test_the_exponent_is_plus_alpha_the_slower_task_gets_the_larger_target():
+    slow_detection = balance(
+        EQUAL, {"detection": 1.0, "classification": 1.0}, *({"detection": 0.9, "classification": 0.3}, EQUAL), 1.5
+    )
+    assert slow_detection.rates == pytest.approx({"detection": 1.5, "classification": 0.5})
+    assert slow_detection.targets["detection"] == pytest.approx(1.5**1.5)
+    assert slow_detection.targets["classification"] == pytest.approx(0.5**1.5)
+    balancer = every_batch()
+    balancer.observe(losses(1, 1), gradients(1, 1))
+    balancer.observe(losses(0.9, 0.3), gradients(1, 1))
+    assert balancer.weights["detection"] > balancer.weights["classification"]
+
+
+def test_alpha_zero_asks_for_equal_norms():
+    norms, now = {"detection": 3.0, "classification": 1.0}, {"detection": 0.1, "classification": 0.9}
+    found = balance(EQUAL, norms, now, EQUAL, alpha=0)
+    assert found.targets == {"detection": 2.0, "classification": 2.0}
+
+
+def test_three_updates_by_hand():
+    """Adam with constant-sign gradients, worked out on paper: see the comments."""
+    balancer = every_batch(alpha=1.0)
+    # 1: r = (1, 1), G = (4, 1), targets 2.5: slopes (+4, -1). Adam's first step is 0.025 against each sign.
+    balancer.observe(losses(1, 1), gradients(4, 1))
+    assert balancer.weights == pytest.approx({"detection": 0.975, "classification": 1.025}, abs=1e-6)
+    # 2: the same norms and losses: G = (3.9, 1.025), the same signs and slopes, again a full step.
+    balancer.observe(losses(1, 1), gradients(4, 1))
+    assert balancer.weights == pytest.approx({"detection": 0.95, "classification": 1.05}, abs=1e-6)
+    # 3: detection lags: L = (1, 0.5), r = (4/3, 2/3); g = (1, 1): G = (0.95, 1.05), targets (4/3, 2/3):
+    # slopes (-1, +1). Adam: m = 0.9 m + 0.1 g, v = 0.999 v + 0.001 g^2, bias-corrected.
+    expected = []
+    for w, slopes in ((0.95, (4, 4, -1)), (1.05, (-1, -1, 1))):
+        m = v = 0.0
+        for slope in slopes:
+            m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
+        expected.append(w - 0.025 * (m / (1 - 0.9**3)) / (math.sqrt(v / (1 - 0.999**3)) + 1e-8))
+    expected = [2 * w / sum(expected) for w in expected]
+    balancer.observe(losses(1, 0.5), gradients(1, 1))
+    assert list(balancer.weights.values()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_equilibrium_is_the_fixed_point_of_the_gradient_rule():
+    """With norms and rates held constant both rules end at w_i ~ r_i ** alpha / g_i."""
+    g, now, alpha = {"detection": 3.0, "classification": 1.0}, losses(0.6, 0.5), 0.7
+    relative = [0.6, 0.5]
+    ideal = [(r / (sum(relative) / 2)) ** alpha / norm for r, norm in zip(relative, g.values(), strict=True)]
+    ideal = [2 * value / sum(ideal) for value in ideal]
+    for options, tolerance in (({"rule": "equilibrium"}, 1e-9), ({"rule": "gradient", "learning_rate": 0.002}, 0.01)):
+        balancer = every_batch(alpha=alpha, **options)
+        balancer.observe(losses(1, 1), gradients(1, 1))
+        for _ in range(1500):
+            balancer.observe(now, gradients(**g))
+        assert list(balancer.weights.values()) == pytest.approx(ideal, abs=tolerance)
+
+
+# ---- weights: sum, bounds, start ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["gradient", "equilibrium"])
+@pytest.mark.parametrize("weight_sum", [None, 4.0, 0.3])
+def test_sum_is_exact_and_weights_stay_inside_their_bounds(rule, weight_sum):
+    rng = random.Random(1)
+    balancer = every_batch(MISSION, rule=rule, weight_sum=weight_sum, learning_rate=0.3)
+    total = 2.0 if weight_sum is None else weight_sum
+    for _ in range(10_000):
+        values = [10 ** rng.uniform(-4, 4) for _ in range(4)]
+        balancer.observe(losses(*values[:2]), gradients(*values[2:]))
+        assert sum(balancer.weights.values()) == total
+        for weight in balancer.weights.values():
+            assert 0.01 * total * (1 - 1e-12) <= weight <= 0.99 * total * (1 + 1e-12)
+
+
+def test_weights_from_the_missions_start_stay_positive_and_are_used_as_given_until_the_first_update():
+    balancer = GradNorm(MISSION, interval=10)
+    for _ in range(9):
+        assert balancer.observe(losses(1, 1), None) is None
+        assert balancer.weights == MISSION
+    # A linear step of 0.025 from 0.01 would be negative.
+    row = balancer.observe(losses(1, 1), gradients(0.1, 50))
+    assert balancer.weights["classification"] == pytest.approx(0.02)
+    assert row["at_bound"] == "detection classification"
+    assert sum(balancer.weights.values()) == 2.0
+
+
+def test_weight_sum_four_reproduces_the_reports_convention():
+    """Their code divided the weights by their mean and multiplied by the number of tasks."""
+    four, two = every_batch(weight_sum=4.0), every_batch()
+    for balancer in (four, two):
+        balancer.observe(losses(1, 1), gradients(2, 1))
+    stepped = [1 - 0.025, 1 + 0.025]
+    reported = [w / (sum(stepped) / 2) * 2 for w in stepped]
+    assert list(four.weights.values()) == pytest.approx(reported, abs=1e-6)
+    assert list(two.weights.values()) == pytest.approx([w / 2 for w in reported], abs=1e-6)
+
+
+def test_bounded_shares_of_many_tasks():
+    shares = bounded_shares([1e-9, -3.0, 0.6, 0.6, 8.8], 0.05)
+    assert shares[:2] == [0.05, 0.05]
+    assert sum(shares) == pytest.approx(1)
+    assert shares[2] == shares[3] >= 0.05
+    assert shares[4] / shares[2] == pytest.approx(8.8 / 0.6)  # those inside keep their ratio
+    assert sum(shares_to_weights(shares, 5.0)) == 5.0
+    assert bounded_shares([0.0, 0.0], 0.01) == [0.5, 0.5]
+
+
+# ---- what counts as a batch --------------------------------------------------------------------------------
+
+
+def test_losses_are_means_since_the_last_update_and_the_first_interval_is_the_start():
+    balancer = GradNorm(EQUAL, interval=4)
+    for detection in (1.0, 2.0, 3.0, 6.0):
+        wanted = balancer.wants_gradients
+        row = balancer.observe(losses(detection, 1), gradients(1, 1) if wanted else None)
+    assert wanted
+    assert row["loss/detection"] == 3.0
+    assert balancer.initial_losses == {"detection": 3.0, "classification": 1.0}
+    for detection in (1.0, 1.0, 2.0, 2.0):
+        row = balancer.observe(losses(detection, 1), gradients(1, 1) if balancer.wants_gradients else None)
+    assert row["loss/detection"] == 1.5
+    assert row["rate/detection"] == pytest.approx(0.5 / 0.75)
+    assert balancer.initial_losses["detection"] == 3.0
+
+
+def test_an_unlabelled_or_non_finite_batch_is_left_out_and_counted():
+    balancer = GradNorm(EQUAL, interval=2)
+    balancer.observe(losses(1, 1), None)
+    assert balancer.wants_gradients
+    assert balancer.observe(losses(9, 0), None, labelled=False) is None
+    assert balancer.observe(losses(9, 9), gradients(math.inf, 1)) is None
+    assert balancer.observe(losses(9, 9), gradients(1, math.nan)) is None
+    assert balancer.wants_gradients  # the due update waits for a batch that will do
+    assert balancer.weights == EQUAL
+    row = balancer.observe(losses(3, 1), gradients(1, 1))
+    assert row["loss/detection"] == 2.0
+    assert (row["skipped_unlabelled"], row["skipped_nonfinite"]) == (1, 2)
+    assert balancer.skipped == {"unlabelled": 1, "nonfinite": 2}
+
+
+def test_a_non_finite_loss_does_not_reach_the_weights():
+    balancer = every_batch()
+    assert balancer.observe(losses(math.nan, 1), gradients(1, 1)) is None
+    assert balancer.skipped["nonfinite"] == 1
+    assert balancer.observe(losses(1, 1), gradients(2, 1))["loss/detection"] == 1.0
+
+
+# ---- state -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["gradient", "equilibrium"])
+def test_state_dict_round_trip_goes_on_identically(rule, tmp_path):
+    rng = random.Random(2)
+    sequence = [[rng.uniform(0.1, 2) for _ in range(4)] for _ in range(40)]
+
+    def feed(balancer, rows):
+        for a, b, c, d in rows:
+            balancer.observe(losses(a, b), gradients(c, d) if balancer.wants_gradients else None)
+        return balancer
+
+    whole = feed(GradNorm(MISSION, interval=3, rule=rule), sequence)
+    half = feed(GradNorm(MISSION, interval=3, rule=rule), sequence[:17])
+    torch.save(half.state_dict(), tmp_path / "state.pt")
+    other = GradNorm(EQUAL, interval=3, rule=rule)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert feed(other, sequence[17:]).weights == whole.weights
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "other"}, "rule 'other'"),
+        ({"place": "nowhere"}, "place 'nowhere'"),
+        ({"min_share": 0.5}, "min_share is 0.5"),
+        ({"initial_weights": {"detection": 0.0, "classification": 1.0}}, "initial weight of detection is 0.0"),
+    ],
+)
+def test_wrong_options_are_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        GradNorm(**{"initial_weights": EQUAL, **options})
+
+
+# ---- GradNormLoss ------------------------------------------------------------------------------------------
+
+
+def tiny_network():
+    torch.manual_seed(4)
+    return nn.Linear(4, 8), nn.Linear(8, 2), nn.Linear(8, 3)
+
+
+def test_gradnorm_loss_trains_heads_and_trunk_with_their_weights_and_touches_no_grad():
+    trunk, boxes, views = tiny_network()
+    wrapped = GradNormLoss(nn.functional.mse_loss, nn.functional.cross_entropy, alpha=1.5, interval=1)
+    x, box_target, view_target = torch.randn(16, 4), torch.randn(16, 2), torch.randint(0, 3, (16,))
+    for _ in range(3):
+        weights = dict(wrapped.balancer.weights)
+        features = trunk(x).relu()
+        total = wrapped(boxes(features), box_target, views(features), view_target, shared=trunk.weight)
+        # The update has happened; no gradient of the network exists yet.
+        assert all(p.grad is None for module in (trunk, boxes, views) for p in module.parameters())
+        total.backward()
+        features = trunk(x).relu()
+        expected = weights["detection"] * nn.functional.mse_loss(boxes(features), box_target)
+        expected = expected + weights["classification"] * nn.functional.cross_entropy(views(features), view_target)
+        for module in (trunk, boxes, views):
+            for p in module.parameters():
+                (direct,) = torch.autograd.grad(expected, p, retain_graph=True)
+                torch.testing.assert_close(p.grad, direct)
+                p.grad = None
+        assert wrapped.balancer.weights != weights
+
+
+def test_gradnorm_loss_carries_its_state_in_state_dict():
+    wrapped = GradNormLoss(nn.functional.mse_loss, nn.functional.mse_loss, interval=1)
+    x = torch.ones(2, requires_grad=True)
+    wrapped(x, torch.zeros(2), 3 * x, torch.zeros(2), shared=x)
+    other = GradNormLoss(nn.functional.mse_loss, nn.functional.mse_loss, interval=1)
+    other.load_state_dict(wrapped.state_dict())
+    assert other.balancer.weights == wrapped.balancer.weights != EQUAL
+
+
+def test_the_example_in_the_docstring_runs():
+    results = doctest.testmod(gradnorm)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_the_wrapper_rests_in_evaluation_and_leaves_out_unlabelled_batches():
+    trunk = nn.Linear(3, 4)
+    wrapped = GradNormLoss(nn.functional.mse_loss, nn.functional.mse_loss, interval=1)
+
+    def loss(**options: bool) -> torch.Tensor:
+        features = trunk(torch.ones(2, 3))
+        return wrapped(features, features.detach() + 1, features, features.detach() - 2, trunk.weight, **options)
+
+    expected = loss(labelled=False).item()
+    assert wrapped.balancer.skipped["unlabelled"] == 1
+    with torch.no_grad():
+        assert loss().item() == expected
+    wrapped.eval()
+    assert loss().item() == expected
+    assert wrapped.balancer.initial_losses is None
+    wrapped.train()
+    loss()
+    assert wrapped.balancer.initial_losses == {"detection": 1, "classification": 4}

@@ -1,0 +1,150 @@
+"""The adapters to TorchJD, against the definitions of what they adapt and against plain training."""
+
+import itertools
+import math
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_runs import assert_same_run, resume, run, small_options
+
+from models.gradients import FeatureTaps
+from models.torchjd_balancers import GradientCombiner, Scalarised, torchjd_balancer
+from utils.comparison.arms import COINCIDING
+from utils.core.names import BALANCERS, TASKS, TORCHJD_AGGREGATORS, TORCHJD_SCALARISERS
+from utils.core.script import UserError
+
+pytest.importorskip("torchjd", reason="the optional extra torchjd is not installed")
+
+
+def pairs_of_gradients(count=20):
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.logspace(-0.5, 0.5, count)  # TorchJD's regularisation of UPGrad shows where they differ more
+    return [torch.randn(2, 6, generator=generator) * torch.tensor([[1.0], [length]]) for length in lengths]
+
+
+def test_every_method_has_a_name_in_the_options():
+    assert set(BALANCERS) == {"gradnorm", "fixed", *TORCHJD_SCALARISERS, *TORCHJD_AGGREGATORS}
+
+
+def test_pcgrad_is_twice_upgrad_for_two_tasks():
+    """For two tasks each projects off the other once; one sums the projections, the other averages them."""
+    pcgrad, upgrad = GradientCombiner("pcgrad"), GradientCombiner("upgrad")
+    conflicts = 0
+    for gradients in pairs_of_gradients():
+        torch.testing.assert_close(pcgrad.aggregate(gradients), 2 * upgrad.aggregate(gradients), rtol=1e-3, atol=1e-3)
+        conflicts += bool(gradients[0] @ gradients[1] < 0)
+    assert 0 < conflicts < 20
+
+
+def test_only_the_named_methods_coincide():
+    """Two methods coincide if they point the same way, whatever the gradients."""
+    balancers = {name: GradientCombiner(name) for name in TORCHJD_AGGREGATORS}
+    found = [
+        pair
+        for pair in itertools.combinations(TORCHJD_AGGREGATORS, 2)
+        if all(
+            F.cosine_similarity(*(balancers[name].aggregate(g) for name in pair), dim=0) > 0.999
+            for g in pairs_of_gradients()
+        )
+    ]
+    assert found == [COINCIDING]
+
+
+def test_imtl_g_projects_equally_on_both_gradients():
+    for gradients in pairs_of_gradients(5):
+        direction = GradientCombiner("imtl-g").aggregate(gradients)
+        projections = gradients @ direction / gradients.norm(dim=1)
+        assert projections[0] == pytest.approx(projections[1].item(), rel=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_is_passed_on_for_the_step_to_be_skipped():
+    gradients = torch.tensor([[1.0, math.inf], [1.0, 2.0]])
+    assert GradientCombiner("mgda").aggregate(gradients).tolist() == [2.0, math.inf]
+
+
+def test_the_trunk_descends_the_aggregate_and_the_heads_their_own_losses():
+    torch.manual_seed(0)
+    trunk, heads = torch.nn.Linear(4, 3), {task: torch.nn.Linear(3, 1) for task in TASKS}
+    x = torch.randn(5, 4)
+    taps = FeatureTaps(detached=True)
+    features = trunk(x)
+    aliases = dict(zip(TASKS, taps.attach({0: features}), strict=True))
+    losses = {task: head(aliases[task][0]).square().mean() for task, head in heads.items()}
+    sum(losses.values()).backward()
+    assert trunk.weight.grad is None
+    balancer = GradientCombiner("pcgrad")
+    taps.pass_on(balancer.aggregate)
+
+    plain = trunk(x)
+    own = {task: head(plain).square().mean() for task, head in heads.items()}
+    gradients = [torch.autograd.grad(own[task], plain, retain_graph=True)[0] for task in TASKS]
+    expected = balancer.aggregate(torch.stack([g.flatten() for g in gradients])).view_as(plain)
+    (by_hand,) = torch.autograd.grad(plain, trunk.weight, expected, retain_graph=True)
+    torch.testing.assert_close(trunk.weight.grad, by_hand)
+    for task, head in heads.items():
+        torch.testing.assert_close(head.weight.grad, torch.autograd.grad(own[task], head.weight, retain_graph=True)[0])
+
+
+def test_summing_the_gradients_trains_as_equal_weights_do(tiny_data, tmp_path, monkeypatch):
+    options = small_options(tiny_data, tmp_path) | {"epochs": 1}
+    weights = {"initial_detection_weight": 1.0, "initial_classification_weight": 1.0}
+    fixed = run(options, tmp_path / "fixed", balancer="fixed", **weights)
+    monkeypatch.setattr(GradientCombiner, "aggregate", lambda self, gradients: gradients.sum(dim=0))
+    summed = run(options, tmp_path / "summed", balancer="pcgrad")
+    states = [torch.load(folder / "weights" / "last.pt", weights_only=True)["model"] for folder in (fixed, summed)]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_uncertainty_weighting_follows_its_loss():
+    balancer = Scalarised("uw")
+    losses = {
+        "detection": torch.tensor(4.0, requires_grad=True),
+        "classification": torch.tensor(0.5, requires_grad=True),
+    }
+    total = balancer.combine(losses)
+    assert total.item() == pytest.approx(0.5 * 4.5)
+    assert balancer.weights == {"detection": 0.5, "classification": 0.5}
+    total.backward()
+    assert losses["detection"].grad.item() == pytest.approx(0.5)
+    balancer.observe(losses)
+    balancer.combine(losses)
+    # d/ds (exp(-s) L + s) / 2 = (1 - L) / 2 at s = 0: the large loss's log-variance grows, the small one's falls
+    assert balancer.weights["detection"] < 0.5 < balancer.weights["classification"]
+
+
+def test_dwa_weighs_by_the_last_two_epochs_and_relives_them_from_its_state():
+    balancer, epochs = Scalarised("dwa"), [(1.0, 1.0), (0.5, 0.9)]
+    for detection, classification in epochs:
+        balancer.combine(
+            {"detection": torch.tensor(detection, requires_grad=True), "classification": torch.tensor(classification)}
+        )
+        balancer.end_epoch()
+    restored = Scalarised("dwa")
+    restored.load_state_dict(balancer.state_dict())
+    rates = torch.tensor([0.5, 0.9]) / 2.0  # the ratio of the last two epochs, over the paper's temperature
+    expected = (2 * rates.softmax(dim=0)).tolist()
+    for one in (balancer, restored):
+        one.combine({task: torch.tensor(1.0, requires_grad=True) for task in TASKS})
+        assert list(one.weights.values()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["uw", "dwa", "pcgrad"])
+def test_resume_is_exact(tiny_data, tmp_path, name):
+    options = small_options(tiny_data, tmp_path) | {"balancer": name}
+    whole = run(options, tmp_path / "whole")
+    halves = run(options, tmp_path / "halves", epochs=3, save_period=1)
+    (halves / "weights" / "epoch1.pt").replace(halves / "weights" / "last.pt")
+    (halves / "summary.json").unlink()
+    resume(halves)
+    assert_same_run(whole, halves)
+
+
+def test_without_torchjd_the_message_says_what_to_install(monkeypatch):
+    for module in ("torchjd.aggregation", "torchjd.scalarization"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for name in ("mgda", "uw"):
+        with pytest.raises(UserError, match="pip install"):
+            torchjd_balancer(name)

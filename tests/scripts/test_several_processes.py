@@ -1,0 +1,112 @@
+"""Several processes train what one trains: with gloo, on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+import torch
+from small_runs import TIMES, small_options
+
+import train_joint_dual_backbone
+import train_joint_gradnorm
+from utils.checkpoints.checkpoint import load_checkpoint
+from utils.core.files import ROOT
+
+# Runs a training script without what depends on how frames are spread over processes: batch norm's own statistics, and
+# dropout. After every epoch all ranks must hold the same bits. A rank told to fail does so once, in the second epoch.
+LAUNCHER = """
+import os, sys
+import torch
+import torch.nn.functional as F
+import {script} as script
+from utils.core import distributed
+from utils.core.script import run_script
+from utils.training.trainer import Trainer
+
+torch.nn.BatchNorm2d.forward = lambda self, x: F.batch_norm(
+    x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+torch.nn.Dropout.forward = lambda self, x: x
+train_epoch = Trainer._train_epoch
+
+def checked(self, epoch):
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if epoch == 1 and restarts == "0" and os.environ.get("FAILING_RANK") == os.environ["RANK"]:
+        os._exit(1)
+    losses = train_epoch(self, epoch)
+    bits = [t.double().sum().item() for t in (*self.model.parameters(), *self.average.parameters())]
+    state = (bits, self.job.balancer.weights, losses)
+    assert all(other == state for other in distributed.gathered([state]))
+    return losses
+
+Trainer._train_epoch = checked
+run_script(script.main)
+"""
+
+
+def launch(folder: Path, script: ModuleType, options: dict, processes: int, *torchrun: str, **environment: str) -> Path:
+    """Train into `folder`: directly in one process, else under torchrun."""
+    launcher = folder.parent / "launcher.py"
+    launcher.write_text(LAUNCHER.format(script=script.__name__))
+    given = options | {"project": folder.parent, "name": folder.name, "optimizer": "SGD", "workers": 0}
+    arguments = [text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    command = [sys.executable, str(launcher), *arguments]
+    if processes > 1:
+        run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *torchrun]
+        command[1:1] = run
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def assert_same_training(one: Path, several: Path) -> None:
+    """Weights, figures and rows agree within float tolerance."""
+    a, b = (load_checkpoint(folder / "weights" / "last.pt") for folder in (one, several))
+    for kind in ("model", "ema"):
+        left, right = (state[kind]["model"] if kind == "ema" else state[kind] for state in (a, b))
+        for name in left:
+            torch.testing.assert_close(left[name], right[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: n + text)
+    for name in ("results.csv", "gradnorm.csv"):
+        assert (one / name).exists() == (several / name).exists()
+        if (one / name).exists():
+            left, right = (pd.read_csv(folder / name).drop(columns=TIMES, errors="ignore") for folder in (one, several))
+            # Validation losses are means of batches, which are smaller where there are more processes.
+            left, right = (table.loc[:, ~table.columns.str.startswith("val/")] for table in (left, right))
+            pd.testing.assert_frame_equal(left, right, rtol=1e-3, atol=1e-6)
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, several)]
+    assert metrics[0]["views"]["accuracy"] == metrics[1]["views"]["accuracy"]
+    assert metrics[0]["detection"]["mAP_0.5"] == pytest.approx(metrics[1]["detection"]["mAP_0.5"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("script", "changes"),
+    [
+        (train_joint_gradnorm, {"gradnorm_place": "features"}),
+        (train_joint_gradnorm, {"gradnorm_place": "weights", "diagnose_interval": 2, "view_loss_weights": "inverse"}),
+        (train_joint_dual_backbone, {}),
+    ],
+)
+def test_two_processes_train_what_one_trains(tiny_data: Path, tmp_path: Path, script: ModuleType, changes: dict):
+    """12 frames in batches of 5: the ranks have 3 and 2 frames, then 3 and 2, then 1 and 1."""
+    options = small_options(tiny_data, tmp_path, script) | {"batch_size": 5, "epochs": 2} | changes
+    one = launch(tmp_path / "one", script, options, 1)
+    two = launch(tmp_path / "two", script, options, 2)
+    assert_same_training(one, two)
+    assert json.loads((two / "summary.json").read_text())["processes"] == 2
+    if changes.get("diagnose_interval"):
+        left, right = (pd.read_csv(folder / "interference.csv") for folder in (one, two))
+        pd.testing.assert_frame_equal(left, right, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_again_go_on_where_they_were(tiny_data: Path, tmp_path: Path):
+    options = small_options(tiny_data, tmp_path) | {"epochs": 3}
+    whole = launch(tmp_path / "whole", train_joint_gradnorm, options, 2)
+    failing = launch(tmp_path / "again", train_joint_gradnorm, options, 2, "--max-restarts=1", FAILING_RANK="1")
+    assert_same_training(whole, failing)
+    assert len(list(tmp_path.glob("again*"))) == 1

@@ -1,0 +1,13 @@
+"""Objects whose unpickling does harm, unless it is refused."""
+
+from collections.abc import Callable
+
+
+class Trap:
+    """Unpickling this calls `function(*arguments)`."""
+
+    def __init__(self, function: Callable, *arguments: object):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.function, self.arguments
