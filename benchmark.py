@@ -24,25 +24,28 @@ import torch
 
 import train_joint_gradnorm
 from models.yolo import YOLOv5WithClassification
-from utils import distributed
-from utils.boxes import non_max_suppression
-from utils.config import JointOptions
-from utils.engine import LossReader, Trainer, evaluate, peak_memory_mib
-from utils.general import LOGGER, UserError, markdown_table, new_run_folder, run_script, write_json
-from utils.metrics import summarise
-from utils.outcomes import count_gflops
-from utils.runs import start_run
-from utils.timing import (
+from utils.core import distributed
+from utils.core.device import fused_copy, peak_memory_mib
+from utils.core.files import markdown_table, new_run_folder, write_json
+from utils.core.options import JointOptions
+from utils.core.script import LOGGER, UserError, run_script
+from utils.data.boxes import non_max_suppression
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.summary import summarise
+from utils.losses.joint import LossReader
+from utils.training.run import start_run
+from utils.training.timing import (
     TRAINING_STAGES,
     VALIDATION_STAGES,
     EpochTime,
     Stopwatch,
+    count_gflops,
     epoch_ratio,
     matrix_gflops_per_s,
     plot_epochs,
     time_calls,
 )
-from utils.torch_utils import fused_copy
+from utils.training.trainer import Trainer
 
 BLOCK = 10  # steps
 BACKWARD_FLOPS = 2  # of the forward pass'

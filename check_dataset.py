@@ -13,11 +13,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.audit import KINDS, Audit, audit, read_plausible
-from utils.audit_plots import LEVELS, verdict, write_report
-from utils.config import load_data_config
-from utils.dataloaders import label_path
-from utils.general import LOGGER, UserError, new_run_folder, run_script
+from utils.core.data_config import load_data_config
+from utils.core.files import new_run_folder
+from utils.core.script import LOGGER, UserError, run_script
+from utils.curation.audit import Audit, audit, read_plausible
+from utils.curation.findings import KINDS
+from utils.curation.report import LEVELS, verdict, write_report
+from utils.data.splits import label_path
 
 
 def main() -> None:

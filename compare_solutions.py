@@ -12,16 +12,17 @@ from pathlib import Path
 
 from torch import nn
 
-from models import model_from_checkpoint
-from utils.arms import ARM_NAMES, JOINT, expand
-from utils.checkpoint import averaged_weights, load_checkpoint
-from utils.comparison import Trial, check_fingerprints, sole_use, train_all
-from utils.comparison_plots import draw_comparison
-from utils.config import JointOptions
-from utils.exam import fingerprints, judge
-from utils.general import LOGGER, TASKS, UserError, run_script
-from utils.report import to_markdown, write_report
-from utils.torch_utils import select_device, select_precision
+from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
+from utils.checkpoints.model_file import model_from_checkpoint
+from utils.comparison.arms import ARM_NAMES, JOINT, expand
+from utils.comparison.evaluation import fingerprints, judge
+from utils.comparison.pictures import draw_comparison
+from utils.comparison.report import to_markdown, write_report
+from utils.comparison.trainings import Trial, check_fingerprints, sole_use, train_all
+from utils.core.device import select_device, select_precision
+from utils.core.names import TASKS
+from utils.core.options import JointOptions
+from utils.core.script import LOGGER, UserError, run_script
 
 SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # options that every training is given
 

@@ -17,15 +17,16 @@ from contextlib import ExitStack, closing
 from torch import nn
 from tqdm import tqdm
 
-from models import model_from_checkpoint
 from models.common import ViewHead
-from utils import outputs
-from utils.config import check_thresholds, load_data_config
-from utils.general import LOGGER, UserError, new_run_folder, run_script
-from utils.model_file import is_onnx, open_model
-from utils.predict import Predictor
-from utils.sources import FrameReader, find_sources, refuse_folder_of_sources
-from utils.torch_utils import select_device, select_precision
+from utils.checkpoints.model_file import is_onnx, model_from_checkpoint, open_model
+from utils.core.data_config import load_data_config
+from utils.core.device import select_device, select_precision
+from utils.core.files import new_run_folder
+from utils.core.options import check_thresholds
+from utils.core.script import LOGGER, UserError, run_script
+from utils.inference import outputs
+from utils.inference.predictor import Predictor
+from utils.inference.sources import FrameReader, find_sources, refuse_folder_of_sources
 
 
 def main() -> None:

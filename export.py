@@ -4,7 +4,7 @@ python export.py --weights runs/train/exp/weights/best.pt                       
 python export.py --weights runs/train/exp/weights/best.pt --include onnx pt2    # and best.pt2, of torch.export
 python export.py --weights runs/train/exp/weights/best.pt --nms --half          # suppression in the graph, in float16
 
-Input and outputs are described in utils/export.py, and in the README. Needs: pip install '.[export]'
+Input and outputs are described in utils/inference/export.py, and in the README. Needs: pip install '.[export]'
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models import model_from_checkpoint
-from utils import export
-from utils.checkpoint import averaged_weights, load_checkpoint
-from utils.config import check_thresholds
-from utils.general import LOGGER, UserError, run_script
-from utils.model_file import ModelFacts
-from utils.onnx_model import OnnxModel
-from utils.predict import USUAL_CONFIDENCE
+from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
+from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
+from utils.checkpoints.onnx_model import OnnxModel
+from utils.core.options import check_thresholds
+from utils.core.script import LOGGER, UserError, run_script
+from utils.inference import export
+from utils.inference.predictor import USUAL_CONFIDENCE
 
 
 def main() -> None:

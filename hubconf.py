@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models import model_from_checkpoint
-from utils.hub import HubModel
-from utils.model_file import open_model
-from utils.predict import Predictor
-from utils.torch_utils import select_device, select_precision
+from utils.checkpoints.model_file import model_from_checkpoint, open_model
+from utils.core.device import select_device, select_precision
+from utils.inference.hub import HubModel
+from utils.inference.predictor import Predictor
 
 dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "tqdm"]
 

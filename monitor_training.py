@@ -19,8 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.general import UserError, run_script
-from utils.monitor import RunStatus, describe, find_runs, read_run
+from utils.core.script import UserError, run_script
+from utils.loggers.monitor import RunStatus, describe, find_runs, read_run
 
 PAUSE_S = 120.0  # from a run's end to the first batch of the next one in its folder
 

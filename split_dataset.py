@@ -21,32 +21,33 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import splits
-from utils.config import DataConfig, load_data_config
-from utils.dataloaders import Split, label_path, load_splits
-from utils.general import LOGGER, UserError, run_script
-from utils.labels import UNKNOWN_VIEW
+from utils.core.data_config import DataConfig, load_data_config
+from utils.core.script import LOGGER, UserError, run_script
+from utils.curation.balance import assign_groups, content_of, format_balance, merge, refuse_vanished
+from utils.curation.clips import Clip, find_clips, harmonise, write_labels, write_split
+from utils.data.labels import UNKNOWN_VIEW
+from utils.data.splits import Split, label_path, load_splits
 
 
 def main() -> None:
     args = parse_arguments()
     data = load_data_config(args.data)
     found = load_splits(data, list(data.splits), args.skip_bad_labels)
-    frames = splits.merge(found)
+    frames = merge(found)
     folder = new_folder(args.out, data, frames)
-    clips = splits.find_clips(frames, data) if args.harmonise_views else []
-    harmonised = splits.harmonise(frames, clips)
+    clips = find_clips(frames, data) if args.harmonise_views else []
+    harmonised = harmonise(frames, clips)
     folders = {folder: {split.name: split.images for split in found}}
     if args.folds or args.val:
         folders = divide(harmonised, data, args, folder)
     if args.harmonise_views:
-        splits.write_labels(folder / "labels", data, frames, harmonised)
+        write_labels(folder / "labels", data, frames, harmonised)
         report_views(folder / "undecided.csv", data, clips, frames, harmonised)
         data = replace(data, labels=folder / "labels")
     asked = {key: value for key, value in vars(args).items() if key not in ("data", "out") and value is not None}
     note = f"By split_dataset.py from {Path(args.data).resolve()}: " + ", ".join(f"{k} {v}" for k, v in asked.items())
     for place, images in folders.items():
-        splits.write_split(place, data, images, note)
+        write_split(place, data, images, note)
     LOGGER.info("written: " + ", ".join(str(place / "data.yaml") for place in folders))
 
 
@@ -91,18 +92,18 @@ def new_folder(path: str, data: DataConfig, frames: Split) -> Path:
 
 def divide(frames: Split, data: DataConfig, args: argparse.Namespace, folder: Path) -> dict[Path, dict]:
     """Folder -> split -> images, for each data.yaml; prints the balance."""
-    content = splits.content_of(frames, data, args.by == "image")
+    content = content_of(frames, data, args.by == "image")
     if args.folds:
         shares = {f"fold{number}": 1 / args.folds for number in range(args.folds)}
     else:
         shares = {"train": 1 - args.val - (args.test or 0), "val": args.val}
         shares |= {"test": args.test} if args.test else {}
     names, values = list(shares), list(shares.values())
-    part = splits.assign_groups(content, values, args.seed)
-    splits.refuse_vanished(content, part, names)
+    part = assign_groups(content, values, args.seed)
+    refuse_vanished(content, part, names)
     if args.by == "image":
         LOGGER.warning("warning: --by image: one patient's frames may be in two splits; scores say nothing of new ones")
-    LOGGER.info(splits.format_balance(content, part, names, values))
+    LOGGER.info(format_balance(content, part, names, values))
     place = part[content.group]
     chosen = {name: [frames.images[i] for i in np.flatnonzero(place == number)] for number, name in enumerate(names)}
     if not args.folds:
@@ -111,7 +112,7 @@ def divide(frames: Split, data: DataConfig, args: argparse.Namespace, folder: Pa
     return {folder / name: {"train": others[name], "val": chosen[name]} for name in names}
 
 
-def report_views(path: Path, data: DataConfig, clips: Sequence[splits.Clip], old: Split, new: Split) -> None:
+def report_views(path: Path, data: DataConfig, clips: Sequence[Clip], old: Split, new: Split) -> None:
     """Print what harmonising changed, and list what a person must decide, on the screen and as a CSV file."""
     undecided = [clip for clip in clips if clip.is_undecided]
     changed = [before.view for before, after in zip(old.labels, new.labels, strict=True) if before.view != after.view]

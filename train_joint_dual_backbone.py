@@ -12,15 +12,15 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
-from utils.autoanchor import prepare_anchors
-from utils.config import RATE_RANGES, DualOptions, training_parser
-from utils.engine import Job, train
-from utils.general import LOGGER, TASKS, run_script
-from utils.imbalance import view_loss_weights
-from utils.learner import Network
-from utils.loss import joint_loss
-from utils.runs import Run, build_model, load_frames, start_run
-from utils.torch_utils import freeze_layers
+from utils.core.hyperparameters import RATE_RANGES
+from utils.core.names import TASKS
+from utils.core.options import DualOptions, training_parser
+from utils.core.script import LOGGER, run_script
+from utils.data.sampling import view_loss_weights
+from utils.losses.joint import joint_loss
+from utils.training.learner import Network
+from utils.training.run import Run, build_model, freeze_layers, load_frames, prepare_anchors, start_run
+from utils.training.trainer import Job, train
 
 PARTS = {"detection": "detector", "classification": "classifier"}  # task -> the network that answers for it
 

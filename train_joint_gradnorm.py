@@ -10,20 +10,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from models.balancers import LossWeighting, fixed_weights
-from models.gradnorm import GradNorm
+from models.balancers import fixed_weights
+from models.gradnorm import GradNorm, LossWeighting
 from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
-from utils import distributed
-from utils.autoanchor import prepare_anchors
-from utils.config import HYP_CHOICES, HyperParameters, JointOptions, training_parser
-from utils.engine import Job, train
-from utils.general import TASKS, UserError, run_script
-from utils.imbalance import view_loss_weights
-from utils.learner import Network
-from utils.loss import joint_loss
-from utils.runs import Run, build_model, load_frames, start_run
-from utils.torch_utils import freeze_layers
+from utils.core import distributed
+from utils.core.hyperparameters import HYP_CHOICES, HyperParameters
+from utils.core.names import TASKS
+from utils.core.options import JointOptions, training_parser
+from utils.core.script import UserError, run_script
+from utils.data.sampling import view_loss_weights
+from utils.losses.joint import joint_loss
+from utils.training.learner import Network
+from utils.training.run import Run, build_model, freeze_layers, load_frames, prepare_anchors, start_run
+from utils.training.trainer import Job, train
 
 
 def main() -> None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import argparse
 
-from models import model_from_checkpoint
-from utils import plots
-from utils.config import DataConfig, check_thresholds, load_data_config
-from utils.dataloaders import JointDataset, load_split, make_loader
-from utils.engine import evaluate, write_coco_predictions, write_evaluation
-from utils.general import LOGGER, UserError, new_run_folder, run_script
-from utils.metrics import ViewPrior, summarise
-from utils.model_file import ModelFacts, open_model
-from utils.reference import same_clip_reference
-from utils.tables import format_table
-from utils.torch_utils import select_device, select_precision
+from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
+from utils.core.data_config import DataConfig, load_data_config
+from utils.core.device import select_device, select_precision
+from utils.core.files import new_run_folder
+from utils.core.options import check_thresholds
+from utils.core.script import LOGGER, UserError, run_script
+from utils.curation.reference import same_clip_reference
+from utils.data.dataset import JointDataset
+from utils.data.loader import make_loader
+from utils.data.splits import load_split
+from utils.evaluation.evaluate import evaluate, write_coco_predictions, write_evaluation
+from utils.evaluation.results import ViewPrior
+from utils.evaluation.summary import summarise
+from utils.evaluation.tables import format_table
+from utils.plots.run import draw_evaluation
 
 
 def main() -> None:
@@ -41,7 +45,7 @@ def main() -> None:
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
-    plots.draw_evaluation(folder)
+    draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 
 

@@ -30,8 +30,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from models.gradnorm import GradNormLoss
-from utils.general import LOGGER, TASKS, run_script
-from utils.plots import CLASSIFICATION, DETECTION
+from utils.core.names import TASKS
+from utils.core.script import LOGGER, run_script
+from utils.plots.style import CLASSIFICATION, DETECTION
 
 SIGMAS = (1.0, 100.0)
 INPUTS, OUTPUTS, UNITS, LAYERS = 250, 100, 100, 4

@@ -1,9 +1,13 @@
-"""The layers YOLOv5 (v6.0 and later) is made of. Attribute names are those of its state dicts.
+"""The layers YOLOv5 (v6.0 and later) is made of, the view head's, and what turns raw maps into boxes (`decode`).
 
-A layer's `output_weight` is the weight of the convolution that makes its output.
+Attribute names are those of YOLOv5's state dicts. A layer's `output_weight` is the weight of the convolution that
+makes its output.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -148,3 +152,72 @@ class ViewHead(nn.Module):
         """(B, C, H, W) -> (B, views) logits."""
         pooled = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)  # (B, 2 C)
         return self.linear(self.drop(pooled))
+
+
+class Detect(nn.Module):
+    """YOLOv5's detection layer: a 1x1 convolution a level.
+
+    Args:
+        class_count: number of box classes, nc.
+        anchors: a list a level of w, h, w, h, ... in pixels.
+        channels: width of each level's features.
+        strides: pixels a cell of each level.
+    """
+
+    def __init__(self, class_count: int, anchors: list[list[float]], channels: list[int], strides: list[int]):
+        super().__init__()
+        self.class_count = class_count
+        self.strides = tuple(strides)
+        anchors_px = torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
+        # In stride units, as in YOLOv5's state dicts.
+        self.register_buffer("anchors", anchors_px / torch.tensor(strides).view(-1, 1, 1))
+        outputs = anchors_px.shape[1] * (5 + class_count)
+        self.m = nn.ModuleList(nn.Conv2d(width, outputs, 1) for width in channels)
+        self._initialise_biases()
+
+    def anchors_px(self) -> Tensor:
+        """(levels, anchors, 2) pixels; fitted ones or a checkpoint's may have replaced the YAML's."""
+        return self.anchors * self.anchors.new_tensor(self.strides).view(-1, 1, 1)
+
+    def set_anchors_px(self, anchors_px: Tensor) -> None:
+        """Take other anchors, (levels * anchors, 2) pixels, those of the finest level first."""
+        self.anchors.copy_(anchors_px.view_as(self.anchors) / self.anchors.new_tensor(self.strides).view(-1, 1, 1))
+
+    def _initialise_biases(self) -> None:
+        """Start from about 8 objects in a 640 px image and uniform classes (Lin et al. 2017, section 3.3)."""
+        for conv, stride in zip(self.m, self.strides, strict=True):
+            bias = conv.bias.detach().view(self.anchors.shape[1], -1)
+            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] += math.log(0.6 / (self.class_count - 0.99999))
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        """[(B, C, H, W)] -> [(B, anchors, H, W, 5 + nc)] raw maps."""
+        maps = []
+        for x, conv in zip(levels, self.m, strict=True):
+            raw = conv(x)
+            batch, _, height, width = raw.shape
+            raw = raw.view(batch, self.anchors.shape[1], -1, height, width)
+            maps.append(raw.permute(0, 1, 3, 4, 2).contiguous())
+        return maps
+
+
+def decode(raw_maps: list[Tensor], anchors: Tensor, strides: Iterable[int]) -> Tensor:
+    """Raw maps -> (B, N, 5 + nc) float32: xywh in pixels, objectness and class scores after the sigmoid.
+
+    Args:
+        raw_maps: (B, anchors, H, W, 5 + nc) a level.
+        anchors: (levels, anchors, 2) in stride units.
+        strides: pixels a cell of each level.
+    """
+    decoded = []
+    for raw, level_anchors, stride in zip(raw_maps, anchors, strides, strict=True):
+        batch, _, height, width, outputs = raw.shape
+        scores = raw.float().sigmoid()
+        y, x = torch.meshgrid(
+            torch.arange(height, device=raw.device), torch.arange(width, device=raw.device), indexing="ij"
+        )
+        cell = torch.stack((x, y), dim=-1)  # (H, W, 2)
+        xy = (scores[..., :2] * 2 - 0.5 + cell) * stride
+        wh = (scores[..., 2:4] * 2).square() * (level_anchors * stride)[:, None, None]
+        decoded.append(torch.cat((xy, wh, scores[..., 4:]), dim=-1).view(batch, -1, outputs))
+    return torch.cat(decoded, dim=1)

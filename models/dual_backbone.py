@@ -11,9 +11,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.common import ViewHead
-from models.yolo import Detect, DetectionModel, LayerGraph, load_model_yaml
-from utils.general import TASKS, UserError
+from models.common import Detect, ViewHead
+from models.graph import LayerGraph, load_model_yaml
+from models.yolo import DetectionModel
+from utils.core.names import TASKS
+from utils.core.script import UserError
 
 
 class ViewClassifier(LayerGraph):

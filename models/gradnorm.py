@@ -60,11 +60,73 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.balancers import Gradients, LossWeighting
-from utils.general import TASKS, UserError
-
+# As in utils/core/names.py, which this file does without, so that it can be copied alone; a test compares them.
+TASKS = ("detection", "classification")
 RULES = ("gradient", "equilibrium")
 PLACES = ("features", "weights")
+
+
+@dataclass(frozen=True)
+class TaskGradients:
+    """The tasks' gradients at the shared place, as a weighting reads them.
+
+    Attributes:
+        norms: task -> L2 norm of the gradient of its unweighted, unscaled loss (mean per image).
+        cosine: of the angle between the two gradients, -1 to 1; NaN if one is zero or it was not measured.
+            Below zero they conflict (Yu et al. 2020, definition 1).
+    """
+
+    norms: dict[str, float]
+    cosine: float = math.nan
+
+    @property
+    def magnitude_similarity(self) -> float:
+        """2ab / (a^2 + b^2) of the two norms, 0 to 1 for equal ones (Yu et al. 2020, definition 2); NaN for zeros."""
+        a, b = self.norms.values()
+        return 2 * a * b / (a * a + b * b) if a or b else math.nan
+
+
+class LossWeighting:
+    """Fixed weights, and the base of weightings that adapt.
+
+    Args:
+        weights: task -> weight, positive.
+    """
+
+    place = "features"
+    wants_gradients = False
+    combines_gradients = False
+
+    def __init__(self, weights: Mapping[str, float]):
+        for task, weight in weights.items():
+            if not weight > 0:
+                raise ValueError(f"the initial weight of {task} is {weight}, expected above zero")
+        self.weights = {task: float(weight) for task, weight in weights.items()}
+
+    def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Sum of w_i L_i over the tasks in `losses`."""
+        return sum(self.weights[task] * loss for task, loss in losses.items())
+
+    def observe(
+        self, losses: Mapping[str, Tensor], gradients: TaskGradients | None = None, labelled: bool = True
+    ) -> dict[str, object] | None:
+        """Take note of a batch; returns a row for the log if the weights were updated.
+
+        Args:
+            losses: task -> unweighted loss.
+            gradients: measured in this batch's backward pass if `wants_gradients`.
+            labelled: whether the batch has a label of every task.
+        """
+        return None
+
+    def end_epoch(self) -> None:
+        """Called after the last batch of every epoch."""
+
+    def state_dict(self) -> dict[str, object]:
+        return {"weights": dict(self.weights)}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        self.weights = {task: float(state["weights"][task]) for task in self.weights}
 
 
 class GradNorm(LossWeighting):
@@ -101,9 +163,9 @@ class GradNorm(LossWeighting):
     ):
         super().__init__(initial_weights)
         if rule not in RULES or place not in PLACES:
-            raise UserError(f"GradNorm: rule '{rule}', place '{place}'; expected one of {RULES} and {PLACES}")
+            raise ValueError(f"GradNorm: rule '{rule}', place '{place}'; expected one of {RULES} and {PLACES}")
         if not 0 < min_share < 1 / len(self.weights):
-            raise UserError(f"GradNorm: min_share is {min_share}, expected 0 to {1 / len(self.weights):g}")
+            raise ValueError(f"GradNorm: min_share is {min_share}, expected 0 to {1 / len(self.weights):g}")
         self.alpha, self.interval, self.rule, self.place = alpha, interval, rule, place
         self.momentum, self.min_share = momentum, min_share
         self.weight_sum = float(len(self.weights) if weight_sum is None else weight_sum)
@@ -125,7 +187,7 @@ class GradNorm(LossWeighting):
         return self._batches + 1 >= self.interval
 
     def observe(
-        self, losses: Mapping[str, Tensor], gradients: Gradients | None = None, labelled: bool = True
+        self, losses: Mapping[str, Tensor], gradients: TaskGradients | None = None, labelled: bool = True
     ) -> dict[str, object] | None:
         """Count a batch and, when an interval is complete, update the weights for the next one."""
         if not labelled:
@@ -147,7 +209,7 @@ class GradNorm(LossWeighting):
         self.skipped[reason] += 1
         self._skipped_since[reason] += 1
 
-    def _update(self, losses: dict[str, float], gradients: Gradients) -> dict[str, object]:
+    def _update(self, losses: dict[str, float], gradients: TaskGradients) -> dict[str, object]:
         if self.initial_losses is None:
             self.initial_losses = losses
         before = balance(self.weights, gradients.norms, losses, self.initial_losses, self.alpha)
@@ -327,12 +389,6 @@ class GradNormLoss(nn.Module):
         self.balancer.load_state_dict(state)
 
 
-@dataclass(frozen=True)
-class _Norms:
-    norms: dict[str, float]
-    cosine: float = math.nan
-
-
-def _norms_at(losses: Mapping[str, Tensor], shared: Tensor) -> _Norms:
+def _norms_at(losses: Mapping[str, Tensor], shared: Tensor) -> TaskGradients:
     gradients = {t: torch.autograd.grad(loss, shared, retain_graph=True)[0] for t, loss in losses.items()}
-    return _Norms({task: gradient.float().norm().item() for task, gradient in gradients.items()})
+    return TaskGradients({task: gradient.float().norm().item() for task, gradient in gradients.items()})

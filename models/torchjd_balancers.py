@@ -25,12 +25,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.balancers import LossWeighting
-from utils.general import TASKS, UserError
+from models.gradnorm import LossWeighting
+from utils.core.names import TASKS, TORCHJD_SCALARISERS
+from utils.core.script import UserError
 
 INSTALL = "pip install 'torchjd[cagrad,quadprog-projector]>=0.18,<0.19'"
-SCALARISERS = ("uw", "dwa")
-AGGREGATORS = ("pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad")
 CAGRAD_RADIUS = 0.4  # its authors' choice for most data sets
 UW_LEARNING_RATE = 0.025  # of Adam on the log-variances; as GradNorm's weights
 
@@ -42,7 +41,7 @@ def torchjd_balancer(name: str) -> LossWeighting:
         UserError: TorchJD, or what it needs for this method, is not installed.
     """
     try:
-        return Scalarised(name) if name in SCALARISERS else GradientCombiner(name)
+        return Scalarised(name) if name in TORCHJD_SCALARISERS else GradientCombiner(name)
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--balancer {name} needs an extra package ({reason}); install it: {INSTALL}") from None
@@ -115,7 +114,7 @@ class GradientCombiner(LossWeighting):
     """A TorchJD aggregator of the two tasks' gradients at the cut.
 
     Args:
-        name: one of `AGGREGATORS`.
+        name: one of `TORCHJD_AGGREGATORS`.
     """
 
     combines_gradients = True

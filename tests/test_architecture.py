@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,28 @@ PACKAGES = ("models", "utils")
 LIBRARY = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TOP_LEVEL = sorted(ROOT.glob("*.py"))
 EVERYTHING = LIBRARY + TOP_LEVEL + sorted((ROOT / "tests").rglob("*.py"))
-FOUNDATION = {f"utils.{name}" for name in ("general", "config", "boxes", "labels")}
+
+# Room -> the rooms it may import. A module belongs to the longest name here that it begins with.
+MAY_IMPORT = {
+    "utils.core": set(),
+    "utils.data.phantom": {"utils.core"},
+    "utils.data": {"utils.core", "utils.data.phantom"},
+    "models": {"utils.core"},
+    "utils.losses": {"utils.core", "utils.data"},
+    "utils.evaluation": {"utils.core", "utils.data", "utils.losses"},
+    "utils.checkpoints": {"utils.core", "models"},
+    "utils.plots": {"utils.core"},
+    "utils.curation": {"utils.core", "utils.data", "utils.evaluation", "utils.plots"},
+    "utils.loggers": {"utils.core", "utils.data", "utils.plots"},
+    "utils.training": {
+        *("utils.core", "utils.data", "models", "utils.losses", "utils.evaluation"),
+        *("utils.checkpoints", "utils.plots", "utils.curation", "utils.loggers"),
+    },
+    "utils.inference": {"utils.core", "utils.data", "utils.evaluation", "utils.checkpoints", "utils.plots"},
+    "utils.comparison": {"utils.core", "utils.data", "utils.evaluation", "utils.plots", "utils.training"},
+    "utils": set(),
+}
+STANDS_ALONE = "models.gradnorm"  # people copy this file into their own projects
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -52,39 +74,106 @@ def imports(tree: ast.Module) -> set[str]:
     return found & own
 
 
+def room_of(module: str) -> str:
+    """The room of MAY_IMPORT that a module is in, or "scripts"."""
+    rooms = [room for room in MAY_IMPORT if f"{module}.".startswith(f"{room}.")]
+    return max(rooms, key=len, default="scripts")
+
+
 def allowed(module: str, imported: str) -> bool:
-    """The design: general, config, boxes, labels <- models, the other utils <- engine <- exam <- scripts."""
-    if module in FOUNDATION:
-        return imported in FOUNDATION
-    if module.startswith("models"):
-        return imported.startswith("models") or imported in FOUNDATION
-    if module == "utils.exam":
-        return imported.startswith("utils.")
-    return imported.startswith("utils.") and imported not in ("utils.exam", "utils.engine")
+    if module == STANDS_ALONE:
+        return False
+    room, other = room_of(module), room_of(imported)
+    return other == room or other in MAY_IMPORT[room]
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """What is on a circle of the arrows, or leads to one only; empty if there is none (Kahn's algorithm)."""
+    left = {name: set(targets) for name, targets in arrows.items()}
+    while ends := {name for name, targets in left.items() if not targets & left.keys()}:
+        left = {name: targets for name, targets in left.items() if name not in ends}
+    return sorted(left)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
-def test_imports_go_one_way(path: Path):
+def test_a_module_imports_what_its_room_may(path: Path):
     wrong = {imported for imported in imports(tree_of(path)) if not allowed(module_name(path), imported)}
     assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
+
+
+def test_no_room_and_no_module_is_on_a_circle():
+    assert not circle(MAY_IMPORT)
+    assert not circle({module_name(path): imports(tree_of(path)) - {module_name(path)} for path in LIBRARY})
+
+
+def test_a_circle_would_be_seen():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}) == ["a", "b", "c"]
+
+
+def test_inference_and_comparison_know_nothing_of_each_other():
+    assert "utils.comparison" not in MAY_IMPORT["utils.inference"]
+    assert "utils.inference" not in MAY_IMPORT["utils.comparison"]
+    assert "utils.training" not in MAY_IMPORT["utils.inference"]
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("utils.labels", "from utils.torch_utils import select_device"),
-        ("utils.config", "import utils.engine as e"),
-        ("utils.loss", "from models.yolo import Detect"),
-        ("utils.loss", "def f():\n    from models import yolo"),
-        ("utils.metrics", "from utils import engine, general"),
-        ("utils.engine", "import models"),
-        ("utils.engine", "import val"),
-        ("models.yolo", "from utils.loss import JointLoss"),
-        ("models", "from utils.checkpoint import load_checkpoint"),
+        ("utils.data.labels", "from utils.training.run import start_run"),
+        ("utils.core.options", "import utils.training.trainer as t"),
+        ("utils.core.values", "from utils.data import labels"),
+        ("utils.losses.joint", "from models.yolo import DetectionModel"),
+        ("utils.losses.joint", "def f():\n    from models import yolo"),
+        ("utils.evaluation.results", "from utils.checkpoints import model_file, checkpoint"),
+        ("utils.training.trainer", "import val"),
+        ("utils.inference.hub", "from utils.training.trainer import train"),
+        ("utils.inference.hub", "from utils.comparison.arms import Arm"),
+        ("utils.comparison.arms", "from utils.inference.predictor import Predictor"),
+        ("utils.data.phantom.flow", "from utils.data.boxes import pairwise_iou"),
+        ("models.yolo", "from utils.losses.joint import JointLoss"),
+        ("models.gradnorm", "from utils.core.names import TASKS"),
+        ("models.gradnorm", "from models import common"),
     ],
 )
 def test_a_wrong_import_would_be_seen(module: str, source: str):
     assert any(not allowed(module, imported) for imported in imports(ast.parse(source)))
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_a_room_says_what_it_is_for_and_nothing_else(room: str):
+    tree = tree_of(ROOT.joinpath(*room.split("."), "__init__.py"))
+    assert ast.get_docstring(tree)
+    assert len(tree.body) == 1
+
+
+def test_every_folder_of_tests_is_a_room():
+    """tests/ mirrors the folders; tests/scripts is for whole commands, tests/assets for files."""
+    rooms = {room.rpartition(".")[2] for room in MAY_IMPORT} | {"scripts", "assets"}
+    folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
+    assert folders <= rooms
+
+
+def outside_imports(tree: ast.Module) -> set[str]:
+    """Top-level packages that a module imports."""
+    names = {name.partition(".")[0] for name in full_names(tree).values()}
+    return names - {"__future__"}
+
+
+def test_gradnorm_imports_torch_and_the_standard_library_only():
+    tree = tree_of(ROOT / "models" / "gradnorm.py")
+    assert outside_imports(tree) - sys.stdlib_module_names == {"torch"}
+
+
+@pytest.mark.parametrize("name", ["names", "script", "values", "files", "data_config", "hyperparameters", "options"])
+def test_settings_and_errors_need_no_torch(name: str):
+    """Nor does anything they import, so that help and mistakes are there at once."""
+    seen, waiting = set(), {f"utils.core.{name}"}
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        tree = tree_of(ROOT.joinpath(*module.split(".")).with_suffix(".py"))
+        assert "torch" not in outside_imports(tree), module
+        waiting |= imports(tree) - seen
 
 
 # ---- what is never called ----------------------------------------------------------------------------------
@@ -237,4 +326,5 @@ def test_a_script_ends_in_its_main(path: Path):
 
 def test_there_is_something_to_look_at():
     assert {"train_joint_gradnorm.py", "val.py"} <= {path.name for path in SCRIPTS}
-    assert {"models.yolo", "utils.engine", *FOUNDATION} <= {module_name(path) for path in LIBRARY}
+    rooms = {room_of(module_name(path)) for path in LIBRARY}
+    assert rooms == set(MAY_IMPORT)

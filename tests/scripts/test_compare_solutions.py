@@ -130,7 +130,7 @@ def compared(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
         step(trainer, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.plots.run.draw_run", lambda folder: [])
+        patch.setattr("utils.training.trainer.draw_run", lambda folder: [])
         patch.setattr(Trainer, "_step", step_and_note)
         compare(patch, InThisProcess, found.folder, *arguments, "--arms", *ARMS)
     return found
@@ -221,7 +221,7 @@ def test_folds_are_units_and_the_test_split_is_reported(
     for name in ("fold1", "fold2"):
         (tmp_path / "folds" / name).mkdir(parents=True)
         (tmp_path / "folds" / name / "data.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr("utils.plots.run.draw_run", lambda folder: [])
+    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
     folds = ["--folds", tmp_path / "folds", "--arms", "classification-only", "--epochs", 1, "--test"]
     results = compare(monkeypatch, InThisProcess, tmp_path / "compared", *arguments, *folds)
     runs = results["arms"]["classification-only"]["runs"]

@@ -28,7 +28,7 @@ def interference_of(folder: Path) -> pd.DataFrame:
 
 def test_a_diagnosed_training_learns_the_same_and_resumes_exactly(options, tmp_path, monkeypatch):
     """The rest is rounding: the taps add the tasks' gradients in another order."""
-    monkeypatch.setattr("utils.plots.run.draw_run", lambda folder: [])
+    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
     plain = run(options, tmp_path / "plain")
     whole = run(options, tmp_path / "whole", diagnose_interval=2)
     assert not (plain / "interference.csv").exists()

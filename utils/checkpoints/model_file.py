@@ -1,0 +1,132 @@
+"""A model's file, checkpoint or ONNX: what it says of itself, and the model in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from models.dual_backbone import DualBackbone
+from models.yolo import DetectionModel, YOLOv5WithClassification
+from utils.checkpoints.checkpoint import FORMAT, VERSION, averaged_weights, load_checkpoint
+from utils.checkpoints.onnx_model import OnnxModel
+from utils.core.device import Precision, fused_copy
+from utils.core.script import UserError
+from utils.core.values import from_mapping, to_mapping
+
+MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
+
+
+def model_from_checkpoint(
+    content: Mapping[str, object], weights: Mapping[str, Tensor], source: str | Path
+) -> nn.Module:
+    """The architecture a checkpoint describes, with the given ones of its weights.
+
+    Raises:
+        UserError: a kind of model that is unknown here, or weights that do not fit it.
+    """
+    if content["kind"] not in MODELS:
+        raise UserError(f"{source}: model of kind '{content['kind']}', expected {', '.join(MODELS)}")
+    model = MODELS[content["kind"]](**content["arguments"])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{source}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
+    return model
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model's file says besides the weights.
+
+    Attributes:
+        kind: of model, see `MODELS`.
+        names, view_names: of the box classes and the views, by number.
+        imgsz: side of the square it was made for, pixels.
+        rect: whether it was trained on squares less the border that no frame needs.
+        data: the data.yaml it was trained on.
+        confidence: threshold chosen on the validation split; None if it was never validated.
+        view_prior: the fields of `utils.evaluation.results.ViewPrior`, or None.
+        fingerprint: of the training and validation frames.
+    """
+
+    kind: str
+    names: list[str]
+    view_names: list[str]
+    imgsz: int
+    rect: bool
+    data: str
+    confidence: float | None
+    view_prior: dict | None
+    fingerprint: str
+
+    @classmethod
+    def of_checkpoint(cls, content: Mapping[str, object]) -> ModelFacts:
+        """From what `load_checkpoint` returns."""
+        same = ("kind", "names", "view_names", "confidence", "view_prior", "fingerprint")
+        options = content["options"]
+        rect = options.get("rect", False)  # older trainings had no such option
+        return cls(imgsz=options["imgsz"], rect=rect, data=options["data"], **{key: content[key] for key in same})
+
+    def to_properties(self) -> dict[str, str]:
+        """The same as JSON values, with the project's stamp: metadata of an exported file."""
+        content = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in content.items()}
+
+    @classmethod
+    def of_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelFacts:
+        """Back from `to_properties`; keys that are no facts are passed by.
+
+        Raises:
+            UserError: not an export of this project, of another version, or facts missing or of wrong types.
+        """
+        fields = cls.__dataclass_fields__
+        known = {"format", "version", *fields}
+        try:
+            content = {key: json.loads(text) for key, text in properties.items() if key in known}
+            if content.pop("format", None) != FORMAT:
+                raise UserError("it has no metadata of this project")
+            if (version := content.pop("version", None)) != VERSION:
+                raise UserError(f"version {version}, expected {VERSION}")
+            if missing := [key for key in fields if key not in content]:
+                raise UserError(f"metadata {missing} are missing")
+            if prior := content["view_prior"]:  # JSON's keys are strings
+                prior["by_class"] = {int(number): view for number, view in prior["by_class"].items()}
+            return from_mapping(cls, content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # UserError is a ValueError
+            raise UserError(f"{source}: not an export of this project ({error}); make one with export.py") from None
+
+
+def is_onnx(path: str | Path) -> bool:
+    """Whether a file is named as an ONNX model."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected an ONNX model, as export.py writes")
+    return path.read_bytes()
+
+
+def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Precision) -> tuple[nn.Module, ModelFacts]:
+    """The model in a checkpoint (its moving average) or in an exported `.onnx` file, in eval mode; and the facts.
+
+    Args:
+        build: `model_from_checkpoint`.
+        precision: where and how a checkpoint's model computes; an ONNX model does as it was exported, on the CPU.
+
+    Raises:
+        UserError: no such file, or not a model of this project.
+    """
+    if is_onnx(path):
+        model = OnnxModel(_read(Path(path)), path)
+        facts = ModelFacts.of_properties(model.properties, path)
+        if "detections" in model.outputs:
+            raise UserError(f"{path}: exported with --nms, but all boxes are needed here; export it without")
+        return model.eval(), facts
+    content = load_checkpoint(path)
+    model = fused_copy(precision.place(build(content, averaged_weights(content), path)))
+    return model, ModelFacts.of_checkpoint(content)

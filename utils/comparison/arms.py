@@ -1,0 +1,160 @@
+"""What `compare_solutions.py` can compare: every arm is a training script and the options that make it special.
+
+All arms that balance two losses, `fixed` apart, have weights that sum to `WEIGHT_SUM`, GradNorm's from its first
+batch, so that none of them trains at another effective rate; `fixed` keeps the 1.0 and 0.01 of the first joint
+trainings. A network that trains one task only gives its loss the weight 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from utils.core.names import BALANCERS, TASKS
+from utils.core.script import UserError
+
+WEIGHT_SUM = 2.0
+ORIGINAL_RATIO = 100.0  # detection to classification
+GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
+JOINT, DUAL = "train_joint_gradnorm.py", "train_joint_dual_backbone.py"
+# For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows where one gradient is
+# a hundred times as long as the other), so they are one method.
+COINCIDING = ("pcgrad", "upgrad")
+ARM_NAMES = (
+    *("fixed", "fixed-scaled", "equal", "ratio-15", "tuned", "gradnorm", "gradnorm-alpha-0.5", "gradnorm-static"),
+    *("dual", "detection-only", "classification-only"),
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train.
+
+    Attributes:
+        about: a line for the report.
+        script: that trains it.
+        options: for the script, beside those that all arms share.
+        tasks: that it is measured on.
+        needs: an arm of the same seed that has to be finished first.
+    """
+
+    name: str
+    about: str
+    script: str = JOINT
+    options: dict[str, object] = field(default_factory=dict)
+    tasks: tuple[str, ...] = TASKS
+    needs: str | None = None
+
+
+def find_arm(name: str) -> Arm:
+    """The arm of that name; `ratio-X` and `gradnorm-alpha-X` exist for every number above zero.
+
+    Raises:
+        UserError: there is no such arm.
+    """
+    if name.startswith("ratio-"):
+        ratio = _number(name, "ratio-")
+        return Arm(name, f"fixed weights {ratio:g}:1", options=_fixed(*_split(ratio)))
+    if name.startswith("gradnorm-alpha-"):
+        return _gradnorm(name, _number(name, "gradnorm-alpha-"))
+    if name in BALANCERS and name not in ("gradnorm", "fixed"):
+        return Arm(name, f"{name}, by TorchJD", options={"balancer": name})
+    arms = {
+        "fixed": Arm(name, "fixed weights 1.0 and 0.01, the original joint training", options=_fixed(1.0, 0.01)),
+        "fixed-scaled": Arm(name, "fixed weights 100:1", options=_fixed(*_split(ORIGINAL_RATIO))),
+        "equal": Arm(name, "fixed weights 1:1", options=_fixed(*_split(1.0))),
+        "gradnorm": _gradnorm(name, 1.5),
+        "gradnorm-static": Arm(name, "gradnorm's weights, averaged over its training, fixed", needs="gradnorm"),
+        "dual": Arm(name, "two networks that share nothing", DUAL),
+        "detection-only": _single(name, "detection"),
+        "classification-only": _single(name, "classification"),
+    }
+    if name not in arms:
+        raise UserError(f"--arms: no arm '{name}'; expected some of {', '.join(ARM_NAMES)}, ratio-X, gradnorm-alpha-X")
+    return arms[name]
+
+
+def expand(names: Sequence[str]) -> list[Arm]:
+    """The arms to train for `names`, each once: `tuned` stands for its grid, and what an arm needs comes before it."""
+    arms: dict[str, Arm] = {}
+    for name in (member for given in names for member in (GRID if given == "tuned" else (given,))):
+        arm = find_arm(name)
+        if arm.needs:
+            arms.setdefault(arm.needs, find_arm(arm.needs))
+        arms.setdefault(name, arm)
+    return list(arms.values())
+
+
+def options_of(arm: Arm, needed: Path | None) -> dict[str, object]:
+    """The arm's options; those of `gradnorm-static` are read from the finished run `needed`."""
+    return arm.options if needed is None else arm.options | _fixed(*average_weights(needed))
+
+
+def average_weights(run: Path) -> tuple[float, float]:
+    """The two weights of a GradNorm run, averaged over its batches, from gradnorm.csv and its starting weights."""
+    if not (run / "gradnorm.csv").exists():  # the run ended before the first update
+        return _split(ORIGINAL_RATIO)
+    log = pd.read_csv(run / "gradnorm.csv")
+    results = pd.read_csv(run / "results.csv")
+    # A row's weights hold from the batch after it to that of the next row; before the first, the starting weights.
+    first_batches = log["step"].to_numpy() + 1
+    total = _batches(log) * len(results)
+    lasted = pd.Series([*first_batches, total]).diff().iloc[1:].to_numpy()
+    averages = []
+    for task, start in zip(TASKS, _split(ORIGINAL_RATIO), strict=True):
+        weighted = (log[f"weight/{task}"].to_numpy() * lasted).sum() + start * first_batches[0]
+        averages.append(float(weighted / total))
+    scale = WEIGHT_SUM / sum(averages)
+    return averages[0] * scale, averages[1] * scale
+
+
+def _batches(log: pd.DataFrame) -> int:
+    """Batches an epoch, from any row beyond the first epoch."""
+    later = log[log["epoch"] > 0]
+    if later.empty:
+        return int(log["step"].max()) + 1
+    row = later.iloc[0]
+    return round((row["step"] - row["batch"]) / row["epoch"])
+
+
+def _gradnorm(name: str, alpha: float) -> Arm:
+    detection, classification = _split(ORIGINAL_RATIO)
+    options = {
+        "balancer": "gradnorm",
+        "gradnorm_alpha": alpha,
+        "initial_detection_weight": detection,
+        "initial_classification_weight": classification,
+    }
+    return Arm(name, f"GradNorm, alpha {alpha:g}, starting at 100:1", options=options)
+
+
+def _single(name: str, task: str) -> Arm:
+    return Arm(
+        name, f"{task} alone: the joint network without the other head", options={"tasks": [task]}, tasks=(task,)
+    )
+
+
+def _fixed(detection: float, classification: float) -> dict[str, object]:
+    return {
+        "balancer": "fixed",
+        "initial_detection_weight": detection,
+        "initial_classification_weight": classification,
+    }
+
+
+def _split(ratio: float) -> tuple[float, float]:
+    """Two weights in this ratio that sum to `WEIGHT_SUM`."""
+    return WEIGHT_SUM * ratio / (1 + ratio), WEIGHT_SUM / (1 + ratio)
+
+
+def _number(name: str, prefix: str) -> float:
+    try:
+        value = float(name.removeprefix(prefix))
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"--arms: '{name}': expected a number above zero after '{prefix}', e.g. {prefix}1.5")
+    return value

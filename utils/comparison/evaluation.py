@@ -1,0 +1,151 @@
+"""Evaluates the trainings of a comparison and puts together what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from utils.comparison.outcomes import Outcome, read_costs, read_figures
+from utils.comparison.report import collect
+from utils.comparison.statistics import resample
+from utils.comparison.trainings import Trial
+from utils.core.data_config import DataConfig, load_data_config
+from utils.core.device import Precision
+from utils.core.script import UserError
+from utils.data.dataset import JointDataset
+from utils.data.loader import make_loader
+from utils.data.splits import load_split, load_splits
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.summary import summarise
+from utils.training.timing import count_gflops, measure_latency_ms
+
+ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
+Exam = tuple[DataConfig, DataLoader]
+
+
+def fingerprints(path: str, splits: Sequence[str]) -> dict[str, str]:
+    """Split -> its fingerprint; reads all labels, so that what is wrong with them is known before training.
+
+    Raises:
+        UserError: there is something wrong, or no views.
+    """
+    data = load_data_config(path)
+    if not data.view_names:
+        raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
+    return {split.name: split.fingerprint() for split in load_splits(data, splits)}
+
+
+def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> dict[str, object]:
+    """Evaluate every finished training on `split` and compare the arms; see `utils.comparison.report.collect`.
+
+    Args:
+        load_model: a checkpoint's path -> its network, the averaged one, and its content.
+    """
+    exams = {data: _load_exam(data, trials[0], precision, split) for data in dict.fromkeys(t.data for t in trials)}
+    costs = _measure_networks(trials, load_model, precision)
+    outcomes: dict[str, list[Outcome]] = {}
+    for trial in tqdm(trials, "evaluating", unit="training", leave=False):
+        unit = (list(exams).index(trial.data), trial.seed)
+        outcome = _examine(trial, unit, load_model, exams[trial.data], precision, costs[trial.arm.name])
+        outcomes.setdefault(trial.arm.name, []).append(outcome)
+    arms = list({trial.arm.name: trial.arm for trial in trials}.values())
+    return collect(_protocol(trials, exams, split), arms, outcomes, _read_interference(trials))
+
+
+def _load_exam(path: str, trial: Trial, precision: Precision, split: str) -> Exam:
+    data = load_data_config(path)
+    dataset = JointDataset(load_split(data, split), trial.common["imgsz"])
+    return data, make_loader(dataset, trial.common["batch_size"], 0, precision.device.type == "cuda")
+
+
+def _weights(trial: Trial) -> Path:
+    return trial.folder / "weights" / "last.pt"
+
+
+def _measure_networks(
+    trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
+) -> dict[str, tuple[float, float]]:
+    """Arm -> GFLOPs and latency in ms of its network; networks that are alike are measured once."""
+    alike = {trial.arm.name: (trial.arm.script, trial.arm.tasks) for trial in trials}
+    chosen = {alike[trial.arm.name]: _weights(trial) for trial in trials}
+    models = {kind: precision.place(load_model(path)[0]).eval() for kind, path in chosen.items()}
+    image_size = trials[0].common["imgsz"]
+    latency_ms = measure_latency_ms(models, image_size, precision)
+    gflops = {kind: count_gflops(model, image_size) for kind, model in models.items()}
+    return {arm: (gflops[kind], latency_ms[kind]) for arm, kind in alike.items()}
+
+
+def _examine(
+    trial: Trial,
+    unit: tuple[int, int],
+    load_model: ModelLoader,
+    exam: Exam,
+    precision: Precision,
+    cost: tuple[float, float],
+) -> Outcome:
+    (data, loader), (gflops, latency_ms) = exam, cost
+    model, content = load_model(_weights(trial))
+    results, _ = evaluate(precision.place(model), loader, precision, data)
+    # The threshold that training chose on validation: the same figures there, and frozen for any other split.
+    tasks = trial.arm.tasks
+    metrics = summarise(results, data.names, data.view_names, content["confidence"], intervals=False, tasks=tasks)
+    return Outcome(
+        arm=trial.arm.name,
+        unit=unit,
+        figures=read_figures(trial.folder, metrics, tasks, gflops),
+        costs=read_costs(trial.folder, latency_ms),
+        resampled=resample(results, len(data.names), len(data.view_names), tasks, seed=unit[0]),
+    )
+
+
+def _read_interference(trials: Sequence[Trial]) -> dict[str, pd.DataFrame]:
+    """Arm -> the rows of interference.csv of all its trainings."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for trial in trials:
+        path = trial.folder / "interference.csv"
+        if path.exists():
+            tables.setdefault(trial.arm.name, []).append(pd.read_csv(path, dtype={"place": str}))
+    return {arm: pd.concat(own) for arm, own in tables.items()}
+
+
+def _protocol(trials: Sequence[Trial], exams: Mapping[str, Exam], split: str) -> dict[str, object]:
+    """How the comparison was done, and what its data cannot show."""
+    common, seeds = dict(trials[0].common), sorted({trial.seed for trial in trials})
+    common.pop("diagnose_interval", None)
+    has_groups = all(data.group_pattern for data, _ in exams.values())
+    splits = [(data, loader.dataset.split) for data, loader in exams.values()]
+    frames = ", ".join(str(len(found.images)) for _, found in splits)
+    groups = ", ".join(str(len({data.group_of(image) for image in found.images})) for data, found in splits)
+    counts = f"{frames} frames" + (f" of {groups} patients" if has_groups else "")
+    names = [f"{Path(path).resolve().parent.name}/{Path(path).name}" for path in exams]  # whose machine, is no matter
+    sizes = "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common)
+    return {
+        **common,
+        "title": sizes,
+        "data": names,
+        "data_line": f"{', '.join(f'`{name}`' for name in names)}, {counts}",
+        "split": "validation" if split == "val" else split,
+        "seeds": seeds,
+        "units": len(exams) * len(seeds),
+        "resampled": "patients (group_pattern)" if has_groups else "images",
+        "limits": _limits(
+            counts, has_groups, len(seeds), any(not len(one.boxes) for _, s in splits for one in s.labels)
+        ),
+    }
+
+
+def _limits(counts: str, has_groups: bool, seeds: int, has_negatives: bool) -> list[str]:
+    grouped = f"{counts}: the intervals say how much so many can carry."
+    alone = f"{counts}; without a group_pattern frames of one patient count as independent: too narrow intervals."
+    limits = [
+        grouped if has_groups else alone,
+        f"{seeds} seeds: a bootstrap over so few trainings understates how much they vary.",
+    ]
+    if not has_negatives:
+        limits.append("Every frame has a box: how often a model cries wolf on a frame without one cannot be measured.")
+    return limits

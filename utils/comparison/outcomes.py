@@ -1,0 +1,104 @@
+"""What a finished training of a comparison came to: figures, costs, and its metrics on resampled patients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.evaluation.summary import fitness
+
+DETECTION_FIGURES = {
+    **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
+    **{"precision": "precision", "recall": "recall", "F1": "f1", "mse_xywhn": "mse_xywhn", "matched": "matched_share"},
+}
+VIEW_FIGURES = {
+    **{"view_accuracy": "accuracy", "view_balanced_accuracy": "balanced_accuracy"},
+    **{"view_macro_f1": "macro_f1", "view_ece": "ece"},
+}
+CURVES = {  # headline metric -> its task and its column of results.csv
+    "mAP50": ("detection", "metrics/mAP_0.5"),
+    "view_accuracy": ("classification", "metrics/view_accuracy"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One arm on one unit.
+
+    Attributes:
+        unit: the data set's and the seed's number.
+        figures: name -> value, of the arm's tasks; None where undefined.
+        costs: name -> what this machine needed; differs from time to time.
+        resampled: metric -> (resamples,) its value on the unit's resampled patients.
+    """
+
+    arm: str
+    unit: tuple[int, int]
+    figures: Mapping[str, float | None]
+    costs: Mapping[str, float | None]
+    resampled: Mapping[str, np.ndarray]
+
+
+def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: float) -> dict[str, float | None]:
+    """Everything about a run that is the same on every machine.
+
+    Args:
+        folder: of the run.
+        metrics: what `summarise` says of its last epoch's averaged weights.
+        tasks: that it was trained for.
+        gflops: of a forward pass.
+    """
+    history = pd.read_csv(folder / "results.csv")
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    millions = summary["parameters"] / 1e6
+    # The validation split's is there to choose by, whatever split is reported.
+    figures = {"fitness": fitness(metrics, tasks), "validation_fitness": float(history["metrics/fitness"].iloc[-1])}
+    if "detection" in tasks:
+        figures |= {name: metrics["detection"][key] for name, key in DETECTION_FIGURES.items()}
+        figures["detection_loss_fall"] = _fall(sum(history[f"train/{name}_loss"] for name in ("box", "obj", "cls")))
+    if "classification" in tasks:
+        figures |= {name: metrics["views"].get(key) for name, key in VIEW_FIGURES.items()}
+    for name, (task, column) in CURVES.items():
+        if task in tasks:
+            best_epoch = next(best["epoch"] for net, best in summary["best"].items() if net in ("joint", task))
+            figures[f"best_{name}"] = _number(history[column].iloc[best_epoch])
+            figures[f"epochs_to_90_{name}"] = epochs_to_reach(history[column])
+            figures[f"spread_{name}"] = late_spread(history[column])
+            figures[f"{name}_per_million"] = None if figures[name] is None else figures[name] / millions
+    return figures | {"parameters_millions": millions, "gflops": gflops}
+
+
+def read_costs(folder: Path, latency_ms: float) -> dict[str, float | None]:
+    """What a run needed on this machine: seconds of all its epochs, memory, and its model's latency."""
+    times = pd.read_csv(folder / "results.csv")[["time/epoch_s", "time/val_s"]]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    memory = summary["peak_memory_mib"]
+    return {"training_s": float(times.sum().sum()), "peak_memory_mib": memory, "latency_ms": latency_ms}
+
+
+def epochs_to_reach(curve: pd.Series, share: float = 0.9) -> float | None:
+    """The first epoch, from 1, whose value is at least `share` of the last one's; None if that is undefined or 0."""
+    values = curve.to_numpy(float)
+    if not len(values) or not values[-1] > 0:
+        return None
+    return float(np.flatnonzero(values >= share * values[-1])[0] + 1)
+
+
+def late_spread(curve: pd.Series) -> float | None:
+    """The standard deviation over the last fifth of the epochs; None for fewer than two of them."""
+    late = curve.to_numpy(float)[-max(len(curve) // 5, 1) :]
+    return _number(late.std(ddof=1)) if len(late) > 1 else None
+
+
+def _fall(losses: pd.Series) -> float:
+    """By what share a loss fell from the first epoch to the last."""
+    return float(1 - losses.iloc[-1] / losses.iloc[0])
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

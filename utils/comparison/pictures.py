@@ -1,0 +1,109 @@
+"""The pictures of a comparison, drawn from the files of its folder and nothing else.
+
+python -m utils.comparison.pictures runs/compare/exp     # draws them again
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from utils.core.script import run_script
+from utils.plots.interference import plot_interference
+from utils.plots.style import CLASSIFICATION, DETECTION, GREY, INK, new_figure
+
+COLUMNS = (  # kind, key, heading, colour, digits
+    ("figures", "mAP50", "mAP50", DETECTION, 3),
+    ("figures", "mAP50-95", "mAP50-95", DETECTION, 3),
+    ("figures", "view_accuracy", "view accuracy", CLASSIFICATION, 3),
+    ("figures", "view_balanced_accuracy", "balanced", CLASSIFICATION, 3),
+    ("figures", "gflops", "GFLOPs", GREY, 2),
+    ("costs", "latency_ms", "latency, ms", GREY, 1),
+    ("costs", "training_s", "training, min", GREY, 1),
+)
+SHOWN_ARMS = ("fixed", "equal", "gradnorm")  # whose interference is drawn, if it was measured
+
+
+def draw_comparison(folder: Path) -> None:
+    """solution_comparison_analysis.png and .pdf, and interference.png."""
+    results = json.loads((folder / "comparison_results.json").read_text(encoding="utf-8"))
+    for suffix in ("png", "pdf"):
+        plot_solutions(results, folder / f"solution_comparison_analysis.{suffix}")
+    tables, seeds = {}, results["protocol"]["seeds"]
+    for arm in (name for name in SHOWN_ARMS if name in results["arms"]):
+        runs = [run for seed in seeds for run in (f"{arm}-seed{seed}", f"*-{arm}-seed{seed}")]  # alone, or of a fold
+        logs = sorted(log for run in runs for log in folder.glob(f"{run}/interference.csv"))
+        if logs:
+            tables[arm] = pd.concat([pd.read_csv(log, dtype={"place": str}) for log in logs])
+    if tables:
+        plot_interference(tables, folder / "interference.png")
+
+
+def plot_solutions(results: Mapping, path: Path) -> None:
+    """A line for every arm, a column for every measure: each training a dot, their mean and standard deviation.
+
+    Args:
+        results: the content of comparison_results.json.
+        path: the PNG or PDF to write.
+    """
+    arms = results["arms"]
+    height = 2.2 + 0.42 * len(arms)
+    with new_figure(path, 15, height) as figure:
+        axes = figure.subplots(1, len(COLUMNS), sharey=True)
+        for ax, column in zip(axes, COLUMNS, strict=True):
+            _plot_column(ax, arms, *column)
+        axes[0].set_yticks(range(len(arms)), list(arms), fontsize=10)
+        axes[0].set_ylim(len(arms) - 0.4, -0.6)
+        protocol = results["protocol"]
+        figure.suptitle(
+            f"Accuracy of both tasks beside cost: {protocol['title']}, {protocol['split']} split, "
+            f"{protocol['units']} trainings an arm",
+            x=0.01,
+            ha="left",
+            fontsize=12,
+            weight="bold",
+        )
+        figure.supxlabel(
+            "small dots: single trainings; large dot and bar: mean and standard deviation; "
+            "dashed: the same task trained alone",
+            fontsize=9.5,
+            color=GREY,
+        )
+
+
+def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, colour: str, digits: int) -> None:
+    scale = 60 if key == "training_s" else 1
+    for row, arm in enumerate(arms.values()):
+        pair = arm[kind].get(key)
+        if pair is None:
+            continue
+        mean, deviation = pair[0] / scale, (pair[1] or 0) / scale
+        values = [run[kind][key] / scale for run in arm["runs"] if run[kind][key] is not None]
+        if kind == "figures" and colour != GREY:
+            ax.plot(values, [row + 0.22] * len(values), "o", color=colour, markersize=2.5, alpha=0.6)
+        ax.errorbar(mean, row, xerr=deviation, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
+        ax.annotate(f"{mean:.{digits}f}", (mean, row), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+    reference = {DETECTION: "detection-only", CLASSIFICATION: "classification-only"}.get(colour)
+    if alone := arms.get(reference, {}).get(kind, {}).get(key):
+        ax.axvline(alone[0], color=colour, linestyle="--", linewidth=1, alpha=0.7)
+    ax.set_title(heading, loc="left", fontsize=10.5, weight="bold", color=colour if colour != GREY else INK)
+    ax.grid(True, axis="both")
+    ax.margins(x=0.25)
+    if colour == GREY:
+        ax.set_xlim(left=0)
+    ax.tick_params(axis="both", length=0, labelsize=8.5)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of a comparison")
+    draw_comparison(parser.parse_args(arguments).folder)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,158 @@
+"""Training in several processes, as `torchrun` starts them: who this one is, and what they tell each other.
+
+Alone, every function gives back what it was given. Numbers and objects travel by gloo between the hosts' memories, so
+that no GPU has to be waited for; tensors on a GPU by NCCL.
+
+Each rank takes its share of a global batch. A loss is a mean over matched anchors, cells or frames of the *global*
+batch; `shares` is what turns a rank's own mean into a term whose average over the ranks, which is what
+DistributedDataParallel forms of gradients, is that global mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from utils.core.script import LOGGER
+
+
+def is_launched() -> bool:
+    """Whether `torchrun` (or something that speaks as it does) started this process."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def local_rank() -> int:
+    """This process's number on its machine."""
+    return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
+
+
+def processes_here() -> int:
+    """How many processes of this training share the machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if is_launched() else 1
+
+
+def launch_id() -> str | None:
+    """What `torchrun` calls this training, the same after a restart; None without it, or where it has no name."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return None if name == "none" else name
+
+
+def is_restarted() -> bool:
+    """Whether `torchrun` has started the processes again, here or on another machine, after one of them failed."""
+    return any(gathered([is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0]))
+
+
+def join(device: torch.device) -> None:
+    """Meet the other processes, if `torchrun` started this one; from then on only rank 0 logs what is no error."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not is_launched() or dist.is_initialized():
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    if not is_main():
+        LOGGER.setLevel(logging.ERROR)
+
+
+def leave() -> None:
+    """Part from the other processes; without a waiting, since one of them may have failed."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, 0 if it is alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and messages."""
+    return rank() == 0
+
+
+def averaged(tensor: Tensor) -> Tensor:
+    """The mean of the ranks' tensors, the same bits on every rank."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def summed(numbers: Sequence[float]) -> list[float]:
+    """The sums of the ranks' numbers."""
+    if world_size() == 1:
+        return list(numbers)
+    total = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(total)
+    return total.tolist()
+
+
+def gathered(items: Iterable) -> list:
+    """The ranks' items, in the order of the ranks."""
+    items = list(items)
+    if world_size() == 1:
+        return items
+    parts: list[list] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def from_main(value: object) -> object:
+    """Rank 0's value."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def equalise(tensors: Iterable[Tensor]) -> None:
+    """Give every rank the tensors of rank 0, in place."""
+    if world_size() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """Rank 0 goes through the context before the others enter it."""
+    if not is_main():
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if is_main() and world_size() > 1:
+            dist.barrier()
+
+
+def totals(counts: Mapping[str, float]) -> dict[str, float]:
+    """The sums of the ranks' counts, by name."""
+    return dict(zip(counts, summed(list(counts.values())), strict=True))
+
+
+def shares(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, float]:
+    """What a rank's means are multiplied with, see the module's docstring; alone: 1, or 0 where it has nothing.
+
+    Args:
+        counts: name -> over how many things this rank's mean goes.
+        sums: their `totals`.
+    """
+    return {name: count * world_size() / max(sums[name], 1) for name, count in counts.items()}
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """`module` so that its backward pass averages the gradients over the ranks; alone, itself."""
+    if world_size() == 1:
+        return module
+    return nn.parallel.DistributedDataParallel(module)

@@ -1,0 +1,17 @@
+"""Names that several parts must agree on; models/gradnorm.py, which stands alone, repeats three of them.
+
+A test checks that every balancer, loss and rule named here is implemented.
+"""
+
+from __future__ import annotations
+
+TASKS = ("detection", "classification")
+DETECTION_LOSSES = ("box", "obj", "cls")
+LOSSES = (*DETECTION_LOSSES, "view")
+
+GRADNORM_RULES = ("gradient", "equilibrium")
+GRADNORM_PLACES = ("features", "weights")
+
+TORCHJD_SCALARISERS = ("uw", "dwa")
+TORCHJD_AGGREGATORS = ("pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad")
+BALANCERS = ("gradnorm", "fixed", *TORCHJD_SCALARISERS, *TORCHJD_AGGREGATORS)

@@ -1,0 +1,62 @@
+"""How every script starts, fails and is stopped: the logger, errors that a user can fix, and signals."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+LOGGER = logging.getLogger("joint")
+
+
+class UserError(ValueError):
+    """Something the user can mend; scripts print it on one line, without a traceback, and exit with 2."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived; `exit_code` is 128 + the signal's number, as shells expect."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class StopSignals:
+    """Within the context, the first SIGINT or SIGTERM is noted in `received`; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = number
+        self.__exit__()
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main`, turning user errors and what the system refuses into one message and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,68 @@
+"""Plain values from YAML into dataclasses and back, with names and types checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from utils.core.script import UserError
+
+
+def read_yaml_mapping(path: Path, hint: str) -> dict:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: no such file, not YAML, or not a mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {hint}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}")
+    return content
+
+
+def from_mapping(cls: type, content: Mapping[str, object]):
+    """Build the dataclass `cls` from plain values, checked and converted by its annotations."""
+    annotations = typing.get_type_hints(cls)
+    for key in content:
+        if key not in annotations:
+            raise UserError(f"unknown key '{key}'{did_you_mean(key, annotations)}")
+    return cls(**{key: _convert(key, value, annotations[key]) for key, value in content.items()})
+
+
+def did_you_mean(key: object, valid: typing.Iterable[str]) -> str:
+    matches = difflib.get_close_matches(str(key), list(valid), n=1, cutoff=0)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def _convert(key: str, value: object, annotation: object) -> object:
+    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if value is None and types.NoneType in kinds:
+        return None
+    kind = typing.get_origin(kinds[0]) or kinds[0]
+    if kind is float:
+        # PyYAML reads 1e-3 (no dot) as a string.
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            return float(value)
+        except (TypeError, ValueError):
+            raise UserError(f"{key} is {value!r}, expected a number") from None
+    if type(value) is not kind:
+        raise UserError(f"{key} is {value!r}, expected {kind.__name__}")
+    return value
+
+
+def to_mapping(config: object) -> dict[str, object]:
+    """A dataclass as plain values, for YAML and checkpoints."""
+    return dataclasses.asdict(config)

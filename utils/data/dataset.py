@@ -1,0 +1,146 @@
+"""The frames of a split, letterboxed, cached and perhaps augmented, with their boxes and views."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from utils.core import distributed
+from utils.core.hyperparameters import HyperParameters
+from utils.core.script import UserError
+from utils.data.augment import Augmenter
+from utils.data.frame_cache import FrameCache
+from utils.data.images import STRIDE, Letterbox, decode_image, read_bytes
+from utils.data.splits import Split
+
+RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
+
+Key = int | tuple[int, int]  # a frame as it is; or epoch and frame, which may be augmented
+
+
+class JointDataset(Dataset):
+    """Letterboxed frames of a split with their boxes and views.
+
+    `dataset[index]` is a frame as it is; `dataset[epoch, index]` is what `augment` makes of it in that epoch.
+
+    Args:
+        split: see `load_split`.
+        image_size: side of the letterboxed square, pixels.
+        cache: "ram" keeps the letterboxed frames in memory, "disk" in the user's cache folder (`FrameCache`),
+            "off" decodes them anew every time, "auto" keeps them in memory if they take less than a quarter of
+            what is free.
+        rect: cut off the border that no frame of the split needs, so that the sides are multiples of 32 but no longer
+            equal: less to compute, where all frames are wider than high.
+
+    Every image is read once when the data set is made, so an unreadable one is found before training.
+
+    Raises:
+        UserError: unreadable images, all of them named.
+    """
+
+    def __init__(self, split: Split, image_size: int, cache: str = "auto", rect: bool = False):
+        self.split, self.image_size = split, image_size
+        self.augmenter: Augmenter | None = None
+        bytes_needed = len(split.images) * image_size**2 * 3
+        self.cached = cache == "ram" or (cache == "auto" and bytes_needed < self._memory_to_take())
+        self._disk = FrameCache(image_size) if cache == "disk" else None
+        shape = (len(split.images), image_size, image_size, 3)
+        self._frames = np.empty(shape, dtype=np.uint8) if self.cached else None
+        self.letterboxes = self._decode_all()
+        self.margins = self._common_margins() if rect else (0, 0)
+        self.letterboxes = tuple(letterbox.cropped(*self.margins) for letterbox in self.letterboxes)
+        self._boxes = [
+            np.column_stack((labels.boxes[:, :1], letterbox.boxes(labels.boxes[:, 1:]))).astype(np.float32)
+            for labels, letterbox in zip(split.labels, self.letterboxes, strict=True)
+        ]
+
+    def _memory_to_take(self) -> float:
+        return RAM_SHARE * free_memory_bytes() / distributed.processes_here()
+
+    def _common_margins(self) -> tuple[int, int]:
+        """Rows above (and as many below) and columns left (and right) that are border in every frame."""
+        highest = max(letterbox.height for letterbox in self.letterboxes)
+        widest = max(letterbox.width for letterbox in self.letterboxes)
+        sides = (math.ceil(side / STRIDE) * STRIDE for side in (highest, widest))
+        rows, columns = ((self.image_size - side) // 2 for side in sides)
+        return rows, columns
+
+    def _decode_all(self) -> tuple[Letterbox, ...]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = pool.map(self._decode, range(len(self)))
+            description = f"{self.split.name}: {'caching' if self.cached or self._disk else 'checking'} images"
+            quiet = not distributed.is_main()
+            found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5, disable=quiet))
+        errors = [result for result in found if isinstance(result, UserError)]
+        if errors:
+            listed = "\n  ".join(map(str, errors))
+            raise UserError(f"{self.split.name}: {len(errors)} images cannot be read:\n  {listed}")
+        self.original_sizes = [size for size, _ in found]
+        return tuple(letterbox for _, letterbox in found)
+
+    def _decode(self, index: int) -> tuple[tuple[int, int], Letterbox] | UserError:
+        try:
+            frame, original_size = self._load(self.split.images[index])
+        except UserError as error:
+            return error
+        if self._frames is not None:
+            self._frames[index] = frame
+        return original_size, Letterbox.fit(*original_size, self.image_size)
+
+    def _load(self, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        """-> the letterboxed frame, (size, size, 3) uint8 RGB, and the image's own height and width."""
+        content = read_bytes(path)
+
+        def decode() -> tuple[np.ndarray, tuple[int, int]]:
+            image = decode_image(content, path)
+            return Letterbox.fit(*image.shape[:2], self.image_size).apply(image), image.shape[:2]
+
+        return self._disk.get(content, decode) if self._disk else decode()
+
+    def __len__(self) -> int:
+        return len(self.split.images)
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[tuple] | Exception:
+        """A batch's samples; or why one of them cannot be had, which `FrameLoader` raises."""
+        try:
+            return [self[key] for key in keys]
+        except (UserError, OSError) as error:
+            return error
+
+    def __getitem__(self, key: Key) -> tuple[int, np.ndarray, np.ndarray, int, str]:
+        """-> index, (H, W, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        is_augmented = self.augmenter is not None and epoch is not None
+        frame, boxes = self.augmenter(epoch, index) if is_augmented else self.plain(index)
+        return index, frame, boxes, self.split.labels[index].view, str(self.split.images[index])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of a frame, pixels."""
+        rows, columns = self.margins
+        return self.image_size - 2 * rows, self.image_size - 2 * columns
+
+    def plain(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame and boxes as they are."""
+        frame = self._frames[index] if self._frames is not None else self._load(self.split.images[index])[0]
+        rows, columns = self.margins
+        return frame[rows : self.image_size - rows, columns : self.image_size - columns], self._boxes[index]
+
+    def augment(self, hyp: HyperParameters, seed: int) -> None:
+        """From now on, augment the frames that are asked for by epoch and index."""
+        self.augmenter = Augmenter(hyp, seed, self.plain, [labels.view for labels in self.split.labels])
+
+
+def free_memory_bytes() -> int:
+    """Physical memory not in use; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 0

@@ -1,0 +1,157 @@
+"""One label file -> boxes and a view, or an error that names the file and the line.
+
+The format (blank lines are skipped):
+
+- A detection is `class xc yc w h`, or `class x1 y1 x2 y2 x3 y3 ...` with three or more corners, which
+  becomes its bounding box. All coordinates are fractions of the image's width and height.
+- The view is the last non-blank line, if it has as many tokens as there are views and all are 0 or 1,
+  with or without brackets and commas: `0 1 0` or `[0, 1, 0]`. Exactly one token is 1. A line that could
+  be read both ways is the view, since no real box is made of zeros and ones only.
+- No detection: a true negative. No view: the frame counts for detection only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from utils.core.script import UserError
+
+UNKNOWN_VIEW = -1
+TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_BRACKETS = re.compile(r"[\[\](),]")
+
+
+class LabelError(UserError):
+    """A label file that breaks the format; the message names file, line, what was found and expected."""
+
+
+@dataclass(frozen=True)
+class FrameLabels:
+    """What is known of one frame.
+
+    Attributes:
+        boxes: (n, 5) float64: class, xc, yc, w, h as fractions of the image.
+        view: column of the one-hot view line, or -1 if there is none.
+    """
+
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
+    view: int = UNKNOWN_VIEW
+
+
+def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabels:
+    """Parse the label file at `path`.
+
+    Raises:
+        LabelError: unreadable, or breaks the format.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = len(re.split(rb"\r\n|\n|\r", error.object[: error.start]))
+        found = f"a byte that is not UTF-8, 0x{error.object[error.start]:02x}"
+        raise LabelError(f"{path}:{number}: found {found}, expected a text file") from None
+    except OSError as error:
+        raise LabelError(f"{path}: cannot be read: {error.strerror}; expected a text file") from None
+    return parse_labels(text, class_count, view_count, str(path))
+
+
+def parse_labels(text: str, class_count: int, view_count: int, source: str = "<text>") -> FrameLabels:
+    """Parse a label file's text; `source` is named in errors.
+
+    Raises:
+        LabelError: the text breaks the format.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)]
+    lines = [(number, line) for number, line in lines if line]
+    view = UNKNOWN_VIEW
+    try:
+        if lines and view_count and _looks_like_view(lines[-1][1], view_count):
+            number, line = lines.pop()
+            view = _parse_view(line, view_count)
+        boxes = []
+        for number, line in lines:  # noqa: B007 (the error message needs the number)
+            boxes.append(_parse_detection(line, class_count, view_count))
+    except ValueError as error:
+        raise LabelError(f"{source}:{number}: {error}") from None
+    return FrameLabels(np.array(boxes, dtype=np.float64).reshape(-1, 5), view)
+
+
+def label_text(labels: FrameLabels, view_count: int) -> str:
+    """The text of a label file that `parse_labels` reads as `labels`: every number is written in full.
+
+    A box has an area above zero and its edges in the image.
+    """
+    lines = [" ".join(map(str, (int(number), *box))) for number, *box in labels.boxes.tolist()]
+    lines += [view_line(labels.view, view_count)] if labels.view != UNKNOWN_VIEW else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def view_line(view: int, view_count: int) -> str:
+    """`0 1 0` for the second of three views."""
+    return " ".join(str(int(column == view)) for column in range(view_count))
+
+
+def _looks_like_view(line: str, view_count: int) -> bool:
+    if line.startswith(("[", "(")):
+        return True
+    tokens = _BRACKETS.sub(" ", line).split()
+    return len(tokens) == view_count and all(_NUMBER.fullmatch(t) and float(t) in (0, 1) for t in tokens)
+
+
+def _parse_view(line: str, view_count: int) -> int:
+    tokens = _BRACKETS.sub(" ", line).split()
+    expected = f"expected a one-hot view: {view_count} values, one of them 1 and the others 0"
+    if len(tokens) != view_count or any(not _NUMBER.fullmatch(t) or float(t) not in (0, 1) for t in tokens):
+        raise ValueError(f"found '{_shorten(line)}', {expected}")
+    ones = [column for column, token in enumerate(tokens) if float(token) == 1]
+    if len(ones) != 1:
+        raise ValueError(f"found {len(ones)} ones in the view '{_shorten(line)}', {expected}")
+    return ones[0]
+
+
+def _parse_detection(line: str, class_count: int, view_count: int) -> list[float]:
+    tokens = line.split()
+    bad = next((token for token in tokens if not _NUMBER.fullmatch(token)), None)
+    if bad is not None:
+        raise ValueError(f"found '{_shorten(bad)}', expected a number in a detection line")
+    if len(tokens) != 5 and (len(tokens) < 7 or len(tokens) % 2 == 0):
+        view = f", or as the last line a one-hot view of {view_count} values" if view_count else ""
+        raise ValueError(
+            f"found {len(tokens)} values in '{_shorten(line)}', expected 'class xc yc w h' (5), "
+            f"'class x1 y1 x2 y2 x3 y3 ...' (7 or more, an odd number){view}"
+        )
+    class_number = float(tokens[0])
+    if class_number not in range(class_count):
+        raise ValueError(f"found class {_shorten(tokens[0])}, expected a whole number from 0 to {class_count - 1}")
+    coordinates = np.array([float(token) for token in tokens[1:]])
+    outside = (coordinates < -TOLERANCE) | (coordinates > 1 + TOLERANCE)
+    if outside.any():
+        found = _shorten(tokens[1 + int(outside.argmax())])
+        raise ValueError(f"found coordinate {found}, expected fractions of the image, from 0 to 1")
+    return [class_number, *_bounding_box_xywh(coordinates.clip(0, 1))]
+
+
+def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:
+    """(4,) xc, yc, w, h or (2k,) corners, in [0, 1] -> (4,) xc, yc, w, h with edges in [0, 1]."""
+    if len(coordinates) == 4:
+        xy, wh = coordinates[:2], coordinates[2:]
+        low, high = xy - wh / 2, xy + wh / 2
+        inside = (low >= 0).all() and (high <= 1).all()
+        low, high = low.clip(0, 1), high.clip(0, 1)
+        box = coordinates if inside else np.concatenate([(low + high) / 2, high - low])
+    else:
+        corners = coordinates.reshape(-1, 2)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        box = np.concatenate([(low + high) / 2, high - low])
+    if (box[2:] <= 0).any():
+        raise ValueError(f"found a box {box[2]:g} wide and {box[3]:g} high, expected an area above zero")
+    return box
+
+
+def _shorten(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."

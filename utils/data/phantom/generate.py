@@ -1,0 +1,139 @@
+"""The embedded default data set: stylised colour-Doppler echocardiography, drawn, not recorded.
+
+What is simulated. Three views whose chambers, walls and valves lie where anatomy puts them: A4C (with the
+root of the aorta in sight), PSAX at the level of the aortic valve, PLAX. Each synthetic patient has one heart
+(size, proportions, smooth deformation), one machine (frame size, sector angle, gain, dynamic range, speckle
+size, colour map, furniture on the screen) and two clips of different views. Each frame has a phase of the
+beat: ventricles contract while atria fill, valves open and close. A *jet* is flow backwards through a closed
+valve; its kind (AR, MR, PR, TR: aortic, mitral, pulmonary, tricuspid regurgitation) is which valve it leaves,
+not how it looks: all kinds share one turbulent mosaic of colours. *Forward flow* through open valves, smooth
+and of one colour, appears too and is not labelled. Red flows towards the probe and blue away, unless the
+operator inverted the colours; speeds beyond the scale wrap around. Speckle is complex Gaussian scatter times
+the reflectivity, smoothed along and across the beams, log-compressed, and converted from beams to pixels.
+
+What is not simulated. Physics: no wave propagation, no real flow, no artefacts; no electrocardiogram, no
+disease that ties a patient's clips together, no mistakes of a human labeller (a box is the exact bounding box
+of the jet's pixels, a view is always right). It shows whether a program trains, and says nothing about real
+patients.
+
+Anatomy is in *sector units*: origin at the probe, x to the right, y down, 1 = the depth of the picture.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.core.script import UserError
+from utils.data.phantom.anatomy import KINDS, VIEWS
+from utils.data.phantom.frames import Shot, draw
+from utils.data.phantom.patients import move_probe, new_patient
+
+TRAIN_PATIENTS, VAL_PATIENTS = 60, 16
+FRAMES_PER_CLIP = 2  # and two clips a patient
+
+EMPTY_EVERY, NO_VIEW_EVERY = 17, 35  # one frame in so many has no jet, no view line
+
+README = """Synthetic colour-Doppler echocardiography frames, drawn by utils/data/phantom (seed {seed}).
+
+No patient was involved and no physics was simulated: the pictures show whether a program trains.
+Boxes are exact. Classes: AR, MR, PR, TR. Views, in the order of the one-hot lines: A4C, PSAX, PLAX.
+"""
+
+BOX_FORMS = ("corners", "xywh", "outline")
+VIEW_FORMS = (("", " ", ""), ("[", ", ", "]"), ("", ", ", ""), ("[", " ", "]"))  # before, between, after
+LABEL_FORMS = tuple(product(BOX_FORMS, VIEW_FORMS, ("\n", "")))  # and a blank line before the view, or none
+
+
+def _box_line(kind: str, mask: np.ndarray, form: str) -> str:
+    """A label line whose bounding box is that of the mask: pixel (x, y) covers [x, x + 1] x [y, y + 1]."""
+    rows, columns = np.nonzero(mask)
+    size = np.array([mask.shape[1], mask.shape[0]])
+    low = np.array([columns.min(), rows.min()]) / size
+    high = np.array([columns.max() + 1, rows.max() + 1]) / size
+    if form == "xywh":
+        numbers = np.concatenate([(low + high) / 2, high - low])
+    elif form == "corners":
+        numbers = np.array([low[0], low[1], high[0], low[1], high[0], high[1], low[0], high[1]])
+    else:
+        pixels = np.stack([columns, rows], axis=1)
+        corners = np.concatenate([pixels + offset for offset in ([0, 0], [1, 0], [0, 1], [1, 1])])
+        numbers = (cv2.convexHull(corners.astype(np.int32))[:, 0] / size).ravel()
+    return " ".join([str(KINDS.index(kind)), *(f"{number:.8f}" for number in numbers)])
+
+
+def label_text(shot: Shot, masks: Sequence[tuple[str, np.ndarray]]) -> str:
+    """The frame's label file, in the form that `shot.index` selects."""
+    box_form, (before, between, after), gap = LABEL_FORMS[shot.index % len(LABEL_FORMS)]
+    lines = [_box_line(kind, mask, box_form) + "\n" for kind, mask in masks]
+    if shot.index % NO_VIEW_EVERY != NO_VIEW_EVERY // 2:
+        one_hot = between.join(str(int(view == shot.view)) for view in VIEWS)
+        lines += [gap, before + one_hot + after]
+    return "".join(lines)
+
+
+def _shots(patients: int) -> Iterator[list[Shot]]:
+    """The frames of each patient: two clips of different views, whose findings go round the view's list."""
+    drawn, views, index = Counter(), list(VIEWS), 0
+    for number in range(patients):
+        shots = []
+        for clip, frame in product(range(2), range(FRAMES_PER_CLIP)):
+            view = views[(number + clip) % len(views)]
+            findings = VIEWS[view].findings[drawn[view] % len(VIEWS[view].findings)].split("+")
+            is_empty = index % EMPTY_EVERY == EMPTY_EVERY - 1
+            name = f"P{number + 1:02d}_{view}-{clip + 1}_F{3 + 5 * frame:04d}"
+            shots.append(Shot(name, view, () if is_empty else tuple(findings), index))
+            drawn[view] += not is_empty
+            index += 1
+        yield shots
+
+
+def _write_patient(folder: Path, split: str, number: int, shots: Sequence[Shot], seed: int) -> None:
+    rng = np.random.Generator(np.random.PCG64([seed, number]))
+    patient = new_patient(number, rng)
+    clips = [move_probe(patient, rng) for _ in range(2)]
+    for position, shot in enumerate(shots):
+        frame, masks = draw(shot, clips[position // FRAMES_PER_CLIP], rng)
+        path = folder / "images" / split / f"{shot.name}.png"
+        if not cv2.imwrite(str(path), frame[..., ::-1]):
+            raise OSError(f"{path}: could not be written")
+        (folder / "labels" / split / f"{shot.name}.txt").write_text(label_text(shot, masks), encoding="utf-8")
+
+
+def generate(
+    folder: Path, seed: int = 0, train_patients: int = TRAIN_PATIENTS, val_patients: int = VAL_PATIENTS
+) -> None:
+    """Draw the data set; the same arguments give the same bytes, and a half-made set is never seen.
+
+    Args:
+        folder: the data set's folder; made, must not exist.
+        seed: non-negative; selects hearts, machines and noise. What is in which file does not depend on it.
+        train_patients, val_patients: how many; each has 2 clips of `FRAMES_PER_CLIP` frames.
+
+    Raises:
+        UserError: the folder exists.
+        OSError: it cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; remove it to draw the data set again")
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        for kind, split in product(("images", "labels"), ("train", "val")):
+            (temporary / kind / split).mkdir(parents=True)
+        for number, shots in enumerate(_shots(train_patients + val_patients)):
+            _write_patient(temporary, "train" if number < train_patients else "val", number, shots, seed)
+        (temporary / "README.txt").write_text(README.format(seed=seed), encoding="utf-8")
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process, started at the same time, was faster
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""Which frame comes when, and how much it counts: orders of frames, and weights against imbalance (off by default).
+
+Weights are by inverse frequency: of n frames of K kinds, n_k of kind k, each gets n / (K n_k). All kinds then carry the
+same weight, and a frame's is 1 on average, so that an epoch stays as long, and a loss as large, as without.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from utils.core import distributed
+from utils.core.data_config import DataConfig
+from utils.core.hyperparameters import HyperParameters
+from utils.core.script import LOGGER, UserError
+from utils.data.dataset import Key
+from utils.data.labels import UNKNOWN_VIEW
+from utils.data.splits import Split
+
+
+class EpochSampler(Sampler[int]):
+    """An order of frames that depends on seed and epoch alone, whatever else draws random numbers.
+
+    Args:
+        weights: (length,) float64, adding up to `length`: a frame of weight w comes floor(w) or ceil(w) times an
+            epoch, on average w times (systematic sampling). None: a permutation.
+    """
+
+    def __init__(self, length: int, seed: int, weights: Tensor | None = None):
+        self.length, self.seed, self.weights, self.epoch = length, seed, weights, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator)
+        if self.weights is not None:
+            order = self._draw(order, generator)[torch.randperm(self.length, generator=generator)]
+        return iter(order.tolist())
+
+    def _draw(self, order: Tensor, generator: torch.Generator) -> Tensor:
+        """Lay frames of `order` end to end, each as long as its weight, and take one at every whole step."""
+        ends = self.weights[order].cumsum(0)
+        steps = torch.arange(self.length) + torch.rand(1, generator=generator, dtype=torch.float64)
+        return order[torch.searchsorted(ends, steps, right=True).clamp(max=self.length - 1)]
+
+
+class TrainingBatches(Sampler[list[Key]]):
+    """This process's share of an epoch's batches, as keys (epoch, frame).
+
+    Of every batch in the sampler's order, rank r of n takes frames r, r + n, ... A last batch with fewer frames than
+    ranks is left out, as there would be nothing for some of them to do.
+
+    Raises:
+        UserError: a batch has fewer frames than there are ranks.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch_size: int):
+        self.sampler, self.batch_size = sampler, batch_size
+        smallest = min(batch_size, len(sampler))
+        if smallest < (ranks := distributed.world_size()):
+            raise UserError(f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; start fewer of them")
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.sampler), self.batch_size)
+        return full + (rest >= distributed.world_size())
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = [(self.sampler.epoch, index) for index in self.sampler]
+        for batch in range(len(self)):
+            whole = keys[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield whole[distributed.rank() :: distributed.world_size()]
+
+
+class EvaluationBatches(Sampler[list[Key]]):
+    """This process's share of the frames as they are: every n-th batch of the data set's order, each frame once."""
+
+    def __init__(self, length: int, batch_size: int):
+        each = math.ceil(batch_size / distributed.world_size())
+        batches = [list(range(start, min(start + each, length))) for start in range(0, length, each)]
+        self.batches = batches[distributed.rank() :: distributed.world_size()]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches)
+
+
+LISTED = 8  # kinds that are named in the log; of more, the lightest and the heaviest
+
+
+def inverse_frequencies(kinds: Iterable[Hashable]) -> dict[Hashable, float]:
+    """Kind -> its weight."""
+    counts = Counter(kinds)
+    return {kind: counts.total() / (len(counts) * count) for kind, count in counts.items()}
+
+
+def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Tensor | None:
+    """(frames,) how often an epoch draws each frame on average, float64; None: every frame once.
+
+    A frame whose view, or group, is unknown has weight 1: as many of them are drawn as there are.
+
+    Raises:
+        UserError: to be balanced over groups that data.yaml does not tell.
+    """
+    if hyp.sampler == "shuffle":
+        return None
+    if hyp.sampler == "groups" and not data.group_pattern:
+        raise UserError(f"{data.source}: sampler groups needs the key 'group_pattern'; add it, or use another sampler")
+    if hyp.sampler == "groups":
+        kinds = [group if (group := data.group_of(path)) != str(path) else None for path in split.images]
+    else:
+        kinds = [data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None for labels in split.labels]
+    weights = inverse_frequencies(kind for kind in kinds if kind is not None)
+    LOGGER.info(f"sampler {hyp.sampler}: times that an epoch draws a frame: {_listed(weights)}")
+    return torch.tensor([weights.get(kind, 1.0) for kind in kinds], dtype=torch.float64)
+
+
+def view_loss_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Tensor | None:
+    """(views,) weight of each view's frames in the training's view loss; None: all count the same.
+
+    A view that no training frame shows has weight 1, which nothing uses.
+    """
+    if hyp.view_loss_weights == "equal":
+        return None
+    weights = inverse_frequencies(labels.view for labels in split.labels if labels.view != UNKNOWN_VIEW)
+    by_view = {name: weights.get(view, 1.0) for view, name in enumerate(data.view_names)}
+    LOGGER.info(f"view_loss_weights {hyp.view_loss_weights}: {_listed(by_view)}")
+    return torch.tensor(list(by_view.values()))
+
+
+def _listed(weights: Mapping[str, float]) -> str:
+    named = [f"{name} {weight:.2f}" for name, weight in sorted(weights.items(), key=lambda item: item[1])]
+    return ", ".join(named) if len(named) <= LISTED else f"{named[0]} to {named[-1]} ({len(named)} in all)"

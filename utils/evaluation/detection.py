@@ -1,0 +1,120 @@
+"""The figures of the boxes: COCO AP, P/R/F1 at a threshold, localisation error, the confusion, and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from utils.evaluation import screening
+from utils.evaluation.average_precision import (
+    COCO_RECALLS,
+    YoloAP,
+    coco_evaluation,
+    match_predictions,
+    resampled_ap,
+    yolo_ap,
+)
+from utils.evaluation.results import ImageResult, has_no_groups, nan_mean, percentile_interval
+
+CLASS_FIGURES = ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")
+# (..., 4) xyxy @ XYXY_TO_XYWH = xywh; being linear, it serves differences of boxes as well
+XYXY_TO_XYWH = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
+
+
+def detection_confusion(results: Sequence[ImageResult], class_count: int, confidence: float) -> np.ndarray:
+    """Counts (classes + 1, classes + 1), rows predicted, columns true, the last of each is background.
+
+    Matched at IoU 0.5 whatever the class, so a found box of the wrong class shows as a mix-up.
+    """
+    counts = np.zeros((class_count + 1, class_count + 1), int)
+    for result in results:
+        kept = result.scores >= confidence
+        classes, true_classes = result.classes[kept], result.true_classes
+        one, true_one = np.zeros_like(classes), np.zeros_like(true_classes)  # as if there were one class
+        tp, claimed = match_predictions(result.boxes_xyxy[kept], one, result.true_boxes_xyxy, true_one)
+        hit = tp[:, 0]
+        missed = np.setdiff1d(np.arange(len(true_classes)), claimed[hit])
+        np.add.at(counts, (classes[hit], true_classes[claimed[hit]]), 1)
+        np.add.at(counts, (classes[~hit], class_count), 1)
+        np.add.at(counts, (class_count, true_classes[missed]), 1)
+    return counts
+
+
+def detection_metrics(
+    results: Sequence[ImageResult],
+    names: Sequence[str],
+    confidence: float | None = None,
+    draws: np.ndarray | None = None,
+) -> dict:
+    """The detection figures; `draws` (R, images), how often a resample holds an image, adds intervals."""
+    matches = [match_predictions(r.boxes_xyxy, r.classes, r.true_boxes_xyxy, r.true_classes) for r in results]
+    scores, classes, true_classes = (
+        np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "classes", "true_classes")
+    )
+    tp = np.concatenate([tp for tp, _ in matches])
+    curves = yolo_ap(tp, scores, classes, true_classes)
+    threshold = curves.best_confidence if confidence is None else float(confidence)
+    evaluation = coco_evaluation(results, len(names))
+    coco_curves = evaluation.eval["precision"][..., 0, 0].T  # (classes, 101, T), -1 for an absent class
+    coco_curves = np.where(coco_curves < 0, np.nan, coco_curves)
+    rows = _per_class(results, names, curves, threshold, coco_curves.mean(1))
+    means = {key.replace("AP", "mAP"): nan_mean([row[key] for row in rows]) for key in CLASS_FIGURES}
+    return {
+        **means,
+        "confidence": threshold,
+        "confidence_source": "maximises F1 here" if confidence is None else "given",
+        "yolov5_mAP_0.5": nan_mean(curves.ap[:, 0]),
+        "yolov5_mAP_0.5:0.95": nan_mean(curves.ap),
+        **_localisation(results, matches, threshold),
+        "per_class": rows,
+        "confusion": detection_confusion(results, len(names), threshold),
+        "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
+        "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
+        "image_level": _image_level(results, names, threshold, draws),
+        "intervals": _ap_intervals(evaluation, draws) if draws is not None and len(true_classes) else {},
+    }
+
+
+def _per_class(
+    results: Sequence[ImageResult], names: Sequence[str], curves: YoloAP, confidence: float, ap: np.ndarray
+) -> list[dict]:
+    at_confidence = dict(zip(curves.classes.tolist(), curves.at(confidence).T, strict=True))
+    rows = []
+    for index, name in enumerate(names):
+        boxes = np.array([(result.true_classes == index).sum() for result in results])
+        coco = (ap[index, 1], ap[index, 1:].mean(), ap[index, 0])
+        figures = zip(CLASS_FIGURES, (*at_confidence.get(index, [np.nan] * 3), *coco), strict=True)
+        rows.append({"name": name, "images": (boxes > 0).sum(), "boxes": boxes.sum(), **dict(figures)})
+    return rows
+
+
+def _ap_intervals(evaluation: COCOeval, draws: np.ndarray) -> dict[str, np.ndarray]:
+    ap = resampled_ap(evaluation, draws)
+    return {"mAP_0.5": percentile_interval(ap[:, 1]), "mAP_0.5:0.95": percentile_interval(ap[:, 1:].mean(1))}
+
+
+def _image_level(
+    results: Sequence[ImageResult], names: Sequence[str], confidence: float, draws: np.ndarray | None
+) -> dict:
+    numbers = np.arange(len(names))
+    present = np.array([np.isin(numbers, r.true_classes) for r in results])
+    called = np.array([np.isin(numbers, r.classes[r.scores >= confidence]) for r in results])
+    groups = None if has_no_groups(results) else np.array([r.group for r in results])
+    return screening.frame_rates(names, present, called, groups, draws)
+
+
+def _localisation(
+    results: Sequence[ImageResult], matches: Sequence[tuple[np.ndarray, np.ndarray]], confidence: float
+) -> dict[str, float]:
+    """Mean squared error of normalised xywh over matches at IoU 0.5, and the share of boxes matched."""
+    errors = []
+    for result, (tp, claimed) in zip(results, matches, strict=True):
+        hit = tp[:, 0] & (result.scores >= confidence)
+        difference_xyxy = result.boxes_xyxy[hit] - result.true_boxes_xyxy[claimed[hit]]
+        errors.append(difference_xyxy @ XYXY_TO_XYWH / np.array([result.width, result.height] * 2))
+    boxes = sum(len(result.true_classes) for result in results)
+    matched = sum(len(error) for error in errors)
+    mse = nan_mean(np.concatenate(errors) ** 2)
+    return {"mse_xywhn": mse, "matched_share": matched / boxes if boxes else np.nan}

@@ -1,0 +1,156 @@
+"""The evaluation loop: a model's predictions for every frame of a loader, and the files that keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from utils.core import distributed
+from utils.core.data_config import DataConfig
+from utils.core.device import Precision
+from utils.core.files import write_json
+from utils.data.boxes import non_max_suppression
+from utils.data.dataset import JointDataset
+from utils.evaluation.results import ImageResult
+from utils.evaluation.summary import confidence_of
+from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader
+
+MOSAIC_FRAMES = 16
+
+
+def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, object]:
+    """What the losses read of a batch, its tensors on `device`."""
+    read = {key: batch[key] for key in ("views", "targets", "target_counts") if key in batch}
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in read.items()}
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: DataLoader,
+    precision: Precision,
+    data: DataConfig,
+    criterion: JointLoss | None = None,
+    iou: float = 0.6,
+) -> tuple[list[ImageResult], dict[str, float]]:
+    """Predict every frame of `loader` and set it beside its labels; of several processes each takes its batches.
+
+    Args:
+        criterion: if given, the mean losses are returned too.
+        iou: threshold of non-maximum suppression.
+
+    Returns:
+        One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at most 300;
+        and loss name -> mean over the batches, weighted by their images.
+    """
+    model.eval()
+    if criterion:
+        criterion.eval()
+    numbered: list[tuple[int, ImageResult]] = []
+    reader = LossReader(LOSS_READ_INTERVAL)
+    quiet = not distributed.is_main()
+    for index, batch in enumerate(tqdm(loader, loader.dataset.split.name, unit="batch", leave=False, disable=quiet)):
+        with precision.autocast():
+            outputs = model(precision.images(batch["images"]))
+        if criterion:
+            reader.add(index, criterion(outputs, on_device(batch, precision.device)), batch["paths"])
+        detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
+        for number, boxes, views in zip(batch["indices"].tolist(), detections, probabilities, strict=True):
+            numbered.append((number, _image_result(loader.dataset, number, boxes, views, data)))
+    reader.read()
+    results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
+    return results, reader.means() if criterion else {}
+
+
+def _predictions(
+    model: nn.Module, outputs: Mapping[str, object], images: int, iou: float
+) -> tuple[Sequence[Tensor], Sequence[np.ndarray]]:
+    """Boxes (n, 6) after NMS and view probabilities (views,) of every image; empty without the head for them."""
+    detections, probabilities = [torch.zeros(0, 6)] * images, [np.zeros(0)] * images
+    if "detect" in outputs:
+        decoded = model.decode(outputs["detect"])
+        found = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
+        # One copy to the host for the whole batch.
+        detections = torch.cat(found).cpu().split([len(boxes) for boxes in found])
+    if "classify" in outputs:
+        probabilities = outputs["classify"].float().softmax(dim=1).cpu().numpy()
+    return detections, probabilities
+
+
+def _image_result(
+    dataset: JointDataset, index: int, detections: Tensor, probabilities: np.ndarray, data: DataConfig
+) -> ImageResult:
+    height, width = dataset.original_sizes[index]
+    letterbox, labels = dataset.letterboxes[index], dataset.split.labels[index]
+    path = dataset.split.images[index]
+    boxes_xyxy = letterbox.restore(detections[:, :4].double().numpy(), height, width)
+    centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
+    true_boxes_xyxy = np.concatenate((centre - half, centre + half), axis=1) * [width, height, width, height]
+    return ImageResult(
+        image=str(path),
+        group=data.group_of(path),
+        height=height,
+        width=width,
+        true_boxes_xyxy=true_boxes_xyxy,
+        true_classes=labels.boxes[:, 0].astype(int),
+        true_view=labels.view,
+        boxes_xyxy=boxes_xyxy,
+        scores=detections[:, 4].numpy(),
+        classes=detections[:, 5].numpy().astype(int),
+        view_probabilities=probabilities,
+    )
+
+
+def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResult]) -> None:
+    """Write metrics.json and val_batch.json, from which the evaluation's pictures are drawn."""
+    write_json(folder / "metrics.json", metrics)
+    confidence = confidence_of(metrics) or 0.0
+    write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
+
+
+def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
+    """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
+    rows = [
+        {
+            "image_id": Path(result.image).stem,
+            "category_id": int(category),
+            "bbox": [round(float(v), 3) for v in (left, top, right - left, bottom - top)],
+            "score": round(float(score), 5),
+        }
+        for result in results
+        for (left, top, right, bottom), score, category in zip(
+            result.boxes_xyxy, result.scores, result.classes, strict=True
+        )
+    ]
+    write_json(path, rows)
+
+
+def _spread(results: Sequence[ImageResult]) -> list[ImageResult]:
+    """At most `MOSAIC_FRAMES` results, evenly spaced, so that a mosaic shows more than one patient."""
+    count = min(MOSAIC_FRAMES, len(results))
+    return [results[i * len(results) // count] for i in range(count)]
+
+
+def _mosaic_record(result: ImageResult, confidence: float) -> dict[str, object]:
+    kept = result.scores >= confidence
+    return {
+        "path": result.image,
+        "truth": {
+            "boxes_xyxy": result.true_boxes_xyxy.round(2).tolist(),
+            "classes": result.true_classes.tolist(),
+            "view": int(result.true_view),
+        },
+        "prediction": {
+            "boxes_xyxy": result.boxes_xyxy[kept].round(2).tolist(),
+            "scores": result.scores[kept].round(4).tolist(),
+            "classes": result.classes[kept].tolist(),
+            "view_probabilities": result.view_probabilities.round(4).tolist(),
+        },
+    }

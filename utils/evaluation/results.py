@@ -1,0 +1,87 @@
+"""Truth and prediction of a frame, what the training labels alone say, and resamples of patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+RESAMPLES = 1000
+SAME_CLIP = "same clip in training"
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """Truth and prediction of one image, boxes in pixels of the original image.
+
+    `group` is the patient, or `image` itself where patients are unknown. Predictions are those after NMS,
+    by falling score, at most 300. `view_probabilities` is empty where the model has no view head.
+    """
+
+    image: str
+    group: str
+    height: int
+    width: int
+    true_boxes_xyxy: np.ndarray  # (n, 4)
+    true_classes: np.ndarray  # (n,) int
+    true_view: int  # -1: unknown
+    boxes_xyxy: np.ndarray  # (m, 4)
+    scores: np.ndarray  # (m,)
+    classes: np.ndarray  # (m,) int
+    view_probabilities: np.ndarray  # (v,)
+
+
+@dataclass(frozen=True)
+class ViewPrior:
+    """What the training labels alone say about the view: the baselines a view head has to beat."""
+
+    majority: int
+    by_class: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def fit(cls, labels: Iterable[tuple[np.ndarray, int]]) -> ViewPrior | None:
+        """Learn from (box classes, view or -1) of every training image; None where no view is known.
+
+        An image counts once for every class it shows.
+        """
+        labelled = [(np.unique(classes), view) for classes, view in labels if view >= 0]
+        if not labelled:
+            return None
+        views: dict[int, list[int]] = {}
+        for classes, view in labelled:
+            for box_class in classes:
+                views.setdefault(int(box_class), []).append(view)
+        by_class = {box_class: _most_frequent(seen) for box_class, seen in sorted(views.items())}
+        return cls(_most_frequent([view for _, view in labelled]), by_class)
+
+    def lookup(self, classes: np.ndarray) -> int:
+        """The view its most frequent box class suggests; the majority view for no box or an unseen class."""
+        return self.by_class.get(_most_frequent(classes), self.majority) if len(classes) else self.majority
+
+
+def has_no_groups(results: Sequence[ImageResult]) -> bool:
+    """No groups are known."""
+    return all(result.group == result.image for result in results)
+
+
+def group_draws(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each image occurs in each bootstrap resample of the groups, (resamples, images)."""
+    unique, group_index = np.unique(groups, return_inverse=True)
+    shares = np.full(len(unique), 1 / len(unique))
+    return np.random.default_rng(seed).multinomial(len(unique), shares, size=resamples)[:, group_index]
+
+
+def percentile_interval(values: np.ndarray) -> np.ndarray:
+    return np.nanpercentile(values, [2.5, 97.5])
+
+
+def nan_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:
+    """Mean of what is not NaN; NaN, without a warning, where nothing is left."""
+    values = np.asarray(values, float)
+    with np.errstate(invalid="ignore"):
+        return np.nansum(values, axis) / (~np.isnan(values)).sum(axis)
+
+
+def _most_frequent(values: Iterable[int]) -> int:
+    return int(np.bincount(values).argmax())

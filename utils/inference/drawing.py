@@ -1,0 +1,67 @@
+"""A prediction drawn on its image, in the style of the plots, as an array of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+
+from utils.inference.predictor import Prediction
+from utils.plots.frames import STRIP, draw_frame
+from utils.plots.style import CLASSIFICATION, DPI, styled_figure
+
+SIDE, MARGIN, CAPTION = 640, 8, 36  # units; a unit is a pixel, or more of them where the image's longer side is longer
+OPACITY = 0.7  # of the colour where attention is 1
+
+
+def draw_prediction(
+    image: np.ndarray, prediction: Prediction, names: Sequence[str], view_names: Sequence[str]
+) -> np.ndarray:
+    """The image with boxes, classes and confidences on it and the view and its probability above it.
+
+    Beside it, if the prediction has it, what spoke for that view, on the image in grey. No label covers a box that it
+    can avoid: there is room for labels above and below the image.
+
+    Args:
+        image: (height, width, 3) uint8 RGB; it is drawn at its own size, or enlarged to `SIDE` pixels.
+        names, view_names: of the box classes and the views.
+
+    Returns:
+        (h, w, 3) uint8 RGB, of the same size for images of the same size.
+    """
+    scale = SIDE / max(image.shape[:2])
+    height, width = (scale * side for side in image.shape[:2])
+    panels = 1 if prediction.attention is None else 2
+    total_width, total_height = panels * (width + MARGIN) + MARGIN, CAPTION + height + 2 * STRIP
+    with styled_figure(total_width / DPI, total_height / DPI, "none") as figure:
+        ax = figure.add_axes((0, 0, 1, 1), xlim=(0, total_width), ylim=(total_height, 0), autoscale_on=False)
+        ax.axis("off")
+        area = (MARGIN, CAPTION, MARGIN + width, total_height)
+        draw_frame(ax, area, image, vars(prediction), names)
+        if len(prediction.view_probabilities):
+            view = view_names[prediction.view]
+            _write(ax, MARGIN, f"{view} {prediction.view_probabilities.max():.2f}", width)
+        if prediction.attention is not None:
+            left = width + 2 * MARGIN
+            _write(ax, left, f"what spoke for {view} (Grad-CAM)", width)
+            extent = (left, left + width, CAPTION + STRIP + height, CAPTION + STRIP)
+            ax.imshow(tint(image, prediction.attention), extent=extent, aspect="auto")
+        figure.set_dpi(DPI * max(1, 1 / scale))
+        figure.canvas.draw()
+        return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _write(ax: Axes, x: float, words: str, width: float) -> None:
+    """A caption above a panel, made smaller where it is wider than the panel."""
+    text = ax.text(x, CAPTION - 6, words, fontsize=11, weight="bold", va="baseline")
+    text.set_fontsize(text.get_fontsize() * min(1, width / text.get_window_extent().width))
+
+
+def tint(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """The image in grey (uint8 RGB), the more covered by the colour of classification the more attention there is."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    opacity = OPACITY * attention[..., None]
+    return (grey * (1 - opacity) + 255 * np.array(to_rgb(CLASSIFICATION)) * opacity).round().astype(np.uint8)

@@ -1,0 +1,68 @@
+"""A model for other people's Python programs: an image in, boxes and a view out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.checkpoints.model_file import ModelFacts
+from utils.core.script import UserError
+from utils.data.images import read_image
+from utils.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class View:
+    """The most probable view of an image."""
+
+    name: str
+    probability: float
+
+
+class Answer(NamedTuple):
+    """What a model says of an image; `boxes, view = model.predict(image)`.
+
+    Attributes:
+        boxes: (n, 6) float64: x1, y1, x2, y2 in pixels of the image, confidence, class number; best first. None of a
+            model that finds no boxes.
+        view: None of a model that names no views.
+    """
+
+    boxes: np.ndarray | None
+    view: View | None
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A loaded model.
+
+    Attributes:
+        names: of the box classes, by number.
+        view_names: of the views.
+    """
+
+    predictor: Predictor
+    names: tuple[str, ...]
+    view_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, predictor: Predictor, facts: ModelFacts) -> HubModel:
+        return cls(predictor, tuple(facts.names), tuple(facts.view_names))
+
+    def predict(self, image: str | Path | np.ndarray) -> Answer:
+        """Boxes and view of an image file, or of (height, width, 3) uint8 RGB.
+
+        Raises:
+            UserError: the file cannot be read, or the array is of another shape or type.
+        """
+        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            raise UserError(f"image of shape {pixels.shape}, {pixels.dtype}; expected (height, width, 3), uint8, RGB")
+        said, tasks = self.predictor(pixels), self.predictor.model.tasks
+        boxes = np.column_stack((said.boxes_xyxy, said.scores, said.classes)) if "detection" in tasks else None
+        if "classification" not in tasks:
+            return Answer(boxes, None)
+        return Answer(boxes, View(self.view_names[said.view], float(said.view_probabilities[said.view])))

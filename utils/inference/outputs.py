@@ -1,0 +1,189 @@
+"""What is kept of predictions: pictures and videos, label files, cut-out boxes, a table, and a summary in words.
+
+Every output is told of each frame by `add` and makes its folders when it has something to write. Files are called after
+`Frame.name`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.core.files import write_atomically
+from utils.core.script import UserError
+from utils.data.labels import UNKNOWN_VIEW, label_text
+from utils.inference.drawing import draw_prediction
+from utils.inference.predictor import Prediction
+from utils.inference.sources import Frame
+
+BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
+JPEG_QUALITY = 95
+USUAL_RATE, HIGHEST_RATE = 25, 1000  # frames a second, for a video that says nothing that can be true
+
+
+class Output:
+    """Something that is kept.
+
+    Args:
+        folder: of the run.
+        names, view_names: of the box classes and the views; empty for a task that the model does not have.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+        self.folder, self.names, self.view_names = folder, names, view_names
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """No frame is left."""
+
+    def place(self, *parts: str) -> Path:
+        """A path in the run's folder; the folder that it is in exists from now on."""
+        path = self.folder.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+class Pictures(Output):
+    """`NAME.jpg`, and `VIDEO.mp4` of a video's frames: see `draw_prediction`."""
+
+    _video: cv2.VideoWriter | None = None
+    _video_path: Path | None = None
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        picture = cv2.cvtColor(draw_prediction(frame.image, prediction, self.names, self.view_names), cv2.COLOR_RGB2BGR)
+        if frame.number is None:
+            content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+            self.place(f"{frame.name}.jpg").write_bytes(content)
+        else:
+            self._write(frame, picture)
+
+    def _write(self, frame: Frame, picture: np.ndarray) -> None:
+        path = self.place(f"{frame.clip}.mp4")
+        if path != self._video_path:
+            self.close()
+            rate = frame.rate if 0 < frame.rate <= HIGHEST_RATE else USUAL_RATE
+            size = picture.shape[1::-1]
+            self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            self._video_path = path
+            if not self._video.isOpened():
+                raise UserError(f"{path}: OpenCV cannot write this video; leave out pictures and videos with --nosave")
+        self._video.write(picture)
+
+    def close(self) -> None:
+        if self._video:
+            self._video.release()
+
+
+class LabelFiles(Output):
+    """`labels/NAME.txt` in the joint format of `utils.data.labels`; without a box and a view, an empty file."""
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        text = label_text(prediction.labels(), len(self.view_names))
+        self.place("labels", f"{frame.name}.txt").write_text(text, encoding="utf-8")
+
+
+class Crops(Output):
+    """`crops/CLASS/NAME_1.png`, `NAME_2.png`, ...: the pixels that a box touches, numbered from the best box on."""
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        for index, (box, number) in enumerate(zip(prediction.boxes_xyxy, prediction.classes, strict=True), start=1):
+            x1, y1, x2, y2 = *np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)
+            content = cv2.imencode(".png", cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR))[1]
+            folder = re.sub(r"\W", "_", self.names[number])  # a name may hold any character
+            self.place("crops", folder, f"{frame.name}_{index}.png").write_bytes(content)
+
+
+class ClipViews:
+    """One view for a clip: the mean of its frames' view probabilities."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[np.ndarray]] = defaultdict(list)
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        if frame.clip is not None and prediction.view != UNKNOWN_VIEW:
+            self._found[frame.clip].append(prediction.view_probabilities)
+
+    def means(self) -> dict[str, np.ndarray]:
+        """Clip -> (views,)."""
+        return {clip: np.mean(found, axis=0) for clip, found in self._found.items()}
+
+
+class Table(Output):
+    """`predictions.csv`: a row a box, or one with empty cells for a frame without any. Boxes are in pixels.
+
+    Every row has its frame's view, the probability of each view, and the same of the clip, if the frame is of one.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+        super().__init__(folder, names, view_names)
+        self._rows: list[dict[str, object]] = []
+        self._clips = ClipViews()
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        self._clips.add(frame, prediction)
+        known = {"image": frame.path, "frame": frame.number, "clip": frame.clip}
+        known |= self._view_cells("", prediction.view_probabilities)
+        boxes = zip(prediction.classes, prediction.scores, prediction.boxes_xyxy, strict=True)
+        cells = [(self.names[number], f"{score:.6f}", *(f"{x:.2f}" for x in box)) for number, score, box in boxes]
+        self._rows += [known | dict(zip(BOX_COLUMNS, row, strict=True)) for row in cells] or [known]
+
+    def _view_columns(self, prefix: str) -> list[str]:
+        return [f"{prefix}{column}" for column in ("view", *(f"p_{name}" for name in self.view_names))]
+
+    def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
+        if not len(probabilities):
+            return {}
+        cells = (self.view_names[probabilities.argmax()], *(f"{p:.6f}" for p in probabilities))
+        return dict(zip(self._view_columns(prefix), cells, strict=True))
+
+    def close(self) -> None:
+        if self._rows:
+            write_atomically(self.place("predictions.csv"), self._write)
+
+    def _write(self, path: Path) -> None:
+        means = {clip: self._view_cells("clip_", mean) for clip, mean in self._clips.means().items()}
+        columns = ("image", "frame", *BOX_COLUMNS, *self._view_columns(""), "clip", *self._view_columns("clip_"))
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns)
+            writer.writeheader()
+            writer.writerows(row | means.get(row["clip"], {}) for row in self._rows)
+
+
+class Tally(Output):
+    """Counts, for the summary."""
+
+    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+        super().__init__(folder, names, view_names)
+        self.frames = self.with_boxes = 0
+        self._boxes: Counter[str] = Counter()
+        self._views: Counter[str] = Counter()
+        self._clips = ClipViews()
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        self.frames += 1
+        self.with_boxes += len(prediction.classes) > 0
+        self._boxes.update(self.names[number] for number in prediction.classes)
+        self._views.update(self.view_names[prediction.view : prediction.view + 1])
+        self._clips.add(frame, prediction)
+
+    def clips(self) -> list[str]:
+        """A line for every clip: its view."""
+        return [f"clip {clip}: {self.view_names[p.argmax()]} {p.max():.2f}" for clip, p in self._clips.means().items()]
+
+    def summary(self) -> str:
+        """One line."""
+        parts = [f"{self.frames} frames"]
+        if self.names:
+            found = ", ".join(f"{name} {self._boxes[name]}" for name in self.names)
+            parts.append(f"{sum(self._boxes.values())} boxes in {self.with_boxes} of them ({found})")
+        if self.view_names:
+            parts.append("views " + ", ".join(f"{name} {self._views[name]}" for name in self.view_names))
+        return "; ".join(parts)

@@ -1,0 +1,109 @@
+"""What a model says of one image of any size."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checkpoints.model_file import ModelFacts
+from utils.core.device import Precision
+from utils.data.boxes import non_max_suppression, xyxy_to_xywh
+from utils.data.images import Letterbox
+from utils.data.labels import UNKNOWN_VIEW, FrameLabels
+from utils.inference.grad_cam import grad_cam, inputs_of, to_image
+
+USUAL_CONFIDENCE = 0.25  # YOLOv5's, for a model that was never validated
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Boxes and view of one image.
+
+    Attributes:
+        height, width: of the image, pixels.
+        boxes_xyxy: (n, 4) float64, pixels of the image, inside it and with an area above zero; best first.
+        scores, classes: (n,) confidences and class numbers.
+        view_probabilities: (views,); empty without a view head.
+        attention: (height, width) float32 in [0, 1], what spoke for the view and where; None if not asked for.
+    """
+
+    height: int
+    width: int
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    view_probabilities: np.ndarray
+    attention: np.ndarray | None = None
+
+    @property
+    def view(self) -> int:
+        """The most probable view; -1 without a view head."""
+        return int(self.view_probabilities.argmax()) if len(self.view_probabilities) else UNKNOWN_VIEW
+
+    def labels(self) -> FrameLabels:
+        """The same as labels: without confidences, boxes as fractions of the image."""
+        xywh = xyxy_to_xywh(torch.from_numpy(self.boxes_xyxy)).numpy()
+        xywhn = xywh / [self.width, self.height, self.width, self.height]
+        return FrameLabels(np.column_stack((self.classes, xywhn)), self.view)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model in eval mode and what is needed to use it: call it with an image.
+
+    Attributes:
+        size: side of the letterboxed square, pixels.
+        confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`.
+        explained: the model's view head, if its decision is to be explained.
+    """
+
+    model: nn.Module
+    precision: Precision
+    size: int
+    confidence: float
+    iou: float = 0.45
+    max_detections: int = 300
+    explained: nn.Module | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        facts: ModelFacts,
+        precision: Precision,
+        size: int | None = None,
+        confidence: float | None = None,
+        *others: object,
+    ) -> Predictor:
+        """With the image size and the confidence that the model's file names where none is given."""
+        confidence = facts.confidence if confidence is None else confidence
+        usual = USUAL_CONFIDENCE if confidence is None else confidence
+        return cls(model, precision, size or facts.imgsz, usual, *others)
+
+    @torch.no_grad()
+    def __call__(self, image: np.ndarray) -> Prediction:
+        """(height, width, 3) uint8 RGB -> what the model says of it."""
+        height, width = image.shape[:2]
+        letterbox = Letterbox.fit(height, width, self.size)
+        square = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1)[None]
+        reading = inputs_of(self.explained) if self.explained else nullcontext()
+        with reading as read, self.precision.autocast():
+            outputs = self.model(self.precision.images(square))
+        rows, probabilities, attention = np.zeros((0, 6)), np.zeros(0), None
+        if "detect" in outputs:
+            decoded = self.model.decode(outputs["detect"])
+            (found,) = non_max_suppression(decoded, self.confidence, self.iou, max_detections=self.max_detections)
+            rows = found.double().cpu().numpy()
+        if "classify" in outputs:
+            probabilities = outputs["classify"][0].double().softmax(dim=0).cpu().numpy()
+        if read:
+            (cells,) = grad_cam(self.explained, read[0], outputs["classify"].argmax(dim=1)).cpu().numpy()
+            attention = to_image(cells, letterbox, height, width)
+        boxes_xyxy = letterbox.restore(rows[:, :4], height, width)
+        kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)  # the others lie in the letterbox's border
+        classes = rows[kept, 5].astype(int)
+        return Prediction(height, width, boxes_xyxy[kept], rows[kept, 4], classes, probabilities, attention)

@@ -1,0 +1,187 @@
+"""What is to be looked at: images, folders, globs and video files, as a stream of frames."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.core.data_config import DataConfig
+from utils.core.script import UserError
+from utils.data.images import IMAGE_SUFFIXES, read_image
+
+VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image, or a frame of a video.
+
+    Attributes:
+        image: (height, width, 3) uint8 RGB.
+        path: the file it is from.
+        name: what its outputs are called: a relative path without suffix; `clip_12` for the 12th frame of `clip.mp4`.
+        clip: which clip it belongs to, if any; a video is one, by its name.
+        number: in its video, from 1; None for an image.
+        rate: frames a second, as its video says; 0 for an image.
+    """
+
+    image: np.ndarray
+    path: Path
+    name: Path
+    clip: str | None
+    number: int | None = None
+    rate: float = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file: an image or a video.
+
+    Attributes:
+        name: its path without suffix, below the folder it was found in.
+        clip: see `Frame`.
+    """
+
+    path: Path
+    name: Path
+    clip: str | None
+
+    @property
+    def is_video(self) -> bool:
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
+
+    def count(self) -> int:
+        """How many frames it should have; 0 for a video that cannot be read."""
+        return _frame_count(_open_video(self.path)) if self.is_video else 1
+
+    def frames(self) -> Iterator[Frame]:
+        """Its frames in order.
+
+        Raises:
+            UserError: it cannot be read; or, after its last frame, a video that is shorter than it says.
+        """
+        if not self.is_video:
+            yield Frame(read_image(self.path), self.path, self.name, self.clip)
+            return
+        video, number = _open_video(self.path), 0
+        rate, expected = video.get(cv2.CAP_PROP_FPS), _frame_count(video)
+        while (found := video.read())[0]:
+            number += 1
+            name = self.name.with_name(f"{self.name.name}_{number}")
+            image = cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
+            yield Frame(image, self.path, name, self.clip, number, rate)
+        if number == 0:
+            raise UserError(f"{self.path}: cannot be read as a video; is the file complete, and its codec known here?")
+        if number < expected:
+            raise UserError(f"{self.path}: ends after {number} of {expected} frames; is the file complete?")
+
+
+def _open_video(path: Path) -> cv2.VideoCapture:
+    """Quietly: what is wrong with a file is said by this module."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # other backends take some names for numbered images
+    cv2.utils.logging.setLogLevel(level)
+    return video
+
+
+def _frame_count(video: cv2.VideoCapture) -> int:
+    return max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+
+def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list[Source]:
+    """The images and videos of files, folders (searched to any depth) and globs, each once, sorted within an entry.
+
+    Args:
+        data: its `clip_pattern` finds the clips that images belong to.
+
+    Raises:
+        UserError: an entry without any, a file of another kind, two files whose outputs would have one name, or no
+            `clip_pattern`.
+    """
+    if data and data.clip_pattern is None:
+        raise UserError(f"{data.source}: key 'clip_pattern' is missing, and --data is read for nothing else here")
+    found: dict[Path, Source] = {}
+    for entry in entries:
+        files, folder = _files_of(entry)
+        for path in files:
+            name = path.relative_to(folder).with_suffix("")
+            found.setdefault(path.resolve(), Source(path, name, _clip_of(path, name, data)))
+    _refuse_shared_names(list(found.values()))
+    return list(found.values())
+
+
+def _clip_of(path: Path, name: Path, data: DataConfig | None) -> str | None:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return name.as_posix()
+    clip = data.clip_of(path) if data else None
+    return clip[0] if clip else None
+
+
+def _files_of(entry: str) -> tuple[list[Path], Path]:
+    """An entry's files, and the folder below which they are named."""
+    path, suffixes = Path(entry), IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    if path.is_file() and path.suffix.lower() not in suffixes:
+        raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(suffixes))}")
+    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(entry, recursive=True))
+    files = sorted(p for p in ([path] if path.is_file() else candidates) if p.suffix.lower() in suffixes)
+    if not files:
+        problem = "no image or video in it" if path.exists() else "no such file, folder or match"
+        raise UserError(f"--source {entry}: {problem}; expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos")
+    return files, path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
+
+
+def _refuse_shared_names(sources: Sequence[Source]) -> None:
+    videos = {source.name for source in sources if source.is_video}
+    taken: dict[Path, Source] = {}
+    for source in sources:
+        video = source.name.with_name(re.sub(r"_\d+$", "", source.name.name))  # whose frame may be called the same
+        name = video if video in videos and not source.is_video else source.name
+        if (other := taken.setdefault(name, source)) is not source:
+            raise UserError(
+                f"{other.path} and {source.path}: their outputs would have the same name, {source.name}; "
+                "rename one of them, or give them to separate runs"
+            )
+
+
+def refuse_folder_of_sources(folder: Path, entries: Sequence[str], sources: Sequence[Source]) -> None:
+    """Raise a `UserError` if the results in `folder` would lie beside what is looked at."""
+    place, searched = folder.resolve(), [Path(entry).resolve() for entry in entries if Path(entry).is_dir()]
+    if any(map(place.is_relative_to, searched)) or any(s.path.resolve().is_relative_to(place) for s in sources):
+        raise UserError(f"{folder}: results would lie beside what is looked at; choose another --project or --name")
+
+
+class FrameReader:
+    """The frames of all sources; what could not be read is left out and noted in `problems`.
+
+    Raises:
+        UserError: at the end, if there was no frame at all.
+    """
+
+    def __init__(self, sources: Sequence[Source]):
+        self.sources = sources
+        self.problems: list[str] = []
+
+    def __len__(self) -> int:
+        """How many frames there should be."""
+        return sum(source.count() for source in self.sources)
+
+    def __iter__(self) -> Iterator[Frame]:
+        found = False
+        for source in self.sources:
+            try:
+                for frame in source.frames():
+                    found = True
+                    yield frame
+            except UserError as error:
+                self.problems.append(str(error))
+        if not found:
+            head = [f"none of {len(self.sources)} files can be read:"] if len(self.sources) > 1 else []
+            raise UserError("\n  ".join([*head, *self.problems]))

@@ -1,0 +1,133 @@
+"""MODEL_CARD.md of a run: what the model was trained on and how, what it reached, what it must not be used for.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting", in the few lines that a training knows by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from utils.core.data_config import DataConfig
+from utils.core.files import markdown_table
+from utils.core.options import TrainOptions
+from utils.data.splits import Split
+
+DETECTION_FIGURES = {
+    **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
+    **{"precision": "precision", "recall": "recall", "F1": "f1"},
+}
+VIEW_FIGURES = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
+# Options that say nothing of the model
+UNSAID = {"data", "project", "name", "exist_ok", "device", "workers", "cache", "download", "tensorboard"}
+
+
+def model_card(
+    summary: Mapping, metrics: Mapping, options: TrainOptions, data: DataConfig, train: Split, val: Split
+) -> str:
+    """The card's text.
+
+    Args:
+        summary: the content of summary.json.
+        metrics: what `summarise` says of the last epoch's averaged weights on `val`.
+    """
+    sections = (
+        "# Model card",
+        _model(summary, metrics, data, options),
+        "## Data",
+        _data(summary, data, train, val),
+        "## Figures",
+        _figures(metrics),
+        "## Not for",
+        _limits(data, train, val),
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainOptions) -> str:
+    given = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.name not in UNSAID and getattr(options, field.name) != getattr(type(options)(), field.name)
+    }
+    does = [f"finds boxes of {', '.join(data.names)}"] if "detection" in metrics else []
+    does += [f"names the view: {', '.join(data.view_names)}"] if "views" in metrics else []
+    said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults"
+    return "\n".join(
+        [
+            f"- {'; '.join(does)}",
+            f"- {summary['parameters'] / 1e6:.2f} million parameters, images of {options.imgsz} px",
+            f"- trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}; options: {said}",
+            "- every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
+        ]
+    )
+
+
+def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:
+    groups = ["groups"] if data.group_pattern else []
+    header = ["split", "frames", *groups, *data.names, "without box", *data.view_names]
+    table = markdown_table(header, [_counts(data, split) for split in (train, val)])
+    return f"`{data.source.name}`, fingerprint `{summary['fingerprint']}`; {_unit(data, train, val)}\n\n{table}"
+
+
+def _counts(data: DataConfig, split: Split) -> list[object]:
+    boxes = [
+        sum(int((labels.boxes[:, 0] == number).sum()) for labels in split.labels) for number in range(len(data.names))
+    ]
+    views = [sum(labels.view == number for labels in split.labels) for number in range(len(data.view_names))]
+    empty = sum(not len(labels.boxes) for labels in split.labels)
+    return [
+        split.name,
+        len(split.images),
+        *([len(_groups(data, split))] if data.group_pattern else []),
+        *boxes,
+        empty,
+        *views,
+    ]
+
+
+def _groups(data: DataConfig, split: Split) -> set[str]:
+    return {data.group_of(image) for image in split.images}
+
+
+def _unit(data: DataConfig, train: Split, val: Split) -> str:
+    """What the split keeps apart."""
+    if not data.group_pattern:
+        return "no group_pattern is given, so whether a patient is in both splits is unknown"
+    shared = len(_groups(data, train) & _groups(data, val))
+    return f"{shared} groups (patients) are in both splits" if shared else "split by group (patient): none is in both"
+
+
+def _figures(metrics: Mapping) -> str:
+    """The last epoch's averaged weights on the validation split."""
+    rows = []
+    for title, part, names in (("boxes", "detection", DETECTION_FIGURES), ("view", "views", VIEW_FIGURES)):
+        found = metrics.get(part, {})
+        intervals = found.get("intervals", {})
+        rows += [
+            [f"{title}: {name}", found.get(key), intervals.get(key)] for name, key in names.items() if key in found
+        ]
+    cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
+    text = "The last epoch's averaged weights (`last.pt`) on the validation split; intervals over "
+    return f"{text}{metrics['interval_unit']}.\n\n{markdown_table(['figure', 'value', '95 % interval'], cells)}"
+
+
+def _limits(data: DataConfig, train: Split, val: Split) -> str:
+    lines = [
+        "It is research software and no medical device: no diagnosis, no screening, no decision about a person.",
+        f"Other classes and views: it knows {len(data.names)} and {len(data.view_names)}, and names one.",
+        "Images from other machines, of other sizes or settings than in training: nothing is known about them.",
+    ]
+    if not data.group_pattern or _groups(data, train) & _groups(data, val):
+        lines.append("Patients it has not seen: the figures above may be of patients that it has seen.")
+    if all(len(labels.boxes) for labels in val.labels):
+        lines.append("Images without a finding: false alarms were not measured, as every validation frame has a box.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(limits: Sequence[float | None] | None) -> str:
+    return "-" if not limits or None in limits else f"{limits[0]:.3f} to {limits[1]:.3f}"

@@ -1,0 +1,77 @@
+"""A run's figures for TensorBoard: the rows of its CSV files as scalars, and its pictures.
+
+What goes by epochs (results.csv) lies in the run folder itself, what goes by batches (gradnorm.csv, interference.csv)
+in its folder `batches`: TensorBoard takes every folder for a run with one scale of steps, and cuts it back by them when
+a training is resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
+
+from utils.core.script import UserError
+from utils.data.images import read_image
+
+BATCHES = "batches"  # the folder of what goes by batches
+NO_FIGURES = {"epoch", "step", "batch", "place"}  # columns that say where, not what
+
+
+class Board:
+    """Writes what it is given into event files; nothing at all unless `enabled`.
+
+    Raises:
+        UserError: it is enabled and TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, enabled: bool):
+        self._folder = folder
+        self._writer_class = _summary_writer() if enabled else None
+        self._writers: dict[str, object] = {}  # "epoch" and "step" -> of the rows with that scale
+
+    def start(self, first_epoch: int, batches: int) -> None:
+        """Begin, or go on, at an epoch of so many batches each; what is there of later ones no longer counts."""
+        if self._writer_class is None:
+            return
+        for scale, place, step in (
+            ("epoch", self._folder, first_epoch),
+            ("step", self._folder / BATCHES, first_epoch * batches),
+        ):
+            if not step:
+                for path in place.glob("events.out.tfevents.*"):
+                    path.unlink()
+            self._writers[scale] = self._writer_class(str(place), purge_step=step or None)
+
+    def row(self, row: Mapping[str, object]) -> None:
+        """A row of a CSV file: its numbers under its columns' names, after interference/PLACE/ where it has a place."""
+        scale = "step" if "step" in row else "epoch"
+        if scale not in self._writers:
+            return
+        prefix = f"interference/{row['place']}/" if "place" in row else ""
+        for name, value in row.items():
+            if name not in NO_FIGURES and isinstance(value, Real):
+                self._writers[scale].add_scalar(f"{prefix}{name}", float(value), row[scale])
+        if scale == "epoch":  # a checkpoint follows, from which a resumed run goes on: what is before it must be safe
+            for writer in self._writers.values():
+                writer.flush()
+
+    def finish(self, epoch: int) -> None:
+        """Add the pictures in the run folder, and close the files."""
+        if not self._writers:
+            return
+        for path in sorted(self._folder.glob("*.png")):
+            self._writers["epoch"].add_image(path.stem, read_image(path), epoch, dataformats="HWC")
+        for writer in self._writers.values():
+            writer.close()
+
+
+def _summary_writer() -> type:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # of an optional extra
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--tensorboard needs an extra package ({reason}); install it: pip install '.[tensorboard]'"
+        ) from None
+    return SummaryWriter

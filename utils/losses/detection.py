@@ -1,0 +1,121 @@
+"""Detection and view losses, as named scalars: `box`, `obj`, `cls` (their sum is the detection loss), `view`.
+
+The detection loss is YOLOv5's: targets go to every anchor whose size is within a factor `anchor_t` of theirs,
+in their own cell and the two nearest neighbours; CIoU for boxes; binary cross-entropy for classes and for
+objectness, whose target is the predicted box's IoU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils.core.hyperparameters import HyperParameters
+from utils.core.names import DETECTION_LOSSES
+from utils.data.boxes import pairwise_iou
+from utils.losses.targets import LevelTargets
+
+# Weight of each level's objectness, from the finest to the coarsest.
+LEVEL_BALANCE = {3: (4.0, 1.0, 0.4), 5: (4.0, 1.0, 0.25, 0.06, 0.02)}
+ALONE: Mapping[str, float] = {}  # the shares of a process that trains alone: all 1
+
+
+@dataclass(frozen=True)
+class LossGains:
+    """What the means of the three detection losses are multiplied with."""
+
+    box: float
+    obj: float
+    cls: float
+
+    @classmethod
+    def scaled(cls, hyp: HyperParameters, levels: int, class_count: int, image_size: int) -> LossGains:
+        """The hyp file's gains, scaled as YOLOv5's trainer does for a model and an image size (pixels)."""
+        return cls(
+            box=hyp.box * 3 / levels,
+            obj=hyp.obj * (image_size / 640) ** 2 * 3 / levels,
+            cls=hyp.cls * class_count / 80 * 3 / levels,
+        )
+
+
+class DetectionLoss(nn.Module):
+    """YOLOv5's detection loss.
+
+    Args:
+        gains: what the means are multiplied with.
+        cls_pw, obj_pw: weights of the positives in the two cross-entropies.
+        label_smoothing: class targets become 1 - s/2 and s/2.
+    """
+
+    def __init__(
+        self,
+        gains: LossGains,
+        cls_pw: float = 1.0,
+        obj_pw: float = 1.0,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.register_buffer("cls_pw", torch.tensor([cls_pw]))
+        self.register_buffer("obj_pw", torch.tensor([obj_pw]))
+        self.gains = gains
+        self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
+
+    def forward(
+        self, raw_maps: list[Tensor], batch: Mapping[str, object], shares: Mapping[str, float] = ALONE
+    ) -> dict[str, Tensor]:
+        """The mean losses of a batch.
+
+        Args:
+            raw_maps: (B, anchors, H, W, 5 + nc) a level.
+            batch: with what `AnchorMatcher` adds to it.
+            shares: "frames", "matches0", "matches1", ...: what this process's means are multiplied with; 1 if absent.
+
+        Returns:
+            {"box", "obj", "cls"} float32 scalars.
+        """
+        levels = [LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])]
+        total = dict.fromkeys(DETECTION_LOSSES, 0.0)
+        balance = LEVEL_BALANCE[len(raw_maps)]
+        for number, (raw, targets) in enumerate(zip(raw_maps, levels, strict=True)):
+            losses = self._level(raw.float(), targets)
+            matches = shares.get(f"matches{number}", 1.0)
+            total["box"] = total["box"] + self.gains.box * losses["box"] * matches
+            total["obj"] = total["obj"] + self.gains.obj * balance[number] * losses["obj"] * shares.get("frames", 1.0)
+            total["cls"] = total["cls"] + self.gains.cls * losses["cls"] * matches
+        return total
+
+    def _level(self, raw: Tensor, targets: LevelTargets) -> dict[str, Tensor]:
+        objectness = torch.zeros_like(raw[..., 4])
+        box_loss = cls_loss = raw.new_zeros(())
+        if len(targets):
+            predicted = raw[targets.index]  # (n, 5 + nc)
+            xy = predicted[:, :2].sigmoid() * 2 - 0.5
+            wh = (predicted[:, 2:4].sigmoid() * 2).square() * targets.anchor_sizes
+            iou = pairwise_iou(torch.cat((xy, wh), dim=1), targets.boxes_xywh, "ciou")
+            box_loss = (1 - iou).mean()
+            objectness = _scatter_iou(objectness, targets.index, iou.detach().clamp(min=0))
+            cls_loss = self._class_loss(predicted[:, 5:], targets.class_number)
+        obj_loss = F.binary_cross_entropy_with_logits(raw[..., 4], objectness, pos_weight=self.obj_pw)
+        return {"box": box_loss, "obj": obj_loss, "cls": cls_loss}
+
+    def _class_loss(self, logits: Tensor, class_number: Tensor) -> Tensor:
+        if logits.shape[1] == 1:  # with a single class, objectness says it all
+            return logits.new_zeros(())
+        target = torch.full_like(logits, self.negative)
+        target.scatter_(1, class_number[:, None], self.positive)
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.cls_pw)
+
+
+def _scatter_iou(objectness: Tensor, index: tuple[Tensor, ...], iou: Tensor) -> Tensor:
+    """Write each match's IoU where it belongs; of several in one place the last counts, on every device."""
+    shape = objectness.shape
+    flat = index[0]
+    for size, part in zip(shape[1:], index[1:], strict=True):
+        flat = flat * size + part
+    order = torch.arange(len(flat), device=flat.device)
+    last = torch.full((objectness.numel(),), -1, device=flat.device).scatter_reduce_(0, flat, order, "amax")
+    return torch.where(last >= 0, iou[last.clamp(min=0)], objectness.view(-1)).view(shape)

@@ -1,0 +1,131 @@
+"""Frames with their boxes and views drawn on them, alone and as a mosaic."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
+
+GRID, TILE, GAP, STRIP, CAPTION, LABEL = 4, 430, 20, 30, 58, 25  # columns; px: frame, gaps, room for text
+
+
+def plot_mosaic(
+    records: Sequence[Mapping],
+    names: Sequence[str],
+    view_names: Sequence[str],
+    path: Path,
+    *,
+    predicted: bool,
+) -> None:
+    """Up to 16 validation frames with boxes and views, each in the same place in both pictures.
+
+    Args:
+        records: of `val_batch.json`; boxes in pixels of the original image.
+        names, view_names: of the box classes and the views.
+        path: the PNG to write.
+        predicted: draw what the model says (with confidences, and whether the view is right), not the truth.
+    """
+    records = records[: GRID * GRID]
+    frames = [read_frame(Path(record["path"])) for record in records]
+    aspect = max((frame.shape[0] / frame.shape[1] for frame in frames if frame is not None), default=0.75)
+    tile_height = STRIP + int(TILE * min(aspect, 1.2)) + STRIP
+    row_height = CAPTION + tile_height + GAP
+    width, height = GRID * (TILE + GAP) + GAP, 60 + row_height * -(-len(records) // GRID)
+    title = f"Validation frames: {'predicted' if predicted else 'true'} boxes and views"
+    with new_figure(path, width / DPI, height / DPI, "none") as figure:
+        ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+        ax.axis("off")  # one unit is one pixel, y downwards, as in an image
+        ax.text(GAP, 34, title, fontsize=12, weight="bold", va="center")
+        for index, (record, frame) in enumerate(zip(records, frames, strict=True)):
+            left, top = GAP + index % GRID * (TILE + GAP), 60 + index // GRID * row_height
+            caption, look = _view_caption(record, view_names, predicted)
+            caption = textwrap.fill(f"{index + 1}   {caption}", 36)
+            text = ax.text(left, top + CAPTION - 8, caption, va="bottom", **look)
+            text.set_fontsize(text.get_fontsize() * min(1, TILE / text.get_window_extent().width))
+            area = (left, top + CAPTION, left + TILE, top + CAPTION + tile_height)
+            if frame is None:
+                _draw_lost_frame(ax, area, Path(record["path"]).name)
+            else:
+                draw_frame(ax, area, frame, record["prediction" if predicted else "truth"], names)
+
+
+def read_frame(path: Path) -> np.ndarray | None:
+    """RGB (H, W, 3), or None if there is no such image any more. The path may hold any character."""
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # OpenCV raises for an empty file, and returns None for other broken ones
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -> tuple[str, dict]:
+    """The words above a frame and how they look: a wrong view stands out without any colour."""
+    true_view, probabilities = record["truth"]["view"], record["prediction"].get("view_probabilities")
+    true_name = shorten(view_names[true_view], 24) if true_view >= 0 else "view unlabelled"
+    if not predicted:
+        return true_name, {"color": INK if true_view >= 0 else GREY}
+    if not probabilities:
+        return "view not predicted", {"color": GREY}
+    view = int(np.argmax(probabilities))
+    said = f"{shorten(view_names[view], 24)} {probabilities[view]:.2f}"
+    if true_view < 0:
+        return f"{said}, unlabelled", {"color": GREY}
+    if view == true_view:
+        return f"{said}, right", {}
+    box = {"facecolor": INK, "edgecolor": "none", "pad": 3}
+    return f"{said}, wrong, is {true_name}", {"color": "white", "weight": "bold", "bbox": box}
+
+
+def _draw_lost_frame(ax: Axes, area: tuple[float, ...], name: str) -> None:
+    x1, y1, x2, y2 = area
+    ax.add_patch(Rectangle((x1, y1 + STRIP), x2 - x1, y2 - y1 - 2 * STRIP, color=PALE))
+    ax.text((x1 + x2) / 2, (y1 + y2) / 2, f"image not found:\n{shorten(name, 30)}", ha="center", va="center")
+
+
+def draw_frame(ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]) -> None:
+    """A frame in the middle of `area` (x1 y1 x2 y2), with a strip left for labels above and below it."""
+    x1, y1, x2, y2 = area
+    height, width = frame.shape[:2]
+    scale = min((x2 - x1) / width, (y2 - y1 - 2 * STRIP) / height)
+    left, top = (x1 + x2 - scale * width) / 2, (y1 + y2 - scale * height) / 2
+    ax.imshow(frame, extent=(left, left + scale * width, top + scale * height, top), aspect="auto")
+    boxes_xyxy = np.reshape(drawn["boxes_xyxy"], (-1, 4)) * scale + (left, top, left, top)
+    halo, spots = [withStroke(linewidth=3.6, foreground="black")], []
+    for index, (box, number) in enumerate(zip(boxes_xyxy, drawn["classes"], strict=True)):
+        colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
+        outline = {"edgecolor": colour, "linewidth": 1.8, "path_effects": halo, "fill": False}
+        ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), **outline))
+        label = shorten(names[number], 20) + (f" {drawn['scores'][index]:.2f}" if "scores" in drawn else "")
+        text = ax.text(0, 0, label, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
+        size = (text.get_window_extent().width + 10, LABEL)
+        x, y = _label_corner(box, size, boxes_xyxy, spots, area)
+        spots.append((x, y, x + size[0], y + LABEL))
+        ax.add_patch(Rectangle((x, y), *size, color=colour, zorder=3))
+        text.set_position((x + size[0] / 2, y + LABEL / 2))
+
+
+def _label_corner(box_xyxy, size, boxes_xyxy, taken_xyxy, area) -> np.ndarray:
+    """Upper left corner of a label beside its box: where it covers least of all boxes and of other labels."""
+    width, height = size
+    x1, y1, x2, y2 = np.add(box_xyxy, (-4, -4, 4, 4))  # half the line and a little air
+    corners = [(x, y) for y in (y1 - height, y2) for x in (x1, x2 - width)]
+    corners += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]
+    corners = np.clip(corners, area[:2], np.subtract(area[2:], size))
+    spots = np.hstack([corners, corners + size])
+    cost = _overlaps(spots, boxes_xyxy) + 10 * _overlaps(spots, taken_xyxy)  # text on text cannot be read
+    return corners[np.argmin(cost)]
+
+
+def _overlaps(a_xyxy: np.ndarray, b_xyxy: Sequence) -> np.ndarray:
+    """The area of each of `a` (N, 4) that lies under `b` (M, 4), summed over `b`: (N,)."""
+    a, b = a_xyxy[:, None], np.reshape(b_xyxy, (1, -1, 4))
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    return sides.clip(0).prod(axis=-1).sum(axis=-1)

@@ -1,0 +1,94 @@
+"""What `interference.csv` tells: whether the tasks' gradients agree, over the epochs and layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from utils.plots.style import GREY, INK, new_figure
+
+INTERFERENCE_PLACES = {"cut": (INK, "at the cut"), "trunk": ("#009E73", "all trunk weights")}
+
+
+def plot_interference(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """A column for every arm: cosine over the epochs, conflicts and magnitudes, and the cosine layer by layer.
+
+    Args:
+        tables: arm -> rows of interference.csv, of one training or several.
+        path: the PNG to write.
+    """
+    with new_figure(path, 1.5 + 4.5 * len(tables), 9.5) as figure:
+        axes = figure.subplots(3, len(tables), squeeze=False, sharex="col", sharey="row", height_ratios=[1, 1, 1.6])
+        maps = {arm: _layer_map(rows) for arm, rows in tables.items()}
+        limit = max([0.05, *(float(np.nanpercentile(np.abs(found), 98)) for found in maps.values() if found.size)])
+        for column, (arm, rows) in zip(axes.T, tables.items(), strict=True):
+            _plot_cosine(column[0], rows)
+            _plot_conflicts(column[1], rows)
+            _plot_layers(column[2], maps[arm], limit)
+            column[0].set_title(arm, loc="left", fontsize=12, weight="bold")
+        for row, label in zip(
+            axes[:, 0], ("cosine", "share of batches; similarity", "layer of the trunk"), strict=True
+        ):
+            row.set_ylabel(label)
+        low, high = axes[0, 0].get_ylim()
+        axes[0, 0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+        for ax in axes[:2, 0]:
+            ax.legend(loc="upper left", fontsize=8.5)
+        if images := [image for ax in axes[2] for image in ax.images]:
+            label = "mean cosine of the two tasks' gradients"
+            figure.colorbar(images[0], ax=axes[2].tolist(), label=label, shrink=0.9)
+        figure.suptitle("Do the two tasks' gradients disagree?", x=0.01, ha="left", fontsize=13, weight="bold")
+
+
+def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    for place, (colour, label) in INTERFERENCE_PLACES.items():
+        own = rows[rows["place"] == place].groupby("epoch")["cosine"]
+        mean, half = own.mean(), 1.96 * own.sem()
+        epochs = mean.index + 1
+        ax.plot(epochs, mean, color=colour, label=f"{label}, mean and 95 % interval")
+        ax.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+
+
+def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:
+    for place, (colour, label) in INTERFERENCE_PLACES.items():
+        own = rows[rows["place"] == place].dropna(subset=["cosine"])
+        conflicting = (own["cosine"] < 0).groupby(own["epoch"]).mean()
+        ax.plot(conflicting.index + 1, conflicting, color=colour, label=f"conflicting (cosine < 0), {label}")
+        similarity = own.groupby("epoch")["magnitude_similarity"].mean()
+        ax.plot(similarity.index + 1, similarity, color=colour, linestyle=":", label=f"magnitude similarity, {label}")
+    ax.set_ylim(-0.02, 1.62)  # room for the legend
+    ax.set_yticks(np.linspace(0, 1, 6))
+
+
+def _layer_map(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean cosine, layers down and epochs across; NaN for an epoch that was not measured."""
+    layers = rows[rows["place"].str.isdigit()].dropna(subset=["cosine"])
+    if layers.empty:
+        return pd.DataFrame()
+    table = layers.pivot_table(index="place", columns="epoch", values="cosine", aggfunc="mean")
+    epochs = range(table.columns.min(), table.columns.max() + 1)
+    return table.reindex(index=sorted(table.index, key=int), columns=epochs)
+
+
+def _plot_layers(ax: Axes, table: pd.DataFrame, limit: float) -> None:
+    ax.set_xlabel("epoch")
+    ax.grid(False)
+    if table.empty:  # the trunk is frozen, or its gradient is one that has no parts
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
+        return
+    first, last = table.columns.min() + 0.5, table.columns.max() + 1.5
+    ax.imshow(
+        table,
+        aspect="auto",
+        cmap="RdBu",
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        extent=(first, last, len(table) - 0.5, -0.5),
+    )
+    ax.set_yticks(range(len(table)), list(table.index), fontsize=8)

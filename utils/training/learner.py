@@ -1,0 +1,151 @@
+"""What one optimiser trains.
+
+The joint model is one network with two tasks; the dual backbone is two networks with a task each. `Network` says
+which and when, `Learner` holds what its training has come to: optimiser, schedule, clipping, loss scale, moving
+average, best epoch. A network outside its epochs *rests*: it is neither run nor stepped, so that its parameters,
+batch-norm statistics and average stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from utils.core import distributed
+from utils.core.device import Precision
+from utils.core.hyperparameters import HyperParameters
+from utils.core.script import UserError
+from utils.evaluation.summary import fitness
+from utils.training.optimiser import Schedule, Stepper
+
+
+class ModelEMA:
+    """Exponential moving average of a model's parameters and buffers, with YOLOv5's ramp.
+
+    The decay of update k is decay x (1 - exp(-k / tau)), so that early weights fade quickly.
+
+    Args:
+        model: whose tensors are averaged; they are looked up once, as all changes to them are in place.
+        average: a frozen copy of the model as it starts; holds the average from then on.
+    """
+
+    def __init__(self, model: nn.Module, average: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
+        self._current, self._averaged = floating_tensors(model), floating_tensors(average)
+        self.decay, self.tau, self.updates = decay, tau, 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the model."""
+        self.updates += 1
+        keep = self.decay * (1 - math.exp(-self.updates / self.tau))
+        torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
+
+
+def floating_tensors(model: nn.Module) -> list[Tensor]:
+    """The floating-point parameters and buffers of a model's state dict, in its order."""
+    return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A part of a model, or all of it, that is trained by an optimiser of its own.
+
+    Attributes:
+        name: in files and messages.
+        path: of the part in the model, as for `nn.Module.get_submodule`; "" is the model itself.
+        tasks: whose losses it descends.
+        hyp: its optimiser's hyper-parameters.
+        epochs: in which it trains; in the others it rests.
+    """
+
+    name: str
+    path: str
+    tasks: tuple[str, ...]
+    hyp: HyperParameters
+    epochs: range
+
+
+class Learner:
+    """A network's training between batches.
+
+    `learner.forward(images)` is the module's, whose backward pass in several processes averages their gradients.
+
+    Args:
+        network: what to train, and when.
+        model: which it is a part of, on its device.
+        average: a frozen copy of `model`, whose part becomes the moving average.
+        batches: an epoch.
+        batch_size: images a batch.
+
+    Raises:
+        UserError: the network is to train, but all its layers are frozen.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        model: nn.Module,
+        average: nn.Module,
+        precision: Precision,
+        batches: int,
+        batch_size: int,
+    ):
+        self.network = network
+        self.module = model.get_submodule(network.path)
+        if network.epochs and not any(parameter.requires_grad for parameter in self.module.parameters()):
+            raise UserError(f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers")
+        self.ema = ModelEMA(self.module, average.get_submodule(network.path))
+        self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
+        schedule = Schedule(network.hyp, len(network.epochs), batches)
+        self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
+        self.fitness = self.best_fitness = -math.inf
+        self.best_epoch = -1
+
+    def trains(self, epoch: int) -> bool:
+        return epoch in self.network.epochs
+
+    def begin(self, epoch: int, batch: int) -> None:
+        """Set the rates of a batch."""
+        self.stepper.begin(epoch - self.network.epochs.start, batch)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self.stepper.backward(loss)
+
+    def step(self, epoch: int, batch: int) -> None:
+        """Apply the gradients if enough batches have gathered, and move the average."""
+        if self.stepper.step(epoch - self.network.epochs.start, batch):
+            self.ema.update()
+
+    def judge(self, metrics: Mapping, epoch: int) -> bool:
+        """Take note of an epoch's evaluation; returns whether it is this network's best."""
+        self.fitness = fitness(metrics, self.network.tasks)
+        is_best = self.fitness > self.best_fitness
+        if is_best:
+            self.best_fitness, self.best_epoch = self.fitness, epoch
+        return is_best
+
+    def has_settled(self, epoch: int, patience: int) -> bool:
+        """Whether nothing more is to come: its epochs are over, or `patience` of them brought nothing better."""
+        if epoch + 1 >= self.network.epochs.stop:
+            return True
+        since = max(self.best_epoch, self.network.epochs.start - 1)
+        return self.best_epoch >= 0 and epoch - since >= patience
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything but the tensors of module and average, which are the model's."""
+        return {
+            "stepper": self.stepper.state_dict(),
+            "ema_updates": self.ema.updates,
+            "best_fitness": self.best_fitness,
+            "best_epoch": self.best_epoch,
+        }
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.stepper.load_state_dict(state["stepper"])
+        self.ema.updates = state["ema_updates"]
+        self.best_fitness, self.best_epoch = state["best_fitness"], state["best_epoch"]
