@@ -8,6 +8,7 @@ python train_joint_gradnorm.py --resume runs/train/exp/weights/last.pt  # go on 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from models.balancers import fixed_weights
@@ -75,13 +76,17 @@ def build_job(run: Run) -> Job:
         model=model,
         networks=(Network("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
         criterion=joint_loss(model.detect, hyp, options.imgsz, view_weights),
-        balancer=build_balancer(hyp, options.tasks),
+        balancer=build_balancer(hyp, options.tasks, len(frames.data.view_names)),
         diagnose_interval=options.diagnose_interval,
     )
 
 
-def build_balancer(hyp: HyperParameters, tasks: Sequence[str]) -> LossWeighting:
-    """What the hyp file names; for a single task, whose loss there is nothing to balance with, the weight 1."""
+def build_balancer(hyp: HyperParameters, tasks: Sequence[str], views: int) -> LossWeighting:
+    """What the hyp file names; for a single task, whose loss there is nothing to balance with, the weight 1.
+
+    Args:
+        views: their number; the cross-entropy of an untrained head is its logarithm, class weights or not.
+    """
     if len(tasks) == 1:
         return LossWeighting({tasks[0]: 1.0})
     initial = {
@@ -102,8 +107,10 @@ def build_balancer(hyp: HyperParameters, tasks: Sequence[str]) -> LossWeighting:
         place=hyp.gradnorm_place,
         learning_rate=hyp.gradnorm_lr,
         momentum=hyp.gradnorm_momentum,
+        kappa=hyp.gradnorm_kappa,
         weight_sum=hyp.weight_sum,
         min_share=hyp.gradnorm_min_share,
+        initial_losses={"classification": math.log(views)} if views > 1 else None,
     )
 
 

@@ -82,6 +82,10 @@ class LayerGraph(nn.Module):
         outputs[previous] = x
         return outputs
 
+    def clipped_parts(self) -> tuple[list[nn.Parameter], ...]:
+        """The parameters whose gradients are clipped together: by default all of them."""
+        return (list(self.parameters()),)
+
     def ancestors(self, index: int) -> set[int]:
         """The layers that layer `index` depends on."""
         found: set[int] = set()

@@ -77,7 +77,9 @@ class Scalarised(LossWeighting):
         self._batches += 1
         return total
 
-    def observe(self, losses: Mapping[str, Tensor], gradients: object = None, labelled: bool = True) -> None:
+    def observe(
+        self, losses: Mapping[str, Tensor], gradients: object = None, labelled: bool = True, full: bool = True
+    ) -> None:
         """After the backward pass: move what the scalariser learns."""
         if self._optimizer:
             self._optimizer.step()

@@ -136,5 +136,12 @@ class YOLOv5WithClassification(DetectionModel):
         everything = [parameter for parameters in layers.values() for parameter in parameters]
         return {"trunk": everything, **layers} if everything else {}
 
+    def clipped_parts(self) -> tuple[list[nn.Parameter], ...]:
+        """Trunk and detection head; the view head: so that a large view gradient cannot scale the detector's step."""
+        view_head = [parameter for index in self.view_layers for parameter in self.model[index].parameters()]
+        others = {id(parameter) for parameter in view_head}
+        detector = [parameter for parameter in self.parameters() if id(parameter) not in others]
+        return detector, view_head
+
     def arguments(self) -> dict[str, object]:
         return {**super().arguments(), "views": self.view_count, "tasks": list(self.tasks)}

@@ -77,6 +77,7 @@ class HyperParameters:
     gradnorm_interval: int = 10
     gradnorm_lr: float = 0.025
     gradnorm_momentum: float = 0.9
+    gradnorm_kappa: float = 0.1
     gradnorm_min_share: float = 0.01
     weight_sum: float | None = None
     # The dual backbone: a network's own rates; None takes the common key
@@ -168,6 +169,7 @@ HYP_RANGES = {
     "gradnorm_interval": (1, 1e9),
     "gradnorm_lr": (_TINY, 1),
     "gradnorm_momentum": (0, 0.9999),
+    "gradnorm_kappa": (_TINY, 1),
     "gradnorm_min_share": (1e-6, 0.49),
     "weight_sum": (_TINY, _HUGE),
 }

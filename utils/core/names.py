@@ -9,7 +9,7 @@ TASKS = ("detection", "classification")
 DETECTION_LOSSES = ("box", "obj", "cls")
 LOSSES = (*DETECTION_LOSSES, "view")
 
-GRADNORM_RULES = ("gradient", "equilibrium")
+GRADNORM_RULES = ("gradient", "equilibrium", "log")
 GRADNORM_PLACES = ("features", "weights")
 
 TORCHJD_SCALARISERS = ("uw", "dwa")

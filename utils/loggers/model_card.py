@@ -12,6 +12,7 @@ from utils.core.data_config import DataConfig
 from utils.core.files import markdown_table
 from utils.core.options import TrainOptions
 from utils.data.splits import Split
+from utils.loggers.balance import describe_balance
 
 DETECTION_FIGURES = {
     **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
@@ -53,14 +54,15 @@ def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainO
     does = [f"finds boxes of {', '.join(data.names)}"] if "detection" in metrics else []
     does += [f"names the view: {', '.join(data.view_names)}"] if "views" in metrics else []
     said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults"
-    return "\n".join(
-        [
-            f"- {'; '.join(does)}",
-            f"- {summary['parameters'] / 1e6:.2f} million parameters, images of {options.imgsz} px",
-            f"- trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}; options: {said}",
-            "- every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
-        ]
-    )
+    lines = [
+        "; ".join(does),
+        f"{summary['parameters'] / 1e6:.2f} million parameters, images of {options.imgsz} px",
+        f"trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}; options: {said}",
+        "every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
+    ]
+    if "gradnorm" in summary:
+        lines.append(describe_balance(summary["gradnorm"]))
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:

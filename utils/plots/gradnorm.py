@@ -26,7 +26,12 @@ def _finish_updates(figure: Figure, updates: pd.DataFrame) -> None:
         caption = f"{len(updates):,} updates of the weights, the last at step {updates['step'].max():,.0f}."
     if trend_window(updates["step"]) > 1:
         caption += f" Noisy curves: mean over {trend_window(updates['step'])} updates; pale: every update."
-    reasons = {"unlabelled": "without a labelled view", "nonfinite": "with a non-finite norm"}
+    reasons = {
+        "unlabelled": "without a labelled view",
+        "nonfinite": "with a non-finite norm",
+        "partial": "that were not full",
+        "zero": "with a norm of zero",
+    }
     for key, reason in reasons.items():
         if count := column_of(updates, f"skipped_{key}").sum():
             caption += f" Left out: {count:,.0f} {'batch' if count == 1 else 'batches'} {reason}."

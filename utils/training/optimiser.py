@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.graph import LayerGraph
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 
@@ -94,7 +95,7 @@ class Stepper:
     """One optimiser with its schedule, gradient clipping, accumulation and loss scaling.
 
     Args:
-        model: whose parameters it trains.
+        model: whose parameters it trains; gradients are clipped by part, see `LayerGraph.clipped_parts`.
         hyp: optimiser, rates, clipping.
         schedule: see `Schedule`.
         precision: decides whether the loss is scaled.
@@ -113,7 +114,10 @@ class Stepper:
         if hyp.nominal_batch_size:
             full = max(round(hyp.nominal_batch_size / batch_size), 1)
             decay *= batch_size * full / hyp.nominal_batch_size
-        self.model, self.schedule, self.batch_size = model, schedule, batch_size
+        self.schedule, self.batch_size = schedule, batch_size
+        self._clipped_parts = (list(model.parameters()),)
+        if isinstance(model, LayerGraph):
+            self._clipped_parts = model.clipped_parts()
         self.clip = hyp.gradient_clip
         self.optimizer = build_optimizer(model, hyp, decay)
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler)
@@ -142,7 +146,8 @@ class Stepper:
             return False
         self._accumulated = 0
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        for part in self._clipped_parts:
+            torch.nn.utils.clip_grad_norm_(part, self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -32,6 +32,8 @@ GRADNORM_COLUMNS = (
     "cosine",
     "skipped_unlabelled",
     "skipped_nonfinite",
+    "skipped_partial",
+    "skipped_zero",
     "at_bound",
 )
 INTERFERENCE_COLUMNS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 import signal
 import time
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.gradients import FeatureTaps, layer_gradients, weight_gradients
-from models.gradnorm import LossWeighting, TaskGradients
+from models.gradnorm import GradNorm, LossWeighting, TaskGradients
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.core import distributed
 from utils.core.device import Precision, frozen_copy, fused_copy, peak_memory_mib, tune_for, verified
@@ -24,12 +25,14 @@ from utils.core.files import CsvLog, ProgressFile, write_atomically, write_json
 from utils.core.names import GRADNORM_PLACES, TASKS
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
 from utils.core.values import to_mapping
+from utils.data.labels import UNKNOWN_VIEW
 from utils.data.loader import collate, make_loader
 from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.evaluate import evaluate, on_device, write_evaluation
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.summary import confidence_of, summarise
 from utils.evaluation.tables import format_table
+from utils.loggers.balance import balance_facts, describe_balance
 from utils.loggers.model_card import model_card
 from utils.loggers.tensorboard import Board
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader, averaged_losses, loss_counts, task_losses
@@ -73,12 +76,14 @@ class GradientPlan:
 
     Attributes:
         labelled: some frame of it has a view, so that there are two tasks.
+        full: its norms count, see `UsualBatch`.
         wanted_at: the place where the balancer wants them, or None.
         diagnosed: they go to interference.csv.
         combined: the balancer makes one gradient of them.
     """
 
     labelled: bool
+    full: bool
     wanted_at: str | None
     diagnosed: bool
     combined: bool
@@ -86,6 +91,44 @@ class GradientPlan:
     @property
     def is_tapped(self) -> bool:
         return self.diagnosed or self.combined or self.wanted_at == "features"
+
+
+@dataclass(frozen=True)
+class UsualBatch:
+    """What a batch holds as a rule, so that the gradient norms of batches can be compared.
+
+    A norm at the cut falls about as 1 / sqrt(frames), frames being those that the loss is a mean over. So norms are
+    taken from full batches only: of the usual size, at least half of it with a view. Where as a rule fewer have one,
+    every batch is taken, and a norm is multiplied with sqrt(frames / usual frames) of its task.
+
+    Attributes:
+        frames: of a batch, over all processes.
+        labelled: how many of these have a view, on average.
+    """
+
+    frames: int
+    labelled: float
+
+    @property
+    def is_rarely_labelled(self) -> bool:
+        return self.labelled < self.frames / 2
+
+    def is_full(self, totals: Mapping[str, float]) -> bool:
+        """Whether a batch's norms count; `totals` has its "frames" and those with "views"."""
+        if self.is_rarely_labelled:
+            return True
+        return totals["frames"] >= self.frames and totals["views"] >= totals["frames"] / 2
+
+    def comparable(self, gradients: TaskGradients, totals: Mapping[str, float]) -> TaskGradients:
+        """The norms as a usual batch would have them."""
+        if not self.is_rarely_labelled:
+            return gradients
+        factors = {
+            "detection": math.sqrt(totals["frames"] / self.frames),
+            "classification": math.sqrt(totals["views"] / self.labelled),
+        }
+        norms = {task: norm * factors[task] for task, norm in gradients.norms.items()}
+        return replace(gradients, norms=norms)
 
 
 def train(job: Job) -> dict[str, object]:
@@ -108,6 +151,7 @@ class Trainer:
             for network in job.networks
         ]
         frames = job.frames
+        self.usual_batch = self._usual_batch()
         self.tasks = [task for task in TASKS if any(task in network.tasks for network in job.networks)]
         self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in frames.train.split.labels)
         self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
@@ -130,6 +174,18 @@ class Trainer:
         size, workers, pin = options.batch_size, options.workers, job.run.precision.device.type == "cuda"
         self.train_loader = make_loader(frames.train, size, workers, pin, self.sampler, job.criterion.matcher)
         self.val_loader = make_loader(frames.val, size, workers, pin, match=job.criterion.matcher)
+
+    def _usual_batch(self) -> UsualBatch:
+        labels = self.job.frames.train.split.labels
+        frames = min(self.options.batch_size, len(labels))
+        share = sum(frame.view != UNKNOWN_VIEW for frame in labels) / len(labels)
+        usual = UsualBatch(frames, frames * share)
+        if usual.is_rarely_labelled and isinstance(self.job.balancer, GradNorm):
+            LOGGER.info(
+                f"GradNorm: {share:.0%} of the training frames have a view, so no batch is full; "
+                "gradient norms are scaled by the square root of the frames they come from"
+            )
+        return usual
 
     def _place_model(self) -> None:
         """Model, moving average and losses on the device, in the precision that stands its check."""
@@ -237,22 +293,26 @@ class Trainer:
         totals = distributed.totals(counts)
         self.is_stopping = totals["stop"] > 0
         step = epoch * len(self.train_loader) + index
-        plan = self._plan(step, labelled=totals["views"] > 0)
+        plan = self._plan(step, totals)
         taps = FeatureTaps(detached=plan.combined) if plan.is_tapped else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
         losses = self.criterion(outputs, on_device(batch, self.precision.device), distributed.shares(counts, totals))
         seen = averaged_losses(losses)
         reader.add(index, seen, batch["paths"])
         measured = self._backward(learners, task_losses(losses), plan, taps, totals["frames"])
+        if plan.wanted_at:
+            measured[plan.wanted_at] = self.usual_batch.comparable(measured[plan.wanted_at], totals)
         self._observe({"step": step, "epoch": epoch, "batch": index}, task_losses(seen), plan, measured)
         for learner in learners:
             learner.step(epoch, index)
 
-    def _plan(self, step: int, labelled: bool) -> GradientPlan:
+    def _plan(self, step: int, totals: Mapping[str, float]) -> GradientPlan:
         balancer, interval = self.job.balancer, self.job.diagnose_interval
+        labelled, full = totals["views"] > 0, self.usual_batch.is_full(totals)
         return GradientPlan(
             labelled=labelled,
-            wanted_at=balancer.place if labelled and balancer.wants_gradients else None,
+            full=full,
+            wanted_at=balancer.place if labelled and full and balancer.wants_gradients else None,
             diagnosed=labelled and bool(interval) and step % interval == 0,
             combined=labelled and balancer.combines_gradients,
         )
@@ -292,7 +352,7 @@ class Trainer:
     ) -> None:
         """Let the balancer see the batch, and log what it did and what was measured."""
         weights = dict(self.job.balancer.weights)
-        if row := self.job.balancer.observe(tasks, measured.get(plan.wanted_at), plan.labelled):
+        if row := self.job.balancer.observe(tasks, measured.get(plan.wanted_at), plan.labelled, plan.full):
             total = sum(weights[task] * loss.item() for task, loss in tasks.items())
             self._log(self.gradnorm_log, {**now, "loss/total": total, **row})
         if plan.diagnosed:
@@ -471,7 +531,7 @@ class Trainer:
         return summary
 
     def _summary(self, epoch: int) -> dict[str, object]:
-        return {
+        summary = {
             "epochs": epoch + 1,
             "best": self._best_figures(),
             "last": metric_cells(self.metrics),
@@ -485,6 +545,10 @@ class Trainer:
             "processes": distributed.world_size(),
             "fingerprint": self.fingerprint,
         }
+        balancer = self.job.balancer
+        if isinstance(balancer, GradNorm):
+            summary["gradnorm"] = balance_facts(self.gradnorm_log.path, balancer.skipped)
+        return summary
 
     def _write_results(self, summary: dict[str, object]) -> None:
         folder, frames = self.job.run.folder, self.job.frames
@@ -496,4 +560,6 @@ class Trainer:
         self.board.finish(summary["epochs"] - 1)
         LOGGER.info(f"\nlast epoch's averaged weights on {self.val_loader.dataset.split.name}:")
         LOGGER.info(format_table(self.metrics))
+        if "gradnorm" in summary:
+            LOGGER.info(f"\n{describe_balance(summary['gradnorm'])}")
         LOGGER.info(f"\n{self._best_epochs()}\neverything is in {folder}")
