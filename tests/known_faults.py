@@ -104,13 +104,13 @@ FAULTS = (
         symbol="models.common.decode",
         old="torch.stack((x, y), dim=-1)",
         new="torch.stack((y, x), dim=-1)",
-        test="tests/models/test_common.py",
+        test="tests/models/test_yolo.py",
     ),
     Fault(
         symbol="models.graph.LayerGraph.ancestors",
         old="if layer >= 0 and",
         new="if layer > 0 and",
-        test="tests/models/test_graph.py",
+        test="tests/checkpoints/test_model_file.py",
     ),
     Fault(
         symbol="utils.checkpoints.checkpoint.transfer_weights",
@@ -122,13 +122,13 @@ FAULTS = (
         symbol="utils.training.learner.Learner.load_state_dict",
         old='self.ema.updates = state["ema_updates"]',
         new="self.ema.updates = 0",
-        test="tests/losses/test_joint.py",
+        test="tests/training/test_imbalance.py",
     ),
     Fault(
         symbol="utils.training.optimiser.Schedule.factor",
         old="return 1 - progress * (1 - self.hyp.lrf)",
         new="return 1 - progress * self.hyp.lrf",
-        test="tests/models/test_common.py",
+        test="tests/scripts/test_train_joint_dual_backbone.py",
     ),
     Fault(
         symbol="utils.core.device.verified",
@@ -176,7 +176,7 @@ FAULTS = (
         symbol="utils.curation.audit.Audit.exit_code",
         old='finding.level != "doubt"',
         new='finding.level == "error"',
-        test="tests/curation/test_audit.py",
+        test="tests/curation/test_findings.py",
     ),
     Fault(
         symbol="utils.core.options.DualOptions.trained_epochs",
@@ -200,7 +200,7 @@ FAULTS = (
         symbol="utils.checkpoints.onnx_model.OnnxModel.forward",
         old='found["views"].log()',
         new='found["views"]',
-        test="tests/checkpoints/test_model_file.py",
+        test="tests/scripts/test_export.py",
     ),
     Fault(
         symbol="utils.inference.export.SUPPRESSION",
@@ -218,7 +218,7 @@ FAULTS = (
         symbol="utils.inference.sources._clip_of",
         old="return clip[0] if clip else None",
         new="return clip[1] if clip else None",
-        test="tests/inference/test_sources.py",
+        test="tests/scripts/test_detect.py",
     ),
     Fault(
         symbol="utils.inference.outputs.ClipViews.means",
