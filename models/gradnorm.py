@@ -707,7 +707,8 @@ class GradNormLoss(nn.Module):
                 raise ValueError(
                     f"the loss of {task} does not depend on `shared`; pass what every task is computed from: the "
                     "tensor that goes into the heads itself, or the last weight that all share. Features that leave a "
-                    "model compiled by torch.compile are copies: pass the last shared weight instead"
+                    "model compiled by torch.compile are copies: pass the last shared weight instead. Weights inside a "
+                    "region that is checkpointed with use_reentrant=True are out of reach: use_reentrant=False"
                 )
         self._is_checked = True
 
@@ -806,8 +807,8 @@ def _gradients(loss: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, ...]
     except RuntimeError as error:
         if "heckpoint" in str(error):
             raise ValueError(
-                "shared lies inside a region that is checkpointed with use_reentrant=True, where no gradient can be "
-                "measured; pass the trunk's output, or checkpoint with use_reentrant=False"
+                "between the losses and shared lies a region that is checkpointed with use_reentrant=True, through "
+                "which no gradient can be measured; checkpoint it with use_reentrant=False"
             ) from error
         if "donated buffer" in str(error):
             raise ValueError(

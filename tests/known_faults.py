@@ -90,8 +90,8 @@ FAULTS = (
     ),
     Fault(
         symbol="models.gradnorm.LossWeighting.__init__",
-        old="if not weight > 0",
-        new="if weight < 0",
+        old="if not 0 < weight < math.inf",
+        new="if not 0 <= weight < math.inf",
         test="tests/models/test_gradnorm.py",
     ),
     Fault(

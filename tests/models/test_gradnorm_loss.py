@@ -1,0 +1,568 @@
+"""`GradNormLoss` in other people's loops: what they may pass, what is refused, and what their loops do around it."""
+
+import copy
+import csv
+import json
+import math
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from models.gradnorm import GradNormLoss
+from utils.core.files import ROOT
+
+TASKS = ("kind", "depth", "edge")
+HOW_TO = ROOT / "docs" / "how-to" / "gradnorm-in-your-loop.md"
+
+
+class Net(nn.Module):
+    """A trunk and three heads: (B, 8) -> features (B, 16) and task -> output."""
+
+    def __init__(self, checkpointed: bool | None = None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16))
+        self.heads = nn.ModuleDict({task: nn.Linear(16, 3) for task in TASKS})
+        self.checkpointed = checkpointed  # None: not at all; else with use_reentrant
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.checkpointed is None:
+            features = self.trunk(x)
+        else:
+            features = checkpoint(self.trunk, x.requires_grad_(), use_reentrant=self.checkpointed)
+        return features, {task: head(features) for task, head in self.heads.items()}
+
+    @property
+    def last_weight(self) -> Tensor:
+        return self.trunk[2].weight
+
+
+def functions() -> dict[str, nn.Module]:
+    return {"kind": nn.CrossEntropyLoss(), "depth": nn.MSELoss(), "edge": nn.SmoothL1Loss()}
+
+
+def targets(batch: int = 6) -> dict[str, Tensor]:
+    return {
+        "kind": torch.arange(batch) % 3,
+        "depth": torch.linspace(0, 9, 3 * batch).reshape(batch, 3),
+        "edge": torch.ones(batch, 3),
+    }
+
+
+def frames(batch: int = 6, seed: int = 1) -> Tensor:
+    return torch.randn(batch, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def pairs_of(outputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    wanted = targets(len(outputs["kind"]))
+    return {task: (output, wanted[task]) for task, output in outputs.items()}
+
+
+def train(net: Net, loss: GradNormLoss, steps: int = 6, place: str = "features") -> list[dict[str, float]]:
+    """The weights after every step."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    weights = []
+    for step in range(steps):
+        features, outputs = net(frames(seed=step))
+        total = loss(pairs_of(outputs), shared=features if place == "features" else net.last_weight)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        weights.append(dict(loss.weights))
+    return weights
+
+
+# ---- what may be passed ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_number_of_tasks_by_name(count: int):
+    chosen = TASKS[:count]
+    loss = GradNormLoss({task: functions()[task] for task in chosen}, interval=1)
+    net = Net()
+    features, outputs = net(frames())
+    pairs = {task: pairs_of(outputs)[task] for task in chosen}
+    total = loss(pairs, shared=features)
+    assert total.item() == pytest.approx(sum(functions()[task](*pairs[task]).item() for task in chosen))
+    assert tuple(loss.weights) == chosen
+    assert sum(loss.weights.values()) == pytest.approx(count)
+    assert loss.weights is loss.balancer.weights and set(loss.losses) == set(chosen)
+
+
+def measured(loss: GradNormLoss, shared: object, net: Net, outputs: dict[str, Tensor]) -> dict[str, float]:
+    loss(pairs_of(outputs), shared=shared)
+    return loss.last_update.norms
+
+
+def test_several_shared_tensors_or_a_module_are_measured_all_together():
+    net = Net()
+    outputs = net(frames())[1]
+    parameters = list(net.trunk.parameters())
+    expected = {}
+    for task, pair in pairs_of(outputs).items():
+        found = torch.autograd.grad(functions()[task](*pair), parameters, retain_graph=True)
+        expected[task] = math.sqrt(sum(gradient.square().sum().item() for gradient in found))
+    for shared in (parameters, tuple(parameters), net.trunk, net.trunk.parameters(), iter(parameters)):
+        norms = measured(GradNormLoss(functions(), interval=1), shared, net, outputs)
+        assert norms == pytest.approx(expected)
+    one = measured(GradNormLoss(functions(), interval=1), net.last_weight, net, outputs)
+    assert one != pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1)])
+def test_a_loss_of_one_element_may_have_any_shape(shape: tuple):
+    shaped = {task: (lambda o, t, f=f: f(o, t).reshape(shape)) for task, f in functions().items()}
+    net = Net()
+    features, outputs = net(frames())
+    total = GradNormLoss(shaped, interval=1)(pairs_of(outputs), shared=features)
+    assert total.shape == ()
+    total.backward()
+
+
+def test_a_known_start_is_an_argument():
+    loss = GradNormLoss(functions(), interval=1, initial_losses={"kind": math.log(3)})
+    train(Net(), loss, 1)
+    assert loss.balancer.initial_losses["kind"] == math.log(3)
+    assert set(loss.balancer.initial_losses) == set(TASKS)
+
+
+# ---- tasks without a label ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["left out", "told"])
+def test_an_unlabelled_task_is_left_out_of_the_sum_and_the_batch_of_the_balance(how: str):
+    net, loss = Net(), GradNormLoss(functions(), interval=1)
+    features, outputs = net(frames())
+    pairs, labelled = pairs_of(outputs), True
+    pairs["kind"] = (outputs["kind"], torch.full((6,), -100))  # PyTorch's cross-entropy is NaN then
+    if how == "left out":
+        del pairs["kind"]
+    else:
+        labelled = {"kind": False}
+    total = loss(pairs, shared=features, labelled=labelled)
+    expected = sum(functions()[task](*pairs[task]).item() for task in ("depth", "edge"))
+    assert total.item() == pytest.approx(expected)
+    assert loss.balancer.skipped["unlabelled"] == 1 and loss.last_update is None
+
+
+def test_labelled_false_alone_leaves_out_the_losses_that_are_not_finite():
+    x = torch.ones(2, 3, requires_grad=True)
+    loss = GradNormLoss(F.mse_loss, F.cross_entropy, interval=1)
+    total = loss(x, torch.zeros(2, 3), x, torch.full((2,), -100), shared=x, labelled=False)
+    assert total.item() == 1
+
+
+def test_a_batch_without_any_label_gives_zero_with_a_graph():
+    net, loss = Net(), GradNormLoss(functions(), interval=1)
+    features, _ = net(frames())
+    total = loss({}, shared=features)
+    total.backward()
+    assert total.item() == 0 and not net.last_weight.grad.any()
+
+
+# ---- what is refused ---------------------------------------------------------------------------------------
+
+
+def plain(output: Tensor, target: Tensor) -> Tensor:
+    return (output - target).square().mean()
+
+
+BAD_LOSSES = {
+    "has shape (6,), expected one number; take its mean": lambda o, t: (o[:, 0] - t[:, 0]).square(),
+    "has shape (6, 3)": lambda o, t: (o - t).square(),
+    "has shape (0,)": lambda o, t: (o - t).square()[:0, 0],
+    "is a tuple of 2": lambda o, t: (plain(o, t), o),
+    "is a list of 1": lambda o, t: [plain(o, t)],
+    "is a float; return a tensor with its graph, without .item()": lambda o, t: plain(o, t).item(),
+    "is a int": lambda o, t: 3,
+    "is a NoneType": lambda o, t: None,
+    "has no graph": lambda o, t: plain(o.detach(), t),
+    "has no graph, so nothing can learn from it": lambda o, t: torch.tensor(1.0),
+    "is -": lambda o, t: -plain(o, t) - 1,
+}
+
+
+@pytest.mark.parametrize("message", BAD_LOSSES)
+def test_a_loss_that_is_no_loss_is_named_with_its_task_and_the_fix(message: str):
+    net = Net()
+    features, outputs = net(frames())
+    loss = GradNormLoss({**functions(), "depth": BAD_LOSSES[message]})
+    with pytest.raises(ValueError, match=re.escape(f"the loss of depth {message}")):
+        loss(pairs_of(outputs), shared=features)
+
+
+def test_a_loss_that_falls_below_zero_later_is_found_at_the_update():
+    net, scale = Net(), [1.0]
+    loss = GradNormLoss({**functions(), "edge": lambda o, t: scale[0] * plain(o, t)}, interval=2)
+    train(net, loss, 1)
+    scale[0] = -9.0
+    with pytest.raises(ValueError, match=r"the loss of edge is -.*on average"):
+        train(net, loss, 2)
+
+
+def bad_shared(net: Net, features: Tensor, outputs: dict) -> dict[str, object]:
+    unrelated = torch.ones(3, requires_grad=True)
+    return {
+        "shared is a NoneType": None,
+        "shared is a str": "trunk",
+        "shared holds nothing": [],
+        "shared holds ['int']": [1, 2],
+        "shared is a int": 5,
+        "does not require gradients": features.detach(),
+        "of shape (4,) does not require gradients": [features, torch.ones(4)],
+        "the loss of kind does not depend on `shared`": unrelated,
+        "the loss of depth does not depend on `shared`": outputs["kind"],
+        "copies: pass the last shared weight": features * 1,
+        "last weight that all share": net.heads["kind"].weight,
+    }
+
+
+@pytest.mark.parametrize("message", bad_shared(Net(), torch.ones(1, requires_grad=True), dict.fromkeys(TASKS)))
+def test_a_wrong_place_is_found_on_the_first_call_not_the_tenth(message: str):
+    net = Net()
+    features, outputs = net(frames())
+    with pytest.raises(ValueError, match=re.escape(message)):
+        GradNormLoss(functions())(pairs_of(outputs), shared=bad_shared(net, features, outputs)[message])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((F.mse_loss, F.mse_loss, F.mse_loss), "alpha is a function; for three tasks or more pass a mapping"),
+        (({"a": F.mse_loss, "b": F.mse_loss}, F.mse_loss), "a mapping and a second function"),
+        ((F.mse_loss,), "the loss function of 'classification' is a NoneType"),
+        (({"a": F.mse_loss, "b": 3},), "the loss function of 'b' is a int"),
+        (({"a": F.mse_loss},), "two or more"),
+        (({},), "two or more"),
+    ],
+)
+def test_wrong_functions_are_refused(arguments: tuple, message: str):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        GradNormLoss(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_sum": -2.0}, "weight_sum is -2.0"),
+        ({"alpha": -1.0}, "alpha is -1.0"),
+        ({"interval": 0}, "interval is 0"),
+        ({"min_share": 0.4}, "min_share is 0.4, expected below 0.333"),
+        ({"initial_weights": {"kind": 1.0}}, "initial_weights is of ['kind']"),
+        ({"initial_weights": dict.fromkeys(TASKS, 0.0)}, "initial weight of kind is 0.0"),
+        ({"initial_losses": {"view": 1.0}}, "initial_losses has 'view'"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict, message: str):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        GradNormLoss(functions(), **options)
+
+
+def test_a_task_that_does_not_exist_and_a_target_that_is_missing_are_named():
+    net = Net()
+    features, outputs = net(frames())
+    loss = GradNormLoss(functions())
+    with pytest.raises(ValueError, match="found the task 'view', expected some of"):
+        loss({**pairs_of(outputs), "view": (1, 2)}, shared=features)
+    with pytest.raises(ValueError, match="found the task 'view'"):
+        loss(pairs_of(outputs), shared=features, labelled={"view": False})
+    with pytest.raises(ValueError, match=re.escape("kind: found Tensor, expected a tuple (output, target)")):
+        loss(outputs, shared=features)
+    with pytest.raises(ValueError, match="found Tensor, expected a mapping"):
+        loss(outputs["kind"], shared=features)
+
+
+# ---- loss functions that are modules -----------------------------------------------------------------------
+
+
+class Weighted(nn.Module):
+    """A loss with a parameter and a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("offset", torch.tensor(2.0))
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.log_scale.exp() * (output - target).square().mean() + self.offset
+
+
+def test_loss_modules_are_registered_moved_and_saved():
+    loss = GradNormLoss({**functions(), "depth": Weighted()}, interval=1)
+    assert [name for name, _ in loss.named_parameters()] == ["loss_modules.1.log_scale"]
+    net = Net()
+    train(net, loss, 2)
+    assert loss.loss_functions["depth"].log_scale.grad is not None
+    loss.double()
+    assert loss.loss_functions["depth"].offset.dtype == torch.float64
+    with torch.no_grad():
+        loss.loss_functions["depth"].log_scale.fill_(0.7)
+    other = GradNormLoss({**functions(), "depth": Weighted()}, interval=1)
+    other.load_state_dict(loss.state_dict())
+    assert other.loss_functions["depth"].log_scale.item() == pytest.approx(0.7)
+    assert other.weights == loss.weights != dict.fromkeys(TASKS, 1.0)
+
+
+def test_a_state_of_other_tasks_is_refused():
+    state = GradNormLoss(functions()).state_dict()
+    with pytest.raises(ValueError, match="the state is of the tasks"):
+        GradNormLoss(F.mse_loss, F.mse_loss).load_state_dict(state)
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "state"])
+def test_a_copy_goes_on_identically(way: str):
+    net, loss = Net(), GradNormLoss(functions(), interval=2)
+    train(net, loss, 5)
+    if way == "deepcopy":
+        copied = copy.deepcopy(loss)
+    elif way == "pickle":
+        copied = pickle.loads(pickle.dumps(loss))
+    else:
+        copied = GradNormLoss(functions(), interval=2)
+        copied.load_state_dict(copy.deepcopy(loss.state_dict()))
+    again = copy.deepcopy(net)
+    assert train(again, copied, 5) == train(net, loss, 5)
+
+
+# ---- the balance is shown ----------------------------------------------------------------------------------
+
+
+def test_the_last_update_and_a_csv_show_the_balance(tmp_path: Path):
+    loss = GradNormLoss(functions(), interval=2, csv_path=tmp_path / "gradnorm.csv")
+    assert loss.last_update is None
+    weights = train(Net(), loss, 5)
+    update = loss.last_update
+    assert update.weights == weights[3] == loss.weights
+    for values in (update.losses, update.norms, update.targets, update.rates):
+        assert set(values) == set(TASKS)
+    assert update.at_bound == () and update.skipped["unlabelled"] == 0
+    with (tmp_path / "gradnorm.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2
+    assert float(rows[1]["weight/depth"]) == update.weights["depth"]
+
+
+# ---- what their loops do -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["features", "weight"])
+def test_gradients_are_those_of_the_weighted_sum_and_nothing_else(place: str):
+    net, plain_net = Net(), Net()
+    loss = GradNormLoss(functions(), interval=1)
+    features, outputs = net(frames())
+    loss(pairs_of(outputs), shared=features if place == "features" else net.last_weight).backward()
+    _, outputs = plain_net(frames())
+    sum(functions()[task](*pair) for task, pair in pairs_of(outputs).items()).backward()
+    for a, b in zip(net.parameters(), plain_net.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_gradient_accumulation():
+    net, loss = Net(), GradNormLoss(functions(), interval=2)
+    for step in range(4):
+        features, outputs = net(frames(seed=step))
+        (loss(pairs_of(outputs), shared=features) / 4).backward()
+    assert loss.last_update is not None
+    assert loss.balancer.wants_gradients is False
+
+
+def test_the_graph_may_be_kept():
+    net, loss = Net(), GradNormLoss(functions(), interval=1)
+    features, outputs = net(frames())
+    total = loss(pairs_of(outputs), shared=features)
+    total.backward(retain_graph=True)
+    first = net.last_weight.grad.clone()
+    total.backward()
+    torch.testing.assert_close(net.last_weight.grad, 2 * first)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_and_a_scaler_measure_the_norms_of_float32(dtype: torch.dtype):
+    norms = {}
+    for kind in (torch.float32, dtype):
+        net, loss = Net(), GradNormLoss(functions(), interval=1)
+        scale = 2.0**16 if kind is torch.float16 else 1.0
+        with torch.autocast("cpu", kind, enabled=kind is not torch.float32):
+            features, outputs = net(frames())
+        outputs = {task: output.float() for task, output in outputs.items()}
+        total = loss(pairs_of(outputs), shared=features, loss_scale=scale)
+        (total * scale).backward()
+        norms[kind] = loss.last_update.norms
+        assert features.dtype == kind
+    assert norms[dtype] == pytest.approx(norms[torch.float32], rel=0.02)
+
+
+def test_underflow_in_half_precision_is_what_the_loss_scale_is_for():
+    tiny = {task: (lambda o, t: 1e-8 * (o.float() - 1).square().mean()) for task in TASKS}
+    start = dict.fromkeys(TASKS, 1e-8)
+    found = {}
+    for scale in (1.0, 2.0**16):
+        net, loss = Net().half(), GradNormLoss(tiny, interval=1, initial_losses=start)
+        features, outputs = net(frames().half())
+        loss(pairs_of(outputs), shared=features, loss_scale=scale)
+        found[scale] = loss.balancer.skipped["zero"]
+    assert found == {1.0: 1, 2.0**16: 0}
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_activation_checkpointing(use_reentrant: bool):
+    reference = train(Net(), GradNormLoss(functions(), interval=2), place="features")
+    assert train(Net(use_reentrant), GradNormLoss(functions(), interval=2), place="features") == reference
+    if use_reentrant:  # PyTorch cannot measure inside; it is said
+        with pytest.raises(ValueError, match="use_reentrant=False"):
+            train(Net(True), GradNormLoss(functions(), interval=2), place="weight")
+    else:
+        weights = train(Net(), GradNormLoss(functions(), interval=2), place="weight")
+        assert train(Net(False), GradNormLoss(functions(), interval=2), place="weight") == weights
+
+
+def test_heads_that_are_checkpointed_with_reentry_are_named():
+    net = Net()
+    features = net.trunk(frames())
+    outputs = {task: checkpoint(head, features, use_reentrant=True) for task, head in net.heads.items()}
+    with pytest.raises(ValueError, match="between the losses and shared"):
+        GradNormLoss(functions())(pairs_of(outputs), shared=features)
+
+
+def test_frozen_parts_of_a_shared_module_are_passed_over():
+    net, loss = Net(), GradNormLoss(functions(), interval=1)
+    net.trunk[0].requires_grad_(False)
+    outputs = net(frames())[1]
+    trained = measured(loss, net.trunk, net, outputs)
+    last = list(net.trunk[2].parameters())
+    assert trained == measured(GradNormLoss(functions(), interval=1), last, net, outputs)
+    net.trunk.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing that is trained"):
+        loss(pairs_of(outputs), shared=net.trunk)
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("compiled", ["model", "criterion", "both"])
+def test_compiled_by_torch(backend: str, compiled: str):
+    torch.compiler.reset()
+    reference = train(Net(), GradNormLoss(functions(), interval=2), place="weight")
+    net, loss = Net(), GradNormLoss(functions(), interval=2)
+    if compiled != "criterion":
+        net.compile(backend=backend)
+    called = torch.compile(loss, backend=backend) if compiled != "model" else loss
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    for step, expected in enumerate(reference):
+        _, outputs = net(frames(seed=step))
+        optimizer.zero_grad()
+        called(pairs_of(outputs), shared=net.last_weight).backward()
+        optimizer.step()
+        assert loss.weights == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_of_a_compiled_model_are_refused_and_the_weight_is_named():
+    torch.compiler.reset()
+    net = Net()
+    net.compile(backend="aot_eager")
+    features, outputs = net(frames())
+    with pytest.raises(ValueError, match=r"torch\.compile are copies: pass the last shared weight"):
+        GradNormLoss(functions())(pairs_of(outputs), shared=features)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_the_weights_are_those_of_the_cpu():
+    expected = train(Net(), GradNormLoss(functions(), interval=2))
+    net, loss = Net().cuda(), GradNormLoss(functions(), interval=2).cuda()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    for step, weights in enumerate(expected):
+        features, outputs = net(frames(seed=step).cuda())
+        pairs = {task: (output.cuda(), target.cuda()) for task, (output, target) in pairs_of(outputs).items()}
+        optimizer.zero_grad()
+        loss(pairs, shared=features).backward()
+        optimizer.step()
+        assert loss.weights == pytest.approx(weights, rel=1e-3)
+
+
+# ---- several ranks -----------------------------------------------------------------------------------------
+
+RANKS = """
+import json, sys
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+sys.path[:0] = [{root!r}, {tests!r}]
+from torch.nn.parallel import DistributedDataParallel
+from test_gradnorm_loss import Net, frames, functions, targets
+from models.gradnorm import GradNormLoss
+
+
+def work(rank, world, place, unlabelled, folder):
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{{folder}}/meet", rank=rank, world_size=world)
+    net = Net()
+    model = DistributedDataParallel(net) if world > 1 else net
+    loss = GradNormLoss(functions(), interval=2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    seen = []
+    for step in range(6):
+        own = slice(rank, None, world)
+        features, outputs = model(frames(8, seed=step)[own])
+        pairs = {{task: (outputs[task], targets(8)[task][own]) for task in outputs}}
+        if unlabelled and rank == 1 and step % 2:
+            del pairs["edge"]
+        total = loss(pairs, shared=features if place == "features" else net.last_weight)
+        optimizer.zero_grad()
+        (total + 0 * sum(output.sum() for output in outputs.values())).backward()
+        optimizer.step()
+        seen.append(dict(loss.weights))
+    with open(f"{{folder}}/{{world}}-{{rank}}.json", "w") as stream:
+        json.dump(seen, stream)
+    if world > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    place, unlabelled, folder = sys.argv[1], sys.argv[2] == "unlabelled", sys.argv[3]
+    mp.spawn(work, (2, place, unlabelled, folder), 2)
+    work(0, 1, place, False, folder)
+"""
+
+
+@pytest.mark.parametrize(("place", "labels"), [("features", "all"), ("weight", "all"), ("weight", "unlabelled")])
+def test_two_ranks_have_the_weights_of_one_process_with_the_whole_batch(place: str, labels: str, tmp_path: Path):
+    script = tmp_path / "ranks.py"
+    script.write_text(RANKS.format(root=str(ROOT), tests=str(ROOT / "tests" / "models")))
+    done = subprocess.run([sys.executable, script, place, labels, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("2-0", "2-1", "1-0"))
+    assert first == second
+    if labels == "all":
+        for ours, theirs in zip(first, alone, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+    else:
+        assert first[-1] != dict.fromkeys(TASKS, 1.0)
+
+
+# ---- the how-to --------------------------------------------------------------------------------------------
+
+
+def programs() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_programs_of_the_how_to_run(number: int, tmp_path: Path):
+    program = programs()[number]
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "program.py")]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "weights" in done.stdout
+
+
+def test_the_how_to_has_three_programs():
+    assert len(programs()) == 3
