@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
 
-from utils.evaluation.summary import fitness, summarise
+from utils.evaluation.summary import fitness, fitness_parts, summarise
 from utils.evaluation.tables import format_table
 
 # ---- figures -----------------------------------------------------------------------------------------------
@@ -106,12 +106,23 @@ def test_no_intervals_when_not_asked_for():
     assert metrics["resamples"] == 0
 
 
-def test_fitness_is_half_detection_and_half_views():
+def test_fitness_is_half_detection_and_half_the_views_accuracy_above_chance():
     def of(detection: float | None, view: float | None, *tasks: tuple[str, ...]) -> float:
         boxes = {"mAP_0.5": detection and 3 * detection, "mAP_0.5:0.95": detection}
-        return fitness({"detection": boxes, "views": {"balanced_accuracy": view}}, *tasks)
+        metrics = {"detection": boxes, "views": {"balanced_accuracy": view}, "view_names": ["A", "B", "C"]}
+        return fitness(fitness_parts(metrics, *tasks))
 
-    assert of(0.2, 0.7) == pytest.approx(0.5 * 0.24 + 0.5 * 0.7)
+    assert of(0.2, 0.8) == pytest.approx(0.5 * 0.24 + 0.5 * 0.7)
+    assert of(0.2, 1 / 3) == pytest.approx(0.12)
     assert of(0.2, None) == of(0.2, 0.7, ("detection",)) == pytest.approx(0.24)
-    assert of(None, 0.7) == of(0.2, 0.7, ("classification",)) == pytest.approx(0.7)
+    assert of(None, 0.8) == of(0.2, 0.8, ("classification",)) == pytest.approx(0.7)
     assert of(None, None) == of(0.2, None, ("classification",)) == 0
+
+
+def test_a_single_view_says_nothing_of_fitness():
+    metrics = {"views": {"balanced_accuracy": 1.0}, "view_names": ["A4C"]}
+    assert fitness_parts(metrics) == {}
+
+
+def test_a_scale_of_the_detection_makes_both_parts_count():
+    assert fitness({"detection": 0.03, "classification": 0.6}, 0.06) == pytest.approx(0.55)

@@ -63,6 +63,7 @@ def results_table(epochs: int, every: int = 1) -> pd.DataFrame:
         table[f"metrics/{name}"] = np.where((time % every == every - 1) | (time == epochs - 1), score, np.nan)
     for group in range(3):
         table[f"x/lr{group}"] = 1e-3 * (0.01 + 0.99 * (1 + np.cos(np.pi * time / epochs)) / 2)
+    table["best"] = np.where(time == np.nanargmax(table["metrics/fitness"]), "joint", "")
     return pd.DataFrame(table)
 
 
@@ -156,6 +157,7 @@ def dual_table(epochs: int, start: int = 0) -> pd.DataFrame:
         renamed = {f"x/lr{group}": f"x/{task}_lr{group}" for group in range(3)}
         table = table.join(table[list(renamed)].rename(columns=renamed))
     table = table.drop(columns=list(renamed))
+    table["best"] = table["best"].replace("joint", "detection classification")
     table.loc[
         : start - 1, [column for column in table if "x/classification" in column or column == "train/view_loss"]
     ] = np.nan

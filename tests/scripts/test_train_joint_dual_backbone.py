@@ -16,7 +16,7 @@ from models.yolo import DetectionModel
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.core.names import TASKS
 from utils.core.script import UserError
-from utils.evaluation.summary import fitness, summarise
+from utils.evaluation.summary import fitness, fitness_parts, summarise
 from utils.losses.joint import LossReader, task_losses
 from utils.training.learner import Learner, Network
 from utils.training.trainer import Trainer
@@ -124,8 +124,13 @@ def test_a_run_leaves_its_folder(finished):
 def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, monkeypatch):
     """The detector is made best in the first epoch, the classifier in the second."""
     marks = {"detection": [0.9, 0.1, 0.2], "classification": [0.3, 0.8, 0.8]}
+    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -1)
     confidences = iter([0.11, 0.22, 0.33])
-    monkeypatch.setattr("utils.training.learner.fitness", lambda metrics, tasks: marks[tasks[0]][judged[tasks[0]]])
+
+    def marked(metrics: dict, tasks: tuple[str, ...]) -> dict[str, float]:
+        return {tasks[0]: marks[tasks[0]][judged[tasks[0]]]}
+
+    monkeypatch.setattr("utils.training.learner.fitness_parts", marked)
     judged = dict.fromkeys(TASKS, -1)
     original = Learner.judge
 
@@ -143,8 +148,8 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
     folder = run(options, tmp_path / "run", script, save_period=1)
     best = load_checkpoint(folder / "weights/best.pt")
     assert best["best"] == {
-        "detection": {"epoch": 0, "fitness": 0.9},
-        "classification": {"epoch": 1, "fitness": 0.8},
+        "detection": {"epoch": 0, "fitness": 0.9, "parts": {"detection": 0.9}},
+        "classification": {"epoch": 1, "fitness": 0.8, "parts": {"classification": 0.8}},
     }
     for part, epoch in (("detector", 0), ("classifier", 1)):
         then = load_checkpoint(folder / f"weights/epoch{epoch}.pt")
@@ -237,7 +242,8 @@ def test_each_network_has_its_own_rates(options, tmp_path):
 
 
 def test_patience_waits_for_a_classifier_that_has_not_begun(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.training.learner.fitness", lambda metrics, tasks: 0.5)
+    monkeypatch.setattr("utils.training.learner.fitness_parts", lambda metrics, tasks: {"detection": 0.5})
+    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -2)
     late = run(options, tmp_path / "late", script, epochs=6, patience=1, classification_start_epoch=3)
     assert len(pd.read_csv(late / "results.csv")) == 4  # one epoch of patience after three of rest
     early = run(options, tmp_path / "early", script, epochs=6, patience=1, freeze_task=["classification"])
@@ -254,7 +260,8 @@ def evaluated(weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
 def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
     best = evaluated(finished / "weights/best.pt", tmp_path / "best", monkeypatch)
     marks = load_checkpoint(finished / "weights/best.pt")["best"]
-    assert [fitness(best, (task,)) for task in TASKS] == pytest.approx([marks[task]["fitness"] for task in TASKS])
+    found = [fitness(fitness_parts(best, (task,))) for task in TASKS]
+    assert found == pytest.approx([marks[task]["fitness"] for task in TASKS])
     metrics = evaluated(finished / "weights/last.pt", tmp_path / "last", monkeypatch)
     expected = json.loads((finished / "metrics.json").read_text())
     for kind, key in (("detection", "mAP_0.5"), ("detection", "mAP_0.5:0.95"), ("views", "accuracy")):

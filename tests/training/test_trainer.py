@@ -230,7 +230,8 @@ def test_fixed_weights_and_the_other_place(options, tmp_path):
 
 
 def test_early_stopping_save_period_and_freeze(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.training.learner.fitness", lambda metrics, tasks: 0.5)
+    monkeypatch.setattr("utils.training.learner.fitness_parts", lambda metrics, tasks: {"detection": 0.5})
+    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -2)
     folder = run(options, tmp_path / "short", epochs=6, patience=1, save_period=1, freeze=10)
     results = pd.read_csv(folder / "results.csv")
     assert len(results) == 2

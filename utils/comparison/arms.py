@@ -1,8 +1,9 @@
 """What `compare_solutions.py` can compare: every arm is a training script and the options that make it special.
 
-All arms that balance two losses, `fixed` apart, have weights that sum to `WEIGHT_SUM`, GradNorm's from its first
-batch, so that none of them trains at another effective rate; `fixed` keeps the 1.0 and 0.01 of the first joint
-trainings. A network that trains one task only gives its loss the weight 1.
+All arms that balance two losses have weights that sum to `WEIGHT_SUM`, so that none of them trains at another
+effective rate, but for two that start alike with the 1.0 and 0.01 of the first joint trainings: `fixed`, which keeps
+them, and `gradnorm`, whose weights sum to `WEIGHT_SUM` from its first update on. A network that trains one task only
+gives its loss the weight 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from utils.core.names import BALANCERS, TASKS
 from utils.core.script import UserError
 
 WEIGHT_SUM = 2.0
-ORIGINAL_RATIO = 100.0  # detection to classification
+ORIGINAL_WEIGHTS = (1.0, 0.01)  # of detection and classification
+ORIGINAL_RATIO = 100.0
 GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
 JOINT, DUAL = "train_joint_gradnorm.py", "train_joint_dual_backbone.py"
 # For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows where one gradient is
@@ -63,7 +65,9 @@ def find_arm(name: str) -> Arm:
     if name in BALANCERS and name not in ("gradnorm", "fixed"):
         return Arm(name, f"{name}, by TorchJD", options={"balancer": name})
     arms = {
-        "fixed": Arm(name, "fixed weights 1.0 and 0.01, the original joint training", options=_fixed(1.0, 0.01)),
+        "fixed": Arm(
+            name, "fixed weights 1.0 and 0.01, the original joint training", options=_fixed(*ORIGINAL_WEIGHTS)
+        ),
         "fixed-scaled": Arm(name, "fixed weights 100:1", options=_fixed(*_split(ORIGINAL_RATIO))),
         "equal": Arm(name, "fixed weights 1:1", options=_fixed(*_split(1.0))),
         "gradnorm": _gradnorm(name, 1.5),
@@ -104,7 +108,7 @@ def average_weights(run: Path) -> tuple[float, float]:
     total = _batches(log) * len(results)
     lasted = pd.Series([*first_batches, total]).diff().iloc[1:].to_numpy()
     averages = []
-    for task, start in zip(TASKS, _split(ORIGINAL_RATIO), strict=True):
+    for task, start in zip(TASKS, ORIGINAL_WEIGHTS, strict=True):
         weighted = (log[f"weight/{task}"].to_numpy() * lasted).sum() + start * first_batches[0]
         averages.append(float(weighted / total))
     scale = WEIGHT_SUM / sum(averages)
@@ -121,14 +125,14 @@ def _batches(log: pd.DataFrame) -> int:
 
 
 def _gradnorm(name: str, alpha: float) -> Arm:
-    detection, classification = _split(ORIGINAL_RATIO)
+    detection, classification = ORIGINAL_WEIGHTS
     options = {
         "balancer": "gradnorm",
         "gradnorm_alpha": alpha,
         "initial_detection_weight": detection,
         "initial_classification_weight": classification,
     }
-    return Arm(name, f"GradNorm, alpha {alpha:g}, starting at 100:1", options=options)
+    return Arm(name, f"GradNorm, alpha {alpha:g}, starting at 1.0 and 0.01", options=options)
 
 
 def _single(name: str, task: str) -> Arm:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.summary import fitness
+from utils.evaluation.summary import fitness, fitness_parts
 
 DETECTION_FIGURES = {
     **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
@@ -57,7 +57,10 @@ def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: f
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     millions = summary["parameters"] / 1e6
     # The validation split's is there to choose by, whatever split is reported.
-    figures = {"fitness": fitness(metrics, tasks), "validation_fitness": float(history["metrics/fitness"].iloc[-1])}
+    figures = {
+        "fitness": fitness(fitness_parts(metrics, tasks)),
+        "validation_fitness": float(history["metrics/fitness"].iloc[-1]),
+    }
     if "detection" in tasks:
         figures |= {name: metrics["detection"][key] for name, key in DETECTION_FIGURES.items()}
         figures["detection_loss_fall"] = _fall(sum(history[f"train/{name}_loss"] for name in ("box", "obj", "cls")))

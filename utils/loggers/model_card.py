@@ -60,6 +60,8 @@ def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainO
         f"trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}; options: {said}",
         "every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
     ]
+    for network, window in summary["average_window_epochs"].items():
+        lines.append(f"its weights are a moving average, worth the last {window:.2g} epochs' steps ({network})")
     if "gradnorm" in summary:
         lines.append(describe_balance(summary["gradnorm"]))
     return "\n".join(f"- {line}" for line in lines)

@@ -67,16 +67,22 @@ def is_dual_run(results: pd.DataFrame) -> bool:
 
 def _best_rows(results: pd.DataFrame) -> dict[str, int]:
     """A task's colour -> the row of its network's best epoch: one for both tasks if they share a network."""
-    fitness = dict.fromkeys(TASK_COLOURS.values(), column_of(results, "metrics/fitness"))
-    if is_dual_run(results):
-        fitness = {colour: column_of(results, f"metrics/{task}_fitness") for task, colour in TASK_COLOURS.items()}
-    return {colour: values.idxmax() for colour, values in fitness.items() if values.notna().any()}
+    if "best" not in results:
+        return {}
+    names = results["best"].fillna("").str.split()
+    rows = {}
+    for task, colour in TASK_COLOURS.items():
+        network = task if is_dual_run(results) else "joint"
+        improved = [row for row, found in names.items() if network in found]
+        if improved:
+            rows[colour] = improved[-1]
+    return rows
 
 
 def _results_caption(results: pd.DataFrame, best: Mapping[str, int]) -> str:
     epochs, fitness = results["epoch"] + 1, column_of(results, "metrics/fitness").dropna()
     caption = f"Epochs {epochs.min():.0f} to {epochs.max():.0f}; marks: last value."
-    if not best:
+    if not best or fitness.empty:
         return caption
     if is_dual_run(results):
         each = ", ".join(f"{task} {epochs[best[c]]:.0f}" for task, c in TASK_COLOURS.items() if c in best)

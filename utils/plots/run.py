@@ -32,7 +32,7 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     table = pd.read_csv(io.StringIO(whole_lines), on_bad_lines="skip", dtype=str)
     if missing := [name for name in required if name not in table]:
         raise UserError(f"{path}: no column {', '.join(missing)}; found: {', '.join(table.columns)}")
-    numbers = table.columns.drop(["at_bound", "place"], errors="ignore")
+    numbers = table.columns.drop(["at_bound", "best", "place"], errors="ignore")
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return table.dropna(subset=list(required)).reset_index(drop=True)
 

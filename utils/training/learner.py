@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +20,10 @@ from utils.core import distributed
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 from utils.core.script import UserError
-from utils.evaluation.summary import fitness
+from utils.evaluation.summary import fitness, fitness_parts
 from utils.training.optimiser import Schedule, Stepper
+
+EPOCHS_AFTER_WARMUP = 3  # before an epoch can be the best
 
 
 class ModelEMA:
@@ -43,6 +46,14 @@ class ModelEMA:
         self.updates += 1
         keep = self.decay * (1 - math.exp(-self.updates / self.tau))
         torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
+
+    def window_steps(self) -> float:
+        """How many steps' weights the average is worth: 1 / sum of the squared weights of all of them."""
+        updates = np.arange(1, self.updates + 1)
+        keep = self.decay * (1 - np.exp(-updates / self.tau))
+        later = np.append(np.cumprod(keep[:0:-1])[::-1], 1.0)  # what is kept of a step by all that follow
+        weights = (1 - keep) * later
+        return 1 / float(np.square(weights).sum()) if self.updates else 0.0
 
 
 def floating_tensors(model: nn.Module) -> list[Tensor]:
@@ -102,7 +113,10 @@ class Learner:
         self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
-        self.fitness = self.best_fitness = -math.inf
+        self.first_best_epoch = network.epochs.start + math.ceil(schedule.warmup_steps / batches) + EPOCHS_AFTER_WARMUP
+        self.parts: dict[str, float] = {}
+        self.best_parts: dict[str, float] = {}
+        self.highest_detection = 0.0
         self.best_epoch = -1
 
     def trains(self, epoch: int) -> bool:
@@ -121,12 +135,31 @@ class Learner:
         if self.stepper.step(epoch - self.network.epochs.start, batch):
             self.ema.update()
 
+    @property
+    def fitness(self) -> float:
+        """Of the last evaluation."""
+        return fitness(self.parts)
+
+    @property
+    def best_fitness(self) -> float:
+        """Of the best epoch."""
+        return fitness(self.best_parts)
+
     def judge(self, metrics: Mapping, epoch: int) -> bool:
-        """Take note of an epoch's evaluation; returns whether it is this network's best."""
-        self.fitness = fitness(metrics, self.network.tasks)
-        is_best = self.fitness > self.best_fitness
+        """Take note of an epoch's evaluation; returns whether it is this network's best.
+
+        Epochs are compared with the detection's part in units of the highest so far. No epoch up to two after the
+        warm-up can be the best; where all are so early, the last one is.
+        """
+        self.parts = fitness_parts(metrics, self.network.tasks)
+        self.highest_detection = max(self.highest_detection, self.parts.get("detection", 0.0))
+        if epoch < self.first_best_epoch:
+            is_best = epoch == self.network.epochs.stop - 1
+        else:
+            scale = self.highest_detection or 1.0
+            is_best = self.best_epoch < 0 or fitness(self.parts, scale) > fitness(self.best_parts, scale)
         if is_best:
-            self.best_fitness, self.best_epoch = self.fitness, epoch
+            self.best_parts, self.best_epoch = self.parts, epoch
         return is_best
 
     def has_settled(self, epoch: int, patience: int) -> bool:
@@ -141,11 +174,13 @@ class Learner:
         return {
             "stepper": self.stepper.state_dict(),
             "ema_updates": self.ema.updates,
-            "best_fitness": self.best_fitness,
+            "best_parts": dict(self.best_parts),
             "best_epoch": self.best_epoch,
+            "highest_detection": self.highest_detection,
         }
 
     def load_state_dict(self, state: Mapping) -> None:
         self.stepper.load_state_dict(state["stepper"])
         self.ema.updates = state["ema_updates"]
-        self.best_fitness, self.best_epoch = state["best_fitness"], state["best_epoch"]
+        self.best_parts, self.best_epoch = dict(state["best_parts"]), state["best_epoch"]
+        self.highest_detection = state["highest_detection"]

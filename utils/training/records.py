@@ -19,6 +19,7 @@ RESULT_COLUMNS = (
     "metrics/view_balanced_accuracy",
     "metrics/view_macro_f1",
     "metrics/fitness",
+    "best",
     *(f"val/{name}_loss" for name in LOSSES),
     *(f"weight/{task}" for task in TASKS),
 )

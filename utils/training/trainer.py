@@ -240,17 +240,18 @@ class Trainer:
         losses = self._train_epoch(epoch)
         trained = time.time()
         row = {"epoch": epoch, **{f"train/{name}_loss": value for name, value in losses.items()}}
-        is_best = False
+        improved: list[str] = []
         if not self.options.noval or epoch == self.options.epochs - 1:
             row |= self._validate(epoch)
-            is_best = self._keep_best(epoch)
+            improved = self._keep_best(epoch)
+            row["best"] = " ".join(improved)
             row |= {f"metrics/{ln.network.name}_fitness": ln.fitness for ln in self.learners if len(self.learners) > 1}
         row |= {f"weight/{task}": weight for task, weight in self.job.balancer.weights.items()}
         for learner in self._working(epoch):
             row |= zip(rate_columns(learner.network, self.job.networks), learner.stepper.learning_rates, strict=True)
         row |= zip(TIME_COLUMNS, (trained - start, time.time() - trained), strict=True)
         self._log(self.results_log, row)
-        self._save(epoch, is_best)
+        self._save(epoch, is_best=bool(improved))
 
     def _log(self, log: CsvLog, row: Mapping[str, object]) -> None:
         """Add a row, in the process that writes."""
@@ -414,8 +415,12 @@ class Trainer:
             self.results, data.names, data.view_names, view_prior=self.prior, intervals=intervals, tasks=self.tasks
         )
 
-    def _keep_best(self, epoch: int) -> bool:
-        """Put aside the average of every network that is at its best, and the confidence that goes with the boxes."""
+    def _keep_best(self, epoch: int) -> list[str]:
+        """Put aside the average of every network that is at its best, and the confidence that goes with the boxes.
+
+        Returns:
+            The names of those networks.
+        """
         improved = [learner for learner in self.learners if learner.judge(self.metrics, epoch)]
         average = self.average.state_dict()
         for learner in improved:
@@ -424,7 +429,7 @@ class Trainer:
             self.best["model"] |= part
             if "detection" in learner.network.tasks:
                 self.best["confidence"] = confidence_of(self.metrics)
-        return bool(improved)
+        return [learner.network.name for learner in improved]
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.job.run.hyp.patience
@@ -496,8 +501,15 @@ class Trainer:
         }
 
     def _best_figures(self) -> dict[str, dict[str, float]]:
-        """Network -> its best epoch and fitness."""
-        return {ln.network.name: {"epoch": ln.best_epoch, "fitness": ln.best_fitness} for ln in self.learners}
+        """Network -> its best epoch, the fitness there, and the parts of that."""
+        figures = {}
+        for learner in self.learners:
+            figures[learner.network.name] = {
+                "epoch": learner.best_epoch,
+                "fitness": learner.best_fitness,
+                "parts": dict(learner.best_parts),
+            }
+        return figures
 
     def _restore(self, state: Mapping[str, object]) -> None:
         if state["fingerprint"] != self.fingerprint:
@@ -515,7 +527,7 @@ class Trainer:
             self.best = {key: best[key] for key in self.best}
             for learner in self.learners:
                 figures = best["best"][learner.network.name]
-                learner.best_epoch, learner.best_fitness = figures["epoch"], figures["fitness"]
+                learner.best_epoch, learner.best_parts = figures["epoch"], dict(figures["parts"])
         own = distributed.rank() if len(state["random"]) == distributed.world_size() else 0
         restore_random_states(state["random"][own])
 
@@ -544,11 +556,17 @@ class Trainer:
             "machine": platform.platform(),
             "processes": distributed.world_size(),
             "fingerprint": self.fingerprint,
+            "average_window_epochs": self._average_windows(),
         }
         balancer = self.job.balancer
         if isinstance(balancer, GradNorm):
             summary["gradnorm"] = balance_facts(self.gradnorm_log.path, balancer.skipped)
         return summary
+
+    def _average_windows(self) -> dict[str, float]:
+        """Network -> how many epochs' steps its moving average is worth."""
+        batches = len(self.train_loader)
+        return {ln.network.name: round(ln.ema.window_steps() / batches, 3) for ln in self.learners}
 
     def _write_results(self, summary: dict[str, object]) -> None:
         folder, frames = self.job.run.folder, self.job.frames
