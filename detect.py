@@ -1,9 +1,9 @@
 """Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
 
-python detect.py --weights runs/train/exp/weights/best.pt --source frames/            # pictures in runs/detect/exp
-python detect.py --weights best.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv --save-crop
-python detect.py --weights best.pt --source frame.jpg --explain                       # what the view decision looked at
-python detect.py --weights best.pt --source frames/ --data my.yaml --save-csv         # and one view for a clip
+python detect.py --weights runs/train/exp/weights/last.pt --source frames/            # pictures in runs/detect/exp
+python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv --save-crop
+python detect.py --weights last.pt --source frame.jpg --explain                       # what the view decision looked at
+python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv         # and one view for a clip
 
 A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with the highest mean
 probability. --save-txt writes label files as training reads them. Nothing is written beside what is looked at.
@@ -60,7 +60,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="best.pt of a run, or best.onnx made of it")
+    parser.add_argument("--weights", required=True, help="last.pt of a run, or last.onnx made of it")
     parser.add_argument("--source", required=True, nargs="+", help="images, folders, quoted globs and videos")
     parser.add_argument("--data", help="data.yaml whose clip_pattern says which images are a clip")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")

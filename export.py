@@ -1,8 +1,8 @@
 """Write a checkpoint's model for other programs, as ONNX or as PyTorch's exported program, beside the checkpoint.
 
-python export.py --weights runs/train/exp/weights/best.pt                       # best.onnx
-python export.py --weights runs/train/exp/weights/best.pt --include onnx pt2    # and best.pt2, of torch.export
-python export.py --weights runs/train/exp/weights/best.pt --nms --half          # suppression in the graph, in float16
+python export.py --weights runs/train/exp/weights/last.pt                       # last.onnx
+python export.py --weights runs/train/exp/weights/last.pt --include onnx pt2    # and last.pt2, of torch.export
+python export.py --weights runs/train/exp/weights/last.pt --nms --half          # suppression in the graph, in float16
 
 Input and outputs are described in utils/inference/export.py, and in the README. Needs: pip install '.[export]'
 """
@@ -44,7 +44,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/best.pt")
+    parser.add_argument("--weights", required=True, help="checkpoint, such as runs/train/exp/weights/last.pt")
     parser.add_argument("--include", nargs="+", choices=("onnx", "pt2"), default=["onnx"], help="what (default: onnx)")
     parser.add_argument("--imgsz", type=int, help="side that the file recommends, pixels (default: as trained)")
     parser.add_argument("--half", action="store_true", help="weights and convolutions in float16")

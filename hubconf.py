@@ -1,6 +1,6 @@
 """For torch.hub: a trained model from a checkpoint or an ONNX file, to be asked about one image at a time.
 
-    model = torch.hub.load("path/to/this/folder", "joint", weights="best.pt", source="local")
+    model = torch.hub.load("path/to/this/folder", "joint", weights="last.pt", source="local")
     boxes, view = model.predict("frame.jpg")
 
 Nothing is downloaded. The packages `models` and `utils` are this project's, so a program that has imported others of
@@ -30,7 +30,7 @@ def joint(
     """The model in `weights`, of one or both tasks; its `predict(image)` gives boxes and view.
 
     Args:
-        weights: best.pt of a run, or best.onnx made of it by export.py.
+        weights: last.pt of a run, or last.onnx made of it by export.py.
         device: auto, cpu, or a CUDA device's number.
         imgsz: side of the square that images are fitted into, pixels; as trained if None.
         conf_thres: lowest confidence of a box; the file's if None.

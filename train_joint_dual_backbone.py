@@ -2,7 +2,7 @@
 
 python train_joint_dual_backbone.py --epochs 50                              # on the embedded phantom
 python train_joint_dual_backbone.py --data path/to/data.yaml --imgsz 320     # on your own frames
-python train_joint_dual_backbone.py --weights best.pt --freeze-task detection --epochs 10   # the classifier alone
+python train_joint_dual_backbone.py --weights last.pt --freeze-task detection --epochs 10   # the classifier alone
 python train_joint_dual_backbone.py --resume runs/train/exp/weights/last.pt  # go on where it stopped
 """
 

@@ -1,8 +1,8 @@
 """Evaluate a checkpoint, or what export.py made of it, on a data set's split.
 
-python val.py --weights runs/train/exp/weights/best.pt                     # the data it was trained on
-python val.py --weights runs/train/exp/weights/best.onnx                   # the same by onnxruntime, on the CPU
-python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task test
+python val.py --weights runs/train/exp/weights/last.pt                     # the data it was trained on
+python val.py --weights runs/train/exp/weights/last.onnx                   # the same by onnxruntime, on the CPU
+python val.py --weights runs/train/exp/weights/last.pt --data my.yaml --task test
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="best.pt of a run, or best.onnx made of it")
+    parser.add_argument("--weights", required=True, help="last.pt of a run, or last.onnx made of it")
     parser.add_argument("--data", help="data.yaml (default: the one it was trained on)")
     parser.add_argument("--task", choices=("train", "val", "test"), default="val", help="split (default: val)")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")

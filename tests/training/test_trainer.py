@@ -55,7 +55,8 @@ def test_a_run_leaves_its_folder(finished):
     network = Network("joint", "", TASKS, HyperParameters(), range(EPOCHS))
     assert tuple(results.columns) == result_columns([network])
     assert results["epoch"].tolist() == list(range(EPOCHS))
-    assert results.drop(columns=["metrics/precision", "metrics/recall"]).notna().all().all()
+    assert results.drop(columns=["metrics/precision", "metrics/recall", "best"]).notna().all().all()
+    assert results["best"].tolist()[-1] == "joint" and results["best"].iloc[:-1].isna().all()
     updates = pd.read_csv(finished / "gradnorm.csv")
     assert tuple(updates.columns) == GRADNORM_COLUMNS
     assert np.allclose(updates["weight/detection"] + updates["weight/classification"], 2, atol=1e-5)

@@ -51,7 +51,7 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/best.pt; "
+            f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/last.pt; "
             "to train from YOLOv5's own, use --weights yolov5s.pt --download"
         )
     try:
