@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -94,7 +96,33 @@ def no_labels(data: Path, split: str) -> list[str]:
     return [f"{split}: none of"]
 
 
-@pytest.mark.parametrize("spoil", [spoil_label, spoil_view, spoil_image, empty_folder, missing_folder, no_labels])
+def share_label(data: Path, split: str) -> list[str]:
+    path = first(data, "images", split)
+    twin = Path(shutil.copy(path, path.with_suffix(".jpg")))
+    return [str(first(data, "labels", split)), f"belongs to {twin} and {path}, expected one image"]
+
+
+def unsaid_depth(data: Path, split: str) -> list[str]:
+    deepen(data, 12, split)
+    return [f"{split}: the largest value of its", "images of 16 bits is 4080", "'bits: 12'"]
+
+
+def deepen(data: Path, bits: int, *splits: str) -> None:
+    """The images in 16 bits a channel, of which so many are used; their upper 8 are what they were."""
+    for split in splits:
+        for path in (data.parent / "frames/images" / split).iterdir():
+            pixels = cv2.imread(str(path)).astype(np.uint16) << (bits - 8)
+            pixels.flat[0] = 255 << (bits - 8)
+            cv2.imwrite(str(path), pixels)
+
+
+SPOILT = [
+    *(spoil_label, spoil_view, spoil_image, empty_folder, missing_folder, no_labels),
+    *(share_label, unsaid_depth),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 @pytest.mark.parametrize(("script", "split"), [("train", "train"), ("train", "val"), ("val", "val")])
 def test_bad_data(refused, data: Path, trained: Path, spoil, script: str, split: str):
     expected = spoil(data, split)
@@ -287,6 +315,13 @@ def refused_for_real(tmp_path: Path, *command: object) -> str:
 def test_a_wrong_label_file_for_real(data: Path, tmp_path: Path):
     expected = spoil_label(data, "train")
     message = refused_for_real(tmp_path, "train_joint_gradnorm.py", "--data", data)
+    assert all(part in message for part in expected), message
+
+
+@pytest.mark.parametrize("spoil", [share_label, unsaid_depth])
+def test_images_that_would_be_misread_for_real(data: Path, tmp_path: Path, spoil):
+    expected = spoil(data, "train")
+    message = refused_for_real(tmp_path, "train_joint_gradnorm.py", "--data", data, "--imgsz", 64)
     assert all(part in message for part in expected), message
 
 

@@ -100,10 +100,11 @@ def left_out(paths: Iterable[Path], wanted: Collection[str]) -> str:
         is_beside = path.name.startswith(".") or path.name.lower() in BESIDE_NAMES or suffix in silent
         if not is_beside and path.is_file():
             counts["without suffix" if suffix[1:].isdecimal() or not suffix else suffix] += 1
-    named = counts.most_common(NAMED_KINDS)
-    others = counts.total() - sum(count for _, count in named)
-    parts = [f"{count} {kind}" for kind, count in named]
-    return ", ".join(parts + ([f"{others} of other kinds"] if others else []))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    others = sum(count for _, count in ranked[NAMED_KINDS:])
+    parts = [f"{count} {kind}" for kind, count in ranked[:NAMED_KINDS]]
+    parts += [f"{others} of other kinds"] if others else []
+    return ", ".join(parts)
 
 
 def read_image(path: Path, bits: int | None = None) -> np.ndarray:
