@@ -76,7 +76,7 @@ def label_path(image: Path, data: DataConfig | None = None) -> Path:
     """Where an image's label file lies, whether or not it exists.
 
     In `data.labels`, if set, at the image's path below `data.root`; else by YOLOv5's convention: the last folder
-    `images` in the path becomes `labels`. The suffix is .txt.
+    `images` in the path becomes `labels`. The suffix is .txt. A label file has one image, see `shared_labels`.
 
     Raises:
         UserError: `data.labels` is set and the image is not below `data.root`.
