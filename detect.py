@@ -41,7 +41,7 @@ def main() -> None:
     refuse_folder_of_sources(folder, args.source, sources)
     names = facts.names if "detection" in model.tasks else []
     view_names = facts.view_names if "classification" in model.tasks else []
-    reader, tally = FrameReader(sources), outputs.Tally(folder, names, view_names)
+    reader, tally = FrameReader(sources, facts.bits), outputs.Tally(folder, names, view_names)
     kept = [tally, *(kind(folder, names, view_names) for kind in wanted(args))]
     with ExitStack() as stack:
         for output in kept:

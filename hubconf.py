@@ -16,7 +16,7 @@ from utils.core.device import select_device, select_precision
 from utils.inference.hub import HubModel
 from utils.inference.predictor import Predictor
 
-dependencies = ["torch", "torchvision", "numpy", "cv2", "yaml", "tqdm"]
+dependencies = ["torch", "torchvision", "numpy", "cv2", "PIL", "yaml", "tqdm"]
 
 
 def joint(

@@ -8,6 +8,7 @@ python val.py --weights runs/train/exp/weights/last.pt --data my.yaml --task tes
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
@@ -80,6 +81,8 @@ def parse_arguments() -> argparse.Namespace:
 def matching_data(path: str, facts: ModelFacts, weights: str) -> DataConfig:
     """The data set, if its classes and views are those the model was trained on.
 
+    Where it does not say how many bits its images store, they are taken to store as many as those in training.
+
     Raises:
         UserError: they are not.
     """
@@ -90,7 +93,7 @@ def matching_data(path: str, facts: ModelFacts, weights: str) -> DataConfig:
     ):
         if list(ours) != list(theirs):
             raise UserError(f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}")
-    return data
+    return dataclasses.replace(data, bits=data.bits or facts.bits)
 
 
 if __name__ == "__main__":

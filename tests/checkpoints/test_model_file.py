@@ -13,9 +13,19 @@ def test_metadata_without_what_a_checkpoint_may_lack():
     assert ModelFacts.of_properties(facts.to_properties(), "x") == facts
 
 
+@pytest.mark.parametrize("bits", [None, 12])
+def test_stored_bits_are_kept_and_older_files_do_not_say(bits: int | None):
+    facts = ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "1-2", bits)
+    properties = facts.to_properties()
+    assert ModelFacts.of_properties(properties, "x").bits == bits
+    del properties["bits"]
+    assert ModelFacts.of_properties(properties, "x").bits is None
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"bits": '"12"'}, "bits is '12', expected int"),
         ({"format": '"other"'}, "no metadata of this project"),
         ({"version": "99"}, "version 99, expected 1"),
         ({"names": "not JSON"}, "Expecting value"),

@@ -96,6 +96,10 @@ def test_nc_and_views_may_be_left_out(tmp_path: Path):
         pytest.param({"group_pattern": "(P"}, "group_pattern '.P' is not a regular expression", id="open parenthesis"),
         pytest.param({"group_pattern": "P"}, "group_pattern 'P' has 0 groups", id="no group"),
         pytest.param({"group_pattern": 3}, "group_pattern 3", id="pattern a number"),
+        *(
+            pytest.param({"bits": bits}, r"bits is .*, expected a whole number from 8 to 16", id=f"bits {bits!r}")
+            for bits in (7, 17, 0, -12, 12.0, "12", True, [12], {"DICOM": 12}, float("nan"))
+        ),
         pytest.param({"clip_pattern": "(P)"}, "clip_pattern '.P.' has 1 groups", id="one group of two"),
     ],
 )
@@ -104,6 +108,11 @@ def test_a_wrong_data_yaml_names_file_and_key(tmp_path: Path, change: dict, foun
     with pytest.raises(UserError, match=found) as error:
         load_data_config(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("bits", [None, *range(8, 17)])
+def test_stored_bits(tmp_path: Path, bits: int | None):
+    assert load_data_config(write_yaml(tmp_path, DATA | {"bits": bits})).bits == bits
 
 
 def test_an_unknown_key_warns_and_names_the_nearest(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -1,10 +1,64 @@
 """Files are never half-written, logs mend themselves, run folders count up."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from utils.core.files import CsvLog, new_run_folder, write_atomically, write_json
+from utils.core.files import DEVICES, LONGEST_NAME, CsvLog, file_names, new_run_folder, write_atomically, write_json
+
+# ---- names of files ----------------------------------------------------------------------------------------
+
+FAMILIES = [
+    ["HER2+", "HER2-", "HER2", "HER2 ", "HER2.", " HER2", "HER2\n"],
+    ["a/b", "a_b", "a\\b", "a:b", "a*b", "a?b", 'a"b', "a<b", "a>b", "a|b", "a\0b", "a\tb"],
+    ["", " ", ".", "..", "...", "/", "_", "__"],
+    ["CON", "con", "_CON", "CON.txt", "nul", "COM1", "COM\u00b9", "LPT9.x", "CON ", "aux"],
+    ["MR", "mr", "Mr", "mR"],
+    ["stra\u00dfe", "strasse", "STRASSE"],
+    ["caf\u00e9", "cafe\u0301", "CAF\u00c9"],
+    ["\u5fc3\u81df", "\u5fc3\u810f", "\u0441\u0435\u0440\u0434\u0446\u0435", "\u2460", "1"],
+    ["x" * 300, "x" * 299 + "y", "x" * 256, "\u5fc3" * 100, "\u5fc3" * 99 + "\u81df"],
+    ["../../etc/passwd", "/etc/passwd", "~", "C:\\x", "a/../b", "\u202etxt.exe", "\ud800", "\udcff"],
+]
+
+
+@pytest.mark.parametrize("names", [*FAMILIES, [name for family in FAMILIES for name in family]])
+def test_names_of_files_are_unlike_each_other_on_every_system(tmp_path: Path, names: list[str]):
+    found = file_names(names)
+    assert list(found) == names
+    folded = {unicodedata.normalize("NFKC", name).casefold() for name in found.values()}
+    assert len(folded) == len(names)
+    for name in found.values():
+        assert len(name.encode()) <= LONGEST_NAME
+        assert not set(name) & set('/\\:*?"<>|') and name.isprintable()
+        assert name[0] not in ". " and name[-1] not in ". "
+        assert name.partition(".")[0].upper() not in DEVICES
+        (tmp_path / name).mkdir()
+    assert len(list(tmp_path.iterdir())) == len(names)
+    assert file_names(reversed(names)) == found
+
+
+@pytest.mark.parametrize(
+    "name", ["HER2+", "HER2-", "A4C", "two words", "v1.2", "\u5fc3\u81df", "na\u00efve", "x" * 200, "(1)", "#1", "CONE"]
+)
+def test_a_name_that_can_be_a_files_stays(name: str):
+    assert file_names([name, "other"])[name] == name
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a/b", "a_b"), ("NUL.x", "_NUL.x"), ("x.", "x_"), ("../x", "___x")])
+def test_another_stays_readable(name: str, expected: str):
+    assert file_names([name]) == {name: expected}
+
+
+def test_a_name_that_another_would_get_is_avoided():
+    names = ["a/b", "a_b"]
+    for _ in range(3):
+        names = list(dict.fromkeys([*names, *file_names(names).values()]))
+    assert len(set(file_names(names).values())) == len(names)
+
+
+# ---- files that are written --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])

@@ -1,5 +1,6 @@
 """One view for a clip, and nothing but the view's line is changed."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.core.data_config import load_data_config
-from utils.curation.clips import Clip, find_clips, harmonise, replace_view
+from utils.curation.clips import Clip, find_clips, harmonise, replace_view, write_split
 from utils.data.labels import parse_labels
 
 
@@ -63,3 +64,10 @@ def test_clips_are_taken_over_all_splits_and_frames_without_labels_left_alone(tm
     ]
     found = dict(zip((image.name for image in split.images), harmonise(split, clips).labels, strict=True))
     assert [found[f"P1_V1_F{number}.png"].view for number in range(6)] == [0, 0, 0, 0, 0, -1]
+
+
+@pytest.mark.parametrize("bits", [None, 12])
+def test_a_split_that_is_written_keeps_the_stored_bits(tmp_path: Path, bits: int | None):
+    data = dataclasses.replace(load_data_config(make_set(tmp_path / "set")), bits=bits)
+    write_split(tmp_path / "split", data, {name: [] for name in ("train", "val")}, "")
+    assert load_data_config(tmp_path / "split/data.yaml").bits == bits

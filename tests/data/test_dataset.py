@@ -2,20 +2,24 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_files import LABEL, UNREADABLE, make_set
+from deep_images import encoded, noise
+from small_files import LABEL, UNREADABLE, make_set, write_image
 
 from utils.core.data_config import load_data_config
+from utils.core.hyperparameters import HyperParameters
 from utils.core.script import UserError
 from utils.data.boxes import xywh_to_xyxy, xyxy_to_xywh
 from utils.data.dataset import JointDataset
 from utils.data.images import Letterbox, read_image
+from utils.data.labels import FrameLabels
 from utils.data.loader import make_loader
-from utils.data.splits import label_path, load_split
+from utils.data.splits import Split, label_path, load_split
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +92,92 @@ def test_nothing_is_written_into_the_data_set(tmp_path: Path):
         split.fingerprint()
         assert len(list(make_loader(JointDataset(split, 64, cache), 1, 0, pin_memory=False))) == 2
     assert state() == before
+
+
+# ---- images of 16 bits ------------------------------------------------------------------------------------
+
+
+def deep_split(folder: Path, *pixels: np.ndarray, suffix: str = ".png", bits: int | None = None) -> Split:
+    """A split of these images, (height, width) or (height, width, 3) RGB."""
+    paths = [folder / f"{number}{suffix}" for number in range(len(pixels))]
+    for path, image in zip(paths, pixels, strict=True):
+        path.write_bytes(encoded(suffix, image if image.ndim == 2 else image[..., ::-1]))
+    return Split("train", tuple(paths), (FrameLabels(),) * len(paths), bits)
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk", "off"])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_images_and_their_upper_8_bits_are_the_same_frames(tmp_path: Path, bits: int, suffix: str, cache: str):
+    """Beside one of 8 bits, which stays as it is."""
+    deep, colour, shallow = noise(bits), noise(bits, 3, seed=1), noise(8, 3, seed=2).astype(np.uint8)
+    found = JointDataset(deep_split(tmp_path, deep, colour, shallow, suffix=suffix, bits=bits), 64, cache)
+    (tmp_path / "8").mkdir()
+    upper = [(image >> (bits - 8)).astype(np.uint8) for image in (deep, colour)]
+    expected = JointDataset(deep_split(tmp_path / "8", *upper, shallow), 64, "off")
+    assert found.bits == bits and expected.bits is None
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk", "off"])
+@pytest.mark.parametrize("largest", [0, 1, 255, 256, 1023, 4095])
+def test_a_split_that_fits_12_bits_has_to_say_so(tmp_path: Path, largest: int, cache: str):
+    """And is read once it does, though its frames may be cached."""
+    images = [np.full((8, 9), value, np.uint16) for value in (0, largest)]
+    split = deep_split(tmp_path, *images, noise(8).astype(np.uint8))
+    for _ in range(2):
+        expected = rf"^train: the largest value of its 2 images of 16 bits is {largest}, .*'bits: 12'"
+        with pytest.raises(UserError, match=expected) as error:
+            JointDataset(split, 64, cache)
+        assert "\n" not in str(error.value)
+    told = JointDataset(replace(split, bits=12), 64, cache)
+    assert told[1][1][32, 32].tolist() == [largest >> 4] * 3
+
+
+@pytest.mark.parametrize("largest", [4096, 16383, 65535])
+def test_a_split_that_needs_more_than_12_bits_has_16(tmp_path: Path, largest: int):
+    """And its dark frames are read as its bright ones."""
+    dataset = JointDataset(deep_split(tmp_path, *(np.full((8, 8), v, np.uint16) for v in (256, largest))), 64)
+    assert dataset.bits == 16
+    assert [dataset[index][1][0, 0, 0] for index in range(2)] == [1, largest >> 8]
+
+
+def test_values_beyond_the_bits_that_were_said_are_named(tmp_path: Path):
+    split = deep_split(tmp_path, noise(12), noise(13), bits=12)
+    with pytest.raises(UserError, match=r"1 images cannot be read:\n  .*1\.png: holds the value 8191.*'bits: 12'"):
+        JointDataset(split, 64)
+
+
+def test_the_bits_that_a_data_set_names_are_obeyed(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": LABEL})
+    (tmp_path / "images/train/a.png").write_bytes(encoded(".png", np.full((8, 8), 800, np.uint16)))
+    frame = JointDataset(load_split(replace(data, bits=10), "train"), 64)[0][1]
+    assert (frame == 200).all()
+
+
+# ---- images that change while they are used ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize("cache", ["disk", "off"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (32, 24), (24, 33), (23, 32)])
+def test_an_image_of_another_size_does_not_keep_its_boxes(
+    tmp_path: Path, height: int, width: int, cache: str, rect: bool
+):
+    dataset = JointDataset(load_split(make_set(tmp_path, {"a.png": LABEL}), "train"), 64, cache, rect)
+    image = tmp_path / "images/train/a.png"
+    dataset.augment(HyperParameters(fliplr=0.5), seed=0)
+    before = [dataset[key][1] for key in (0, (1, 0))]
+    write_image(image, height, width)
+    expected = re.escape(f"{image}: {width}x{height} pixels, expected 32x24 as at the start")
+    for key in (0, (1, 0)):
+        with pytest.raises(UserError, match=expected):
+            dataset[key]
+        assert isinstance(dataset.__getitems__([key]), UserError)
+    write_image(image)  # put back
+    for key, frame in zip((0, (1, 0)), before, strict=True):
+        np.testing.assert_array_equal(dataset[key][1], frame)
 
 
 # ---- links and folders -------------------------------------------------------------------------------------

@@ -87,6 +87,40 @@ def test_another_image_size_has_frames_of_its_own(split: Split):
     assert (other[0][1] == JointDataset(split, 96, "off")[0][1]).all()
 
 
+def test_frames_of_two_sizes_are_kept_side_by_side(split: Split, cache_folder: Path, monkeypatch):
+    """Neither takes the other's place, so that runs of two sizes do not decode everything over and over."""
+    for size in (SIZE, 96):
+        JointDataset(split, size, "disk")
+    no_decoding(monkeypatch)
+    for size in (SIZE, 96):
+        JointDataset(split, size, "disk")
+    assert len(list(cache_folder.iterdir())) == 2 * len(split.images)
+
+
+def test_frames_of_other_stored_bits_are_kept_side_by_side(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(cv2.imencode(".png", np.full((8, 8), 1000, np.uint16))[1].tobytes())
+    for _ in range(2):
+        for bits in (10, 12, 16):
+            (sample,) = JointDataset(Split("train", (path,), (FrameLabels(),), bits), SIZE, "disk")
+            assert (sample[1] == 1000 >> (bits - 8)).all()
+        no_decoding(monkeypatch)
+
+
+@pytest.mark.parametrize("swap", ["one for another", "all round"])
+def test_a_whole_file_under_another_name_is_not_served(split: Split, cache_folder: Path, swap: str, monkeypatch):
+    expected = frames_of(split)
+    files = sorted(cache_folder.iterdir())
+    contents = [path.read_bytes() for path in files]
+    moved = contents[1:] + contents[:1] if swap == "all round" else contents[:1] * len(files)
+    for path, content in zip(files, moved, strict=True):
+        path.write_bytes(content)
+    assert (frames_of(split) == expected).all()
+    assert [path.read_bytes() for path in files] == contents  # made anew
+    no_decoding(monkeypatch)
+    assert (frames_of(split) == expected).all()
+
+
 def flipped(position: int) -> Callable[[bytes], bytes]:
     def flip(content: bytes) -> bytes:
         damaged = bytearray(content)

@@ -11,7 +11,7 @@ from small_files import LABEL, SOURCE, make_set, write_image
 
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.script import UserError
-from utils.data.splits import GENERATORS, find_images, label_path, load_split
+from utils.data.splits import GENERATORS, find_images, label_path, load_split, load_splits
 
 # ---- finding images and labels -----------------------------------------------------------------------------
 
@@ -162,6 +162,109 @@ def test_a_folder_named_like_a_label_file_is_an_error(tmp_path: Path):
         load_split(data, "train")
 
 
+# ---- one label file, one image -----------------------------------------------------------------------------
+
+PAIRS = [
+    ("a.png", "a.jpg"),
+    ("a.png", "a.PNG"),
+    ("a.b.tif", "a.b.tiff"),
+    ("\u5fc3.png", "\u5fc3.bmp"),
+    ("deep/er/a.png", "deep/er/a.jpeg"),
+]
+
+
+def make_twins(folder: Path, first: str, second: str) -> tuple[DataConfig, Path]:
+    """A set with two images of one label file, and a third; and that label file."""
+    data = make_set(folder, dict.fromkeys((first, second, "good.png")))
+    label = label_path(folder / "images/train" / first)
+    for path in (label, folder / "labels/train/good.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(LABEL)
+    return data, label
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_images_that_share_a_label_file_are_an_error(tmp_path: Path, first: str, second: str):
+    data, label = make_twins(tmp_path, first, second)
+    with pytest.raises(UserError, match=r"train: 1 bad label files") as error:
+        load_split(data, "train")
+    (line,) = str(error.value).split("\n")[1:]
+    assert str(label) in line and first in line and second in line and "good" not in str(error.value)
+
+
+def test_the_key_labels_can_make_images_share_a_label_file(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": LABEL, "a.jpg": None, "b.png": None, "b.webp": None})
+    mended = tmp_path / "mended/images/train"
+    mended.mkdir(parents=True)
+    for name in ("a.txt", "b.txt"):
+        (mended / name).write_text(LABEL)
+    with pytest.raises(UserError, match=r"2 bad label files") as error:
+        load_split(replace(data, labels=tmp_path / "mended"), "train")
+    assert all(str(mended / name) in str(error.value) for name in ("a.txt", "b.txt"))
+
+
+def test_an_image_in_the_folder_of_labels_shares_them(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": LABEL})
+    write_image(tmp_path / "labels/train/a.png")
+    both = {"train": (tmp_path / "images/train", tmp_path / "labels/train")}
+    with pytest.raises(
+        UserError, match=r"labels.train.a\.txt: belongs to .*images.train.a\.png and .*labels.train.a\.png"
+    ):
+        load_split(replace(data, splits=both), "train")
+
+
+def test_images_that_share_a_label_file_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    data, label = make_twins(tmp_path, "a.png", "a.jpg")
+    split = load_split(data, "train", skip_bad_labels=True)
+    assert [path.name for path in split.images] == ["good.png"]
+    (record,) = caplog.records
+    assert "2 frames" in record.message and str(label) in record.message
+
+
+def test_images_of_two_splits_that_share_a_label_file_are_an_error(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": LABEL, "a.jpg": None, "b.png": LABEL})
+    for name, images in (("train", "a.png"), ("val", "a.jpg")):
+        (tmp_path / f"{name}.txt").write_text(f"images/train/{images}\nimages/train/b.png\n")
+    lists = {name: (tmp_path / f"{name}.txt",) for name in ("train", "val")}
+    data = replace(data, splits=lists)
+    assert len(load_split(data, "val").images) == 2  # alone it is in no doubt
+    with pytest.raises(UserError, match=r"a\.txt: belongs to .*a\.png and .*a\.jpg") as error:
+        load_splits(data, ("train", "val"))
+    assert "b.txt" not in str(error.value)  # an image in both splits is something else
+
+
+def test_images_of_one_name_without_a_label_file_are_background(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": None, "a.jpg": None, "b.png": LABEL})
+    assert len(load_split(data, "train").images) == 3
+
+
+# ---- what is left out --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.dcm", "b.DCM", "c.gif", "IM0001", "1.2.840.10008.55"], "2 .dcm, 2 without suffix, 1 .gif"),
+        (["a.heic"], "1 .heic"),
+        (["a.nii.gz", "deep/b.mha"], "1 .gz, 1 .mha"),
+        (["a.txt", "b.yaml", "c.csv", "d.json", ".DS_Store", "Thumbs.db", "labels.cache", ".hidden.dcm"], ""),
+        (["a.mp4"], "1 .mp4"),
+        ([f"a.k{n}" for n in range(9)], f"{', '.join(f'1 .k{n}' for n in range(6))}, 3 of other kinds"),
+    ],
+)
+def test_other_kinds_of_files_are_counted(tmp_path: Path, caplog, names: list[str], expected: str):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.dcm").mkdir()
+    with pytest.raises(UserError, match="no images in") as error:
+        find_images([tmp_path], "train", SOURCE)
+    assert (f"(left out: {expected})" in str(error.value)) == bool(expected)
+    (tmp_path / "z.png").touch()
+    assert find_images([tmp_path], "train", SOURCE) == [tmp_path / "z.png"]
+    assert caplog.messages == ([f"warning: data.yaml: train: left out: {expected}"] if expected else [])
+
+
 def test_an_unknown_split_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match=r"data\.yaml: no split 'test'"):
         load_split(make_set(tmp_path, {"a.png": LABEL}), "test")
@@ -221,6 +324,13 @@ def test_fingerprint_changes_with_the_data(three_frames: Path, change):
     before = fingerprint(three_frames)
     change(three_frames)
     assert fingerprint(three_frames) != before
+
+
+@pytest.mark.parametrize(("bits", "differs"), [(None, False), (16, False), (12, True), (8, True)])
+def test_fingerprint_changes_with_the_stored_bits(three_frames: Path, bits: int | None, differs: bool):
+    """16 are what is taken where the data set does not say."""
+    split = load_split(replace(make_set(three_frames, {}), bits=bits), "train")
+    assert (split.fingerprint() != replace(split, bits=None).fingerprint()) == differs
 
 
 def test_fingerprint_does_not_depend_on_place_or_form(three_frames: Path, tmp_path: Path):

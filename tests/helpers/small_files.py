@@ -49,7 +49,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
 UNREADABLE = {
     "empty.png": b"",
     "half.png": cv2.imencode(".png", NOISE)[1].tobytes()[:2000],
-    "half.jpg": cv2.imencode(".jpg", NOISE)[1].tobytes()[:2000],
+    "torn.jpg": cv2.imencode(".jpg", NOISE)[1].tobytes()[:2000],
     "text.jpg": b"no image, only words",
     "header.png": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
 }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from detections import prediction, rows_of
 
 from utils.data.images import read_image
@@ -55,6 +56,25 @@ def test_crops_are_the_pixels_that_a_box_touches(tmp_path: Path):
     assert files == ["crops/MR/b/a_2.png", "crops/______AR/b/a_1.png"]
     np.testing.assert_array_equal(read_image(tmp_path / files[1]), image[5:10, 10:21])
     np.testing.assert_array_equal(read_image(tmp_path / files[0]), image[:, 99:])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["HER2+", "HER2-"],
+        ["a/b", "a_b", "a b", "a-b"],
+        ["MR", "mr"],
+        ["..", ".", " ", "_"],
+        ["CON", "nul", "x" * 400, "x" * 399 + "y"],
+        ["\u5fc3\u81df", "\u5fc3\u810f"],
+    ],
+)
+def test_crops_of_two_classes_never_share_a_folder(tmp_path: Path, names: list[str]):
+    image = np.zeros((60, 100, 3), np.uint8)
+    crops = outputs.Crops(tmp_path / "run", names, VIEWS)
+    crops.add(frame(image), prediction([(0, 0, 9, 9, 0.9, number) for number in range(len(names))]))
+    folders = [path.parent for path in (tmp_path / "run/crops").rglob("*.png")]
+    assert len(set(folders)) == len(names) and {folder.parent for folder in folders} == {tmp_path / "run/crops"}
 
 
 def test_summary_in_words(tmp_path: Path):

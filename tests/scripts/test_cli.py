@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deep_images import deepen
 
 import train_joint_dual_backbone
 import train_joint_gradnorm
@@ -94,7 +95,24 @@ def no_labels(data: Path, split: str) -> list[str]:
     return [f"{split}: none of"]
 
 
-@pytest.mark.parametrize("spoil", [spoil_label, spoil_view, spoil_image, empty_folder, missing_folder, no_labels])
+def share_label(data: Path, split: str) -> list[str]:
+    path = first(data, "images", split)
+    twin = Path(shutil.copy(path, path.with_suffix(".jpg")))
+    return [str(first(data, "labels", split)), f"belongs to {twin} and {path}, expected one image"]
+
+
+def unsaid_depth(data: Path, split: str) -> list[str]:
+    largest = deepen(data.parent / "frames/images" / split, 12)
+    return [f"{split}: the largest value of its", f"images of 16 bits is {largest}", "'bits: 12'"]
+
+
+SPOILT = [
+    *(spoil_label, spoil_view, spoil_image, empty_folder, missing_folder, no_labels),
+    *(share_label, unsaid_depth),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 @pytest.mark.parametrize(("script", "split"), [("train", "train"), ("train", "val"), ("val", "val")])
 def test_bad_data(refused, data: Path, trained: Path, spoil, script: str, split: str):
     expected = spoil(data, split)
@@ -287,6 +305,13 @@ def refused_for_real(tmp_path: Path, *command: object) -> str:
 def test_a_wrong_label_file_for_real(data: Path, tmp_path: Path):
     expected = spoil_label(data, "train")
     message = refused_for_real(tmp_path, "train_joint_gradnorm.py", "--data", data)
+    assert all(part in message for part in expected), message
+
+
+@pytest.mark.parametrize("spoil", [share_label, unsaid_depth])
+def test_images_that_would_be_misread_for_real(data: Path, tmp_path: Path, spoil):
+    expected = spoil(data, "train")
+    message = refused_for_real(tmp_path, "train_joint_gradnorm.py", "--data", data, "--imgsz", 64)
     assert all(part in message for part in expected), message
 
 

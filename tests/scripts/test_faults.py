@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import pandas as pd
 import pytest
 import torch
@@ -94,9 +95,23 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-@pytest.mark.parametrize(("split", "spoil", "workers"), [("train", cut, 0), ("train", Path.unlink, 2), ("val", cut, 2)])
+def halve(path: Path) -> None:
+    """An image of another size in its place."""
+    cv2.imwrite(str(path), cv2.imread(str(path))[::2])
+
+
+BROKEN, CHANGED = "cannot be read as an image", r"\d+x\d+ pixels, expected \d+x\d+ as at the start; "
+
+
+@pytest.mark.parametrize(
+    ("split", "spoil", "workers", "expected"),
+    [
+        *(("train", cut, 0, BROKEN), ("train", Path.unlink, 2, BROKEN), ("val", cut, 2, BROKEN)),
+        *(("train", halve, 0, CHANGED), ("val", halve, 2, CHANGED)),
+    ],
+)
 def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
-    call, options: dict, finished: Path, tmp_path: Path, monkeypatch, split: str, spoil, workers: int
+    call, options: dict, finished: Path, tmp_path: Path, monkeypatch, split: str, spoil, workers: int, expected: str
 ):
     image = sorted((Path(options["data"]).parent / "frames/images" / split).iterdir())[4]
     whole, folder = image.read_bytes(), tmp_path / "run"
@@ -107,7 +122,7 @@ def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
     finally:
         image.write_bytes(whole)
     assert code == 2
-    assert error_of(err).startswith(f"{image}: cannot be read as an image")
+    assert re.match(f"{re.escape(str(image))}: {expected}", error_of(err))
     last = folder / "weights/last.pt"
     assert last_message.startswith("stopped in epoch 2; ") and last_message.endswith(f"--resume {last}")
     assert load_checkpoint(last)["epoch"] == 0

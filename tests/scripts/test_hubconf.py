@@ -23,6 +23,7 @@ from utils.inference.predictor import Predictor
 
 MODULES = {
     "opencv-python-headless": "cv2",
+    "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
 }  # what packages are imported as

@@ -51,6 +51,7 @@ class ModelFacts:
         confidence: threshold chosen on the validation split; None if it was never validated.
         view_prior: the fields of `utils.evaluation.results.ViewPrior`, or None.
         fingerprint: of the training and validation frames.
+        bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained on none.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class ModelFacts:
     confidence: float | None
     view_prior: dict | None
     fingerprint: str
+    bits: int | None = None  # older files do not say
 
     @classmethod
     def of_checkpoint(cls, content: Mapping[str, object]) -> ModelFacts:
@@ -69,7 +71,8 @@ class ModelFacts:
         same = ("kind", "names", "view_names", "confidence", "view_prior", "fingerprint")
         options = content["options"]
         rect = options.get("rect", False)  # older trainings had no such option
-        return cls(imgsz=options["imgsz"], rect=rect, data=options["data"], **{key: content[key] for key in same})
+        place = {"imgsz": options["imgsz"], "rect": rect, "data": options["data"]}
+        return cls(**place, bits=content.get("bits"), **{key: content[key] for key in same})
 
     def to_properties(self) -> dict[str, str]:
         """The same as JSON values, with the project's stamp: metadata of an exported file."""
@@ -91,7 +94,7 @@ class ModelFacts:
                 raise UserError("it has no metadata of this project")
             if (version := content.pop("version", None)) != VERSION:
                 raise UserError(f"version {version}, expected {VERSION}")
-            if missing := [key for key in fields if key not in content]:
+            if missing := [key for key in fields if key not in content and key != "bits"]:
                 raise UserError(f"metadata {missing} are missing")
             if prior := content["view_prior"]:  # JSON's keys are strings
                 prior["by_class"] = {int(number): view for number, view in prior["by_class"].items()}

@@ -28,6 +28,7 @@ class DataConfig:
         root: the data set's folder.
         labels: folder of label files that mirrors `root` (the label of root/a/b.jpg is labels/a/b.txt), or None
             where labels lie beside the images by YOLOv5's convention; see `utils.data.splits.label_path`.
+        bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the file does not say.
     """
 
     source: Path
@@ -39,6 +40,7 @@ class DataConfig:
     clip_pattern: str | None = None
     generate: str | None = None
     labels: Path | None = None
+    bits: int | None = None
 
     def group_of(self, path: str | Path) -> str:
         """The patient (or whatever the pattern names) of an image; the image itself where it names none."""
@@ -54,9 +56,10 @@ class DataConfig:
         return match.group(1), int(number) if number.isdecimal() else 0
 
 
+STORED_BITS = range(8, 17)  # that images of 16 bits a channel can hold
 DATA_KEYS = (
     *("path", "train", "val", "test", "labels", "nc", "names", "cls_names"),
-    *("group_pattern", "clip_pattern", "generate"),
+    *("group_pattern", "clip_pattern", "generate", "bits"),
 )
 
 
@@ -95,7 +98,15 @@ def load_data_config(path: str | Path) -> DataConfig:
         clip_pattern=_pattern(content, "clip_pattern", 2, path),
         generate=content.get("generate"),
         labels=(path.parent / content["labels"]).resolve() if content.get("labels") else None,
+        bits=_bits(content.get("bits"), path),
     )
+
+
+def _bits(value: object, path: Path) -> int | None:
+    if value is not None and (type(value) is not int or value not in STORED_BITS):
+        limits = f"{STORED_BITS.start} to {STORED_BITS.stop - 1}"
+        raise UserError(f"{path}: bits is {value!r}, expected a whole number from {limits}, as 12")
+    return value
 
 
 def _names(value: object, key: str, path: Path) -> tuple[str, ...]:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import re
 import threading
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+LONGEST_NAME = 230  # bytes, of the 255 that file systems allow, so that numbers and suffixes can be appended
+FORBIDDEN_CHARACTERS = '/\\:*?"<>|'
+NUMBERED_DEVICES = [f"{device}{number}" for device in ("COM", "LPT") for number in "0123456789\u00b9\u00b2\u00b3"]
+DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *NUMBERED_DEVICES}  # that Windows opens by these names
 
 
 def find_file(path: str | Path) -> Path:
@@ -57,6 +66,52 @@ def write_json(path: Path, content: object) -> None:
     """Write strict JSON (no NaN), atomically."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Name -> what a file or folder made for it is called: as the name where that can be, and unlike all others'.
+
+    What some file system refuses (separators, control characters, names of devices, dots and spaces at an end, more
+    than `LONGEST_NAME` bytes) is replaced or shortened. Names that would then be one, also where upper and lower case
+    are the same, get a piece of a hash.
+    """
+    found = {name: shortened(_harmless(name)) for name in names}
+    while clashing := _clashing(found):
+        for name in clashing:
+            found[name] = _marked(found[name], name)
+    return found
+
+
+def shortened(name: str) -> str:
+    """The name, if it is longer than `LONGEST_NAME` bytes its beginning and a piece of a hash."""
+    return _marked(name, name) if len(_in_bytes(name)) > LONGEST_NAME else name
+
+
+def _marked(name: str, hashed: str) -> str:
+    """A name with a piece of a hash at its end, at most `LONGEST_NAME` bytes long."""
+    mark = "-" + hashlib.sha256(_in_bytes(f"{name}/{hashed}")).hexdigest()[:8]
+    while len(_in_bytes(name + mark)) > LONGEST_NAME:
+        name = name[:-1]
+    return name + mark
+
+
+def _in_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")  # names in other encodings have surrogates
+
+
+def _harmless(name: str) -> str:
+    """The name with `_` for what cannot be in a file's name on every system; dots stay between letters only."""
+    text = "".join(c if c.isprintable() and c not in FORBIDDEN_CHARACTERS else "_" for c in name)
+    text = re.sub(r"(?<!\w)\.|\.(?!\w)|^\s+|\s+$", "_", text)
+    stem = text.partition(".")[0].rstrip().upper()
+    return f"_{text}" if stem in DEVICES else text or "_"
+
+
+def _clashing(names: Mapping[str, str]) -> list[str]:
+    """The keys whose values are one name to some file system."""
+    folded = {key: unicodedata.normalize("NFKC", name).casefold() for key, name in names.items()}
+    counts = Counter(folded.values())
+    return [key for key, name in folded.items() if counts[name] > 1]
 
 
 def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]], numeric: bool = False) -> str:

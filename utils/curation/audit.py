@@ -22,6 +22,8 @@ from utils.curation.findings import (
     find_orphans,
     find_rare_pairs,
     find_shared,
+    find_shared_labels,
+    find_unknown_bits,
     find_view_changes,
     overlap,
     score_column_orders,
@@ -72,6 +74,8 @@ def audit(data: DataConfig, plausible: Mapping[str, Sequence[str]] | None = None
     orders = score_column_orders(data, frames, plausible) if plausible else {}
     findings = [
         *find_file_faults(data, frames),
+        *find_unknown_bits(data, frames),
+        *find_shared_labels(data, frames),
         *find_orphans(data, frames),
         *find_duplicates(data, frames),
         *find_shared(data, frames, "group", groups),

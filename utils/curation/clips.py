@@ -132,6 +132,7 @@ def write_split(folder: Path, data: DataConfig, images: Mapping[str, Sequence[Pa
         "group_pattern": data.group_pattern,
         "clip_pattern": data.clip_pattern,
         "generate": data.generate,
+        "bits": data.bits,
     }
     content = {key: value for key, value in content.items() if value is not None}
     text = "".join(f"# {line}\n" for line in note.splitlines())

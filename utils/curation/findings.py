@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from utils.core.data_config import DataConfig
+from utils.core.pixels import fits_few_bits, unknown_bits
 from utils.curation.frames import Frame, class_view_counts, group_by, in_turn, named, with_view
 from utils.curation.reference import agree
 from utils.data.images import IMAGE_SUFFIXES
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
-from utils.data.splits import label_path
+from utils.data.splits import below, label_path, shared_labels
 
 KINDS = {  # kind of finding -> its level, and in words
     "bad_label": ("error", "label files that break the format"),
@@ -27,6 +28,8 @@ KINDS = {  # kind of finding -> its level, and in words
     "empty_image": ("error", "images of 0 bytes"),
     "unreadable_image": ("error", "files that cannot be read as an image"),
     "damaged_image": ("error", "truncated or damaged images"),
+    "shared_label": ("error", "images that share a label file"),
+    "unknown_bits": ("error", "splits of 16-bit images that do not say how many bits are stored"),
     "conflict": ("error", "groups of identical pictures whose class or view differs"),
     "shared_group": ("leak", "groups (patients) in more than one split"),
     "shared_clip": ("leak", "clips in more than one split"),
@@ -36,7 +39,8 @@ KINDS = {  # kind of finding -> its level, and in words
     "missing_label": ("doubt", "images without a label file (taken as background)"),
     "orphan_label": ("doubt", "label files without an image"),
     "unmatched_name": ("doubt", "file names that group_pattern or clip_pattern does not match"),
-    "deep_image": ("doubt", "images of more than 8 bits a channel (cut to 8)"),
+    "deep_image": ("doubt", "images of 16 bits a channel, all taken to be used, as the key 'bits' does not say"),
+    "several_pages": ("doubt", "images of several pages or pictures (all but the first are ignored)"),
     "grey_image": ("doubt", "images without colour channels"),
     "alpha_image": ("doubt", "images with transparency (ignored)"),
     "extreme_size": ("doubt", "images of extreme size or shape"),
@@ -86,11 +90,27 @@ def find_file_faults(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Find
             yield Finding("unlabelled_split", f"{name}: {own[0].problems['missing_label']}")
 
 
+def find_unknown_bits(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
+    """Splits of 16-bit images whose values leave open how many bits are stored, where the data set does not say."""
+    deep = [frame for frame in frames if frame.largest is not None and data.bits is None]
+    for name, own in group_by(deep, lambda frame: frame.split).items():
+        largest = max(frame.largest for frame in own)
+        if fits_few_bits(largest):
+            files = tuple(frame.path for frame in own)
+            yield Finding("unknown_bits", unknown_bits(name, len(own), largest), files)
+
+
+def find_shared_labels(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
+    """Label files that belong to more than one image, of one split or of several."""
+    for label, images in shared_labels([frame.path for frame in frames], data).items():
+        yield Finding("shared_label", f"all look for {label}", tuple(images))
+
+
 def find_orphans(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
     """Label files, in the folders that belong to the frames', beside which no image lies (in any split or none)."""
     folders = {frame.path.parent: label_path(frame.path, data).parent for frame in frames}
     for entry in (entry for entries in data.splits.values() for entry in entries if entry.is_dir()):
-        for folder in (entry, *(path for path in entry.rglob("*") if path.is_dir())):
+        for folder in (entry, *(path for path in below(entry) if path.is_dir())):
             folders[folder] = label_path(folder / "x.jpg", data).parent
     lists = {entry for entries in data.splits.values() for entry in entries}
     for images, labels in sorted(folders.items()):

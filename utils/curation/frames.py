@@ -20,8 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from utils.core.data_config import DataConfig
+from utils.core.pixels import largest_value
 from utils.core.script import UserError
-from utils.data.images import read_image
+from utils.data.images import decode_image, reduce_depth
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels, LabelError, read_label_file
 from utils.data.splits import Split, find_images, generate_if_missing, label_path
 
@@ -38,6 +39,7 @@ class Frame:
         labels: None where the label file is missing or breaks the format.
         size: width and height, pixels; None where the image cannot be read.
         pixels: digest of the decoded RGB pixels; empty where the image cannot be read.
+        largest: value of an image of more than 8 bits a channel; None of others.
         bits: (768,) bool, the perceptual hashes of red, green and blue.
         problems: kind of finding -> detail.
     """
@@ -47,6 +49,7 @@ class Frame:
     labels: FrameLabels | None
     size: tuple[int, int] | None = None
     pixels: str = ""
+    largest: int | None = None
     bits: np.ndarray = field(default_factory=lambda: np.zeros(3 * HASH_SIDE**2, bool))
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -76,29 +79,36 @@ def _read_frame(data: DataConfig, split: str, path: Path) -> Frame:
             problems["missing_label"] = f"expected {file}"
     except LabelError as error:
         problems["bad_label"] = str(error)
-    facts, image_problems = inspect_image(path)
+    facts, image_problems = inspect_image(path, data.bits)
     return Frame(split, path, labels, **facts, problems=problems | image_problems)
 
 
-def inspect_image(path: Path) -> tuple[dict[str, object], dict[str, str]]:
+def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict[str, str]]:
     """What `Frame` says of an image, and its problems: kind of finding -> detail.
 
     Pillow says how it is stored and whether it is whole, OpenCV gives the pixels that a training sees.
+
+    Args:
+        bits: stored in an image of 16 bits a channel, see `utils.core.pixels`.
     """
     try:
         if not path.stat().st_size:
             return {}, {"empty_image": ""}
         problems = _storage_problems(path)
+        if bits is not None:
+            problems.pop("deep_image", None)
         if "damaged_image" in problems:
             return {}, problems
-        image = read_image(path)
+        stored = decode_image(path.read_bytes(), path)
+        image = reduce_depth(stored, bits, path)
     except (OSError, UserError, Image.DecompressionBombError) as error:
         return {}, {"unreadable_image": str(error).removeprefix(f"{path}: ")}
     small = cv2.resize(image, (4 * HASH_SIDE,) * 2, interpolation=cv2.INTER_AREA)
     channels = (Image.fromarray(channel) for channel in cv2.split(small))
-    bits = np.ravel([imagehash.phash(channel, hash_size=HASH_SIDE).hash for channel in channels])
-    pixels = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
-    return {"size": image.shape[1::-1], "pixels": pixels, "bits": bits}, problems
+    hashes = np.ravel([imagehash.phash(channel, hash_size=HASH_SIDE).hash for channel in channels])
+    pixels = hashlib.sha256(f"{stored.shape}".encode() + stored.tobytes()).hexdigest()
+    facts = {"size": stored.shape[1::-1], "pixels": pixels, "bits": hashes, "largest": largest_value(stored)}
+    return facts, problems
 
 
 def _storage_problems(path: Path) -> dict[str, str]:
@@ -115,6 +125,8 @@ def _storage_problems(path: Path) -> dict[str, str]:
         if short < SIDE_LIMITS[0] or long > SIDE_LIMITS[1] or long > ASPECT_LIMIT * short:
             problems["extreme_size"] = f"{image.width}x{image.height} pixels"
         try:
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                problems["several_pages"] = f"{pages} of them"
             image.load()
         except (OSError, SyntaxError, ValueError) as error:
             problems = {"damaged_image": str(error)}

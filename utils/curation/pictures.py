@@ -124,4 +124,4 @@ def _draw_tile(ax: Axes, area: tuple[float, ...], audit: Audit, frame: Frame) ->
     centre, half = boxes[:, 1:3], boxes[:, 3:] / 2
     boxes_xyxy = np.hstack([centre - half, centre + half]) * np.array(frame.size * 2)
     drawn = {"boxes_xyxy": boxes_xyxy, "classes": boxes[:, 0].astype(int)}
-    draw_frame(ax, area, read_frame(frame.path), drawn, audit.data.names)
+    draw_frame(ax, area, read_frame(frame.path, audit.data.bits), drawn, audit.data.names)

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from utils.core import distributed
 from utils.core.hyperparameters import HyperParameters
+from utils.core.pixels import DEEPEST, fits_few_bits, largest_value, unknown_bits
 from utils.core.script import UserError
 from utils.data.augment import Augmenter
-from utils.data.frame_cache import FrameCache
-from utils.data.images import STRIDE, Letterbox, decode_image, read_bytes
+from utils.data.frame_cache import CachedFrame, FrameCache
+from utils.data.images import STRIDE, Letterbox, decode_image, read_bytes, reduce_depth
 from utils.data.splits import Split
 
 RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
@@ -41,8 +42,12 @@ class JointDataset(Dataset):
 
     Every image is read once when the data set is made, so an unreadable one is found before training.
 
+    Attributes:
+        bits: taken to be stored in images of 16 bits a channel; None if there are none and nobody has said.
+
     Raises:
-        UserError: unreadable images, all of them named.
+        UserError: unreadable images, all of them named; or images of 16 bits a channel of which nobody has said how
+            many are stored, and none of which uses them.
     """
 
     def __init__(self, split: Split, image_size: int, cache: str = "auto", rect: bool = False):
@@ -82,27 +87,44 @@ class JointDataset(Dataset):
         if errors:
             listed = "\n  ".join(map(str, errors))
             raise UserError(f"{self.split.name}: {len(errors)} images cannot be read:\n  {listed}")
+        self.bits = self._stored_bits([largest for _, largest in found if largest is not None])
         self.original_sizes = [size for size, _ in found]
-        return tuple(letterbox for _, letterbox in found)
+        return tuple(Letterbox.fit(*size, self.image_size) for size in self.original_sizes)
 
-    def _decode(self, index: int) -> tuple[tuple[int, int], Letterbox] | UserError:
+    def _stored_bits(self, largest: Sequence[int]) -> int | None:
+        """How many bits the images of 16 bits a channel, whose largest values these are, are taken to store.
+
+        None if there is no such image and the data set does not say.
+
+        Raises:
+            UserError: the data set does not say, and the values do not show that all 16 are used.
+        """
+        if self.split.bits is not None or not largest:
+            return self.split.bits
+        if fits_few_bits(max(largest)):
+            raise UserError(unknown_bits(self.split.name, len(largest), max(largest)))
+        return DEEPEST
+
+    def _decode(self, index: int) -> tuple[tuple[int, int], int | None] | UserError:
+        """-> the image's own height and width, and the largest value if it has more than 8 bits a channel."""
         try:
-            frame, original_size = self._load(self.split.images[index])
+            frame = self._load(self.split.images[index])
         except UserError as error:
             return error
         if self._frames is not None:
-            self._frames[index] = frame
-        return original_size, Letterbox.fit(*original_size, self.image_size)
+            self._frames[index] = frame.pixels
+        return frame.original_size, frame.largest
 
-    def _load(self, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-        """-> the letterboxed frame, (size, size, 3) uint8 RGB, and the image's own height and width."""
-        content = read_bytes(path)
+    def _load(self, path: Path) -> CachedFrame:
+        content, bits = read_bytes(path), self.split.bits
 
-        def decode() -> tuple[np.ndarray, tuple[int, int]]:
-            image = decode_image(content, path)
-            return Letterbox.fit(*image.shape[:2], self.image_size).apply(image), image.shape[:2]
+        def decode() -> CachedFrame:
+            stored = decode_image(content, path)
+            size = stored.shape[:2]
+            pixels = Letterbox.fit(*size, self.image_size).apply(reduce_depth(stored, bits, path))
+            return CachedFrame(pixels, size, largest_value(stored))
 
-        return self._disk.get(content, decode) if self._disk else decode()
+        return self._disk.get(content, bits, decode) if self._disk else decode()
 
     def __len__(self) -> int:
         return len(self.split.images)
@@ -128,10 +150,25 @@ class JointDataset(Dataset):
         return self.image_size - 2 * rows, self.image_size - 2 * columns
 
     def plain(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frame and boxes as they are."""
-        frame = self._frames[index] if self._frames is not None else self._load(self.split.images[index])[0]
+        """Frame and boxes as they are.
+
+        Raises:
+            UserError: the image cannot be read any more, or has got another size, which its boxes do not fit.
+        """
+        frame = self._frames[index] if self._frames is not None else self._load_again(index)
         rows, columns = self.margins
         return frame[rows : self.image_size - rows, columns : self.image_size - columns], self._boxes[index]
+
+    def _load_again(self, index: int) -> np.ndarray:
+        path, expected = self.split.images[index], self.original_sizes[index]
+        frame = self._load(path)
+        if frame.original_size != expected:
+            (height, width), (old_height, old_width) = frame.original_size, expected
+            raise UserError(
+                f"{path}: {width}x{height} pixels, expected {old_width}x{old_height} as at the start; "
+                "put the image back, or start anew"
+            )
+        return frame.pixels
 
     def augment(self, hyp: HyperParameters, seed: int) -> None:
         """From now on, augment the frames that are asked for by epoch and index."""

@@ -1,9 +1,10 @@
 """Letterboxed frames on disk, for `--cache disk`: an image is decoded once, not once an epoch.
 
 A file a frame in the user's cache folder (`$XDG_CACHE_HOME`, or `~/.cache`), never in the data set; the folder may be
-deleted at any time. A file is named after a hash of the image file's content and of whatever else decides the
-pixels: a changed image has another name, and the same image in several splits or folds one file. Labels are not
-kept at all, since every start reads them from the label files.
+deleted at any time. A file is named after its key, a hash of the image file's content and of whatever else decides
+the pixels: a changed image has another name, and the same image in several splits or folds one file. The key is in the
+file too, so that a copy under another name is never served. Labels are not kept at all, since every start reads them
+from the label files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -21,9 +23,25 @@ import numpy as np
 from utils.core.files import write_atomically
 from utils.core.script import UserError
 
-VERSION = 1  # of the file format and of the letterboxing: raise it when either changes
+VERSION = 2  # of the file format and of the letterboxing: raise it when either changes
 CHECKSUM_BYTES = 4  # a file starts with the CRC-32 of all that follows:
-ORIGINAL_SIZE = struct.Struct("<II")  # the image's own height and width, and then the pixels
+HEAD = struct.Struct("<32sIIi")  # key, height, width, largest value, and then the pixels
+NO_VALUE = -1  # for a largest value that is None
+
+
+@dataclass(frozen=True)
+class CachedFrame:
+    """A letterboxed frame and what is known of its image.
+
+    Attributes:
+        pixels: (size, size, 3) uint8 RGB.
+        original_size: the image's own height and width.
+        largest: value of an image of more than 8 bits a channel; None of others.
+    """
+
+    pixels: np.ndarray
+    original_size: tuple[int, int]
+    largest: int | None
 
 
 def user_cache_folder() -> Path:
@@ -49,36 +67,39 @@ class FrameCache:
                 "let XDG_CACHE_HOME name a folder that can be written to, or use --cache off"
             ) from None
 
-    def get(
-        self, content: bytes, make: Callable[[], tuple[np.ndarray, tuple[int, int]]]
-    ) -> tuple[np.ndarray, tuple[int, int]]:
+    def get(self, content: bytes, bits: int | None, make: Callable[[], CachedFrame]) -> CachedFrame:
         """The frame of an image file with this `content`, from the cache or else from `make`.
 
-        Returns:
-            (size, size, 3) uint8 RGB, and the image's own height and width.
+        Args:
+            bits: that `make` takes as stored in an image of 16 bits a channel.
         """
-        made_with = f"{VERSION} {cv2.__version__} {self.image_size} "
-        path = self.folder / hashlib.sha256(made_with.encode() + content).hexdigest()
-        found = self._read(path)
+        made_with = f"{VERSION} {cv2.__version__} {self.image_size} {bits} "
+        key = hashlib.sha256(made_with.encode() + content)
+        path = self.folder / key.hexdigest()
+        found = self._read(path, key.digest())
         if found is None:
             found = make()
-            write_atomically(path, lambda temporary: temporary.write_bytes(_pack(*found)))
+            write_atomically(path, lambda temporary: temporary.write_bytes(_pack(key.digest(), found)))
         return found
 
-    def _read(self, path: Path) -> tuple[np.ndarray, tuple[int, int]] | None:
-        """None where there is no such file, or a damaged one."""
+    def _read(self, path: Path, key: bytes) -> CachedFrame | None:
+        """None where there is no such file, a damaged one, or one of another key."""
         try:
             stored = path.read_bytes()
         except FileNotFoundError:
             return None
         body = memoryview(stored)[CHECKSUM_BYTES:]
-        is_whole = len(body) == ORIGINAL_SIZE.size + self.image_size**2 * 3
+        is_whole = len(body) == HEAD.size + self.image_size**2 * 3
         if not is_whole or zlib.crc32(body) != int.from_bytes(stored[:CHECKSUM_BYTES], "little"):
             return None
-        pixels = np.frombuffer(body[ORIGINAL_SIZE.size :], np.uint8)
-        return pixels.reshape(self.image_size, self.image_size, 3), ORIGINAL_SIZE.unpack_from(body)
+        stored_key, height, width, largest = HEAD.unpack_from(body)
+        if stored_key != key:
+            return None
+        pixels = np.frombuffer(body[HEAD.size :], np.uint8).reshape(self.image_size, self.image_size, 3)
+        return CachedFrame(pixels, (height, width), None if largest == NO_VALUE else largest)
 
 
-def _pack(frame: np.ndarray, original_size: tuple[int, int]) -> bytes:
-    body = ORIGINAL_SIZE.pack(*original_size) + frame.tobytes()
+def _pack(key: bytes, frame: CachedFrame) -> bytes:
+    largest = NO_VALUE if frame.largest is None else frame.largest
+    body = HEAD.pack(key, *frame.original_size, largest) + frame.pixels.tobytes()
     return zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little") + body

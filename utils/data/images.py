@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from utils.core.pixels import DEEPEST, FEW_BITS, decode, fits_few_bits, largest_value, to_8_bits
 from utils.core.script import UserError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+# What lies beside images and is not worth a word when it is passed by: labels, notes, and what systems leave behind.
+BESIDE_SUFFIXES = {".cache", ".csv", ".json", ".md", ".txt", ".yaml", ".yml"}
+BESIDE_NAMES = {"desktop.ini", "thumbs.db"}
+NAMED_KINDS = 6  # of files left out
 
 STRIDE = 32  # of the coarsest level: an image's sides are multiples of it
 PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
@@ -79,28 +87,64 @@ class Letterbox:
         return ((boxes_xyxy - shift) * scale).clip(0, [width, height] * 2)
 
 
-def read_image(path: Path) -> np.ndarray:
+def left_out(paths: Iterable[Path], wanted: Collection[str]) -> str:
+    """How many files have none of the `wanted` suffixes, by kind: "12 .dcm, 2 without suffix"; empty if none.
+
+    Hidden files and what lies beside images (`BESIDE_SUFFIXES`, `BESIDE_NAMES`) do not count. Digits after the last
+    dot, as in the UIDs that DICOM files are called by, are no suffix.
+    """
+    silent = BESIDE_SUFFIXES | set(wanted)
+    counts: Counter[str] = Counter()
+    for path in paths:
+        suffix = path.suffix.lower()
+        is_beside = path.name.startswith(".") or path.name.lower() in BESIDE_NAMES or suffix in silent
+        if not is_beside and path.is_file():
+            counts["without suffix" if suffix[1:].isdecimal() or not suffix else suffix] += 1
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    others = sum(count for _, count in ranked[NAMED_KINDS:])
+    parts = [f"{count} {kind}" for kind, count in ranked[:NAMED_KINDS]]
+    parts += [f"{others} of other kinds"] if others else []
+    return ", ".join(parts)
+
+
+def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     """(height, width, 3) uint8 RGB; any path the file system allows.
 
+    Args:
+        bits: stored in an image of 16 bits a channel, see `utils.core.pixels`; None if nobody has said.
+
     Raises:
-        UserError: the file cannot be read or is not an image.
+        UserError: the file cannot be read, is not an image, or has 16 bits a channel and it is unknown how many of them
+            are stored.
     """
-    return decode_image(read_bytes(path), path)
+    pixels = decode_image(read_bytes(path), path)
+    largest = largest_value(pixels)
+    if bits is None and fits_few_bits(largest):
+        raise UserError(
+            f"{path}: the largest value of its {DEEPEST}-bit pixels is {largest}, which fits {FEW_BITS} bits or fewer, "
+            f"and the model does not say how many are stored; train with 'bits: {FEW_BITS}' or so in data.yaml"
+        )
+    return reduce_depth(pixels, bits, path)
 
 
 def decode_image(content: bytes, path: Path) -> np.ndarray:
-    """An image file's content -> (height, width, 3) uint8 RGB; `path` is for the error.
+    """An image file's content -> (height, width, 3) RGB, uint8 or uint16; `path` is for the error.
 
     Raises:
-        UserError: it is not an image.
+        UserError: it is not an image, see `utils.core.pixels.decode`.
     """
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # of a file of 0 bytes
-        image = None
-    if image is None:
-        raise UserError(f"{path}: cannot be read as an image (of {len(content)} bytes); replace or remove it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return decode(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def reduce_depth(pixels: np.ndarray, bits: int | None, path: Path) -> np.ndarray:
+    """`to_8_bits`, with the file's name in its error."""
+    try:
+        return to_8_bits(pixels, bits)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def read_bytes(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -105,6 +106,7 @@ def _image_result(
         scores=detections[:, 4].numpy(),
         classes=detections[:, 5].numpy().astype(int),
         view_probabilities=probabilities,
+        bits=dataset.bits,
     )
 
 
@@ -119,17 +121,26 @@ def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
     """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
     rows = [
         {
-            "image_id": Path(result.image).stem,
+            "image_id": image_id,
             "category_id": int(category),
             "bbox": [round(float(v), 3) for v in (left, top, right - left, bottom - top)],
             "score": round(float(score), 5),
         }
-        for result in results
+        for image_id, result in zip(_image_ids([Path(result.image) for result in results]), results, strict=True)
         for (left, top, right, bottom), score, category in zip(
             result.boxes_xyxy, result.scores, result.classes, strict=True
         )
     ]
     write_json(path, rows)
+
+
+def _image_ids(images: Sequence[Path]) -> list[str]:
+    """File names without suffix, as YOLOv5's; where these repeat, paths below the folder that holds all images."""
+    stems = [image.stem for image in images]
+    if len(set(stems)) == len(images):
+        return stems
+    folder = os.path.commonpath([image.parent for image in images])
+    return [Path(os.path.relpath(image, folder)).with_suffix("").as_posix() for image in images]
 
 
 def _spread(results: Sequence[ImageResult]) -> list[ImageResult]:
@@ -142,6 +153,7 @@ def _mosaic_record(result: ImageResult, confidence: float) -> dict[str, object]:
     kept = result.scores >= confidence
     return {
         "path": result.image,
+        "bits": result.bits,
         "truth": {
             "boxes_xyxy": result.true_boxes_xyxy.round(2).tolist(),
             "classes": result.true_classes.tolist(),

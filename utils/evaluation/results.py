@@ -17,6 +17,7 @@ class ImageResult:
 
     `group` is the patient, or `image` itself where patients are unknown. Predictions are those after NMS,
     by falling score, at most 300. `view_probabilities` is empty where the model has no view head.
+    `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`.
     """
 
     image: str
@@ -30,6 +31,7 @@ class ImageResult:
     scores: np.ndarray  # (m,)
     classes: np.ndarray  # (m,) int
     view_probabilities: np.ndarray  # (v,)
+    bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,17 @@ class HubModel:
     Attributes:
         names: of the box classes, by number.
         view_names: of the views.
+        bits: that image files of 16 bits a channel store, see `utils.core.pixels`; None if the model does not say.
     """
 
     predictor: Predictor
     names: tuple[str, ...]
     view_names: tuple[str, ...]
+    bits: int | None = None
 
     @classmethod
     def of(cls, predictor: Predictor, facts: ModelFacts) -> HubModel:
-        return cls(predictor, tuple(facts.names), tuple(facts.view_names))
+        return cls(predictor, tuple(facts.names), tuple(facts.view_names), facts.bits)
 
     def predict(self, image: str | Path | np.ndarray) -> Answer:
         """Boxes and view of an image file, or of (height, width, 3) uint8 RGB.
@@ -58,7 +60,7 @@ class HubModel:
         Raises:
             UserError: the file cannot be read, or the array is of another shape or type.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image))
+        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image), self.bits)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise UserError(f"image of shape {pixels.shape}, {pixels.dtype}; expected (height, width, 3), uint8, RGB")
         said, tasks = self.predictor(pixels), self.predictor.model.tasks

@@ -7,7 +7,6 @@ Every output is told of each frame by `add` and makes its folders when it has so
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.core.files import write_atomically
+from utils.core.files import file_names, write_atomically
 from utils.core.script import UserError
 from utils.data.labels import UNKNOWN_VIEW, label_text
 from utils.inference.drawing import draw_prediction
@@ -91,14 +90,20 @@ class LabelFiles(Output):
 
 
 class Crops(Output):
-    """`crops/CLASS/NAME_1.png`, `NAME_2.png`, ...: the pixels that a box touches, numbered from the best box on."""
+    """`crops/CLASS/NAME_1.png`, `NAME_2.png`, ...: the pixels that a box touches, numbered from the best box on.
+
+    What a class's folder is called: see `file_names`.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+        super().__init__(folder, names, view_names)
+        self._folders = file_names(names)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         for index, (box, number) in enumerate(zip(prediction.boxes_xyxy, prediction.classes, strict=True), start=1):
             x1, y1, x2, y2 = *np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)
             content = cv2.imencode(".png", cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR))[1]
-            folder = re.sub(r"\W", "_", self.names[number])  # a name may hold any character
-            self.place("crops", folder, f"{frame.name}_{index}.png").write_bytes(content)
+            self.place("crops", self._folders[self.names[number]], f"{frame.name}_{index}.png").write_bytes(content)
 
 
 class ClipViews:

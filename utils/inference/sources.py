@@ -13,10 +13,13 @@ import cv2
 import numpy as np
 
 from utils.core.data_config import DataConfig
-from utils.core.script import UserError
-from utils.data.images import IMAGE_SUFFIXES, read_image
+from utils.core.files import shortened
+from utils.core.script import LOGGER, UserError
+from utils.data.images import IMAGE_SUFFIXES, left_out, read_image
+from utils.data.splits import below
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,17 @@ class Source:
         """How many frames it should have; 0 for a video that cannot be read."""
         return _frame_count(_open_video(self.path)) if self.is_video else 1
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, bits: int | None = None) -> Iterator[Frame]:
         """Its frames in order.
+
+        Args:
+            bits: stored in an image of 16 bits a channel, see `read_image`.
 
         Raises:
             UserError: it cannot be read; or, after its last frame, a video that is shorter than it says.
         """
         if not self.is_video:
-            yield Frame(read_image(self.path), self.path, self.name, self.clip)
+            yield Frame(read_image(self.path, bits), self.path, self.name, self.clip)
             return
         video, number = _open_video(self.path), 0
         rate, expected = video.get(cv2.CAP_PROP_FPS), _frame_count(video)
@@ -99,6 +105,9 @@ def _frame_count(video: cv2.VideoCapture) -> int:
 def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list[Source]:
     """The images and videos of files, folders (searched to any depth) and globs, each once, sorted within an entry.
 
+    Symbolic links are followed. What else lies in folders or matches a glob is counted by kind in a warning, see
+    `left_out`.
+
     Args:
         data: its `clip_pattern` finds the clips that images belong to.
 
@@ -109,13 +118,26 @@ def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list
     if data and data.clip_pattern is None:
         raise UserError(f"{data.source}: key 'clip_pattern' is missing, and --data is read for nothing else here")
     found: dict[Path, Source] = {}
+    passed_by: dict[Path, None] = {}
     for entry in entries:
         files, folder = _files_of(entry)
         for path in files:
-            name = path.relative_to(folder).with_suffix("")
+            if path.suffix.lower() not in SUFFIXES:
+                passed_by[path] = None
+                continue
+            name = _output_name(path.relative_to(folder))
             found.setdefault(path.resolve(), Source(path, name, _clip_of(path, name, data)))
-    _refuse_shared_names(list(found.values()))
-    return list(found.values())
+    sources = list(found.values())
+    _refuse_shared_names(sources)
+    _refuse_shared_clips(sources)
+    if others := left_out(passed_by, SUFFIXES):
+        LOGGER.warning(f"warning: --source: left out: {others}")
+    return sources
+
+
+def _output_name(path: Path) -> Path:
+    """A path without suffix, each part short enough for what is appended to it."""
+    return Path(*(shortened(part) for part in path.with_suffix("").parts))
 
 
 def _clip_of(path: Path, name: Path, data: DataConfig | None) -> str | None:
@@ -126,16 +148,21 @@ def _clip_of(path: Path, name: Path, data: DataConfig | None) -> str | None:
 
 
 def _files_of(entry: str) -> tuple[list[Path], Path]:
-    """An entry's files, and the folder below which they are named."""
-    path, suffixes = Path(entry), IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    if path.is_file() and path.suffix.lower() not in suffixes:
-        raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(suffixes))}")
-    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(entry, recursive=True))
-    files = sorted(p for p in ([path] if path.is_file() else candidates) if p.suffix.lower() in suffixes)
-    if not files:
-        problem = "no image or video in it" if path.exists() else "no such file, folder or match"
-        raise UserError(f"--source {entry}: {problem}; expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos")
-    return files, path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
+    """An entry's files, of any kind but some of the right one, and the folder below which these are named."""
+    path = Path(entry)
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(SUFFIXES))}")
+        return [path], path.parent
+    files = sorted(below(path) if path.is_dir() else map(Path, glob.glob(entry, recursive=True)))
+    wanted = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if not wanted:
+        problem = "no image or video in it" if files or path.exists() else "no such file, folder or match"
+        others = left_out(files, SUFFIXES)
+        found = f" (left out: {others})" if others else ""
+        expected = f"expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos"
+        raise UserError(f"--source {entry}: {problem}{found}; {expected}")
+    return files, path if path.is_dir() else Path(os.path.commonpath([file.parent for file in wanted]))
 
 
 def _refuse_shared_names(sources: Sequence[Source]) -> None:
@@ -151,9 +178,20 @@ def _refuse_shared_names(sources: Sequence[Source]) -> None:
             )
 
 
+def _refuse_shared_clips(sources: Sequence[Source]) -> None:
+    """Raise a `UserError` if a video is called as a clip of images, since their views would be averaged together."""
+    videos = {source.clip: source.path for source in sources if source.is_video}
+    for source in sources:
+        if source.clip in videos and not source.is_video:
+            video = videos[source.clip]
+            raise UserError(f"{source.path} and {video}: both of clip {source.clip}; give them to separate runs")
+
+
 def refuse_folder_of_sources(folder: Path, entries: Sequence[str], sources: Sequence[Source]) -> None:
     """Raise a `UserError` if the results in `folder` would lie beside what is looked at."""
-    place, searched = folder.resolve(), [Path(entry).resolve() for entry in entries if Path(entry).is_dir()]
+    place, folders = folder.resolve(), [Path(entry) for entry in entries if Path(entry).is_dir()]
+    linked = [path for entry in folders for path in below(entry) if path.is_symlink() and path.is_dir()]
+    searched = [path.resolve() for path in (*folders, *linked)]
     if any(map(place.is_relative_to, searched)) or any(s.path.resolve().is_relative_to(place) for s in sources):
         raise UserError(f"{folder}: results would lie beside what is looked at; choose another --project or --name")
 
@@ -161,12 +199,15 @@ def refuse_folder_of_sources(folder: Path, entries: Sequence[str], sources: Sequ
 class FrameReader:
     """The frames of all sources; what could not be read is left out and noted in `problems`.
 
+    Args:
+        bits: stored in images of 16 bits a channel, see `read_image`.
+
     Raises:
         UserError: at the end, if there was no frame at all.
     """
 
-    def __init__(self, sources: Sequence[Source]):
-        self.sources = sources
+    def __init__(self, sources: Sequence[Source], bits: int | None = None):
+        self.sources, self.bits = sources, bits
         self.problems: list[str] = []
 
     def __len__(self) -> int:
@@ -177,7 +218,7 @@ class FrameReader:
         found = False
         for source in self.sources:
             try:
-                for frame in source.frames():
+                for frame in source.frames(self.bits):
                     found = True
                     yield frame
             except UserError as error:

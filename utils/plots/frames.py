@@ -6,12 +6,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from utils.core.pixels import decode, to_8_bits
+from utils.core.script import UserError
 from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
 
 GRID, TILE, GAP, STRIP, CAPTION, LABEL = 4, 430, 20, 30, 58, 25  # columns; px: frame, gaps, room for text
@@ -34,7 +35,7 @@ def plot_mosaic(
         predicted: draw what the model says (with confidences, and whether the view is right), not the truth.
     """
     records = records[: GRID * GRID]
-    frames = [read_frame(Path(record["path"])) for record in records]
+    frames = [read_frame(Path(record["path"]), record.get("bits")) for record in records]
     aspect = max((frame.shape[0] / frame.shape[1] for frame in frames if frame is not None), default=0.75)
     tile_height = STRIP + int(TILE * min(aspect, 1.2)) + STRIP
     row_height = CAPTION + tile_height + GAP
@@ -57,13 +58,16 @@ def plot_mosaic(
                 draw_frame(ax, area, frame, record["prediction" if predicted else "truth"], names)
 
 
-def read_frame(path: Path) -> np.ndarray | None:
-    """RGB (H, W, 3), or None if there is no such image any more. The path may hold any character."""
+def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
+    """uint8 RGB (H, W, 3), or None if there is no such image any more.
+
+    Args:
+        bits: stored in an image of 16 bits a channel, see `utils.core.pixels`.
+    """
     try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # OpenCV raises for an empty file, and returns None for other broken ones
+        return to_8_bits(decode(path.read_bytes()), bits)
+    except (OSError, UserError):
         return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -> tuple[str, dict]:

@@ -494,6 +494,7 @@ class Trainer:
             "hyp": to_mapping(self.job.run.hyp),
             "names": list(data.names),
             "view_names": list(data.view_names),
+            "bits": self.job.frames.train.bits or self.job.frames.val.bits,
             "view_prior": to_mapping(self.prior) if self.prior else None,
             "fingerprint": self.fingerprint,
             "launch": distributed.launch_id(),
