@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -125,8 +124,7 @@ def named(path: Path, data: DataConfig) -> dict[str, str | None]:
     """The "group" (patient) and "clip" in a file name, if `data` has a pattern for them; None where it finds none."""
     found = {}
     if data.group_pattern:
-        match = re.search(data.group_pattern, path.name)
-        found["group"] = match and match.group(1)
+        found["group"] = data.found_group(path)
     if data.clip_pattern:
         clip = data.clip_of(path)
         found["clip"] = clip and clip[0]

@@ -118,7 +118,7 @@ def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Te
     if hyp.sampler == "groups" and not data.group_pattern:
         raise UserError(f"{data.source}: sampler groups needs the key 'group_pattern'; add it, or use another sampler")
     if hyp.sampler == "groups":
-        kinds = [group if (group := data.group_of(path)) != str(path) else None for path in split.images]
+        kinds = [data.found_group(path) for path in split.images]
     else:
         kinds = [data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None for labels in split.labels]
     weights = inverse_frequencies(kind for kind in kinds if kind is not None)
