@@ -39,7 +39,8 @@ def test_a_split_without_labels_is_an_error(frames: Path):
 def test_a_list_that_leaves_frames_out_makes_no_orphans(frames: Path):
     listing = frames / "few.txt"
     listing.write_text("\n".join(str(path) for path in images_of(frames)[:4]))
-    assert found_in(look(frames, splits={"train": (listing,), "val": (frames / VAL,)})) == {}
+    result = look(frames, splits={"train": (listing,), "val": (frames / VAL,)})
+    assert found_in(result) == {"no_example": [set()]}  # four frames do not show every view
 
 
 def test_a_name_without_a_patient_is_named(frames: Path):
@@ -150,8 +151,9 @@ def test_a_rare_pair_of_class_and_view(frames: Path):
     (frames / TRAIN / "Q39_clip_F0001.png").unlink()
     label_path(frames / TRAIN / "Q39_clip_F0001.png").unlink()
     result = look(frames, group_pattern=None, clip_pattern=None)
-    assert found_in(result) == {"rare_pair": [{"Q07_clip_F0001.png"}]}
-    assert result.findings[0].detail.startswith("PR in A4C: 2.5%")
+    assert set(found_in(result)) == {"rare_pair", "no_example", "single_view"}
+    assert found_in(result)["rare_pair"] == [{"Q07_clip_F0001.png"}]
+    assert result.of_kind("rare_pair")[0].detail.startswith("PR in A4C: 2.5%")
 
 
 def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: Path):
@@ -163,10 +165,10 @@ def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: P
     data = load_data_config(frames.parent / "data.yaml")
     plausible = read_plausible(plausible_file(tmp_path, table), data)
     result = audit(data, plausible)
-    assert set(found_in(result)) == {"column_order"}
-    assert "[PSAX, A4C, PLAX]" in result.findings[0].detail
+    assert set(found_in(result)) == {"column_order", "no_example"}
+    assert "[PSAX, A4C, PLAX]" in result.of_kind("column_order")[0].detail
     assert len(result.column_orders) == 6
     assert next(iter(result.column_orders.items())) == (("PSAX", "A4C", "PLAX"), 0)
     right = replace(data, view_names=("PSAX", "A4C", "PLAX"))
-    assert found_in(audit(right, plausible)) == {}
+    assert set(found_in(audit(right, plausible))) == {"no_example"}  # no frame shows PR
     assert score_column_orders(right, result.frames, plausible) == result.column_orders

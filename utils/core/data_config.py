@@ -20,7 +20,7 @@ class DataConfig:
     Attributes:
         source: the YAML file.
         splits: "train", "val" and perhaps "test" -> folders of images or .txt lists of images.
-        names: box classes, by class number.
+        names: box classes, by class number; empty if the data has no boxes.
         view_names: the one-hot columns of the view line, in order; empty if the data has no views.
         group_pattern: regular expression on the file name; its first group must not cross splits.
         clip_pattern: regular expression on the file name; its groups are the clip and the frame number.
@@ -39,6 +39,14 @@ class DataConfig:
     clip_pattern: str | None = None
     generate: str | None = None
     labels: Path | None = None
+
+    def lacks(self, task: str) -> str:
+        """What `task` needs and the data.yaml does not name; empty if nothing."""
+        if task == "detection" and not self.names:
+            return "names is empty; expected the box classes, by their numbers"
+        if task == "classification" and not self.view_names:
+            return "key 'cls_names' is missing; expected the views, in the columns' order"
+        return ""
 
     def group_of(self, path: str | Path) -> str:
         """The patient (or whatever the pattern names) of an image; the image itself where it names none."""

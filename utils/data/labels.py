@@ -107,6 +107,16 @@ def without_repeats(labels: FrameLabels) -> FrameLabels:
     return labels if len(kept) == len(labels.boxes) else replace(labels, boxes=labels.boxes[kept])
 
 
+def same_boxes(boxes: np.ndarray) -> list[tuple[int, int]]:
+    """The classes of every two rows of (n, 5) `boxes` that are one box with two classes."""
+    found = []
+    for number, row in enumerate(boxes):
+        later = boxes[number + 1 :]
+        same = abs(later[:, 1:] - row[1:]).max(axis=1, initial=0) <= SAME
+        found += [(int(row[0]), int(other)) for other in later[same, 0]]
+    return found
+
+
 def doubtful_lines(text: str, class_count: int, view_count: int) -> list[str]:
     """What a person should look at in the text of a valid label file.
 

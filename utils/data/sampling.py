@@ -121,6 +121,9 @@ def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Te
         kinds = [data.found_group(path) for path in split.images]
     else:
         kinds = [data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None for labels in split.labels]
+    if not any(kinds):
+        what = "views" if hyp.sampler == "views" else "groups"
+        raise UserError(f"{data.source}: sampler {what}: no {split.name} frame has any; use another sampler")
     weights = inverse_frequencies(kind for kind in kinds if kind is not None)
     LOGGER.info(f"sampler {hyp.sampler}: times that an epoch draws a frame: {_listed(weights)}")
     return torch.tensor([weights.get(kind, 1.0) for kind in kinds], dtype=torch.float64)

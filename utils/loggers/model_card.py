@@ -39,7 +39,7 @@ def model_card(
         "## Figures",
         _figures(metrics),
         "## Not for",
-        _limits(data, train, val),
+        _limits(metrics, data, train, val),
     )
     return "\n\n".join(sections) + "\n"
 
@@ -112,10 +112,17 @@ def _figures(metrics: Mapping) -> str:
     return f"{text}{metrics['interval_unit']}.\n\n{markdown_table(['figure', 'value', '95 % interval'], cells)}"
 
 
-def _limits(data: DataConfig, train: Split, val: Split) -> str:
+def _known(metrics: Mapping, data: DataConfig) -> str:
+    """What else there may be that a model of these tasks cannot name."""
+    classes = [f"{len(data.names)} classes"] if "detection" in metrics else []
+    views = [f"{len(data.view_names)} views"] if "views" in metrics else []
+    return f"Other classes or views: it knows {' and '.join([*classes, *views])}, and names one of them."
+
+
+def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str:
     lines = [
         "It is research software and no medical device: no diagnosis, no screening, no decision about a person.",
-        f"Other classes and views: it knows {len(data.names)} and {len(data.view_names)}, and names one.",
+        _known(metrics, data),
         "Images from other machines, of other sizes or settings than in training: nothing is known about them.",
     ]
     if not data.group_pattern or _groups(data, train) & _groups(data, val):
