@@ -34,6 +34,8 @@ def test_a_run_writes_its_card(finished, tiny_data):
             assert counts[name] == sum((labels.boxes[:, 0] == number).sum() for labels in split.labels)
         for number, name in enumerate(data.view_names):
             assert counts[name] == sum(labels.view == number for labels in split.labels)
+        without = [labels for labels in split.labels if len(labels.boxes) == 0]
+        assert counts["without box"] == len(without) != len(split.images) / 2
     assert summary["fingerprint"] in card and "freeze 2" in card
     assert float(rows["boxes: mAP50"][0]) == pytest.approx(metrics["detection"]["mAP_0.5"], abs=5e-4)
     assert float(rows["view: accuracy"][0]) == pytest.approx(metrics["views"]["accuracy"], abs=5e-4)

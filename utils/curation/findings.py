@@ -115,7 +115,7 @@ def missing_examples(data: DataConfig, split: Split) -> Iterator[Finding]:
     absent += [] if is_viewless else [name for number, name in enumerate(data.view_names) if number not in views]
     if absent:
         yield Finding("no_example", f"{split.name}: {', '.join(absent)}")
-    if len(views) == 1:
+    if data.view_names and len(views) == 1:
         yield Finding("single_view", f"{split.name}: {data.view_names[min(views)]}")
 
 
