@@ -260,3 +260,13 @@ def test_how_many_bits_make_a_near_duplicate(frames: Path, differing: int, is_ne
         for name, own in (("a", bits), ("b", other))
     ]
     assert [finding.kind for finding in find_duplicates(data, pair)] == ["near_duplicate"] * is_near
+
+
+@pytest.mark.parametrize("pattern", [r"^(?:(P0[0-2])|P\d+)_", r"^(P\d+)_(?:.*_F(\d+)x)?", r"^()(F\d+)?"])
+def test_patterns_with_parts_that_are_not_there(frames: Path, pattern: str):
+    clip_pattern = pattern if "F" in pattern else pattern + "(x)?"
+    result = look(frames, group_pattern=pattern, clip_pattern=clip_pattern)
+    names = {image.name for image in (*images_of(frames), *images_of(frames, VAL))}
+    unmatched = {finding.files[0].name for finding in result.of_kind("unmatched_name")}
+    assert unmatched == {name for name in names if not result.data.found_group(name)}
+    assert None not in {result.data.group_of(name) for name in names}

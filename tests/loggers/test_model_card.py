@@ -1,6 +1,8 @@
 """The model card says what the data and the run's files say."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from small_runs import run, small_options
@@ -49,3 +51,13 @@ def test_patients_in_both_splits_are_said(finished, tiny_data):
     leaking = model_card(summary, metrics, JointOptions(), data, train, train)
     assert "groups (patients) are in both splits" in leaking or "unknown" in leaking
     assert "may be of patients that it has seen" in leaking
+
+
+@pytest.mark.parametrize("pattern", [r"^(P0[0-2])?", r"^(X)", r"^()"])
+def test_names_without_a_patient_are_said(finished, tiny_data, pattern: str):
+    data = replace(load_data_config(tiny_data), group_pattern=pattern)
+    splits = load_splits(data, ("train", "val"))
+    summary, metrics = (json.loads((finished / f"{name}.json").read_text()) for name in ("summary", "metrics"))
+    card = model_card(summary, metrics, JointOptions(), data, *splits)
+    assert re.search(r"finds no group in \d+ file names, so whether a patient is in both is unknown", card)
+    assert "may be of patients that it has seen" in card

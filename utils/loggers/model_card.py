@@ -90,10 +90,18 @@ def _groups(data: DataConfig, split: Split) -> set[str]:
     return {data.group_of(image) for image in split.images}
 
 
+def _without_group(data: DataConfig, *splits: Split) -> int:
+    """Images whose file name tells no group."""
+    return sum(data.found_group(image) is None for split in splits for image in split.images)
+
+
 def _unit(data: DataConfig, train: Split, val: Split) -> str:
     """What the split keeps apart."""
     if not data.group_pattern:
         return "no group_pattern is given, so whether a patient is in both splits is unknown"
+    unnamed = _without_group(data, train, val)
+    if unnamed:
+        return f"group_pattern finds no group in {unnamed} file names, so whether a patient is in both is unknown"
     shared = len(_groups(data, train) & _groups(data, val))
     return f"{shared} groups (patients) are in both splits" if shared else "split by group (patient): none is in both"
 
@@ -125,7 +133,8 @@ def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str
         _known(metrics, data),
         "Images from other machines, of other sizes or settings than in training: nothing is known about them.",
     ]
-    if not data.group_pattern or _groups(data, train) & _groups(data, val):
+    is_shared = _groups(data, train) & _groups(data, val)
+    if not data.group_pattern or _without_group(data, train, val) or is_shared:
         lines.append("Patients it has not seen: the figures above may be of patients that it has seen.")
     if all(len(labels.boxes) for labels in val.labels):
         lines.append("Images without a finding: false alarms were not measured, as every validation frame has a box.")
