@@ -33,7 +33,8 @@ def main() -> None:
     trials = plan(args, folder)
     precision = select_precision(args.amp, select_device(args.device))
     splits = ("train", "val", "test") if args.test else ("train", "val")
-    found = {data: fingerprints(data, splits) for data in dict.fromkeys(trial.data for trial in trials)}
+    arms = [trial.arm for trial in trials]
+    found = {data: fingerprints(data, splits, arms) for data in dict.fromkeys(trial.data for trial in trials)}
     with sole_use(folder) as lock:
         check_fingerprints(folder, found)
         train_all(trials, lock, args.jobs)

@@ -52,7 +52,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 def build_job(run: Run) -> Job:
     """Frames, the two networks, and their losses."""
     options = run.options
-    frames = load_frames(run)
+    frames = load_frames(run, trained=[task for task in TASKS if options.trained_epochs(task)])
     shape = {"nc": len(frames.data.names), "views": len(frames.data.view_names), "size": options.size}
     model = build_model(run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **shape)
     if options.freeze_task and not options.weights:

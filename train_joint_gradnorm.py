@@ -62,7 +62,7 @@ def build_job(run: Run) -> Job:
     options, hyp = run.options, run.hyp
     if hyp.network_rates:
         raise UserError(f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; here use lr0, lrf, ...")
-    frames = load_frames(run)
+    frames = load_frames(run, options.tasks)
     shape = {"nc": len(frames.data.names), "views": len(frames.data.view_names), "size": options.size}
     model = build_model(run, YOLOv5WithClassification, cfg=options.cfg, tasks=options.tasks, **shape)
     freeze_layers(model, options.freeze)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
 from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
@@ -31,13 +32,14 @@ def main() -> None:
     args = parse_arguments()
     precision = select_precision(args.amp, select_device(args.device))
     model, facts = open_model(args.weights, model_from_checkpoint, precision)
-    data = matching_data(args.data or facts.data, facts, args.weights)
+    data = matching_data(args.data or facts.data, facts, args.weights, model.tasks)
     split = load_split(data, args.task, args.skip_bad_labels)
     dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
     confidence = args.conf_thres if args.conf_thres is not None else facts.confidence
-    prior = ViewPrior(**facts.view_prior) if facts.view_prior else None
+    is_prior_known = facts.view_prior and list(data.names) == list(facts.names)
+    prior = ViewPrior(**facts.view_prior) if is_prior_known else None
     metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
     trained_on = facts.fingerprint.partition("-")[0]  # the training split's
     metrics["reference"] = same_clip_reference(data, split, trained_on, args.skip_bad_labels)
@@ -78,8 +80,8 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def matching_data(path: str, facts: ModelFacts, weights: str) -> DataConfig:
-    """The data set, if its classes and views are those the model was trained on.
+def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
+    """The data set, if its classes and views are those the model was trained on, as far as it answers for them.
 
     Where it does not say how many bits its images store, they are taken to store as many as those in training.
 
@@ -87,11 +89,11 @@ def matching_data(path: str, facts: ModelFacts, weights: str) -> DataConfig:
         UserError: they are not.
     """
     data = load_data_config(path)
-    for key, ours, theirs in (
-        ("names", data.names, facts.names),
-        ("cls_names", data.view_names, facts.view_names),
+    for task, key, ours, theirs in (
+        ("detection", "names", data.names, facts.names),
+        ("classification", "cls_names", data.view_names, facts.view_names),
     ):
-        if list(ours) != list(theirs):
+        if task in tasks and list(ours) != list(theirs):
             raise UserError(f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}")
     return dataclasses.replace(data, bits=data.bits or facts.bits)
 

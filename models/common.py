@@ -188,7 +188,8 @@ class Detect(nn.Module):
         for conv, stride in zip(self.m, self.strides, strict=True):
             bias = conv.bias.detach().view(self.anchors.shape[1], -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)
-            bias[:, 5:] += math.log(0.6 / (self.class_count - 0.99999))
+            if self.class_count:  # none for data without boxes, whose detector is taken away
+                bias[:, 5:] += math.log(0.6 / (self.class_count - 0.99999))
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """[(B, C, H, W)] -> [(B, anchors, H, W, 5 + nc)] raw maps."""

@@ -55,8 +55,8 @@ class YOLOv5WithClassification(DetectionModel):
 
     Args:
         cfg: a model YAML's path or content with one `ViewHead` row; its `from` is where the head attaches.
-        nc: number of box classes.
-        views: number of views.
+        nc: number of box classes; 0 for `tasks` without detection.
+        views: number of views; 0 for `tasks` without classification.
         size: see `sized`.
         tasks: of one alone, the other's head is removed: the single-task reference.
 
@@ -75,7 +75,7 @@ class YOLOv5WithClassification(DetectionModel):
         size: str = "",
         tasks: Sequence[str] = TASKS,
     ):
-        super().__init__(cfg, nc, size, views=views)
+        super().__init__(cfg, nc, size, views=max(views, 1))  # without views, for a head that is taken away again
         self.view_count, self.tasks = views, tuple(tasks)
         self.view_index = self.index_of(ViewHead)
         detection_needs = self.ancestors(self.detect_index)

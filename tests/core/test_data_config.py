@@ -129,3 +129,152 @@ def test_our_own_data_files_load(path: Path, caplog: pytest.LogCaptureFixture):
     assert len(data.names) == 4 and len(data.view_names) == 3
     assert data.group_of("P07_V1-1_F0003.jpg") == "P07"
     assert ROOT / "datasets" in data.root.parents  # git-ignored
+
+
+# ---- what YAML makes of a value that was meant as text ------------------------------------------------------
+
+TYPED = {  # as written in the file -> as PyYAML reads it
+    **{"No": "False", "on": "True", "{y: 1}": "{'y': 1}", "true": "True", "010": "8", "12:30": "750", "7": "7"},
+    **{"null": "None", "~": "None", "1.5": "1.5", ".inf": "inf", "0x1F": "31", "1_000": "1000"},
+    **{"2024-05-01": "datetime.date(2024, 5, 1)", "[AR]": "['AR']", "{AR: 1}": "{'AR': 1}", "!!set {AR}": "{'AR'}"},
+}
+AS_TEXT = ["1e3", "'No'", '"010"', "'null'", "No finding", "12:30h", "0o17", "3D", "n", "AR/MR", "\u5fc3"]
+
+
+def typed_yaml(folder: Path, **lines: str) -> Path:
+    """A data.yaml with these lines as they are."""
+    known = {"train": "a", "val": "b", "names": "[AR, MR]", "cls_names": "[A4C, PSAX]"}
+    return write_yaml(folder, "".join(f"{key}: {value}\n" for key, value in (known | lines).items()))
+
+
+@pytest.mark.parametrize("key", ["names", "cls_names"])
+@pytest.mark.parametrize("form", ["[AR, {}]", "\n  - AR\n  - {}", "{{0: AR, 1: {}}}", "\n  1: {}\n  0: AR"])
+@pytest.mark.parametrize("written", TYPED)
+def test_a_name_that_yaml_did_not_read_as_text_is_refused(tmp_path: Path, key: str, form: str, written: str):
+    with pytest.raises(UserError, match=rf": {key}: entry 2 is .+, expected text") as error:
+        load_data_config(typed_yaml(tmp_path, **{key: form.format(written)}))
+    assert TYPED[written] in str(error.value)
+    is_nested = TYPED[written][0] in "[{"
+    assert is_nested != ("put it in quotes" in str(error.value))
+
+
+@pytest.mark.parametrize("written", AS_TEXT)
+def test_what_yaml_reads_as_text_is_a_name(tmp_path: Path, written: str):
+    data = load_data_config(typed_yaml(tmp_path, names=f"[AR, {written}]", cls_names=f"[A4C, {written}]"))
+    assert data.names[1] == data.view_names[1] == written.strip("'\"")
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        pytest.param({"names": "{no: AR, yes: MR}"}, r"names has numbers \[False, True\], expected 0 to 1", id="bools"),
+        pytest.param({"names": "{0.0: AR, 1.0: MR}"}, r"names has numbers \[0.0, 1.0\], expected 0", id="floats"),
+        pytest.param({"names": "{'0': AR, '1': MR}"}, r"names has numbers \['0', '1'\], expected 0", id="texts"),
+        pytest.param({"names": "[AR, ' ']"}, "names: entry 2 is ' ', expected text that is not blank", id="blank"),
+        pytest.param({"names": "[AR,, MR]"}, "not readable as YAML", id="two commas"),
+        pytest.param({"names": "&a [AR, *a]"}, "names: entry 2 is .*expected text", id="a list in itself"),
+        pytest.param({"cls_names": "no"}, "cls_names is False, expected a list", id="views: no"),
+        pytest.param({"cls_names": "0"}, "cls_names is 0, expected a list", id="views: 0"),
+        pytest.param({"nc": "'2'"}, r"nc is 2 \(text\), expected 2, a whole number", id="nc in quotes"),
+        pytest.param({"nc": "2.0"}, r"nc is 2.0 \(float\), expected 2", id="nc with a dot"),
+        pytest.param({"nc": "yes"}, r"nc is True \(bool\), expected 2", id="nc: yes"),
+        pytest.param({"names": "[AR]", "nc": "true"}, r"nc is True \(bool\), expected 1", id="nc: true, of one"),
+        pytest.param({"nc": ""}, r"nc is None .*expected 2", id="nc without a value"),
+        pytest.param({"nc": "[2]"}, r"nc is \[2\] \(list\), expected 2", id="nc a list"),
+        pytest.param({"train": "2024-05-01"}, r"train is datetime.*, expected text; put it in quotes", id="a date"),
+        pytest.param({"train": "[a, 010]"}, "train: entry 2 is 8, expected text; put it in quotes", id="a number"),
+        pytest.param({"val": "[a, null]"}, "val: entry 2 is None, expected text", id="nothing in a list"),
+        pytest.param({"val": "[a, '']"}, "val: entry 2 is '', expected text that is not blank", id="blank in a list"),
+        pytest.param({"val": "[[a]]"}, r"val: entry 1 is \['a'\], expected text", id="a list in a list"),
+        pytest.param({"train": "[]"}, r"train is \[\], expected a folder", id="train: []"),
+        pytest.param({"train": "''"}, "train is '', expected a folder", id="train: ''"),
+        pytest.param({"train": ""}, "key 'train' is missing", id="train without a value"),
+        pytest.param({"val": "[]"}, r"val is \[\], expected a folder", id="val: []"),
+        pytest.param({"train": "{}"}, "train is {}, expected a folder", id="train: {}"),
+        pytest.param({"val": "off"}, "val is False, expected text; put it in quotes", id="val: off"),
+        pytest.param({"test": "off"}, "test is False, expected text; put it in quotes", id="test: off"),
+        pytest.param({"test": "0"}, "test is 0, expected text; put it in quotes", id="test: 0"),
+        pytest.param({"path": "2024"}, "path is 2024, expected text; put it in quotes", id="path a year"),
+        pytest.param({"labels": "no"}, "labels is False, expected text; put it in quotes", id="labels: no"),
+        pytest.param({"generate": "1"}, "generate is 1, expected text", id="generate a number"),
+        pytest.param({"group_pattern": "12:30"}, "group_pattern 750 .*put it in quotes", id="a time as pattern"),
+        pytest.param({"group_pattern": "!!binary KGEp"}, "group_pattern b.*put it in quotes", id="bytes as pattern"),
+        pytest.param({"group_pattern": "'(a{99999999999})'"}, "is not a regular expression", id="too many"),
+        pytest.param({"5": "x"}, "key is 5, expected text; put it in quotes", id="a number as key"),
+        pytest.param({"no": "x"}, "key is False, expected text; put it in quotes", id="no as key"),
+        pytest.param({"name": "0x_"}, "not readable as YAML", id="a number without digits"),
+        pytest.param({"date": "2024-13-45"}, "not readable as YAML", id="a date that is none"),
+        pytest.param({"x": "!!bool maybe"}, "not readable as YAML", id="a tag that does not fit"),
+        pytest.param({"x": "!!timestamp x"}, "not readable as YAML", id="a time that is none"),
+        pytest.param({"x": "[" * 3000}, "not readable as YAML", id="lists without end"),
+    ],
+)  # fmt: skip
+def test_yamls_own_types_are_refused_in_one_line(tmp_path: Path, lines: dict, found: str):
+    path = typed_yaml(tmp_path, **lines)
+    with pytest.raises(UserError, match=found) as error:
+        load_data_config(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("written", ["", "''", "[]", "~"])
+def test_a_test_split_without_anything_is_none(tmp_path: Path, written: str):
+    assert "test" not in load_data_config(typed_yaml(tmp_path, test=written)).splits
+
+
+def test_data_without_boxes_say_so(tmp_path: Path):
+    assert load_data_config(typed_yaml(tmp_path, names="[]", nc="0")).names == ()
+    with pytest.raises(UserError, match=r"'names' is missing; .*names: \[\] if the data have no boxes"):
+        load_data_config(typed_yaml(tmp_path, names=""))
+
+
+# ---- the patient in a file name ----------------------------------------------------------------------------
+
+GROUPS = [  # pattern, file name, what it finds
+    (r"^(P\d+)_", "P07_x.png", "P07"),
+    (r"^(P\d+)_", "Q07_x.png", None),
+    (r"^(P\d+)?_", "_x.png", None),
+    (r"^(P\d*)?", "x.png", None),
+    (r"^(P\d+)?(_.*)?", "P07.png", "P07"),
+    (r"^(?:(P\d+)|Q\d+)_", "Q07_x.png", None),
+    (r"^(?:(P\d+)|(Q\d+))_", "Q07_x.png", None),
+    (r"^(?P<patient>P\d+)_", "P07_x.png", "P07"),
+    (r"^(?P<patient>P\d+)?_?", "x.png", None),
+    (r"^(?:site(\d+))?-", "-x.png", None),
+    (r"^((P)?\d+)_", "07_x.png", "07"),
+    (r"^(?:a(?:b(c)?)?)?", "ab.png", None),
+    (r"(?=(P\d+))", "xP07.png", "P07"),
+    (r"(?!(P\d+))x", "x.png", None),
+    (r"(?<=-)(P\d+)", "a-P07.png", "P07"),
+    (r"^(P)?(?(1)\d+|x)", "x.png", None),
+    (r"^(\d*)_", "_x.png", None),
+    (r"^(x|)", "y.png", None),
+    (r"(?i)^(p\d+)", "P07.png", "P07"),
+    (r"(\w+)\.png$|()", "a b.jpg", None),
+    (r"^(.+?)(?:_\d+)?\.", "\u5fc3_1.png", "\u5fc3"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "name", "group"), GROUPS)
+def test_the_group_of_a_frame_is_always_text(pattern: str, name: str, group: str | None):
+    data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), group_pattern=pattern)
+    path = Path("P99_folder") / name
+    assert data.found_group(path) == group
+    assert data.group_of(path) == data.group_of(str(path)) == (group or str(path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "clip"),
+    [
+        (r"^(P\d+)?_F(\d+)", None),
+        (r"^(?:(P\d+)|x)_F(\d+)", None),
+        (r"^(x)_F(\d+)?", ("x", 3)),
+        (r"^(x)_(F)?\d*", ("x", 0)),
+        (r"^(x)(?:_G(\d+))?", ("x", 0)),
+        (r"^(?P<clip>\w)_F(?P<frame>\d)", ("x", 3)),
+        (r"^()x_F(\d+)", None),
+        (r"^(y)?|(z)", None),
+    ],
+)
+def test_the_clip_of_a_frame_is_text_and_number_or_nothing(pattern: str, clip: tuple[str, int] | None):
+    data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), clip_pattern=pattern)
+    assert data.clip_of("x_F3.png") == clip

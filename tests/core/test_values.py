@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.graph import load_model_yaml
 from utils.core.data_config import load_data_config
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.options import DualOptions, JointOptions, TrainOptions
 from utils.core.script import UserError
-from utils.core.values import from_mapping, to_mapping
+from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
+
+
+def read_named(path: Path) -> dict:
+    return read_yaml_mapping(path, "")
 
 
 @pytest.mark.parametrize(
@@ -41,3 +46,40 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, load, content: bytes
     with pytest.raises(UserError) as error:
         load(path)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("load", [load_data_config, load_hyperparameters, load_model_yaml, read_named])
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("lr0: 1\nlr0: 2\n", "'lr0'", "1 and 2"),
+        ("# one\nnc: 4\nval: a\n\nnc: 4\n", "'nc'", "2 and 5"),
+        ("{nc: 4, nc: 5}", "'nc'", "1 and 1"),
+        ("names: {0: AR, 0: MR}", "0", "1 and 1"),
+        ("names:\n  0: AR\n  1: MR\n  0x1: PR\n", "1", "3 and 4"),
+        ("x: [{a: 1, 'a': 2}]", "'a'", "1 and 1"),
+        ("names: &n {0: AR}\nx: {<<: *n, 1: b, 1: c}", "1", "2 and 2"),
+        ("~: 1\nnull: 2", "None", "1 and 2"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, load, text: str, key: str, lines: str):
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: key {key} is there twice, in lines {lines}; leave one of them out"
+
+
+def test_keys_that_are_merged_may_be_overridden(tmp_path: Path):
+    path = tmp_path / "file.yaml"
+    path.write_text("a: &a {x: 1, y: 1}\nb: &b {y: 2, <<: *a}\nc: {<<: *a, <<: *b, x: 3}\nd: {<<: [*b], y: 4}\n")
+    content = read_yaml_mapping(path, "")
+    assert (content["b"], content["d"]) == ({"x": 1, "y": 2}, {"x": 1, "y": 4}) and content["c"]["x"] == 3
+
+
+@pytest.mark.parametrize("text", ["1: a", "on: a", "2024-05-01: a", "~: a", "1.5: a", "? !!binary eA==\n: a", "'': a"])
+def test_a_key_that_is_no_text_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"key is .*, expected text"):
+        read_yaml_mapping(path, "")

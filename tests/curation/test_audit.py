@@ -1,17 +1,24 @@
 """The audit as a whole, and what of it a training says."""
 
+import itertools
 import logging
 import re
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
-from small_audits import VAL, found_in, images_of, look, move, plausible_file
+from small_audits import TRAIN, VAL, found_in, images_of, look, move, plausible_file
 
 from utils.core.data_config import load_data_config
+from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.curation.audit import audit, quick_warnings, read_plausible, to_mapping
+from utils.curation.findings import score_column_orders
+from utils.curation.frames import read_frames
+from utils.data.labels import view_line
 from utils.data.splits import label_path, load_splits
 from utils.training.run import load_frames, start_run
 
@@ -31,6 +38,14 @@ def test_a_clean_set_has_no_finding(frames: Path):
         ({"AR": ["A4C"]}, "found classes"),
         ({"AR": ["A4C"], "MR": "A4C", "PR": ["A4C"], "TR": []}, "MR is 'A4C'"),
         ({"AR": ["A4C"], "MR": ["A9C"], "PR": ["A4C"], "TR": []}, "A9C"),
+        ({0: ["A4C"], 1: ["A4C"], 2: ["A4C"], 3: ["A4C"]}, "key is 0, expected text; put it in quotes"),
+        ({"AR": ["A4C"], "MR": [0], "PR": [1], "TR": [2]}, "MR is [0], expected a list of views"),
+        ({"AR": ["A4C"], "MR": [True], "PR": ["A4C"], "TR": []}, "MR is [True]"),
+        ({"AR": ["A4C"], "MR": [["A4C"]], "PR": ["A4C"], "TR": []}, "MR is [['A4C']]"),
+        ({"AR": ["A4C"], "MR": None, "PR": ["A4C"], "TR": []}, "MR is None"),
+        ({"AR": ["A4C"], "MR": {"A4C": 1}, "PR": ["A4C"], "TR": []}, "MR is {'A4C': 1}"),
+        ({"ar": ["A4C"], "MR": ["A4C"], "PR": ["A4C"], "TR": []}, "found classes ['MR', 'PR', 'TR', 'ar']"),
+        ({"AR": [], "MR": [], "PR": [], "TR": []}, "no class has a plausible view"),
     ],
 )
 def test_a_wrong_table_is_refused(frames: Path, tmp_path: Path, content: dict, message: str):
@@ -122,3 +137,84 @@ def test_the_audit_of_the_real_data_set_finds_its_facts(shared_dir: Path):
     assert [round(figure, 2) for figure in figures] == [0.60, 0.97, 0.63, 0.70, 0.19, 0.66, 0.70]
     errors = {"bad_label", "unreadable_image", "damaged_image", "empty_image", "missing_label", "orphan_label"}
     assert not errors & set(found)
+
+
+@pytest.mark.parametrize("names", [["0", "1", "2", "3"], ["1.5", "No", "010", "null"]])
+def test_names_that_look_like_numbers_are_judged_as_text(frames: Path, tmp_path: Path, names: list[str]):
+    data = replace(load_data_config(frames.parent / "data.yaml"), names=tuple(names), view_names=("7", "8", "on"))
+    table = plausible_file(tmp_path, {name: ["7", "8", "on"] for name in names})
+    assert set(score_column_orders(data, read_frames(data), read_plausible(table, data)).values()) == {0}
+    table.write_text(", ".join(f"{name}: [7, 8, on]" for name in names).join("{}"))
+    with pytest.raises(UserError, match=r"expected text; put it in quotes|expected a list of views"):
+        read_plausible(table, data)
+
+
+# ---- what a training says of missing examples and of the same files ----------------------------------------
+
+
+def label(classes: str, view: int | None = None) -> str:
+    """A label file's text: a box of every class, each elsewhere, and a view."""
+    boxes = [f"{number} 0.{number}5 0.5 0.1 0.2\n" for number in map(int, classes)]
+    return "".join(boxes) + ("" if view is None else view_line(view, 3))
+
+
+EACH_VIEW = [("", 0), ("", 1), ("", 2)]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "tasks", "said"),
+    [
+        pytest.param([("0", 0), ("1", 1), ("2", 2)], None, TASKS, "of a class or a view: train: TR;", id="a class"),
+        pytest.param([("01", 0), ("23", 1)], None, TASKS, "of a class or a view: train: PLAX;", id="a view"),
+        pytest.param(None, [("0123", 1), ("", 2)], TASKS, "of a class or a view: val: A4C;", id="a view in val"),
+        pytest.param(None, [("123", 0), ("", 1), ("", 2)], TASKS, "class or a view: val: AR;", id="a class in val"),
+        pytest.param([("3", 0)], [("3", 2)], TASKS, "train: AR, MR, PR, PSAX, PLAX; val: AR, MR, PR, A4C, ", id="all"),
+        pytest.param([("0123", 0)], None, TASKS, "all show one view: train: A4C; there, balanced", id="one view"),
+        pytest.param(None, [("0123", 2)], TASKS, "all show one view: val: PLAX; there, balanced", id="one in val"),
+        pytest.param(None, EACH_VIEW, TASKS, "or a view: val: no box in 8 frames;", id="no box in val"),
+        pytest.param(None, [("0123",)], TASKS, "or a view: val: no view in 8 frames;", id="no view in val"),
+        pytest.param([("0123",)], None, TASKS, "any view: train: no view in 12 frames", id="no view, not required"),
+        pytest.param([("0123",)], [("0123",)], ["detection"], None, id="no view, not asked for"),
+        pytest.param([("0123", 0)], [("0123", 0)], ["detection"], None, id="one view, not asked for"),
+        pytest.param([("012",)], None, ["detection"], "of a class or a view: train: TR;", id="a class, boxes only"),
+        pytest.param(EACH_VIEW, EACH_VIEW, ["classification"], None, id="views only"),
+        pytest.param([("", 0), ("", 1)], None, ["classification"], "a view: train: PLAX;", id="a view, views only"),
+    ],
+)  # fmt: skip
+def test_a_training_says_what_has_no_example(frames: Path, train, val, tasks, said: str | None):
+    for folder, texts in ((TRAIN, train), (VAL, val)):
+        for image, text in zip(images_of(frames, folder), itertools.cycle(texts or [])):
+            label_path(image).write_text(label(*text))
+    data = replace(load_data_config(frames.parent / "data.yaml"), clip_pattern=None)
+    found = quick_warnings(data, *load_splits(data, ("train", "val")), tasks)
+    assert said in found if said else found == ""
+    assert found.count("any view") + found.count("class or a view") + found.count("one view:") <= 2
+
+
+@pytest.mark.parametrize("kind", ["the same list", "a link", "the same folder"])
+def test_a_training_says_that_both_splits_have_the_same_files(frames: Path, kind: str):
+    image = images_of(frames)[0]
+    data = replace(load_data_config(frames.parent / "data.yaml"), group_pattern=None, clip_pattern=None)
+    splits = {"train": (frames / TRAIN,), "val": (frames / VAL,)}
+    if kind == "a link":
+        target = frames / VAL / "elsewhere.png"
+        target.symlink_to(image)
+        shutil.copy(label_path(image), label_path(target))
+    elif kind == "the same folder":
+        splits["val"] = splits["train"]
+    else:
+        (frames / "list.txt").write_text(f"{TRAIN}/{image.name}\n{VAL}/{images_of(frames, VAL)[0].name}")
+        splits["val"] = (frames / "list.txt",)
+    data = replace(data, splits=splits)
+    count = {"a link": "1 of val's 9", "the same folder": "12 of val's 12", "the same list": "1 of val's 2"}
+    found = quick_warnings(data, *load_splits(data, ("train", "val")))
+    assert f"the same image files in train and val: {count[kind]}, the first: {frames}" in found
+    result = audit(data)
+    assert len(result.of_kind("shared_file")) == int(count[kind].split()[0]) and result.exit_code() == 1
+    assert not result.of_kind("shared_duplicate")
+
+
+def test_a_training_says_which_names_tell_no_group(frames: Path):
+    data = replace(load_data_config(frames.parent / "data.yaml"), group_pattern=r"^(P0[0-2])?")
+    found = quick_warnings(data, *load_splits(data, ("train", "val")))
+    assert re.search(r"file names without a group, each a group by itself: \d+, the first: P\d+", found)

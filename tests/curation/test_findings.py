@@ -11,8 +11,10 @@ from small_audits import TRAIN, VAL, copy, found_in, images_of, look, move, plau
 
 from utils.core.data_config import load_data_config
 from utils.curation.audit import audit, read_plausible
-from utils.curation.findings import score_column_orders
+from utils.curation.findings import find_duplicates, score_column_orders
+from utils.curation.frames import Frame
 from utils.data.images import read_image
+from utils.data.labels import FrameLabels
 from utils.data.splits import label_path
 
 # ---- single files ------------------------------------------------------------------------------------------
@@ -39,7 +41,8 @@ def test_a_split_without_labels_is_an_error(frames: Path):
 def test_a_list_that_leaves_frames_out_makes_no_orphans(frames: Path):
     listing = frames / "few.txt"
     listing.write_text("\n".join(str(path) for path in images_of(frames)[:4]))
-    assert found_in(look(frames, splits={"train": (listing,), "val": (frames / VAL,)})) == {}
+    result = look(frames, splits={"train": (listing,), "val": (frames / VAL,)})
+    assert found_in(result) == {"no_example": [set()]}  # four frames do not show every view
 
 
 def test_a_name_without_a_patient_is_named(frames: Path):
@@ -150,8 +153,9 @@ def test_a_rare_pair_of_class_and_view(frames: Path):
     (frames / TRAIN / "Q39_clip_F0001.png").unlink()
     label_path(frames / TRAIN / "Q39_clip_F0001.png").unlink()
     result = look(frames, group_pattern=None, clip_pattern=None)
-    assert found_in(result) == {"rare_pair": [{"Q07_clip_F0001.png"}]}
-    assert result.findings[0].detail.startswith("PR in A4C: 2.5%")
+    assert set(found_in(result)) == {"rare_pair", "no_example", "single_view"}
+    assert found_in(result)["rare_pair"] == [{"Q07_clip_F0001.png"}]
+    assert result.of_kind("rare_pair")[0].detail.startswith("PR in A4C: 2.5%")
 
 
 def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: Path):
@@ -163,10 +167,106 @@ def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: P
     data = load_data_config(frames.parent / "data.yaml")
     plausible = read_plausible(plausible_file(tmp_path, table), data)
     result = audit(data, plausible)
-    assert set(found_in(result)) == {"column_order"}
-    assert "[PSAX, A4C, PLAX]" in result.findings[0].detail
+    assert set(found_in(result)) == {"column_order", "no_example"}
+    assert "[PSAX, A4C, PLAX]" in result.of_kind("column_order")[0].detail
     assert len(result.column_orders) == 6
     assert next(iter(result.column_orders.items())) == (("PSAX", "A4C", "PLAX"), 0)
     right = replace(data, view_names=("PSAX", "A4C", "PLAX"))
-    assert found_in(audit(right, plausible)) == {}
+    assert set(found_in(audit(right, plausible))) == {"no_example"}  # no frame shows PR
     assert score_column_orders(right, result.frames, plausible) == result.column_orders
+
+
+# ---- what there is nothing of, and what there is twice -----------------------------------------------------
+
+
+def write_labels(frames: Path, folder: str, text: str) -> None:
+    for image in images_of(frames, folder):
+        label_path(image).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("folder", "text", "found", "exit_code"),
+    [
+        (TRAIN, "0 1 0", {"nothing_to_learn": "train: no box in 12 frames"}, 1),
+        (TRAIN, "0 .5 .5 .1 .1", {"nothing_to_learn": "train: no view in 12 frames"}, 1),
+        (VAL, "0 1 0", {"no_example": "val: no box in 8 frames"}, 0),
+        (VAL, "0 .5 .5 .1 .1", {"no_example": "val: no view in 8 frames"}, 0),
+        (
+            TRAIN,
+            "0 .5 .5 .1 .1\n0 1 0",
+            {"no_example": "train: MR, PR, TR, A4C, PLAX", "single_view": "train: PSAX"},
+            0,
+        ),
+        (VAL, "3 .5 .5 .1 .1\n1 0 0", {"no_example": "val: AR, MR, PR, PSAX, PLAX", "single_view": "val: A4C"}, 0),
+    ],
+)
+def test_nothing_to_learn_from(frames: Path, folder: str, text: str, found: dict, exit_code: int):
+    write_labels(frames, folder, text)
+    result = look(frames, clip_pattern=None)
+    for kind, detail in found.items():
+        assert detail in [finding.detail for finding in result.of_kind(kind)]
+    assert result.exit_code() == exit_code
+
+
+@pytest.mark.parametrize(("folder", "text"), [(TRAIN, "0 1 0"), (VAL, "0 .5 .5 .1 .1")])
+def test_data_of_one_task_are_asked_for_no_other(frames: Path, folder: str, text: str):
+    for each in (TRAIN, VAL):
+        for number, image in enumerate(images_of(frames, each)):
+            box, view = f"{number % 4} .5 .5 .1 .1", ("1 0 0", "0 1 0", "0 0 1")[number % 3]
+            label_path(image).write_text(view if text == "0 1 0" else box)
+    without = {"names": ()} if text == "0 1 0" else {"view_names": ()}
+    result = look(frames, clip_pattern=None, **without)
+    assert found_in(result) == {} and result.neighbour == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "detail"),
+    [
+        ("1 .5 .5 .2 .2\n1 .5 .5 .2 .2\n0 1 0", "repeated_row", "1 of 2 rows"),
+        ("1 .5 .5 .2 .2\n1 .4 .4 .6 .4 .6 .6 .4 .6\n1 .5 .5 .2 .2\n0 1 0", "repeated_row", "2 of 3 rows"),
+        ("1 .5 .5 .2 .2\n2 .5 .5 .2 .2\n0 1 0", "two_classes", "MR and PR"),
+        ("1 .2 .2 .8 .8 .8 .2 .2 .7 .5 .9\n0 1 0", "doubtful_line", "line 1: the outline crosses itself"),
+        ("1 .5 .5 .2 .2 0 .3 .3 .2 .2 0 1 0", "bad_label", "can only be 2 boxes and a view"),
+    ],
+)
+def test_lines_to_look_at(frames: Path, text: str, kind: str, detail: str):
+    image = images_of(frames)[0]
+    label_path(image).write_text(text)
+    result = look(frames, clip_pattern=None)
+    (finding,) = result.of_kind(kind)
+    assert detail in finding.detail and finding.files == (image,)
+    assert all(len(frame.labels.boxes) < 3 for frame in result.frames if frame.labels)
+
+
+def test_a_file_that_is_listed_twice_is_no_duplicate(frames: Path):
+    images = images_of(frames)
+    listing = frames / "list.txt"
+    listing.write_text("\n".join(map(str, [*images, images[0], images[0]])))
+    result = look(frames, splits={"train": (listing,), "val": (frames / VAL,)})
+    assert found_in(result) == {"repeated_file": [{images[0].name}]}
+    assert result.findings[0].detail == "train 3"
+
+
+@pytest.mark.parametrize(
+    ("differing", "is_near"), [(0, True), (1, True), (12, True), (13, True), (24, True), (25, False)]
+)
+def test_how_many_bits_make_a_near_duplicate(frames: Path, differing: int, is_near: bool):
+    data = load_data_config(frames.parent / "data.yaml")
+    bits = np.random.default_rng(differing).integers(0, 2, 768).astype(bool)
+    other = bits.copy()
+    other[np.random.default_rng(1).permutation(768)[:differing]] ^= True
+    pair = [
+        Frame("train", Path(f"{name}.png"), FrameLabels(), size=(8, 8), pixels=name, bits=own)
+        for name, own in (("a", bits), ("b", other))
+    ]
+    assert [finding.kind for finding in find_duplicates(data, pair)] == ["near_duplicate"] * is_near
+
+
+@pytest.mark.parametrize("pattern", [r"^(?:(P0[0-2])|P\d+)_", r"^(P\d+)_(?:.*_F(\d+)x)?", r"^()(F\d+)?"])
+def test_patterns_with_parts_that_are_not_there(frames: Path, pattern: str):
+    clip_pattern = pattern if "F" in pattern else pattern + "(x)?"
+    result = look(frames, group_pattern=pattern, clip_pattern=clip_pattern)
+    names = {image.name for image in (*images_of(frames), *images_of(frames, VAL))}
+    unmatched = {finding.files[0].name for finding in result.of_kind("unmatched_name")}
+    assert unmatched == {name for name in names if not result.data.found_group(name)}
+    assert None not in {result.data.group_of(name) for name in names}

@@ -20,6 +20,8 @@ from utils.data.labels import (
     label_text,
     parse_labels,
     read_label_file,
+    same_boxes,
+    without_repeats,
 )
 
 CLASSES, VIEWS = 4, 3
@@ -345,3 +347,49 @@ def test_label_text_is_read_back(boxes: list, view: int):
     read = parse_labels(label_text(labels, view_count=5), class_count=4, view_count=5)
     np.testing.assert_allclose(read.boxes, labels.boxes, rtol=0, atol=1e-15)
     assert read.view == view
+
+
+# ---- identical rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        pytest.param([BOX, BOX], [0], id="twice"),
+        pytest.param([BOX] * 5, [0], id="five times"),
+        pytest.param([BOX, "0 0.1 0.2 0.1 0.1", BOX, "0 0.1 0.2 0.1 0.1"], [0, 1], id="two boxes in turns"),
+        pytest.param([BOX, "2 .50 4e-1 0.2000 +0.1"], [0], id="written in another way"),
+        pytest.param([BOX, "2 0.4 0.35 0.6 0.35 0.6 0.45 0.4 0.45"], [0], id="as corners"),
+        pytest.param([BOX, "2 0.6 0.45 0.4 0.45 0.4 0.35 0.6 0.35 0.5 0.4"], [0], id="as other corners"),
+        pytest.param([BOX, "2 0.5000009 0.4 0.2 0.1"], [0], id="the last digit"),
+        pytest.param([BOX, "2 0.500002 0.4 0.2 0.1"], [0, 1], id="more than the last digit"),
+        pytest.param(["1 0.1234565 0.5 0.1 0.1", "1 0.12345650001 0.5 0.1 0.1"], [0], id="rounded up and down"),
+        pytest.param([BOX, BOX.replace("2", "3", 1)], [0, 1], id="two classes"),
+        pytest.param([BOX, "2 0.5 0.4 0.1 0.2"], [0, 1], id="another shape"),
+        pytest.param(["0 0.05 0.5 0.2 0.4", "0 0.075 0.5 0.15 0.4"], [0], id="the same within the image"),
+        pytest.param([BOX], [0], id="once"),
+        pytest.param([], [], id="none"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", "0 1 0"])
+def test_identical_rows_count_once(rows: list[str], kept: list[int], end: str):
+    labels = parse("\n".join([*rows, end]))
+    once = without_repeats(labels)
+    assert once.view == labels.view and once.boxes.dtype == np.float64
+    assert once.boxes.tolist() == labels.boxes[kept].tolist() if kept else once.boxes.shape == (0, 5)
+    assert (once is labels) == (len(kept) == len(rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "pairs"),
+    [
+        ([BOX, BOX.replace("2", "3", 1)], [(2, 3)]),
+        ([BOX, "0 .5 .5 .1 .1", "0 0.4 0.35 0.6 0.35 0.6 0.45 0.4 0.45"], [(2, 0)]),
+        ([BOX, "1 0.5 0.4 0.2 0.1", "0 0.5 0.4 0.2 0.1"], [(2, 1), (2, 0), (1, 0)]),
+        ([BOX, "1 0.5 0.4 0.2 0.11"], []),
+        ([BOX], []),
+        ([], []),
+    ],
+)
+def test_one_box_in_two_classes(rows: list[str], pairs: list):
+    assert same_boxes(parse("\n".join(rows)).boxes) == pairs

@@ -216,3 +216,12 @@ def test_an_interrupted_epoch_is_the_same_again():
     half = iter(sampler)
     started = [next(half) for _ in range(25)]
     assert list(sampler)[:25] == started
+
+
+@pytest.mark.parametrize(("sampler", "pattern"), [("views", None), ("groups", r"^(Q\d+)?"), ("groups", r"^()")])
+def test_a_sampler_needs_something_to_balance(sampler: str, pattern: str | None):
+    images = (Path("P01.png"), Path("P02.png"))
+    split = Split("train", images, (FrameLabels(), FrameLabels()))
+    data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), group_pattern=pattern)
+    with pytest.raises(UserError, match=rf"data.yaml: sampler {sampler}: no train frame has any; use another"):
+        sampling_weights(HyperParameters(sampler=sampler), data, split)

@@ -368,3 +368,54 @@ def test_symbolic_links_are_what_they_lead_to(tiny_data: Path, tmp_path: Path):
     assert [path.name for path in linked.images] == [path.name for path in expected.images]
     for one, other in zip(linked.labels, expected.labels, strict=True):
         assert one.view == other.view and (one.boxes == other.boxes).all()
+
+
+# ---- what comes twice --------------------------------------------------------------------------------------
+
+
+def test_identical_rows_count_once_after_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    box, view = "1 0.5 0.5 0.25 0.5\n", "0 1 0"
+    data = make_set(tmp_path, {"a.png": box * 3 + view, "b.png": LABEL, "c.png": box + box + "2 0.5 0.5 0.25 0.5\n"})
+    split = load_split(data, "train")
+    assert [frame.boxes[:, 0].tolist() for frame in split.labels] == [[1], [1], [1, 2]]
+    assert [frame.view for frame in split.labels] == [1, 1, -1]
+    (record,) = caplog.records
+    first = tmp_path / "labels/train/a.txt"
+    expected = f"warning: train: 3 identical rows in 2 label files count once, the first: {first}"
+    assert (record.levelno, record.message) == (logging.WARNING, expected)
+
+
+def test_the_fingerprint_is_of_what_is_learnt(three_frames: Path):
+    before = fingerprint(three_frames)
+    label = three_frames / "labels/train/a.txt"
+    label.write_text(LABEL.splitlines()[0] + "\n" + LABEL)
+    assert fingerprint(three_frames) == before
+
+
+@pytest.mark.parametrize("kind", ["the path", "another way to it", "a link to the file", "a link to its folder"])
+def test_an_image_that_is_listed_twice_stays_so_after_a_warning(tmp_path: Path, caplog, kind: str):
+    data = make_set(tmp_path, {"a.png": LABEL, "b.png": LABEL})
+    again = {
+        "the path": "images/train/a.png",
+        "another way to it": "images/../images/train/a.png",
+        "a link to the file": "images/train/link.png",
+        "a link to its folder": "images/linked/a.png",
+    }
+    (tmp_path / "images/train/link.png").symlink_to("a.png")
+    (tmp_path / "images/linked").symlink_to("train")
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"images/train/a.png\nimages/train/b.png\n{again[kind]}\n")
+    shutil.copy(tmp_path / "labels/train/a.txt", tmp_path / "labels/train/link.txt")
+    (tmp_path / "labels/linked").symlink_to("train")
+    split = load_split(replace(data, splits={"train": (listing,)}), "train")
+    assert len(split.images) == 3
+    (record,) = caplog.records
+    assert "train: 1 images are listed 2 times; each counts as often as it is listed, the first:" in record.message
+    assert record.message.endswith("images/train/a.png")
+
+
+def test_a_folder_within_another_lists_its_images_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    data = make_set(tmp_path, {"a.png": LABEL, "b.png": LABEL})
+    folders = (tmp_path / "images", tmp_path / "images/train")
+    assert len(load_split(replace(data, splits={"train": folders}), "train").images) == 4
+    assert "2 images are listed 4 times" in caplog.text

@@ -1,6 +1,8 @@
 """The model card says what the data and the run's files say."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from small_runs import run, small_options
@@ -34,6 +36,8 @@ def test_a_run_writes_its_card(finished, tiny_data):
             assert counts[name] == sum((labels.boxes[:, 0] == number).sum() for labels in split.labels)
         for number, name in enumerate(data.view_names):
             assert counts[name] == sum(labels.view == number for labels in split.labels)
+        without = [labels for labels in split.labels if len(labels.boxes) == 0]
+        assert counts["without box"] == len(without) != len(split.images) / 2
     assert summary["fingerprint"] in card and "freeze 2" in card
     assert float(rows["boxes: mAP50"][0]) == pytest.approx(metrics["detection"]["mAP_0.5"], abs=5e-4)
     assert float(rows["view: accuracy"][0]) == pytest.approx(metrics["views"]["accuracy"], abs=5e-4)
@@ -47,3 +51,13 @@ def test_patients_in_both_splits_are_said(finished, tiny_data):
     leaking = model_card(summary, metrics, JointOptions(), data, train, train)
     assert "groups (patients) are in both splits" in leaking or "unknown" in leaking
     assert "may be of patients that it has seen" in leaking
+
+
+@pytest.mark.parametrize("pattern", [r"^(P0[0-2])?", r"^(X)", r"^()"])
+def test_names_without_a_patient_are_said(finished, tiny_data, pattern: str):
+    data = replace(load_data_config(tiny_data), group_pattern=pattern)
+    splits = load_splits(data, ("train", "val"))
+    summary, metrics = (json.loads((finished / f"{name}.json").read_text()) for name in ("summary", "metrics"))
+    card = model_card(summary, metrics, JointOptions(), data, *splits)
+    assert re.search(r"finds no group in \d+ file names, so whether a patient is in both is unknown", card)
+    assert "may be of patients that it has seen" in card

@@ -1,4 +1,4 @@
-"""What a run is resumed from: the newest checkpoint, and the random numbers in it."""
+"""What a run is resumed from, and data that there is nothing to learn from."""
 
 import os
 import random
@@ -10,8 +10,19 @@ import pytest
 import torch
 
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.core.data_config import DataConfig
+from utils.core.hyperparameters import HyperParameters
+from utils.core.names import TASKS
 from utils.core.script import UserError
-from utils.training.run import newest_checkpoint, random_states, restore_random_states
+from utils.data.labels import FrameLabels
+from utils.data.splits import Split
+from utils.training.run import (
+    newest_checkpoint,
+    random_states,
+    refuse_missing_names,
+    refuse_nothing_to_learn,
+    restore_random_states,
+)
 
 
 def draw() -> tuple:
@@ -42,3 +53,51 @@ def test_no_run_to_resume_is_an_error(tmp_path: Path):
     for project in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError, match=rf"--resume: .*{re.escape(str(project))}"):
             newest_checkpoint(project)
+
+
+BOX, NO_BOX = np.array([[0, 0.5, 0.5, 0.2, 0.2]]), np.zeros((0, 5))
+BOTH, BOXES, VIEWS, NOTHING = FrameLabels(BOX, 0), FrameLabels(BOX), FrameLabels(NO_BOX, 1), FrameLabels(NO_BOX)
+DETECTION, CLASSIFICATION = ["detection"], ["classification"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "tasks", "missing"),
+    [
+        ([BOTH, NOTHING], TASKS, None),
+        ([BOXES, VIEWS], TASKS, None),
+        ([BOXES, NOTHING], DETECTION, None),
+        ([VIEWS, NOTHING], CLASSIFICATION, None),
+        ([BOXES, BOXES], TASKS, "view"),
+        ([VIEWS, VIEWS], TASKS, "box"),
+        ([NOTHING], TASKS, "box"),
+        ([NOTHING], DETECTION, "box"),
+        ([VIEWS], DETECTION, "box"),
+        ([NOTHING], CLASSIFICATION, "view"),
+        ([BOXES], CLASSIFICATION, "view"),
+        ([NOTHING], [], None),
+    ],
+)
+@pytest.mark.parametrize("is_required", [True, False])
+def test_a_task_that_is_trained_needs_an_example(labels: list, tasks: list, missing: str | None, is_required: bool):
+    data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), ("A4C", "PSAX"))
+    train = Split("train", tuple(Path(f"{number}.png") for number in range(len(labels))), tuple(labels))
+    hyp = HyperParameters(classification_required=is_required)
+    if missing is None or (missing == "view" and not is_required):
+        refuse_nothing_to_learn(data, train, tasks, hyp)
+        return
+    other = {"box": "classification", "view": "detection"}[missing]
+    with pytest.raises(UserError, match=rf"^data.yaml: no training frame has a {missing}; .*--tasks {other}$"):
+        refuse_nothing_to_learn(data, train, tasks, hyp)
+
+
+@pytest.mark.parametrize("tasks", [TASKS, DETECTION, CLASSIFICATION])
+@pytest.mark.parametrize(("names", "view_names"), [(("AR",), ("A4C",)), (("AR",), ()), ((), ("A4C",)), ((), ())])
+def test_a_task_needs_names(tasks: list, names: tuple, view_names: tuple):
+    data = DataConfig(Path("data.yaml"), Path(), {}, names, view_names)
+    needs = {"detection": ("names is empty", names), "classification": ("'cls_names' is missing", view_names)}
+    missing = [words for task, (words, given) in needs.items() if task in tasks and not given]
+    if not missing:
+        refuse_missing_names(data, tasks)
+        return
+    with pytest.raises(UserError, match=rf"^data.yaml: .*{missing[0]}; expected .*: train_joint_gradnorm.py --tasks"):
+        refuse_missing_names(data, tasks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +10,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from utils.comparison.arms import Arm
 from utils.comparison.outcomes import Outcome, read_costs, read_figures
 from utils.comparison.report import collect
-from utils.comparison.statistics import resample
+from utils.comparison.statistics import SINGLE_TASK, resample
 from utils.comparison.trainings import Trial
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision
+from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
@@ -28,15 +30,18 @@ ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
 Exam = tuple[DataConfig, DataLoader]
 
 
-def fingerprints(path: str, splits: Sequence[str]) -> dict[str, str]:
+def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> dict[str, str]:
     """Split -> its fingerprint; reads all labels, so that what is wrong with them is known before training.
 
     Raises:
-        UserError: there is something wrong, or no views.
+        UserError: there is something wrong, or an arm needs classes or views that data.yaml does not name.
     """
-    data = load_data_config(path)
-    if not data.view_names:
-        raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
+    data, arms = load_data_config(path), list(arms)
+    for task, other in zip(TASKS, reversed(TASKS), strict=True):
+        needing = dict.fromkeys(arm.name for arm in arms if task in arm.tasks)
+        if needing and data.lacks(task):
+            alone = f"arms {', '.join(needing)} need it; on these data compare --arms {SINGLE_TASK[other]}"
+            raise UserError(f"{data.source}: {data.lacks(task)}; {alone}")
     return {split.name: split.fingerprint() for split in load_splits(data, splits)}
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.core.files import find_file
 from utils.core.script import LOGGER, UserError
-from utils.core.values import did_you_mean, read_yaml_mapping
+from utils.core.values import did_you_mean, not_text, read_yaml_mapping
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DataConfig:
     Attributes:
         source: the YAML file.
         splits: "train", "val" and perhaps "test" -> folders of images or .txt lists of images.
-        names: box classes, by class number.
+        names: box classes, by class number; empty if the data has no boxes.
         view_names: the one-hot columns of the view line, in order; empty if the data has no views.
         group_pattern: regular expression on the file name; its first group must not cross splits.
         clip_pattern: regular expression on the file name; its groups are the clip and the frame number.
@@ -42,10 +42,22 @@ class DataConfig:
     labels: Path | None = None
     bits: int | None = None
 
+    def lacks(self, task: str) -> str:
+        """What `task` needs and the data.yaml does not name; empty if nothing."""
+        if task == "detection" and not self.names:
+            return "names is empty; expected the box classes, by their numbers"
+        if task == "classification" and not self.view_names:
+            return "key 'cls_names' is missing; expected the views, in the columns' order"
+        return ""
+
     def group_of(self, path: str | Path) -> str:
         """The patient (or whatever the pattern names) of an image; the image itself where it names none."""
+        return self.found_group(path) or str(path)
+
+    def found_group(self, path: str | Path) -> str | None:
+        """What the pattern's first group is in an image's name; None where it takes no part, or is empty."""
         match = re.search(self.group_pattern, Path(path).name) if self.group_pattern else None
-        return match.group(1) if match else str(path)
+        return (match and match.group(1)) or None
 
     def clip_of(self, path: str | Path) -> tuple[str, int] | None:
         """A frame's clip and its number there (0 where the pattern finds no number); None where it finds no clip."""
@@ -67,7 +79,8 @@ def load_data_config(path: str | Path) -> DataConfig:
     """Read a data.yaml; unknown keys are warned about.
 
     Raises:
-        UserError: missing file or keys, names that do not fit nc, a pattern that is not one.
+        UserError: missing file or keys, what YAML did not read as text, names that do not fit nc, a pattern that
+            is not one.
     """
     path = find_file(path)
     content = read_yaml_mapping(path, "--data takes a data.yaml, e.g. data/echo_phantom.yaml")
@@ -75,25 +88,26 @@ def load_data_config(path: str | Path) -> DataConfig:
         LOGGER.warning(f"warning: {path}: unknown key '{key}' is ignored{did_you_mean(key, DATA_KEYS)}")
     for key in ("train", "val", "names"):
         if content.get(key) is None:
-            raise UserError(f"{path}: key '{key}' is missing; a data.yaml needs train, val and names")
+            hint = "; names: [] if the data have no boxes" if key == "names" else ""
+            raise UserError(f"{path}: key '{key}' is missing; a data.yaml needs train, val and names{hint}")
     for key in ("path", "labels", "generate"):
-        if not isinstance(content.get(key), str | None):
-            raise UserError(f"{path}: {key} is {content[key]!r}, expected text")
+        problem = not_text(content[key]) if content.get(key) not in (None, "") else ""
+        if problem:
+            raise UserError(f"{path}: {key} {problem}")
     names = _names(content["names"], "names", path)
-    if content.get("nc", len(names)) != len(names):
-        raise UserError(f"{path}: nc is {content['nc']} but names lists {len(names)}; make them agree")
+    _check_nc(content, names, path)
     root = (path.parent / (content.get("path") or ".")).resolve()
     splits = {
-        split: tuple(Path(os.path.normpath(root / entry)) for entry in _strings(content[split], split, path))
+        split: tuple(Path(os.path.normpath(root / entry)) for entry in _entries(content[split], split, path))
         for split in ("train", "val", "test")
-        if content.get(split)
+        if split != "test" or content.get(split) not in (None, "", [])
     }
     return DataConfig(
         source=path,
         root=root,
         splits=splits,
         names=names,
-        view_names=_names(content.get("cls_names") or (), "cls_names", path),
+        view_names=_names(_given(content, "cls_names", ()), "cls_names", path),
         group_pattern=_pattern(content, "group_pattern", 1, path),
         clip_pattern=_pattern(content, "clip_pattern", 2, path),
         generate=content.get("generate"),
@@ -109,33 +123,68 @@ def _bits(value: object, path: Path) -> int | None:
     return value
 
 
+def _given(content: Mapping, key: str, default: object) -> object:
+    """The value of a key that may be left out, or left without one."""
+    value = content.get(key)
+    return default if value is None else value
+
+
 def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if isinstance(value, dict):
-        if set(value) != set(range(len(value))):
-            raise UserError(f"{path}: {key} has numbers {list(value)}, expected 0 to {len(value) - 1}")
+        numbers = list(value)
+        if any(type(number) is not int for number in numbers) or set(numbers) != set(range(len(numbers))):
+            raise UserError(f"{path}: {key} has numbers {numbers}, expected 0 to {len(numbers) - 1}")
         value = [value[number] for number in range(len(value))]
     if not isinstance(value, list | tuple):
         raise UserError(f"{path}: {key} is {value!r}, expected a list of names")
-    names = tuple(str(name) for name in value)
-    if len(set(names)) != len(names):
-        raise UserError(f"{path}: {key} repeats a name: {list(names)}; every name must differ")
-    return names
+    _refuse_other_than_text(value, key, path)
+    if len(set(value)) != len(value):
+        raise UserError(f"{path}: {key} repeats a name: {list(value)}; every name must differ")
+    return tuple(value)
 
 
-def _strings(value: object, key: str, path: Path) -> list[str]:
-    entries = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, str) for entry in entries):
+def _check_nc(content: Mapping, names: Sequence[str], path: Path) -> None:
+    nc = content.get("nc", len(names))
+    if type(nc) is not int:
+        kind = "text" if isinstance(nc, str) else type(nc).__name__
+        raise UserError(f"{path}: nc is {nc} ({kind}), expected {len(names)}, a whole number without quotes")
+    if nc != len(names):
+        raise UserError(f"{path}: nc is {nc} but names lists {len(names)}; make them agree")
+
+
+def _entries(value: object, key: str, path: Path) -> list[str]:
+    """The folders and lists of a split."""
+    if isinstance(value, dict):
         raise UserError(f"{path}: {key} is {value!r}, expected a folder or .txt list, or several in a list")
-    return entries
+    if value in ("", []):
+        raise UserError(f"{path}: {key} is {value!r}, expected a folder or .txt list of images, or several in a list")
+    if not isinstance(value, list):
+        problem = not_text(value)
+        if problem:
+            raise UserError(f"{path}: {key} {problem}")
+        return [value]
+    _refuse_other_than_text(value, key, path)
+    return value
+
+
+def _refuse_other_than_text(values: Sequence[object], key: str, path: Path) -> None:
+    for number, value in enumerate(values, start=1):
+        problem = not_text(value)
+        if problem:
+            raise UserError(f"{path}: {key}: entry {number} {problem}")
 
 
 def _pattern(content: Mapping, key: str, groups: int, path: Path) -> str | None:
     pattern = content.get(key)
     if pattern is None:
         return None
+    if not isinstance(pattern, str):
+        raise UserError(
+            f"{path}: {key} {pattern!r} is not a regular expression but {type(pattern).__name__}; put it in quotes"
+        )
     try:
         found = re.compile(pattern).groups
-    except (re.error, TypeError) as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: {key} {pattern!r} is not a regular expression: {error}") from None
     if found < groups:
         raise UserError(f"{path}: {key} {pattern!r} has {found} groups in parentheses, expected {groups}")

@@ -14,21 +14,58 @@ import yaml
 from utils.core.script import UserError
 
 
-def read_yaml_mapping(path: Path, hint: str) -> dict:
+class UniqueKeySafeLoader(yaml.SafeLoader):
+    """PyYAML's safe loader; of keys that are there twice it would take the last, which this one refuses."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[object, int] = {}
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE_TAG:
+                continue
+            key, line = self.construct_object(key_node), key_node.start_mark.line + 1
+            if key in lines:
+                raise UserError(f"key {key!r} is there twice, in lines {lines[key]} and {line}; leave one of them out")
+            lines[key] = line
+        return node
+
+
+MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key `<<`, which may come again
+# What PyYAML raises for a number or date that is none (0x_, 2024-13-01), an odd tag, or lists in lists without end
+PYYAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+
+
+def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
     """The mapping in a YAML file.
 
     Raises:
-        UserError: no such file, not YAML, or not a mapping.
+        UserError: no such file, not YAML, not a mapping, or one with keys that are no text or there twice.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {hint}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeySafeLoader)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except PYYAML_ERRORS as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}")
+    for key in content:
+        if problem := not_text(key):
+            raise UserError(f"{path}: key {problem}")
     return content
+
+
+def not_text(value: object) -> str:
+    """What is wrong with a value of a YAML file that has to be text; empty if nothing is.
+
+    YAML reads `No`, `on`, `12`, `010`, `12:30`, `2024-05-01` and `null` as something else, unless they are in quotes.
+    """
+    if not isinstance(value, str):
+        is_nested = isinstance(value, list | dict | set | tuple)
+        return f"is {value!r}, expected text" + ("" if is_nested else "; put it in quotes")
+    return "" if value.strip() else f"is {value!r}, expected text that is not blank"
 
 
 def from_mapping(cls: type, content: Mapping[str, object]):

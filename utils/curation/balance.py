@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,14 +76,14 @@ def _groups(images: Sequence[Path], data: DataConfig) -> list[str]:
             f"{data.source}: key 'group_pattern' is missing; it says what must not cross splits, e.g. '^(P\\d+)_' for "
             "the patient at the start of a file name. To split frame by frame all the same: --by image"
         )
-    matches = [re.search(data.group_pattern, image.name) for image in images]
-    without = [image.name for image, match in zip(images, matches, strict=True) if not (match and match.group(1))]
+    groups = [data.found_group(image) for image in images]
+    without = [image.name for image, group in zip(images, groups, strict=True) if group is None]
     if without:
         raise UserError(
             f"{data.source}: group_pattern {data.group_pattern!r} finds no group in {len(without)} of {len(images)} "
             f"file names, the first: {without[0]}; mend the pattern or the names"
         )
-    return [match.group(1) for match in matches]
+    return groups
 
 
 def imbalance(sums: np.ndarray, shares: Sequence[float]) -> float:

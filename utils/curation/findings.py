@@ -6,6 +6,7 @@ data than it seems to; a *doubt* may be right, but a person should look.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,16 @@ import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.pixels import fits_few_bits, unknown_bits
-from utils.curation.frames import Frame, class_view_counts, group_by, in_turn, named, with_view
+from utils.curation.frames import Frame, as_split, class_view_counts, group_by, in_turn, named, with_view
 from utils.curation.reference import agree
 from utils.data.images import IMAGE_SUFFIXES
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
-from utils.data.splits import below, label_path, shared_labels
+from utils.data.splits import Split, below, label_path, shared_labels
 
 KINDS = {  # kind of finding -> its level, and in words
     "bad_label": ("error", "label files that break the format"),
     "unlabelled_split": ("error", "splits without any label file"),
+    "nothing_to_learn": ("error", "training splits without any box, or without any view"),
     "empty_image": ("error", "images of 0 bytes"),
     "unreadable_image": ("error", "files that cannot be read as an image"),
     "damaged_image": ("error", "truncated or damaged images"),
@@ -33,10 +35,16 @@ KINDS = {  # kind of finding -> its level, and in words
     "conflict": ("error", "groups of identical pictures whose class or view differs"),
     "shared_group": ("leak", "groups (patients) in more than one split"),
     "shared_clip": ("leak", "clips in more than one split"),
+    "shared_file": ("leak", "image files in more than one split"),
     "shared_duplicate": ("leak", "groups of identical pictures in more than one split"),
     "shared_near_duplicate": ("leak", "groups of almost identical pictures in more than one split"),
+    "no_example": ("doubt", "splits without an example of a class or a view"),
+    "single_view": ("doubt", "splits whose frames all show one view"),
     "missing_view": ("doubt", "labelled frames without a view"),
     "missing_label": ("doubt", "images without a label file (taken as background)"),
+    "repeated_row": ("doubt", "label files with identical rows (they count once)"),
+    "two_classes": ("doubt", "label files with one box in two classes"),
+    "doubtful_line": ("doubt", "label files that may have lost line breaks, or whose outlines cross themselves"),
     "orphan_label": ("doubt", "label files without an image"),
     "unmatched_name": ("doubt", "file names that group_pattern or clip_pattern does not match"),
     "deep_image": ("doubt", "images of 16 bits a channel, all taken to be used, as the key 'bits' does not say"),
@@ -44,6 +52,7 @@ KINDS = {  # kind of finding -> its level, and in words
     "grey_image": ("doubt", "images without colour channels"),
     "alpha_image": ("doubt", "images with transparency (ignored)"),
     "extreme_size": ("doubt", "images of extreme size or shape"),
+    "repeated_file": ("doubt", "image files that a split lists more than once (each counts as often)"),
     "duplicate": ("doubt", "groups of identical pictures within a split"),
     "near_duplicate": ("doubt", "groups of almost identical pictures within a split"),
     "view_change": ("doubt", "clips whose view changes"),
@@ -106,6 +115,42 @@ def find_shared_labels(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Fi
         yield Finding("shared_label", f"all look for {label}", tuple(images))
 
 
+def find_missing_examples(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
+    """See `missing_examples`; a split without any label file is another finding."""
+    for name, own in group_by(frames, lambda frame: frame.split).items():
+        if not all("missing_label" in frame.problems for frame in own):
+            yield from missing_examples(data, as_split(own, name))
+
+
+def missing_examples(data: DataConfig, split: Split) -> Iterator[Finding]:
+    """Classes and views that no frame of a split shows, and a split that shows one view only."""
+    classes = np.concatenate([labels.boxes[:, 0] for labels in split.labels])
+    views = {labels.view for labels in split.labels} - {UNKNOWN_VIEW}
+    is_boxless, is_viewless = bool(data.names) and not len(classes), bool(data.view_names) and not views
+    nothing = [what for what, is_missing in (("box", is_boxless), ("view", is_viewless)) if is_missing]
+    for what in nothing:
+        kind = "nothing_to_learn" if split.name == "train" else "no_example"
+        yield Finding(kind, f"{split.name}: no {what} in {len(split.images)} frames")
+    absent = [] if is_boxless else [name for number, name in enumerate(data.names) if number not in classes]
+    absent += [] if is_viewless else [name for number, name in enumerate(data.view_names) if number not in views]
+    if absent:
+        yield Finding("no_example", f"{split.name}: {', '.join(absent)}")
+    if data.view_names and len(views) == 1:
+        yield Finding("single_view", f"{split.name}: {data.view_names[min(views)]}")
+
+
+def find_same_files(frames: Sequence[Frame]) -> Iterator[Finding]:
+    """Image files that are in more than one split, or listed more than once in one; links are what they lead to."""
+    for own in group_by(frames, lambda frame: os.path.realpath(frame.path)).values():
+        counts = Counter(frame.split for frame in own)
+        detail = ", ".join(f"{split} {count}" for split, count in counts.items())
+        files = tuple(dict.fromkeys(frame.path for frame in own))
+        if len(counts) > 1:
+            yield Finding("shared_file", detail, files)
+        elif len(own) > 1:
+            yield Finding("repeated_file", detail, files)
+
+
 def find_orphans(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
     """Label files, in the folders that belong to the frames', beside which no image lies (in any split or none)."""
     folders = {frame.path.parent: label_path(frame.path, data).parent for frame in frames}
@@ -121,8 +166,9 @@ def find_orphans(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]
 
 
 def find_duplicates(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
-    """Groups of frames with the same pixels, and of frames whose perceptual hashes chain within `NEAR_BITS`."""
-    same = list(group_by(frames, lambda frame: frame.pixels or None).values())
+    """Groups of files with the same pixels, and of files whose perceptual hashes chain within `NEAR_BITS`."""
+    once = [own[0] for own in group_by(frames, lambda frame: os.path.realpath(frame.path)).values()]
+    same = list(group_by(once, lambda frame: frame.pixels or None).values())
     chain = np.arange(len(same))
     for first, second in _near_pairs(np.array([own[0].bits for own in same])):
         chain[chain == chain[second]] = chain[first]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +22,15 @@ from utils.core.data_config import DataConfig
 from utils.core.pixels import largest_value
 from utils.core.script import UserError
 from utils.data.images import decode_image, reduce_depth
-from utils.data.labels import UNKNOWN_VIEW, FrameLabels, LabelError, read_label_file
+from utils.data.labels import (
+    UNKNOWN_VIEW,
+    FrameLabels,
+    LabelError,
+    doubtful_lines,
+    read_label_file,
+    same_boxes,
+    without_repeats,
+)
 from utils.data.splits import Split, find_images, generate_if_missing, label_path
 
 HASH_SIDE = 16  # bits a side of the perceptual hash of each colour channel
@@ -36,7 +43,7 @@ class Frame:
     """One image of a split, as found.
 
     Attributes:
-        labels: None where the label file is missing or breaks the format.
+        labels: as trainings see them; None where the label file is missing or breaks the format.
         size: width and height, pixels; None where the image cannot be read.
         pixels: digest of the decoded RGB pixels; empty where the image cannot be read.
         largest: value of an image of more than 8 bits a channel; None of others.
@@ -72,15 +79,37 @@ def _read_frame(data: DataConfig, split: str, path: Path) -> Frame:
     labels, problems, file = None, {}, label_path(path, data)
     try:
         if os.path.lexists(file):
-            labels = read_label_file(file, len(data.names), len(data.view_names))
-            if data.view_names and labels.view == UNKNOWN_VIEW:
-                problems["missing_view"] = ""
+            whole = read_label_file(file, len(data.names), len(data.view_names))
+            labels = without_repeats(whole)
+            problems = _label_problems(data, file, whole, labels)
         else:
             problems["missing_label"] = f"expected {file}"
     except LabelError as error:
         problems["bad_label"] = str(error)
     facts, image_problems = inspect_image(path, data.bits)
     return Frame(split, path, labels, **facts, problems=problems | image_problems)
+
+
+def _label_problems(data: DataConfig, file: Path, whole: FrameLabels, labels: FrameLabels) -> dict[str, str]:
+    """What is to be doubted in a valid label file: kind of finding -> detail.
+
+    Args:
+        whole: all of its rows.
+        labels: each row once.
+    """
+    problems = {}
+    if data.view_names and labels.view == UNKNOWN_VIEW:
+        problems["missing_view"] = ""
+    repeated = len(whole.boxes) - len(labels.boxes)
+    if repeated:
+        problems["repeated_row"] = f"{repeated} of {len(whole.boxes)} rows"
+    pairs = [f"{data.names[first]} and {data.names[second]}" for first, second in same_boxes(labels.boxes)]
+    if pairs:
+        problems["two_classes"] = ", ".join(dict.fromkeys(pairs))
+    doubts = doubtful_lines(file.read_text(encoding="utf-8-sig"), len(data.names), len(data.view_names))
+    if doubts:
+        problems["doubtful_line"] = ", ".join(doubts)
+    return problems
 
 
 def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict[str, str]]:
@@ -137,8 +166,7 @@ def named(path: Path, data: DataConfig) -> dict[str, str | None]:
     """The "group" (patient) and "clip" in a file name, if `data` has a pattern for them; None where it finds none."""
     found = {}
     if data.group_pattern:
-        match = re.search(data.group_pattern, path.name)
-        found["group"] = match and match.group(1)
+        found["group"] = data.found_group(path)
     if data.clip_pattern:
         clip = data.clip_of(path)
         found["clip"] = clip and clip[0]

@@ -21,12 +21,27 @@ SHOWN_CLASSES, SHOWN_PAIRS = 6, 12  # in the pictures
 SPLIT_TINTS = (1, 0.45, 0)  # how much of the colour fills the bars of the first, second, third split
 SHEET_KINDS = (
     *("conflict", "rare_pair", "view_change", "shared_duplicate", "duplicate", "shared_near_duplicate"),
-    *("near_duplicate", "missing_view", "missing_label", "extreme_size", "grey_image", "alpha_image", "deep_image"),
+    *(
+        "near_duplicate",
+        "two_classes",
+        "doubtful_line",
+        "missing_view",
+        "missing_label",
+        "extreme_size",
+        "grey_image",
+        "alpha_image",
+        "deep_image",
+    ),
 )
 
 
 def plot_boxes(audit: Audit, path: Path) -> None:
-    """Centres and sizes of the boxes as fractions of the image, a column for each of the most frequent classes."""
+    """Centres and sizes of the boxes as fractions of the image, a column for each of the most frequent classes.
+
+    No class, no file.
+    """
+    if not audit.data.names:
+        return
     labels = [frame.labels.boxes for frame in audit.frames if frame.labels is not None]
     boxes = np.concatenate([*labels, np.zeros((0, 5))])
     counts = np.bincount(boxes[:, 0].astype(int), minlength=len(audit.data.names))

@@ -124,7 +124,7 @@ def view_oracle(data: DataConfig, train: Split, split: Split) -> ViewOracle:
 def same_clip_reference(
     data: DataConfig, split: Split, trained_on: str, skip_bad_labels: bool = False
 ) -> dict[str, dict | None] | None:
-    """Both oracles of an evaluated split as plain types: "boxes", and "views", None where the data has none.
+    """Both oracles of an evaluated split as plain types: "boxes" and "views", None where the data has none.
 
     None for the training split itself, without `clip_pattern` and, after a warning, where the training labels cannot
     be read or are not those that the model was trained on. No image is decoded.
@@ -143,8 +143,9 @@ def same_clip_reference(
     if not is_known:
         LOGGER.warning(f"warning: no row '{SAME_CLIP}': {reason}")
         return None
+    boxes = asdict(neighbour_oracle(data, train, split)) if data.names else None
     views = asdict(view_oracle(data, train, split)) if data.view_names else None
-    return {"boxes": asdict(neighbour_oracle(data, train, split)), "views": views}
+    return {"boxes": boxes, "views": views}
 
 
 def agree(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

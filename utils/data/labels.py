@@ -8,20 +8,25 @@ The format (blank lines are skipped):
   with or without brackets and commas: `0 1 0` or `[0, 1, 0]`. Exactly one token is 1. A line that could
   be read both ways is the view, since no real box is made of zeros and ones only.
 - No detection: a true negative. No view: the frame counts for detection only.
+- A line that can only be several whose line breaks were lost is an error; see `utils.data.line_breaks`.
+- Rows that are identical count once (`without_repeats`): the same class, and numbers that agree to 1e-6, however they
+  were written. Two classes for one box are two boxes.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from utils.core.script import UserError
+from utils.data.line_breaks import BOX_VALUES, Verdict, crosses_itself, is_rectangle, judge_line
 
 UNKNOWN_VIEW = -1
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
+SAME = 1e-6  # by how much the numbers of identical rows may differ: the last digit that tools write
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BRACKETS = re.compile(r"[\[\](),]")
 
@@ -66,19 +71,71 @@ def parse_labels(text: str, class_count: int, view_count: int, source: str = "<t
     Raises:
         LabelError: the text breaks the format.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)]
-    lines = [(number, line) for number, line in lines if line]
+    lines = _numbered_lines(text)
     view = UNKNOWN_VIEW
     try:
-        if lines and view_count and _looks_like_view(lines[-1][1], view_count):
+        if _ends_in_view(lines, view_count):
             number, line = lines.pop()
             view = _parse_view(line, view_count)
         boxes = []
-        for number, line in lines:  # noqa: B007 (the error message needs the number)
+        for number, line in lines:
             boxes.append(_parse_detection(line, class_count, view_count))
+            may_hold_view = view == UNKNOWN_VIEW and number == lines[-1][0]
+            _refuse_several_lines(line, class_count, view_count if may_hold_view else 0)
     except ValueError as error:
         raise LabelError(f"{source}:{number}: {error}") from None
     return FrameLabels(np.array(boxes, dtype=np.float64).reshape(-1, 5), view)
+
+
+def _numbered_lines(text: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, stripped, with their numbers from 1."""
+    lines = enumerate(re.split(r"\r\n|\n|\r", text), start=1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]
+
+
+def _ends_in_view(lines: list[tuple[int, str]], view_count: int) -> bool:
+    return bool(lines) and view_count > 0 and _looks_like_view(lines[-1][1], view_count)
+
+
+def without_repeats(labels: FrameLabels) -> FrameLabels:
+    """Of rows that are identical the first only; the same object where there are none."""
+    kept: list[int] = []
+    for number, row in enumerate(labels.boxes):
+        differences = abs(labels.boxes[kept] - row).max(axis=1, initial=0)
+        if not (differences <= SAME).any():
+            kept.append(number)
+    return labels if len(kept) == len(labels.boxes) else replace(labels, boxes=labels.boxes[kept])
+
+
+def same_boxes(boxes: np.ndarray) -> list[tuple[int, int]]:
+    """The classes of every two rows of (n, 5) `boxes` that are one box with two classes."""
+    found = []
+    for number, row in enumerate(boxes):
+        later = boxes[number + 1 :]
+        same = abs(later[:, 1:] - row[1:]).max(axis=1, initial=0) <= SAME
+        found += [(int(row[0]), int(other)) for other in later[same, 0]]
+    return found
+
+
+def doubtful_lines(text: str, class_count: int, view_count: int) -> list[str]:
+    """What a person should look at in the text of a valid label file.
+
+    Lines that may be several whose breaks were lost, and outlines that cross themselves.
+    """
+    lines, doubts = _numbered_lines(text), []
+    has_view = _ends_in_view(lines, view_count)
+    for number, line in lines[: len(lines) - has_view]:
+        tokens = line.split()
+        if len(tokens) == BOX_VALUES:
+            continue
+        may_hold_view = not has_view and number == lines[-1][0]
+        verdict, what = judge_line(tokens, class_count, view_count if may_hold_view else 0)
+        corners = np.array([float(token) for token in tokens[1:]]).reshape(-1, 2)
+        if verdict is not Verdict.ONE_LINE:
+            doubts.append(f"line {number} may be {what} on one line")
+        elif not is_rectangle(corners) and crosses_itself(corners):
+            doubts.append(f"line {number}: the outline crosses itself")
+    return doubts
 
 
 def label_text(labels: FrameLabels, view_count: int) -> str:
@@ -120,12 +177,15 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
     if bad is not None:
         raise ValueError(f"found '{_shorten(bad)}', expected a number in a detection line")
     if len(tokens) != 5 and (len(tokens) < 7 or len(tokens) % 2 == 0):
-        view = f", or as the last line a one-hot view of {view_count} values" if view_count else ""
+        view = f", or as the last line a one-hot view of {view_count} values"
+        view = view if view_count else " (a view needs the key cls_names in data.yaml)"
         raise ValueError(
             f"found {len(tokens)} values in '{_shorten(line)}', expected 'class xc yc w h' (5), "
             f"'class x1 y1 x2 y2 x3 y3 ...' (7 or more, an odd number){view}"
         )
     class_number = float(tokens[0])
+    if not class_count:
+        raise ValueError(f"found a box, '{_shorten(line)}', expected none, as names in data.yaml is empty")
     if class_number not in range(class_count):
         raise ValueError(f"found class {_shorten(tokens[0])}, expected a whole number from 0 to {class_count - 1}")
     coordinates = np.array([float(token) for token in tokens[1:]])
@@ -134,6 +194,15 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
         found = _shorten(tokens[1 + int(outside.argmax())])
         raise ValueError(f"found coordinate {found}, expected fractions of the image, from 0 to 1")
     return [class_number, *_bounding_box_xywh(coordinates.clip(0, 1))]
+
+
+def _refuse_several_lines(line: str, class_count: int, view_count: int) -> None:
+    tokens = line.split()
+    if len(tokens) == BOX_VALUES:
+        return
+    verdict, what = judge_line(tokens, class_count, view_count)
+    if verdict is Verdict.SEVERAL_LINES:
+        raise ValueError(f"found what can only be {what} in '{_shorten(line)}', expected a line for each")
 
 
 def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:

@@ -118,9 +118,12 @@ def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Te
     if hyp.sampler == "groups" and not data.group_pattern:
         raise UserError(f"{data.source}: sampler groups needs the key 'group_pattern'; add it, or use another sampler")
     if hyp.sampler == "groups":
-        kinds = [group if (group := data.group_of(path)) != str(path) else None for path in split.images]
+        kinds = [data.found_group(path) for path in split.images]
     else:
         kinds = [data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None for labels in split.labels]
+    if not any(kinds):
+        what = "views" if hyp.sampler == "views" else "groups"
+        raise UserError(f"{data.source}: sampler {what}: no {split.name} frame has any; use another sampler")
     weights = inverse_frequencies(kind for kind in kinds if kind is not None)
     LOGGER.info(f"sampler {hyp.sampler}: times that an epoch draws a frame: {_listed(weights)}")
     return torch.tensor([weights.get(kind, 1.0) for kind in kinds], dtype=torch.float64)

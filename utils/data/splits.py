@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from utils.core.data_config import DataConfig
 from utils.core.pixels import DEEPEST
 from utils.core.script import LOGGER, UserError
 from utils.data.images import IMAGE_SUFFIXES, left_out
-from utils.data.labels import FrameLabels, LabelError, read_label_file
+from utils.data.labels import FrameLabels, LabelError, read_label_file, without_repeats
 from utils.data.phantom.generate import generate as generate_echo_phantom
 
 GENERATORS = {"echo_phantom": generate_echo_phantom}
@@ -127,7 +127,7 @@ class Split:
 
 
 def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> Split:
-    """Find a split's images and read every label file.
+    """Find a split's images and read every label file; identical rows count once, after a warning.
 
     Args:
         skip_bad_labels: leave out frames whose label file breaks the format, and say how many.
@@ -141,7 +141,7 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
     images = find_images(data.splits[split], split, data.source)
     shared = shared_labels(images, data)
     errors = [_shared_label_error(label, own) for label, own in shared.items()]
-    kept, labels, missing = [], [], 0
+    kept, labels, missing, repeats = [], [], 0, {}
     for image in images:
         path = label_path(image, data)
         if path in shared:
@@ -154,8 +154,11 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
             continue
         missing += not found
         kept.append(image)
-        labels.append(frame)
+        labels.append(without_repeats(frame))
+        if labels[-1] is not frame:
+            repeats[path] = len(frame.boxes) - len(labels[-1].boxes)
     _report_labels(split, len(images), len(kept), missing, errors, label_path(images[0], data), skip_bad_labels)
+    _report_repeats(split, kept, repeats)
     return Split(split, tuple(kept), tuple(labels), data.bits)
 
 
@@ -203,3 +206,23 @@ def _report_labels(
     else:
         hint = "mend them, or leave these frames out with --skip-bad-labels"
         raise LabelError(f"{split}: {len(errors)} bad label files ({hint}):\n  {listed}")
+
+
+def _report_repeats(split: str, images: Sequence[Path], repeated_rows: Mapping[Path, int]) -> None:
+    """Warn of rows that were left out, and of images that come more than once, which may be meant."""
+    if repeated_rows:
+        first, rows = next(iter(repeated_rows)), sum(repeated_rows.values())
+        files = f"{rows} identical rows in {len(repeated_rows)} label files count once"
+        LOGGER.warning(f"warning: {split}: {files}, the first: {first}")
+    listed = [own for own in by_file(images).values() if len(own) > 1]
+    if listed:
+        times = f"{len(listed)} images are listed {sum(map(len, listed))} times; each counts as often as it is listed"
+        LOGGER.warning(f"warning: {split}: {times}, the first: {listed[0][0]}")
+
+
+def by_file(images: Iterable[Path]) -> dict[str, list[Path]]:
+    """Images by the file that they are, whatever links lead to it."""
+    found: dict[str, list[Path]] = {}
+    for image in images:
+        found.setdefault(os.path.realpath(image), []).append(image)
+    return found

@@ -40,7 +40,7 @@ def model_card(
         "## Figures",
         _figures(metrics),
         "## Not for",
-        _limits(data, train, val),
+        _limits(metrics, data, train, val),
     )
     return "\n\n".join(sections) + "\n"
 
@@ -94,10 +94,18 @@ def _groups(data: DataConfig, split: Split) -> set[str]:
     return {data.group_of(image) for image in split.images}
 
 
+def _without_group(data: DataConfig, *splits: Split) -> int:
+    """Images whose file name tells no group."""
+    return sum(data.found_group(image) is None for split in splits for image in split.images)
+
+
 def _unit(data: DataConfig, train: Split, val: Split) -> str:
     """What the split keeps apart."""
     if not data.group_pattern:
         return "no group_pattern is given, so whether a patient is in both splits is unknown"
+    unnamed = _without_group(data, train, val)
+    if unnamed:
+        return f"group_pattern finds no group in {unnamed} file names, so whether a patient is in both is unknown"
     shared = len(_groups(data, train) & _groups(data, val))
     return f"{shared} groups (patients) are in both splits" if shared else "split by group (patient): none is in both"
 
@@ -116,13 +124,21 @@ def _figures(metrics: Mapping) -> str:
     return f"{text}{metrics['interval_unit']}.\n\n{markdown_table(['figure', 'value', '95 % interval'], cells)}"
 
 
-def _limits(data: DataConfig, train: Split, val: Split) -> str:
+def _known(metrics: Mapping, data: DataConfig) -> str:
+    """What else there may be that a model of these tasks cannot name."""
+    classes = [f"{len(data.names)} classes"] if "detection" in metrics else []
+    views = [f"{len(data.view_names)} views"] if "views" in metrics else []
+    return f"Other classes or views: it knows {' and '.join([*classes, *views])}, and names one of them."
+
+
+def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str:
     lines = [
         "It is research software and no medical device: no diagnosis, no screening, no decision about a person.",
-        f"Other classes and views: it knows {len(data.names)} and {len(data.view_names)}, and names one.",
+        _known(metrics, data),
         "Images from other machines, of other sizes or settings than in training: nothing is known about them.",
     ]
-    if not data.group_pattern or _groups(data, train) & _groups(data, val):
+    is_shared = _groups(data, train) & _groups(data, val)
+    if not data.group_pattern or _without_group(data, train, val) or is_shared:
         lines.append("Patients it has not seen: the figures above may be of patients that it has seen.")
     if all(len(labels.boxes) for labels in val.labels):
         lines.append("Images without a finding: false alarms were not measured, as every validation frame has a box.")

@@ -40,7 +40,8 @@ def plot_mosaic(
     tile_height = STRIP + int(TILE * min(aspect, 1.2)) + STRIP
     row_height = CAPTION + tile_height + GAP
     width, height = GRID * (TILE + GAP) + GAP, 60 + row_height * -(-len(records) // GRID)
-    title = f"Validation frames: {'predicted' if predicted else 'true'} boxes and views"
+    what = "boxes and views" if view_names else "boxes"
+    title = f"Validation frames: {'predicted' if predicted else 'true'} {what}"
     with new_figure(path, width / DPI, height / DPI, "none") as figure:
         ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         ax.axis("off")  # one unit is one pixel, y downwards, as in an image
@@ -72,6 +73,8 @@ def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
 
 def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -> tuple[str, dict]:
     """The words above a frame and how they look: a wrong view stands out without any colour."""
+    if not view_names:
+        return "", {}
     true_view, probabilities = record["truth"]["view"], record["prediction"].get("view_probabilities")
     true_name = shorten(view_names[true_view], 24) if true_view >= 0 else "view unlabelled"
     if not predicted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision, seed_everything, select_device, select_precision
 from utils.core.files import new_run_folder
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
+from utils.core.names import TASKS
 from utils.core.options import TrainOptions, split_arguments
 from utils.core.script import LOGGER, UserError
 from utils.core.values import from_mapping, to_mapping
 from utils.curation.audit import quick_warnings
 from utils.data.dataset import JointDataset
-from utils.data.splits import load_splits
+from utils.data.labels import UNKNOWN_VIEW
+from utils.data.splits import Split, load_splits
 from utils.losses.anchors import AnchorFit, fit_anchors, judge_anchors
 
 
@@ -67,6 +69,7 @@ def newest_checkpoint(project: str | Path) -> Path:
     return found[0]
 
 
+ALONE = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
 LOW_RECALL = 0.98  # below which YOLOv5 fits anchors, and we suggest it
 SMALLEST_PX = 2.0  # boxes whose sides are both shorter are not fitted to
 
@@ -224,21 +227,25 @@ def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, optio
     return Run(options, hyp, folder, _precision(options), state)
 
 
-def load_frames(run: Run) -> Frames:
+def load_frames(run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] | None = None) -> Frames:
     """Read and check the labels and frames of both splits, and say what there is.
+
+    Args:
+        tasks: that the model has a head for.
+        trained: those of them that are trained; all if None.
 
     Raises:
         UserError: something is wrong with the data; every bad label file is named.
     """
     options, hyp = run.options, run.hyp
+    trained = tasks if trained is None else trained
     data = load_data_config(options.data)
-    if not data.view_names:
-        raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
+    refuse_missing_names(data, tasks)
     with distributed.main_first():  # which may have to generate the data
         splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
-    if hyp.classification_required and all(labels.view < 0 for labels in splits[0].labels):
-        raise UserError(f"{data.source}: no training frame has a view; expected a line like 0 1 0 in label files")
-    if found := quick_warnings(data, *splits):
+    refuse_nothing_to_learn(data, splits[0], trained, hyp)
+    found = quick_warnings(data, *splits, trained)
+    if found:
         LOGGER.warning(f"warning: {found}")
     train_set, val_set = (JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits)
     if hyp.not_applied:
@@ -248,6 +255,24 @@ def load_frames(run: Run) -> Frames:
         LOGGER.info(f"augmentation: {', '.join(f'{key} {value:g}' for key, value in hyp.augmentation.items())}")
     LOGGER.info(f"{len(train_set)} training and {len(val_set)} validation frames; {run.precision}; {run.folder}")
     return Frames(data, train_set, val_set)
+
+
+def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
+    """Raise a `UserError` if data.yaml does not name what a task tells apart."""
+    for task, other in zip(TASKS, reversed(TASKS), strict=True):
+        if task in tasks and data.lacks(task):
+            raise UserError(f"{data.source}: {data.lacks(task)}; for {other} alone: {ALONE} {other}")
+
+
+def refuse_nothing_to_learn(data: DataConfig, train: Split, tasks: Sequence[str], hyp: HyperParameters) -> None:
+    """Raise a `UserError` if a task that is trained has not one example."""
+    if "detection" in tasks and not any(len(labels.boxes) for labels in train.labels):
+        example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
+        raise UserError(f"{data.source}: no training frame has a box; {example}; without: {ALONE} classification")
+    required = "classification" in tasks and hyp.classification_required
+    if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
+        example = "expected a line like 0 1 0 in label files"
+        raise UserError(f"{data.source}: no training frame has a view; {example}; without: {ALONE} detection")
 
 
 def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -> nn.Module:
