@@ -17,7 +17,7 @@ def test_metadata_without_what_a_checkpoint_may_lack():
     ("changes", "expected"),
     [
         ({"format": '"other"'}, "no metadata of this project"),
-        ({"version": "99"}, "version 99, expected 1"),
+        ({"version": "99"}, "version 99, expected 1 or 2"),
         ({"names": "not JSON"}, "Expecting value"),
         ({"imgsz": '"large"'}, "imgsz is 'large', expected int"),
         ({"view_prior": "[1]"}, "list indices"),
