@@ -21,10 +21,9 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
-from utils.core.options import check_thresholds
+from utils.core.options import check_thresholds, usual_confidence
 from utils.core.script import LOGGER, UserError, run_script
 from utils.inference import export
-from utils.inference.predictor import USUAL_CONFIDENCE
 
 
 def main() -> None:
@@ -74,7 +73,7 @@ def write_onnx(
         compared = comparison(export.deviations(model, lambda images: [*exported.run(images).values()], facts.imgsz))
     if args.nms:
         confidence = facts.confidence if args.conf_thres is None else args.conf_thres
-        suppression = export.Suppression(USUAL_CONFIDENCE if confidence is None else confidence, args.iou_thres)
+        suppression = export.Suppression(usual_confidence() if confidence is None else confidence, args.iou_thres)
         proto = export.with_suppression(proto, suppression)
         properties["suppression"] = json.dumps(dataclasses.asdict(suppression))
         compared += " (before suppression)"

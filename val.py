@@ -13,7 +13,7 @@ from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import select_device, select_precision
 from utils.core.files import new_run_folder
-from utils.core.options import check_thresholds
+from utils.core.options import check_thresholds, usual_confidence
 from utils.core.script import LOGGER, UserError, run_script
 from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
@@ -36,6 +36,8 @@ def main() -> None:
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
     confidence = args.conf_thres if args.conf_thres is not None else facts.confidence
+    if confidence is None and "detection" in model.tasks:
+        confidence = usual_confidence()
     prior = ViewPrior(**facts.view_prior) if facts.view_prior else None
     metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
     trained_on = facts.fingerprint.partition("-")[0]  # the training split's
