@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from models.graph import without_fixed_keys
 from utils.checkpoints.schema import check_checkpoint, check_resumable
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER, UserError
 
 FORMAT = "yolov5-joint-gradnorm"
 VERSION = 2
+YAMLS = ("cfg", "classifier_cfg")  # arguments of models that are a model YAML's content
 READABLE = (1, 2)  # versions that evaluate and fine-tune; only the newest is resumed, as the defaults changed
 
 
@@ -48,14 +50,19 @@ def _save(content: Mapping[str, object], path: Path) -> None:
 def load_checkpoint(path: str | Path) -> dict[str, object]:
     """Read a checkpoint of this project onto the CPU, and hold it against `utils.checkpoints.schema`.
 
-    A confidence of 0, which older versions stored where no threshold found a box, becomes None.
+    A confidence of 0, which older versions stored where no threshold found a box, becomes None; and the model YAML in
+    an older file loses the keys that were passed by then, and are honoured or refused now.
 
     Raises:
         UserError: see `read_checkpoint`; a key is missing or wrong, or weights are not finite.
     """
     content = read_checkpoint(path)
     check_checkpoint(content, path)
-    return content | {"confidence": content["confidence"] or None}
+    content = content | {"confidence": content["confidence"] or None}
+    if content["version"] == 1:
+        arguments = content["arguments"].items()
+        content["arguments"] = {key: without_fixed_keys(v) if key in YAMLS else v for key, v in arguments}
+    return content
 
 
 def require_resumable(content: Mapping[str, object], path: str | Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from utils.core.names import TASKS
 from utils.core.script import UserError
+from utils.core.values import is_number, is_whole
 
 FIX = "the file is damaged or was changed; take another one, or train again"
 STRIDE = 32  # image sizes are multiples of it
@@ -37,16 +38,6 @@ class Field:
 
 
 Table = Mapping[str, Field]
-
-
-def is_whole(value: object, low: int, high: float = math.inf) -> bool:
-    """Whether a value is an integer (and no bool) from `low` to `high`."""
-    return type(value) is int and low <= value <= high
-
-
-def is_number(value: object, low: float, high: float) -> bool:
-    """Whether a value is a number (no bool, no NaN) from `low` to `high`."""
-    return type(value) in (int, float) and low <= value <= high
 
 
 def _is_names(value: object) -> bool:
