@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
+from utils.checkpoints.checkpoint import averaged_weights
+from utils.checkpoints.model_file import ModelFacts, load_any, model_from_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.core.options import check_thresholds, usual_confidence
 from utils.core.script import LOGGER, UserError, run_script
@@ -28,7 +28,7 @@ from utils.inference import export
 
 def main() -> None:
     args = parse_arguments()
-    content = load_checkpoint(args.weights)
+    content = load_any(args.weights)
     facts = ModelFacts.of_checkpoint(content)
     facts = dataclasses.replace(facts, imgsz=args.imgsz or facts.imgsz)
     model = model_from_checkpoint(content, averaged_weights(content), args.weights).eval()

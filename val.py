@@ -3,6 +3,7 @@
 python val.py --weights runs/train/exp/weights/best.pt                     # the data it was trained on
 python val.py --weights runs/train/exp/weights/best.onnx                   # the same by onnxruntime, on the CPU
 python val.py --weights runs/train/exp/weights/best.pt --data my.yaml --task test
+python val.py --weights yolov5s.pt --data my.yaml                          # a public YOLOv5 detector: boxes only
 """
 
 from __future__ import annotations
@@ -80,17 +81,19 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def matching_data(path: str, facts: ModelFacts, weights: str) -> DataConfig:
-    """The data set, if its classes and views are those the model was trained on.
+    """The data set, if its classes and views are those the model was trained on; one without views names none.
 
     Raises:
         UserError: they are not.
     """
+    if not path:
+        raise UserError(f"--data is missing: {weights} does not say what it was trained on; name a data.yaml")
     data = load_data_config(path)
     for key, ours, theirs in (
         ("names", data.names, facts.names),
         ("cls_names", data.view_names, facts.view_names),
     ):
-        if list(ours) != list(theirs):
+        if list(ours) != list(theirs) and (theirs or key == "names"):
             raise UserError(f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}")
     return data
 

@@ -13,6 +13,7 @@ from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
 from utils.checkpoints.checkpoint import FORMAT, READABLE, VERSION, averaged_weights, load_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
+from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
 from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
 from utils.core.device import Precision, fused_copy
 from utils.core.script import UserError
@@ -84,7 +85,7 @@ class ModelFacts:
         names, view_names: of the box classes and the views, by number.
         imgsz: side of the square it was made for, pixels.
         rect: whether it was trained on squares less the border that no frame needs.
-        data: the data.yaml it was trained on.
+        data: the data.yaml it was trained on; "" if the file does not say.
         confidence: threshold chosen on the validation split; None if it was never validated, or found no box there.
         view_prior: the fields of `utils.evaluation.results.ViewPrior`, or None.
         fingerprint: of the training and validation frames.
@@ -152,8 +153,19 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def load_any(path: str | Path) -> dict[str, object]:
+    """A checkpoint of this project, or of the public YOLOv5.
+
+    Raises:
+        UserError: see `load_checkpoint` and `public_checkpoint`.
+    """
+    return public_checkpoint(path) if is_official(path) else load_checkpoint(path)
+
+
 def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Precision) -> tuple[nn.Module, ModelFacts]:
     """The model in a checkpoint (its moving average) or in an exported `.onnx` file, in eval mode; and the facts.
+
+    Public YOLOv5 detectors are read as well, see `public_checkpoint`.
 
     Args:
         build: `model_from_checkpoint`.
@@ -168,6 +180,6 @@ def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Pre
         if "detections" in model.outputs:
             raise UserError(f"{path}: exported with --nms, but all boxes are needed here; export it without")
         return model.eval(), facts
-    content = load_checkpoint(path)
+    content = load_any(path)
     model = fused_copy(precision.place(build(content, averaged_weights(content), path)))
     return model, ModelFacts.of_checkpoint(content)

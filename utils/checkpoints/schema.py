@@ -63,7 +63,8 @@ def _is_tasks(value: object) -> bool:
     return len(set(value)) == len(value) and set(value) <= set(TASKS)
 
 
-def _is_mapping(value: object) -> bool:
+def is_mapping(value: object) -> bool:
+    """Whether a value is a mapping whose keys are text."""
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
@@ -76,10 +77,10 @@ def _is_count(value: object) -> bool:
 
 
 def _is_best(value: object) -> bool:
-    if not _is_mapping(value):
+    if not is_mapping(value):
         return False
     return all(
-        _is_mapping(figures) and is_whole(figures.get("epoch"), -1) and _is_fitness(figures.get("fitness"))
+        is_mapping(figures) and is_whole(figures.get("epoch"), -1) and _is_fitness(figures.get("fitness"))
         for figures in value.values()
     )
 
@@ -88,9 +89,9 @@ def _is_fitness(value: object) -> bool:
     return is_number(value, -math.inf, math.inf) and value < math.inf  # minus infinity: never validated
 
 
-_MAPPING = Field("a mapping", _is_mapping)
+_MAPPING = Field("a mapping", is_mapping)
 _COUNT = Field("a whole number of at least 1", _is_count)
-_ARCHITECTURE = {"cfg": Field("a model YAML's content", _is_mapping), "nc": _COUNT}
+_ARCHITECTURE = {"cfg": Field("a model YAML's content", is_mapping), "nc": _COUNT}
 _VIEWS = {"views": Field("a whole number of at least 0", lambda value: is_whole(value, 0), required=False)}
 _TASKS = {"tasks": Field(f"{' and/or '.join(TASKS)}", _is_tasks, required=False)}
 # Kind of model -> what it is built with.
@@ -122,20 +123,20 @@ FACTS: Table = {
 CHECKPOINT: Table = FACTS | {
     "arguments": _MAPPING,
     "options": _MAPPING,
-    "model": Field("a mapping of names to tensors", _is_mapping),
-    "ema": Field("a mapping with the averaged weights", _is_mapping, required=False),
+    "model": Field("a mapping of names to tensors", is_mapping),
+    "ema": Field("a mapping with the averaged weights", is_mapping, required=False),
     "epoch": Field("a whole number of at least -1", lambda value: is_whole(value, -1), required=False),
     "best": Field("epoch and fitness of every network", _is_best, required=False),
-    "hyp": Field("a mapping", _is_mapping, required=False),
+    "hyp": Field("a mapping", is_mapping, required=False),
 }
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RESUMED: Table = {
     **{key: Field(field.expected, field.holds) for key, field in CHECKPOINT.items()},
-    "networks": Field("a mapping of networks to their states", _is_mapping),
+    "networks": Field("a mapping of networks to their states", is_mapping),
     "balancer": _MAPPING,
     "random": Field(
-        "a list of random generators' states", lambda value: isinstance(value, list) and all(map(_is_mapping, value))
+        "a list of random generators' states", lambda value: isinstance(value, list) and all(map(is_mapping, value))
     ),
     "precision": Field(" or ".join(PRECISIONS), lambda value: isinstance(value, str) and value in PRECISIONS),
 }
@@ -276,7 +277,7 @@ def check_resumable(content: Mapping[str, object], source: str | Path) -> None:
         raise wrong(source, "epoch", content["epoch"], f"less than options.epochs, {epochs}")
     for name, state in content["networks"].items():
         within = f"networks.{name}."
-        if not _is_mapping(state):
+        if not is_mapping(state):
             raise wrong(source, within[:-1], state, "a network's state")
         check(state, NETWORK, source, within)
         check(state["stepper"], STEPPER, source, f"{within}stepper.")

@@ -214,6 +214,8 @@ def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, optio
         raise UserError(f"--resume goes on with the options the run started with; leave out {named}")
     project = given.pop("project", TrainOptions.project)
     path = Path(path) if path else newest_checkpoint(project)
+    if is_official(path):
+        raise UserError(f"{path}: a public YOLOv5 checkpoint cannot be resumed; start a new run with --weights {path}")
     state = load_checkpoint(path)
     if state["kind"] != kind or "networks" not in state or path.resolve().parts[-2:] != ("weights", "last.pt"):
         raise UserError(f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'")
