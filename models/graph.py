@@ -53,7 +53,7 @@ class LayerGraph(nn.Module):
         layers: list[nn.Module] = []
         self._channels, self._strides = [3], [1]  # of the layer before, then of every layer built
         scale = Scale(*(_multiple(cfg, key, source) for key in ("depth_multiple", "width_multiple")))
-        values = {**counts, "anchors": cfg.get("anchors")}
+        values = {"nc": cfg.get("nc"), "anchors": cfg.get("anchors"), **counts}
         for index, row in enumerate([*cfg["backbone"], *cfg["head"]]):
             try:
                 sources, layer = self._build_layer(index, row, values, scale)
