@@ -18,18 +18,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
+from utils.checkpoints.checkpoint import averaged_weights
+from utils.checkpoints.model_file import ModelFacts, load_any, model_from_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
-from utils.core.options import check_thresholds
+from utils.core.options import check_thresholds, usual_confidence
 from utils.core.script import LOGGER, UserError, run_script
 from utils.inference import export
-from utils.inference.predictor import USUAL_CONFIDENCE
 
 
 def main() -> None:
     args = parse_arguments()
-    content = load_checkpoint(args.weights)
+    content = load_any(args.weights)
     facts = ModelFacts.of_checkpoint(content)
     facts = dataclasses.replace(facts, imgsz=args.imgsz or facts.imgsz)
     model = model_from_checkpoint(content, averaged_weights(content), args.weights).eval()
@@ -74,7 +73,7 @@ def write_onnx(
         compared = comparison(export.deviations(model, lambda images: [*exported.run(images).values()], facts.imgsz))
     if args.nms:
         confidence = facts.confidence if args.conf_thres is None else args.conf_thres
-        suppression = export.Suppression(USUAL_CONFIDENCE if confidence is None else confidence, args.iou_thres)
+        suppression = export.Suppression(usual_confidence() if confidence is None else confidence, args.iou_thres)
         proto = export.with_suppression(proto, suppression)
         properties["suppression"] = json.dumps(dataclasses.asdict(suppression))
         compared += " (before suppression)"

@@ -3,6 +3,7 @@
 python val.py --weights runs/train/exp/weights/last.pt                     # the data it was trained on
 python val.py --weights runs/train/exp/weights/last.onnx                   # the same by onnxruntime, on the CPU
 python val.py --weights runs/train/exp/weights/last.pt --data my.yaml --task test
+python val.py --weights yolov5s.pt --data my.yaml                          # a public YOLOv5 detector: boxes only
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import select_device, select_precision
 from utils.core.files import new_run_folder
-from utils.core.options import check_thresholds
+from utils.core.options import check_thresholds, usual_confidence
 from utils.core.script import LOGGER, UserError, run_script
 from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
@@ -38,6 +39,8 @@ def main() -> None:
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
     confidence = args.conf_thres if args.conf_thres is not None else facts.confidence
+    if confidence is None and "detection" in model.tasks:
+        confidence = usual_confidence()
     is_prior_known = facts.view_prior and list(data.names) == list(facts.names)
     prior = ViewPrior(**facts.view_prior) if is_prior_known else None
     metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
@@ -88,6 +91,8 @@ def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[st
     Raises:
         UserError: they are not.
     """
+    if not path:
+        raise UserError(f"--data is missing: {weights} does not say what it was trained on; name a data.yaml")
     data = load_data_config(path)
     for task, key, ours, theirs in (
         ("detection", "names", data.names, facts.names),

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from models.common import Detect, ViewHead
-from models.graph import LayerGraph, load_model_yaml
+from models.graph import LayerGraph, load_model_yaml, source_of
 from models.yolo import DetectionModel
 from utils.core.names import TASKS
 from utils.core.script import UserError
@@ -28,10 +28,10 @@ class ViewClassifier(LayerGraph):
 
     def __init__(self, cfg: str | Path | Mapping, views: int = 3):
         self.cfg = load_model_yaml(cfg, required=("backbone", "head"))
-        super().__init__(self.cfg, {"views": views})
+        super().__init__(self.cfg, {"views": views}, source_of(cfg))
         self.view_count, self.view_index = views, self.index_of(ViewHead)
         if self.view_index != len(self.model) - 1 or any(isinstance(layer, Detect) for layer in self.model):
-            raise UserError("classifier's YAML: expected one ViewHead, the last layer, and no Detect")
+            raise UserError(f"{self.source}: expected one ViewHead, the last layer, and no Detect")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) in [0, 1] -> {"classify": (B, views) logits}."""

@@ -7,19 +7,29 @@ on layer 17 (P3) the trunk is layers 0-17 and the cut is the outputs of layers 1
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from models.common import C3, CBAM, SPPF, Concat, Conv, Detect, ViewHead
+from models.builders import COARSEST, MODULES, MOST_CLASSES, MOST_REPEATS, Inputs, Module, Scale
+from models.common import Concat, Detect
 from utils.core.files import find_file
 from utils.core.options import SIZES
-from utils.core.script import UserError
-from utils.core.values import read_yaml_mapping
+from utils.core.script import LOGGER, UserError
+from utils.core.values import did_you_mean, is_whole, read_yaml_mapping
 
+CONFIGURATION = "model configuration"  # what errors call one that is no file
 PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value
+LARGEST_MULTIPLE = 4.0
+SILU = ("nn.SiLU()", "nn.SiLU(inplace=True)", "nn.SiLU(True)", "torch.nn.SiLU()")
+# Keys of YOLOv5's model YAMLs for which there is one value here: that value in words, and whether it is this one.
+FIXED_KEYS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "activation": ("nn.SiLU()", lambda value: isinstance(value, str) and value.replace(" ", "") in SILU),
+    "ch": ("3", lambda value: value == 3),
+    "channel_multiple": ("8", lambda value: value == 8),
+}
+KNOWN_KEYS = {"nc", "anchors", "backbone", "head", "depth_multiple", "width_multiple", *FIXED_KEYS}
 Features = dict[int, Tensor]  # a layer's number -> its output
 
 
@@ -30,41 +40,84 @@ class LayerGraph(nn.Module):
         cfg: a parsed model YAML in YOLOv5's syntax: `depth_multiple`, `width_multiple`, `anchors`, and
             `backbone` + `head`, rows of [from, number, module, args].
         counts: what the names in the rows' args stand for: nc, and views for a model with a view head.
+        source: the YAML's name, for errors.
+
+    Raises:
+        UserError: the YAML describes no model that can be built here; says which layer is wrong.
     """
 
-    def __init__(self, cfg: Mapping, counts: Mapping[str, int]):
+    def __init__(self, cfg: Mapping, counts: Mapping[str, int], source: str = CONFIGURATION):
         super().__init__()
+        self.source = source
         self.sources: list[tuple[int, ...]] = []
         layers: list[nn.Module] = []
         self._channels, self._strides = [3], [1]  # of the layer before, then of every layer built
+        scale = Scale(*(_multiple(cfg, key, source) for key in ("depth_multiple", "width_multiple")))
+        values = {"nc": cfg.get("nc"), "anchors": cfg.get("anchors"), **counts}
         for index, row in enumerate([*cfg["backbone"], *cfg["head"]]):
-            sources, layer = self._build_layer(index, row, cfg, counts)
+            try:
+                sources, layer = self._build_layer(index, row, values, scale)
+            except UserError as error:
+                raise UserError(f"{source}: model layer {index}{error}") from None
             self.sources.append(sources)
             layers.append(layer)
         self.model = nn.Sequential(*layers)
         self._read_later = {s for i, sources in enumerate(self.sources) for s in sources if s != i - 1}
 
-    def _build_layer(
-        self, index: int, row: list, cfg: Mapping, counts: Mapping[str, int]
-    ) -> tuple[tuple[int, ...], nn.Module]:
-        sources_given, number, name, args = row
-        sources = tuple(
-            index + s if s < 0 else s for s in (sources_given if isinstance(sources_given, list) else [sources_given])
-        )
-        if name not in BUILDERS:
-            raise UserError(f"model layer {index}: unknown module '{name}', expected {', '.join(BUILDERS)}")
-        if any(not -1 <= s < index for s in sources) or (index > 0 and -1 in sources):
-            raise UserError(f"model layer {index}: reads {list(sources)}, expected layers 0 to {index - 1}")
-        widths = [self._channels[s + 1] for s in sources]
-        strides = [self._strides[s + 1] for s in sources]
-        scale = _Scale(cfg.get("depth_multiple", 1.0), cfg.get("width_multiple", 1.0))
-        values = [counts.get(a, cfg.get(a, a)) if isinstance(a, str) else a for a in args]
-        if unknown := PLACEHOLDERS & {value for value in values if isinstance(value, str)}:
-            raise UserError(f"model layer {index}, {name}: {sorted(unknown)} has no value in this kind of model")
-        layer, width, stride = BUILDERS[name](scale, widths, strides, number, values)
+    def _build_layer(self, index: int, row: object, values: Mapping, scale: Scale) -> tuple[tuple[int, ...], nn.Module]:
+        """Errors begin after the layer's number."""
+        if not isinstance(row, list | tuple) or len(row) != 4:
+            raise UserError(f": found {row!r}, expected [from, number, module, args]")
+        given, number, name, args = row
+        if not isinstance(name, str) or name not in MODULES:
+            raise UserError(f": unknown module {name!r}, expected {', '.join(MODULES)}")
+        try:
+            sources = self._sources_of(index, given)
+            layer, width, stride = self._make(MODULES[name], sources, number, _resolve(args, values), values, scale)
+        except UserError as error:
+            raise UserError(f", {name}: {error}") from None
         self._channels.append(width)
         self._strides.append(stride)
         return sources, layer
+
+    def _sources_of(self, index: int, given: object) -> tuple[int, ...]:
+        """The numbers of the layers read; -1 is the image."""
+        entries = given if isinstance(given, list | tuple) else [given]
+        if not entries or any(type(entry) is not int for entry in entries):
+            raise UserError(f"reads {given!r}, expected a layer's number, or several in a list")
+        sources = tuple(index + entry if entry < 0 else entry for entry in entries)
+        if any(not -1 <= s < index for s in sources) or (index > 0 and -1 in sources):
+            raise UserError(f"reads {list(sources)}, expected layers 0 to {index - 1}")
+        if heads := [s for s in sources if self._strides[s + 1] == 0]:
+            raise UserError(f"reads {heads}, which are heads and have no map to read")
+        return sources
+
+    def _make(
+        self,
+        module: Module,
+        sources: tuple[int, ...],
+        number: object,
+        args: Sequence[object],
+        values: Mapping,
+        scale: Scale,
+    ) -> tuple[nn.Module, int, int]:
+        """A layer, its output's channels and its output's stride in pixels; 0 and 0 of a head."""
+        if not is_whole(number, 1, MOST_REPEATS):
+            raise UserError(f"number is {number!r}, expected 1 to {MOST_REPEATS}")
+        if scale.repeats(number) > 1 and not module.is_repeated:
+            raise UserError(f"number is {number}, expected 1; only C3 is repeated here")
+        if len(sources) > 1 and not module.reads_several:
+            raise UserError(f"reads {list(sources)}, expected one layer")
+        module.check(args)
+        widths = [self._channels[s + 1] for s in sources]
+        strides = [self._strides[s + 1] for s in sources]
+        layer, width, stride = module.build(Inputs(scale, widths, strides, number, values), *args)
+        if stride and COARSEST % stride:
+            raise UserError(
+                f"its map has a stride of {stride}, expected a divisor of {COARSEST}; "
+                "models with a level P6 are not supported here"
+            )
+        return layer, width, stride
 
     def run(self, layers: Iterable[int], known: Features) -> Features:
         """Run `layers` in order on the outputs in `known`; -1 is the input image. Returns all outputs kept.
@@ -101,12 +154,19 @@ class LayerGraph(nn.Module):
         """The number of the one layer of type `kind`."""
         found = [index for index, layer in enumerate(self.model) if isinstance(layer, kind)]
         if len(found) != 1:
-            raise UserError(f"the model has {len(found)} layers of type {kind.__name__}, expected exactly one")
+            raise UserError(
+                f"{self.source}: the model has {len(found)} layers of type {kind.__name__}, expected exactly one"
+            )
         return found[0]
 
 
 def _takes_a_list(layer: nn.Module) -> bool:
     return isinstance(layer, Concat | Detect)
+
+
+def source_of(cfg: str | Path | Mapping) -> str:
+    """What errors call a model YAML: its path, if it has one."""
+    return CONFIGURATION if isinstance(cfg, Mapping) else str(cfg)
 
 
 def load_model_yaml(
@@ -115,15 +175,22 @@ def load_model_yaml(
     """The content of a model YAML, with the keys it must have.
 
     Raises:
-        UserError: no such file, not a mapping, or keys missing.
+        UserError: no such file, not a mapping, keys missing, or a key that asks for what is not done here.
     """
-    source = "model configuration"
+    source = source_of(cfg)
     if not isinstance(cfg, Mapping):
-        source = str(cfg)
         cfg = read_yaml_mapping(find_file(cfg), "expected a model YAML, e.g. models/yolov5s_joint.yaml")
+        for key in sorted(cfg.keys() - KNOWN_KEYS, key=str):
+            LOGGER.warning(f"warning: {source}: unknown key '{key}' is ignored{did_you_mean(key, KNOWN_KEYS)}")
     missing = [key for key in required if key not in cfg]
     if missing:
         raise UserError(f"{source}: keys {missing} are missing; expected YOLOv5's model YAML")
+    for key, (expected, holds) in FIXED_KEYS.items():
+        if cfg.get(key) is not None and not holds(cfg[key]):
+            raise UserError(f"{source}: {key} is {cfg[key]!r}, expected {expected}, which is all there is here")
+    for key in ("backbone", "head"):
+        if not isinstance(cfg[key], list | tuple) or not cfg[key]:
+            raise UserError(f"{source}: {key} is {cfg[key]!r}, expected rows of [from, number, module, args]")
     return dict(cfg)
 
 
@@ -133,69 +200,35 @@ def sized(cfg: str | Path | Mapping, size: str) -> dict:
     return load_model_yaml(cfg) | scale
 
 
-class _Scale:
-    """A YAML's depth and width multiples."""
-
-    def __init__(self, depth: float, width: float):
-        self.depth, self.width = depth, width
-
-    def repeats(self, number: int) -> int:
-        return max(round(number * self.depth), 1) if number > 1 else number
-
-    def channels(self, width: int) -> int:
-        return math.ceil(width * self.width / 8) * 8
+def without_fixed_keys(cfg: Mapping) -> dict:
+    """A model YAML's content without the keys for which there is one value only."""
+    return {key: value for key, value in cfg.items() if key not in FIXED_KEYS}
 
 
-# A builder takes (scale, channels of the sources, strides of the sources, number, args) and returns the
-# layer, its output's channels and its output's stride in pixels.
-def _build_conv(scale, widths, strides, number, args):
-    out = scale.channels(args[0])
-    stride = args[2] if len(args) > 2 else 1
-    return Conv(widths[0], out, *args[1:]), out, strides[0] * stride
+def class_count(nc: object, source: str) -> int:
+    """The number of box classes, checked.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not is_whole(nc, 1, MOST_CLASSES):
+        raise UserError(f"{source}: nc is {nc!r}, expected a whole number from 1 to {MOST_CLASSES}")
+    return nc
 
 
-def _build_c3(scale, widths, strides, number, args):
-    out = scale.channels(args[0])
-    return C3(widths[0], out, scale.repeats(number), *args[1:]), out, strides[0]
+def _multiple(cfg: Mapping, key: str, source: str) -> float:
+    value = cfg.get(key, 1.0)
+    if type(value) not in (int, float) or not 0 < value <= LARGEST_MULTIPLE:
+        raise UserError(f"{source}: {key} is {value!r}, expected a number above 0, at most {LARGEST_MULTIPLE:g}")
+    return value
 
 
-def _build_sppf(scale, widths, strides, number, args):
-    out = scale.channels(args[0])
-    return SPPF(widths[0], out, *args[1:]), out, strides[0]
-
-
-def _build_upsample(scale, widths, strides, number, args):
-    _, factor, mode = args
-    return nn.Upsample(scale_factor=factor, mode=mode), widths[0], strides[0] // factor
-
-
-def _build_concat(scale, widths, strides, number, args):
-    if len(set(strides)) != 1:
-        raise UserError(f"model: Concat reads layers of strides {strides}, expected one stride")
-    return Concat(*args), sum(widths), strides[0]
-
-
-def _build_cbam(scale, widths, strides, number, args):
-    return CBAM(widths[0], *args), widths[0], strides[0]
-
-
-def _build_detect(scale, widths, strides, number, args):
-    class_count, anchors = args
-    return Detect(class_count, anchors, widths, strides), 0, 0
-
-
-def _build_view_head(scale, widths, strides, number, args):
-    view_count, dropout = args
-    return ViewHead(view_count, widths[0], dropout), 0, 0
-
-
-BUILDERS = {
-    "Conv": _build_conv,
-    "C3": _build_c3,
-    "SPPF": _build_sppf,
-    "nn.Upsample": _build_upsample,
-    "Concat": _build_concat,
-    "CBAM": _build_cbam,
-    "Detect": _build_detect,
-    "ViewHead": _build_view_head,
-}
+def _resolve(args: object, values: Mapping) -> list[object]:
+    """A row's args with names replaced by what they stand for; PyYAML reads None as text."""
+    if not isinstance(args, list | tuple):
+        raise UserError(f"args are {args!r}, expected a list")
+    named = {**values, "None": None}
+    resolved = [named.get(arg, arg) if isinstance(arg, str) else arg for arg in args]
+    if unknown := [arg for arg in resolved if isinstance(arg, str) and arg in PLACEHOLDERS]:
+        raise UserError(f"{sorted(unknown)} has no value in this kind of model")
+    return resolved

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from models.common import Detect, ViewHead, decode
-from models.graph import Features, LayerGraph, sized
+from models.graph import Features, LayerGraph, class_count, sized, source_of
 from utils.core.names import TASKS
 
 
@@ -26,9 +26,9 @@ class DetectionModel(LayerGraph):
     detection_path = ""  # of the detector in the state dict
 
     def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, size: str = "", **counts: int):
-        cfg = sized(cfg, size)
-        self.cfg = {**cfg, "nc": nc if nc is not None else cfg["nc"]}
-        super().__init__(self.cfg, {"nc": self.cfg["nc"], **counts})
+        source, cfg = source_of(cfg), sized(cfg, size)
+        self.cfg = {**cfg, "nc": class_count(nc if nc is not None else cfg["nc"], source)}
+        super().__init__(self.cfg, {"nc": self.cfg["nc"], **counts}, source)
         self.detect_index = self.index_of(Detect)
 
     @property

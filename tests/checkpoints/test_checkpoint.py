@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from traps import Trap
 
-from utils.checkpoints.checkpoint import FORMAT, VERSION, load_checkpoint, save_checkpoint, transfer_weights
+from utils.checkpoints.checkpoint import FORMAT, VERSION, read_checkpoint, save_checkpoint, transfer_weights
 from utils.core.script import UserError
 
 CONTENT = {
@@ -40,7 +40,7 @@ CONTENT = {
 def test_what_is_saved_is_loaded(tmp_path: Path):
     path = tmp_path / "new/folder/\u5fc3 last.pt"
     save_checkpoint(path, CONTENT)
-    loaded = load_checkpoint(path)
+    loaded = read_checkpoint(path)
     assert (loaded.pop("format"), loaded.pop("version")) == (FORMAT, VERSION)
     assert loaded.keys() == CONTENT.keys()
     plain = CONTENT.keys() - {"model", "ema"}
@@ -57,7 +57,7 @@ def test_optimiser_state_goes_through_a_file(tmp_path: Path):
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     save_checkpoint(tmp_path / "a.pt", {"optimizer": optimizer.state_dict()})
-    loaded = load_checkpoint(tmp_path / "a.pt")["optimizer"]
+    loaded = read_checkpoint(tmp_path / "a.pt")["optimizer"]
     assert loaded["param_groups"] == optimizer.state_dict()["param_groups"]
     for key, state in optimizer.state_dict()["state"].items():
         assert all(torch.equal(loaded["state"][key][name], value) for name, value in state.items())
@@ -118,7 +118,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, kind: str):
     path = tmp_path / "a.pt"
     NO_CHECKPOINTS[kind](path)
     with pytest.raises(UserError) as error:
-        load_checkpoint(path)
+        read_checkpoint(path)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
@@ -148,7 +148,7 @@ def test_a_pickle_that_would_execute_is_refused(tmp_path: Path, trap: str, conta
     content = TRAPS[trap](marker)
     CONTAINERS[container](content if place == "alone" else OURS | {"model": content}, path, protocol)
     with pytest.raises(UserError, match=rf"{re.escape(str(path))}: refused"):
-        load_checkpoint(path)
+        read_checkpoint(path)
     assert not marker.exists()
 
 

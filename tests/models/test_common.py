@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from models.common import CBAM
-from models.graph import ViewHead
+from models.common import CBAM, ViewHead
 
 
 def test_attention_scales_by_what_it_pools():

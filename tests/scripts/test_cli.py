@@ -187,12 +187,12 @@ def test_train_with_wrong_options(refused, monkeypatch, tiny_data: Path, argumen
         ("--classification-weight-decay -1", "classification_weight_decay is -1.0, expected"),
         ("--freeze 99", "--freeze 99: the model has"),
         ("--classifier-cfg missing.yaml", "missing.yaml: no such file; expected a model YAML"),
-        ("--classifier-cfg models/yolov5s.yaml", "the model has 0 layers of type ViewHead"),
+        ("--classifier-cfg models/yolov5s.yaml", "models/yolov5s.yaml: the model has 0 layers of type ViewHead"),
+        ("--classifier-cfg models/yolov5s_joint.yaml", "models/yolov5s_joint.yaml: expected one ViewHead"),
         (
-            "--classifier-cfg models/yolov5s_joint.yaml",
-            "classifier's YAML: expected one ViewHead",
+            "--cfg models/yolov5s_joint.yaml",
+            "models/yolov5s_joint.yaml: model layer 25, ViewHead: ['views'] has no value",
         ),
-        ("--cfg models/yolov5s_joint.yaml", "model layer 25, ViewHead: ['views'] has no value"),
         ("--cfg models/view_classifier.yaml", "models/view_classifier.yaml: keys ['nc', 'anchors'] are missing"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoints.checkpoint import read_checkpoint, save_checkpoint
 from utils.core.data_config import DataConfig
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
@@ -36,7 +36,7 @@ def test_random_states_go_through_a_file(tmp_path: Path):
     for number in range(5):
         random.seed(number), np.random.seed(number), torch.manual_seed(number)
         draw()
-    restore_random_states(load_checkpoint(tmp_path / "a.pt")["random"])
+    restore_random_states(read_checkpoint(tmp_path / "a.pt")["random"])
     assert draw() == first
 
 

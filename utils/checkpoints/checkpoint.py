@@ -7,17 +7,22 @@ is either data or an error.
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from models.graph import without_fixed_keys
+from utils.checkpoints.schema import check_checkpoint, check_resumable
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER, UserError
 
 FORMAT = "yolov5-joint-gradnorm"
-VERSION = 1
+VERSION = 2
+YAMLS = ("cfg", "classifier_cfg")  # arguments of models that are a model YAML's content
+READABLE = (1, 2)  # versions that evaluate and fine-tune; only the newest is resumed, as the defaults changed
 
 
 def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
@@ -43,10 +48,42 @@ def _save(content: Mapping[str, object], path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, object]:
-    """Read a checkpoint of this project onto the CPU.
+    """Read a checkpoint of this project onto the CPU, and hold it against `utils.checkpoints.schema`.
+
+    A confidence of 0, which older versions stored where no threshold found a box, becomes None; and the model YAML in
+    an older file loses the keys that were passed by then, and are honoured or refused now.
 
     Raises:
-        UserError: no such file, not a checkpoint, one that holds objects rather than data, or another format.
+        UserError: see `read_checkpoint`; a key is missing or wrong, or weights are not finite.
+    """
+    content = read_checkpoint(path)
+    check_checkpoint(content, path)
+    content = content | {"confidence": content["confidence"] or None}
+    if content["version"] == 1:
+        arguments = content["arguments"].items()
+        content["arguments"] = {key: without_fixed_keys(v) if key in YAMLS else v for key, v in arguments}
+    return content
+
+
+def require_resumable(content: Mapping[str, object], path: str | Path) -> None:
+    """Hold what `load_checkpoint` returned against what resuming its training needs.
+
+    Raises:
+        UserError: it was written by an older version, or a key is missing or wrong.
+    """
+    if content["version"] != VERSION:
+        raise UserError(
+            f"{path}: written by an older version (format {content['version']}, expected {VERSION}), whose defaults "
+            f"differ; it evaluates and fine-tunes (--weights {path}), but cannot be resumed"
+        )
+    check_resumable(content, path)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, object]:
+    """Whatever a file of this project's format holds, every byte checked against the file's checksums.
+
+    Raises:
+        UserError: no such file, damaged, one that holds objects rather than data, or another format or version.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,6 +92,7 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
             "to train from YOLOv5's own, use --weights yolov5s.pt --download"
         )
     try:
+        _verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
@@ -66,9 +104,26 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
         raise UserError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project; expected one from train_joint_gradnorm.py")
-    if content.get("version") != VERSION:
-        raise UserError(f"{path}: checkpoint version {content.get('version')}, expected {VERSION}; train it again")
+    version = content.get("version")
+    if type(version) is not int or version not in READABLE:
+        expected = " or ".join(map(str, READABLE))
+        raise UserError(f"{path}: checkpoint version {version}, expected {expected}; use the program that wrote it")
     return content
+
+
+def _verify(path: Path) -> None:
+    """Compare a zip archive with its checksums; PyTorch does not.
+
+    Raises:
+        pickle.UnpicklingError: it is no zip archive, so a bare pickle, or nothing that PyTorch writes.
+        zipfile.BadZipFile: the bytes are not those that were written.
+    """
+    if not zipfile.is_zipfile(path):
+        raise pickle.UnpicklingError
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"{damaged} differs from its checksum")
 
 
 def averaged_weights(content: Mapping[str, object]) -> Mapping[str, torch.Tensor]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
-from utils.checkpoints.checkpoint import FORMAT, VERSION, averaged_weights, load_checkpoint
+from utils.checkpoints.checkpoint import FORMAT, READABLE, VERSION, averaged_weights, load_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
+from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
+from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
 from utils.core.device import Precision, fused_copy
 from utils.core.script import UserError
 from utils.core.values import from_mapping, to_mapping
@@ -30,12 +32,48 @@ def model_from_checkpoint(
     """
     if content["kind"] not in MODELS:
         raise UserError(f"{source}: model of kind '{content['kind']}', expected {', '.join(MODELS)}")
-    model = MODELS[content["kind"]](**content["arguments"])
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{source}: the weights do not fit the model: {str(error).splitlines()[-1].strip()}") from None
+    model = build_from(MODELS[content["kind"]], content["arguments"], source)
+    take_weights(model, weights, source)
     return model
+
+
+def build_from(kind: Callable[..., nn.Module], arguments: Mapping[str, object], source: str | Path) -> nn.Module:
+    """A new model from the arguments in a checkpoint.
+
+    Raises:
+        UserError: they do not describe one.
+    """
+    try:
+        return kind(**arguments)
+    except UserError as error:
+        raise UserError(f"{source}: arguments: {error}") from None
+
+
+def take_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+    """Give a model all its weights.
+
+    Raises:
+        UserError: some are missing, of another shape, or of no layer of this model.
+    """
+    own = model.state_dict()
+    problems = [f"{name} is missing" for name in own.keys() - weights.keys()]
+    problems += [f"{name} belongs to no layer" for name in weights.keys() - own.keys()]
+    for name in own.keys() & weights.keys():
+        if own[name].shape != weights[name].shape:
+            problems.append(f"{name} is {_form(weights[name])}, expected {_form(own[name])}")
+        elif own[name].is_floating_point() != weights[name].is_floating_point():
+            problems.append(f"{name} holds {weights[name].dtype}, expected {own[name].dtype}")
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise UserError(
+            f"{source}: the weights do not fit the model: {min(problems)}{more}; "
+            "the file is damaged, was changed, or is of another program"
+        )
+    model.load_state_dict(weights)
+
+
+def _form(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one number"
 
 
 @dataclass(frozen=True)
@@ -47,8 +85,8 @@ class ModelFacts:
         names, view_names: of the box classes and the views, by number.
         imgsz: side of the square it was made for, pixels.
         rect: whether it was trained on squares less the border that no frame needs.
-        data: the data.yaml it was trained on.
-        confidence: threshold chosen on the validation split; None if it was never validated.
+        data: the data.yaml it was trained on; "" if the file does not say.
+        confidence: threshold chosen on the validation split; None if it was never validated, or found no box there.
         view_prior: the fields of `utils.evaluation.results.ViewPrior`, or None.
         fingerprint: of the training and validation frames.
         bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained on none.
@@ -92,15 +130,19 @@ class ModelFacts:
             content = {key: json.loads(text) for key, text in properties.items() if key in known}
             if content.pop("format", None) != FORMAT:
                 raise UserError("it has no metadata of this project")
-            if (version := content.pop("version", None)) != VERSION:
-                raise UserError(f"version {version}, expected {VERSION}")
+            version = content.pop("version", None)
+            if type(version) is not int or version not in READABLE:
+                raise UserError(f"version {version}, expected {' or '.join(map(str, READABLE))}")
             if missing := [key for key in fields if key not in content and key != "bits"]:
                 raise UserError(f"metadata {missing} are missing")
             if prior := content["view_prior"]:  # JSON's keys are strings
                 prior["by_class"] = {int(number): view for number, view in prior["by_class"].items()}
-            return from_mapping(cls, content)
+            facts = from_mapping(cls, content)
+            check(content, FACTS | OPTIONS, "metadata")
+            check_prior(content, "metadata")
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # UserError is a ValueError
             raise UserError(f"{source}: not an export of this project ({error}); make one with export.py") from None
+        return replace(facts, confidence=facts.confidence or None)  # older files say 0 where no threshold was found
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -114,8 +156,19 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def load_any(path: str | Path) -> dict[str, object]:
+    """A checkpoint of this project, or of the public YOLOv5.
+
+    Raises:
+        UserError: see `load_checkpoint` and `public_checkpoint`.
+    """
+    return public_checkpoint(path) if is_official(path) else load_checkpoint(path)
+
+
 def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Precision) -> tuple[nn.Module, ModelFacts]:
     """The model in a checkpoint (its moving average) or in an exported `.onnx` file, in eval mode; and the facts.
+
+    Public YOLOv5 detectors are read as well, see `public_checkpoint`.
 
     Args:
         build: `model_from_checkpoint`.
@@ -130,6 +183,6 @@ def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Pre
         if "detections" in model.outputs:
             raise UserError(f"{path}: exported with --nms, but all boxes are needed here; export it without")
         return model.eval(), facts
-    content = load_checkpoint(path)
+    content = load_any(path)
     model = fused_copy(precision.place(build(content, averaged_weights(content), path)))
     return model, ModelFacts.of_checkpoint(content)

@@ -3,7 +3,8 @@
 Such a file is a zip archive: `data.pkl`, a pickle that builds the model's objects and names classes and functions to
 do so, and `data/N`, the tensors' bytes. A pickle can name any function of the machine and call it. `Reader` lets it
 name those on its list only, and has stand-ins for all of them: a class of the model becomes a `Part` that takes its
-attributes and does nothing, a function that rebuilds a tensor becomes ours. Whatever else is named is refused.
+attributes and does nothing, a function that rebuilds a tensor becomes ours, and what a trainer notes beside the model
+(dates, options, NumPy's numbers) becomes a `Note`, which nobody calls. Whatever else is named is refused.
 """
 
 from __future__ import annotations
@@ -11,13 +12,20 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.builders import COARSEST, STRIDES
+from models.common import Detect
+from models.graph import load_model_yaml
+from models.yolo import DetectionModel
+from utils.checkpoints.checkpoint import FORMAT
+from utils.checkpoints.schema import check_checkpoint, check_finite, is_mapping
 from utils.core.script import UserError
+from utils.core.values import is_whole
 
 STORAGES = {
     "HalfStorage": torch.float16,
@@ -26,14 +34,43 @@ STORAGES = {
     "DoubleStorage": torch.float64,
     "LongStorage": torch.int64,
     "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
 # Whose classes become parts: the public trainer's models, and the layers they are built of.
-PART_MODULES = ("models.yolo", "models.common", "torch.nn.modules.")
+PART_MODULES = ("models.yolo", "models.common", "models.experimental", "torch.nn.modules.")
+USUAL_SIZE = 640  # pixels, YOLOv5's default
+# What a layer does besides its weights: class -> the attributes that decide it.
+BEHAVIOUR = {
+    "Conv2d": ("kernel_size", "stride", "padding", "dilation", "groups"),
+    "BatchNorm2d": ("eps",),
+    "MaxPool2d": ("kernel_size", "stride", "padding"),
+    "Upsample": ("size", "scale_factor", "mode"),
+    "Bottleneck": ("add",),
+}
 
 
 class Part:
-    """Stands in for a model or a layer of the file: it has the attributes, and no behaviour."""
+    """Stands in for a model or a layer of the file: it has the attributes, and no behaviour.
+
+    Each class that a file names has a subclass of this one, of the same name.
+    """
+
+
+class Note:
+    """Stands in for what is noted beside a model and not read, or read as attributes: a date, options, a number."""
+
+    def __new__(cls, *arguments: object, **named: object) -> Note:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: object, **named: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        if is_mapping(state):
+            vars(self).update(state)
 
 
 class Reader(pickle.Unpickler):
@@ -43,6 +80,7 @@ class Reader(pickle.Unpickler):
         super().__init__(archive.open(f"{folder}/data.pkl"))
         self._archive, self._folder = archive, folder
         self._bytes: dict[str, Tensor] = {}
+        self._parts: dict[str, type[Part]] = {}
 
     def find_class(self, module: str, name: str) -> object:
         if f"{module}.{name}" in STAND_INS:
@@ -50,7 +88,7 @@ class Reader(pickle.Unpickler):
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
         if module.startswith(PART_MODULES) and "." not in name:
-            return Part
+            return self._parts.setdefault(name, type(name, (Part,), {}))
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a part of a YOLOv5 model")
 
     def persistent_load(self, pid: object) -> Tensor:
@@ -79,19 +117,27 @@ STAND_INS: dict[str, Callable] = {
     "__builtin__.set": set,
     "builtins.set": set,
     "torch.Size": tuple,
-    "pathlib.PosixPath": lambda *parts: "/".join(parts),
-    "pathlib.WindowsPath": lambda *parts: "/".join(parts),
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    "torch.device": Note,
+    "argparse.Namespace": Note,
+    "types.SimpleNamespace": Note,
+    "_codecs.encode": Note,  # bytes, which dates and NumPy's numbers are made of
+    **{f"pathlib.{name}": Note for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")},
+    **{f"pathlib._local.{name}": Note for name in ("PosixPath", "WindowsPath")},  # Python 3.13
+    **{f"datetime.{name}": Note for name in ("datetime", "date", "time", "timedelta", "timezone")},
+    **{f"numpy.{name}": Note for name in ("dtype", "ndarray")},
+    **{f"numpy.{core}.multiarray.{name}": Note for core in ("core", "_core") for name in ("scalar", "_reconstruct")},
 }
 
 
 def is_official(path: Path) -> bool:
-    """Whether the file is a zip archive whose pickle names the public trainer's model class."""
+    """Whether the file is a zip archive whose pickle names the public trainer's model class, and not our format."""
     try:
         with zipfile.ZipFile(path) as archive:
             content = archive.read(f"{_folder(archive)}/data.pkl")
     except (OSError, KeyError, StopIteration, zipfile.BadZipFile):
         return False
-    return b"models.yolo" in content
+    return b"models.yolo" in content and FORMAT.encode() not in content
 
 
 def _folder(archive: zipfile.ZipFile) -> str:
@@ -107,16 +153,106 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is damaged, or names something that is not a part of a YOLOv5 model.
     """
+    return _read(path)[1]
+
+
+def public_checkpoint(path: str | Path) -> dict[str, object]:
+    """A public YOLOv5 detector as `load_checkpoint` returns one of ours: boxes only, no threshold, no data.
+
+    The architecture is that of the YAML in the file, and the layers in the file must do what ours do.
+
+    Raises:
+        UserError: see `read_official`; or a model that cannot be built here, e.g. one with a level P6.
+    """
+    model, state, content = _read(path)
+    cfg = getattr(model, "yaml", None)
+    if not is_mapping(cfg):
+        raise UserError(f"{path}: no detector of the public YOLOv5: it holds no model YAML")
+    built = _build(cfg, state, path)
+    if difference := next(_differences(model, built), None):
+        raise UserError(f"{path}: {difference}; a model of a changed YOLOv5, which is not supported here")
+    checkpoint = {
+        "version": None,
+        "kind": built.kind,
+        "arguments": built.arguments(),
+        "options": {"imgsz": _image_size(content.get("opt")), "data": "", "rect": False},
+        "names": _names(model, built.cfg["nc"], path),
+        "view_names": [],
+        "view_prior": None,
+        "confidence": None,
+        "fingerprint": "",
+        "model": state,
+    }
+    check_checkpoint(checkpoint, path)
+    return checkpoint
+
+
+def _read(path: str | Path) -> tuple[Part, dict[str, Tensor], Mapping]:
+    """The model of a public checkpoint (the averaged one if there is one), its state dict, and the whole content."""
     try:
         with zipfile.ZipFile(path) as archive:
             content = Reader(archive, _folder(archive)).load()
         model = content.get("ema") or content["model"]
-        state = state_dict(model)
+        if not isinstance(model, Part):
+            raise TypeError(f"its model is a {type(model).__name__}")
+        state = {name: t.float() if t.is_floating_point() else t for name, t in state_dict(model).items()}
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused: {error}; nothing in it was executed") from None
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path}: not a readable YOLOv5 checkpoint ({type(error).__name__}: {error})") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    check_finite(state, path, "model")
+    return model, state, content
+
+
+def _build(cfg: Mapping, state: Mapping[str, Tensor], path: str | Path) -> DetectionModel:
+    """The YAML's model, with the anchors of the weights, as the YAML may say only how many there are."""
+    try:
+        cfg = load_model_yaml(cfg)
+        levels = state.get(f"model.{len([*cfg['backbone'], *cfg['head']]) - 1}.anchors")
+        if levels is None or levels.dim() != 3:
+            raise UserError("no detector of the public YOLOv5: its last layer has no anchors")
+        anchors = [(level * stride).flatten().tolist() for level, stride in zip(levels, STRIDES, strict=False)]
+        return DetectionModel(cfg | {"anchors": anchors})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _differences(part: Part, ours: nn.Module, place: str = "") -> Iterator[str]:
+    """What the layers of the file do otherwise than ours of the same place."""
+    attributes = vars(part)
+    found, expected = type(part).__name__, type(ours).__name__
+    if place and found != expected:
+        yield f"layer {place} is {found}, expected {expected}"
+        return
+    for name in BEHAVIOUR.get(expected, ()):
+        own = getattr(ours, name)
+        if name in attributes and repr(attributes[name]) != repr(own):
+            yield f"layer {place} has {name} {attributes[name]!r}, expected {own}"
+    strides = attributes.get("stride")
+    if isinstance(ours, Detect) and isinstance(strides, Tensor) and strides.tolist() != [*ours.strides]:
+        yield f"layer {place} has strides {strides.tolist()}, expected {[*ours.strides]}"
+    children = dict(ours.named_children())
+    for name, below in attributes.get("_modules", {}).items():
+        if isinstance(below, Part) and name in children:  # others are missed with their weights
+            yield from _differences(below, children[name], f"{place}.{name}" if place else name)
+
+
+def _names(model: Part, count: int, path: str | Path) -> list[str]:
+    """Of the box classes, in the file a list, or a mapping of numbers."""
+    names = getattr(model, "names", [str(number) for number in range(count)])  # as YOLOv5 calls what has no name
+    if isinstance(names, Mapping):
+        names = [names.get(number) for number in range(len(names))]
+    if not isinstance(names, list | tuple) or len(names) != count or not all(isinstance(n, str) for n in names):
+        raise UserError(f"{path}: names are {names!r}, expected {count}, as the model has classes")
+    return list(names)
+
+
+def _image_size(options: object) -> int:
+    """Side of the square it was trained for, pixels, where the file says it; a multiple of 32 as in YOLOv5."""
+    said = options if is_mapping(options) else vars(options) if isinstance(options, Note) else {}
+    size = said.get("imgsz", said.get("img_size", USUAL_SIZE))
+    size = size[0] if isinstance(size, list | tuple) and size else size
+    return -(-size // COARSEST) * COARSEST if is_whole(size, 1, 2**16) else USUAL_SIZE
 
 
 def state_dict(part: object, prefix: str = "") -> dict[str, Tensor]:

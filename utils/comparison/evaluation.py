@@ -18,6 +18,7 @@ from utils.comparison.trainings import Trial
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision
 from utils.core.names import TASKS
+from utils.core.options import USUAL_CONFIDENCE
 from utils.core.script import UserError
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
@@ -98,7 +99,9 @@ def _examine(
     results, _ = evaluate(precision.place(model), loader, precision, data)
     # The threshold that training chose on validation: the same figures there, and frozen for any other split.
     tasks = trial.arm.tasks
-    metrics = summarise(results, data.names, data.view_names, content["confidence"], intervals=False, tasks=tasks)
+    # Where none found a box, the usual one: never one that is chosen on the split that is judged.
+    confidence = USUAL_CONFIDENCE if content["confidence"] is None else content["confidence"]
+    metrics = summarise(results, data.names, data.view_names, confidence, intervals=False, tasks=tasks)
     return Outcome(
         arm=trial.arm.name,
         unit=unit,

@@ -50,7 +50,7 @@ METRIC_NAMES = {
 NOTES = {
     "accuracy": (
         "AP: COCO's, up to 300 detections an image; AP30 at IoU 0.3. P, R, F1 at the confidence with the best F1 on "
-        "validation. ECE: calibration error of the view."
+        "validation (0.25 where none found a box). ECE: calibration error of the view."
     ),
     "training": (
         "Detection MSE: of normalised xywh over boxes matched at IoU 0.5, whose share is beside it. To 90 %: the "

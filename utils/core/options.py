@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from utils.core.hyperparameters import HYP_CHOICES
 from utils.core.names import TASKS
-from utils.core.script import UserError
+from utils.core.script import LOGGER, UserError
 
+USUAL_CONFIDENCE = 0.25  # YOLOv5's, for boxes of a model without a threshold chosen on validation frames
 CACHE_MODES = ("auto", "ram", "disk", "off")
 
 # YOLOv5's sizes: depth multiple, width multiple
@@ -197,6 +198,12 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     )
     hyp.add_argument("--patience", type=int, help="stop after so many epochs without a better fitness; 0: never")
     return parser
+
+
+def usual_confidence() -> float:
+    """YOLOv5's, and a word that it is taken; for a model without a threshold of its own."""
+    LOGGER.warning(f"no confidence was chosen for this model's boxes: the usual {USUAL_CONFIDENCE} is taken")
+    return USUAL_CONFIDENCE
 
 
 def check_thresholds(args: argparse.Namespace) -> None:

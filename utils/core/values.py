@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -75,6 +76,16 @@ def from_mapping(cls: type, content: Mapping[str, object]):
         if key not in annotations:
             raise UserError(f"unknown key '{key}'{did_you_mean(key, annotations)}")
     return cls(**{key: _convert(key, value, annotations[key]) for key, value in content.items()})
+
+
+def is_whole(value: object, low: int, high: float = math.inf) -> bool:
+    """Whether a value is an integer (and no bool) from `low` to `high`."""
+    return type(value) is int and low <= value <= high
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether a value is a number (no bool, no NaN) from `low` to `high`."""
+    return type(value) in (int, float) and low <= value <= high
 
 
 def did_you_mean(key: object, valid: typing.Iterable[str]) -> str:

@@ -35,16 +35,23 @@ class YoloAP:
     ap: np.ndarray  # (c, T)
 
     @property
-    def best_confidence(self) -> float:
-        """Where the mean F1 over classes, smoothed by a box 10 % of the grid wide, is highest."""
-        if not len(self.classes):
-            return 0.0
-        width = len(self.confidence) // 10 + 1
-        curve = np.pad(_f1(self.precision, self.recall).mean(0), width // 2, mode="edge")
-        return float(self.confidence[np.convolve(curve, np.full(width, 1 / width), mode="valid").argmax()])
+    def best_confidence(self) -> float | None:
+        """Where the mean F1 over classes, smoothed by a box 10 % of the grid wide, is highest.
 
-    def at(self, confidence: float) -> np.ndarray:
-        """Precision, recall and F1 (3, c) at a confidence threshold."""
+        Above 0, at which every box counts. None where F1 is 0 at every confidence: there is nothing to choose by.
+        """
+        f1 = _f1(self.precision, self.recall)
+        if not f1.any():
+            return None
+        width = len(self.confidence) // 10 + 1
+        curve = np.pad(f1.mean(0), width // 2, mode="edge")
+        smooth = np.convolve(curve, np.full(width, 1 / width), mode="valid")
+        return float(self.confidence[1 + smooth[1:].argmax()])
+
+    def at(self, confidence: float | None) -> np.ndarray:
+        """Precision, recall and F1 (3, c) at a confidence threshold; None: no threshold has a hit, so all are 0."""
+        if confidence is None:
+            return np.zeros((3, len(self.classes)))
         precision, recall = (
             np.array([np.interp(confidence, self.confidence, curve) for curve in curves])
             for curves in (self.precision, self.recall)

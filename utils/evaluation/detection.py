@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
+from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation import screening
 from utils.evaluation.average_precision import (
     COCO_RECALLS,
@@ -48,23 +49,28 @@ def detection_metrics(
     confidence: float | None = None,
     draws: np.ndarray | None = None,
 ) -> dict:
-    """The detection figures; `draws` (R, images), how often a resample holds an image, adds intervals."""
+    """The detection figures; `draws` (R, images), how often a resample holds an image, adds intervals.
+
+    Where no confidence is given and none finds a box, there is no threshold: `confidence` is None, and what needs
+    one is taken at the usual.
+    """
     matches = [match_predictions(r.boxes_xyxy, r.classes, r.true_boxes_xyxy, r.true_classes) for r in results]
     scores, classes, true_classes = (
         np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "classes", "true_classes")
     )
     tp = np.concatenate([tp for tp, _ in matches])
     curves = yolo_ap(tp, scores, classes, true_classes)
-    threshold = curves.best_confidence if confidence is None else float(confidence)
+    chosen = curves.best_confidence if confidence is None else float(confidence)
+    threshold = USUAL_CONFIDENCE if chosen is None else chosen
     evaluation = coco_evaluation(results, len(names))
     coco_curves = evaluation.eval["precision"][..., 0, 0].T  # (classes, 101, T), -1 for an absent class
     coco_curves = np.where(coco_curves < 0, np.nan, coco_curves)
-    rows = _per_class(results, names, curves, threshold, coco_curves.mean(1))
+    rows = _per_class(results, names, curves, chosen, coco_curves.mean(1))
     means = {key.replace("AP", "mAP"): nan_mean([row[key] for row in rows]) for key in CLASS_FIGURES}
     return {
         **means,
-        "confidence": threshold,
-        "confidence_source": "maximises F1 here" if confidence is None else "given",
+        "confidence": chosen,
+        "confidence_source": _source_of(chosen, confidence),
         "yolov5_mAP_0.5": nan_mean(curves.ap[:, 0]),
         "yolov5_mAP_0.5:0.95": nan_mean(curves.ap),
         **_localisation(results, matches, threshold),
@@ -77,8 +83,14 @@ def detection_metrics(
     }
 
 
+def _source_of(chosen: float | None, given: float | None) -> str:
+    if given is not None:
+        return "given"
+    return "maximises F1 here" if chosen is not None else f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
+
+
 def _per_class(
-    results: Sequence[ImageResult], names: Sequence[str], curves: YoloAP, confidence: float, ap: np.ndarray
+    results: Sequence[ImageResult], names: Sequence[str], curves: YoloAP, confidence: float | None, ap: np.ndarray
 ) -> list[dict]:
     at_confidence = dict(zip(curves.classes.tolist(), curves.at(confidence).T, strict=True))
     rows = []

@@ -17,6 +17,7 @@ from utils.core import distributed
 from utils.core.data_config import DataConfig
 from utils.core.device import Precision
 from utils.core.files import write_json
+from utils.core.options import USUAL_CONFIDENCE
 from utils.data.boxes import non_max_suppression
 from utils.data.dataset import JointDataset
 from utils.evaluation.results import ImageResult
@@ -113,7 +114,8 @@ def _image_result(
 def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResult]) -> None:
     """Write metrics.json and val_batch.json, from which the evaluation's pictures are drawn."""
     write_json(folder / "metrics.json", metrics)
-    confidence = confidence_of(metrics) or 0.0
+    chosen = confidence_of(metrics)
+    confidence = USUAL_CONFIDENCE if chosen is None else chosen
     write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
 
 

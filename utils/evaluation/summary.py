@@ -24,7 +24,7 @@ def summarise(
     """Everything an evaluation reports, as plain types that JSON can hold.
 
     `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that maximises
-    F1 here. Undefined figures are None. `intervals` adds 95 % bootstrap intervals over groups, which takes
+    F1 here, if any does. Undefined figures are None. `intervals` adds 95 % bootstrap intervals over groups, which takes
     a second or two; without it there are none. `tasks` are those the model answers: "detection" and "views" are
     there for them only.
     """
@@ -92,5 +92,5 @@ def _plain(value: object) -> object:
 
 
 def confidence_of(metrics: Mapping[str, dict]) -> float | None:
-    """The threshold of a `summarise` result's boxes, if it has any."""
+    """The threshold of a `summarise` result's boxes; None without boxes, or where no threshold finds any."""
     return metrics["detection"]["confidence"] if "detection" in metrics else None

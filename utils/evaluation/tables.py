@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation.detection import CLASS_FIGURES
 from utils.evaluation.results import SAME_CLIP
 
@@ -29,7 +30,7 @@ def _detection_lines(metrics: dict) -> list[str]:
             for row in (total, *detection["per_class"])
         ),
         *_same_clip_rows(metrics),
-        f"P, R, F1 at confidence {detection['confidence']:.3f} ({source}); AP: COCO, 300 detections an image",
+        f"P, R, F1 at confidence {_cell(detection['confidence'])} ({source}); AP: COCO, 300 detections an image",
         f"boxes matched at IoU 0.5: {_cell(detection['matched_share'])}; "
         f"MSE of their xywh, normalised: {_cell(detection['mse_xywhn'], 6)}",
         f"YOLOv5-style: mAP50 {_cell(detection['yolov5_mAP_0.5'])}, mAP50-95 {_cell(detection['yolov5_mAP_0.5:0.95'])}",
@@ -77,7 +78,8 @@ def _froc_lines(metrics: dict) -> list[str]:
 
 
 def _image_level_lines(metrics: dict) -> list[str]:
-    level, confidence = metrics["detection"]["image_level"], metrics["detection"]["confidence"]
+    level, chosen = metrics["detection"]["image_level"], metrics["detection"]["confidence"]
+    confidence = f"{USUAL_CONFIDENCE}, the usual" if chosen is None else _cell(chosen)
     lines = [_row("whole frames", "with", "groups", f"{'sensitivity':>24}", "without", f"{'specificity':>24}")]
     for row in (level["any"], *level["per_class"]):
         found, cleared = (f"{_span(row[key], row[f'{key}_interval']):>24}" for key in ("sensitivity", "specificity"))
@@ -85,7 +87,7 @@ def _image_level_lines(metrics: dict) -> list[str]:
     lines += [f"any finding: {level['any']['note']}"] if level["any"]["note"] else []
     lines += [
         "with, without: frames with a true box of the class (from so many groups), and frames without one",
-        f"a frame counts as called if a box of the class, wherever it lies, has at least confidence {confidence:.3f}",
+        f"a frame counts as called if a box of the class, wherever it lies, has at least confidence {confidence}",
     ]
     is_grouped = level["any"]["positive_groups"] is not None
     method = f"bootstrap over {metrics['interval_unit']}" if is_grouped else "Wilson's, over images"

@@ -11,12 +11,11 @@ from torch import nn
 
 from utils.checkpoints.model_file import ModelFacts
 from utils.core.device import Precision
+from utils.core.options import usual_confidence
 from utils.data.boxes import non_max_suppression, xyxy_to_xywh
 from utils.data.images import Letterbox
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.inference.grad_cam import grad_cam, inputs_of, to_image
-
-USUAL_CONFIDENCE = 0.25  # YOLOv5's, for a model that was never validated
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ class Predictor:
 
     Attributes:
         size: side of the letterboxed square, pixels.
-        confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`.
+        confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`; None without a detector.
         explained: the model's view head, if its decision is to be explained.
     """
 
     model: nn.Module
     precision: Precision
     size: int
-    confidence: float
+    confidence: float | None
     iou: float = 0.45
     max_detections: int = 300
     explained: nn.Module | None = None
@@ -81,8 +80,9 @@ class Predictor:
     ) -> Predictor:
         """With the image size and the confidence that the model's file names where none is given."""
         confidence = facts.confidence if confidence is None else confidence
-        usual = USUAL_CONFIDENCE if confidence is None else confidence
-        return cls(model, precision, size or facts.imgsz, usual, *others)
+        if confidence is None and "detection" in model.tasks:
+            confidence = usual_confidence()
+        return cls(model, precision, size or facts.imgsz, confidence, *others)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:

@@ -71,7 +71,8 @@ def draw_evaluation(folder: Path) -> list[Path]:
         counts = np.asarray(detection["confusion"], float)
         counts[-1, -1] = np.nan  # background that was rightly left alone cannot be counted
         data = (counts, [*names, "missed"], [*names, "background"], "predicted", "true")
-        title = f"Boxes at IoU 0.5, confidence {detection['confidence']:.2f}"
+        chosen = detection["confidence"]
+        title = f"Boxes at IoU 0.5, confidence {'-' if chosen is None else f'{chosen:.2f}'}"
         plot = partial(plot_confusion_matrix, *data, title, share_of="column")
         pictures["confusion_matrix_detection"] = plot
     if views := metrics.get("views"):

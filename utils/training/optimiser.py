@@ -13,6 +13,7 @@ from models.graph import LayerGraph
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 
+GROUP_KEYS = ("name", "lr", "weight_decay", "betas", "eps", "momentum", "nesterov")  # whichever an optimiser has
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -162,6 +163,21 @@ class Stepper:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping) -> None:
+        self._check_optimizer(state["optimizer"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty if it was saved by a run that needed none
             self.scaler.load_state_dict(state["scaler"])
+
+    def _check_optimizer(self, state: Mapping) -> None:
+        """PyTorch takes state of other shapes, and groups without their rates, and fails in the first step."""
+        own = self.optimizer.state_dict()["param_groups"]
+        for group, stored in zip(own, state["param_groups"], strict=True):
+            if missing := set(GROUP_KEYS) & group.keys() - stored.keys():
+                raise ValueError(f"a group of parameters has no {sorted(missing)}")
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        for number, parameter in zip(numbers, parameters, strict=True):
+            for name, value in state["state"].get(number, {}).items():
+                is_moment = isinstance(value, Tensor) and value.dim() > 0
+                if is_moment and value.shape != parameter.shape:
+                    raise ValueError(f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}")

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint, transfer_weights
+from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint, require_resumable, transfer_weights
 from utils.checkpoints.download import weights_file
+from utils.checkpoints.model_file import build_from
 from utils.checkpoints.public_yolov5 import is_official, read_official
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
@@ -216,15 +217,27 @@ def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, optio
         raise UserError(f"--resume goes on with the options the run started with; leave out {named}")
     project = given.pop("project", TrainOptions.project)
     path = Path(path) if path else newest_checkpoint(project)
+    if is_official(path):
+        raise UserError(f"{path}: a public YOLOv5 checkpoint cannot be resumed; start a new run with --weights {path}")
     state = load_checkpoint(path)
     if state["kind"] != kind or "networks" not in state or path.resolve().parts[-2:] != ("weights", "last.pt"):
         raise UserError(f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'")
     folder = path.resolve().parents[1]
-    options = from_mapping(options_kind, {**state["options"], **given})
     if (folder / "summary.json").exists():
         raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
-    hyp = from_mapping(HyperParameters, state["hyp"])
+    require_resumable(state, path)
+    _stored(options_kind, state["options"], f"{path}: options")
+    options = from_mapping(options_kind, {**state["options"], **given})
+    hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
     return Run(options, hyp, folder, _precision(options), state)
+
+
+def _stored(kind: type, content: Mapping[str, object], source: str) -> object:
+    """A dataclass from a checkpoint's plain values; `source` says which, in errors."""
+    try:
+        return from_mapping(kind, content)
+    except (UserError, TypeError) as error:  # a value of a type that a check cannot compare
+        raise UserError(f"{source}: {error}; the run cannot be resumed, start a new one with --weights") from None
 
 
 def load_frames(run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] | None = None) -> Frames:
@@ -282,7 +295,7 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
         kind: of model; called with `arguments`, or with those in the checkpoint.
     """
     if run.resume:
-        return kind(**run.resume["arguments"])
+        return build_from(kind, run.resume["arguments"], run.folder / "weights" / "last.pt")
     seed_everything(run.options.seed)
     model = kind(**arguments)
     if run.options.weights:

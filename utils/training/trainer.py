@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 import platform
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from models.gradients import FeatureTaps, layer_gradients, weight_gradients
 from models.gradnorm import GradNorm, LossWeighting, TaskGradients
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoints.model_file import take_weights
 from utils.core import distributed
 from utils.core.device import Precision, frozen_copy, fused_copy, peak_memory_mib, tune_for, verified
 from utils.core.files import CsvLog, ProgressFile, write_atomically, write_json
@@ -137,6 +139,19 @@ def train(job: Job) -> dict[str, object]:
         return Trainer(job).fit()
     finally:
         distributed.leave()
+
+
+@contextlib.contextmanager
+def _restoring(path: Path, part: str) -> Iterator[None]:
+    """Within the context, whatever a state of another shape makes of the libraries that take it is a `UserError`."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path}: {part} does not fit this run ({type(error).__name__}: {reason}); the file is damaged or was "
+            f"changed, so it cannot be resumed; start a new run with --weights {path}"
+        ) from None
 
 
 class Trainer:
@@ -516,21 +531,26 @@ class Trainer:
         if state["fingerprint"] != self.fingerprint:
             source = self.job.frames.data.source
             raise UserError(f"{source}: images or labels changed since this run started; start a new run instead")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["ema"]["model"])
+        take_weights(self.model, state["model"], self.last_path)
+        take_weights(self.average, state["ema"]["model"], self.last_path)
         for learner in self.learners:
-            learner.load_state_dict(state["networks"][learner.network.name])
-        self.job.balancer.load_state_dict(state["balancer"])
+            with _restoring(self.last_path, f"networks.{learner.network.name}"):
+                learner.load_state_dict(state["networks"][learner.network.name])
+        with _restoring(self.last_path, "balancer"):
+            self.job.balancer.load_state_dict(state["balancer"])
         self.first_epoch = state["epoch"] + 1
         if any(learner.best_epoch >= 0 for learner in self.learners):
             # Perhaps of the interrupted epoch already, which then finds nothing better.
-            best = load_checkpoint(self.last_path.with_name("best.pt"))
+            best_path = self.last_path.with_name("best.pt")
+            best = load_checkpoint(best_path)
             self.best = {key: best[key] for key in self.best}
             for learner in self.learners:
-                figures = best["best"][learner.network.name]
-                learner.best_epoch, learner.best_parts = figures["epoch"], dict(figures["parts"])
+                with _restoring(best_path, f"best.{learner.network.name}"):
+                    figures = best["best"][learner.network.name]
+                    learner.best_epoch, learner.best_parts = figures["epoch"], dict(figures["parts"])
         own = distributed.rank() if len(state["random"]) == distributed.world_size() else 0
-        restore_random_states(state["random"][own])
+        with _restoring(self.last_path, f"random.{own}"):
+            restore_random_states(state["random"][own])
 
     def _finish(self, epoch: int) -> dict[str, object]:
         """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""

@@ -1,0 +1,293 @@
+"""What a checkpoint holds: every key that is read, and what is expected of its value.
+
+A file from a stranger, or one that was changed by hand, is refused here by file and key, before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from utils.core.names import TASKS
+from utils.core.script import UserError
+from utils.core.values import is_number, is_whole
+
+FIX = "the file is damaged or was changed; take another one, or train again"
+STRIDE = 32  # image sizes are multiples of it
+LONGEST = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is expected of a key's value.
+
+    Attributes:
+        expected: in words.
+        holds: whether a value is right; it may be anything.
+        required: whether the key must be there.
+    """
+
+    expected: str
+    holds: Callable[[object], bool]
+    required: bool = True
+
+
+Table = Mapping[str, Field]
+
+
+def _is_names(value: object) -> bool:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        return False
+    return len(set(value)) == len(value)
+
+
+def _is_prior(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, Mapping) or value.keys() != {"majority", "by_class"}:
+        return False
+    by_class = value["by_class"]
+    if not is_whole(value["majority"], 0) or not isinstance(by_class, Mapping):
+        return False
+    return all(is_whole(number, 0) for number in (*by_class, *by_class.values()))
+
+
+def _is_tasks(value: object) -> bool:
+    if not isinstance(value, list) or not value or not all(isinstance(task, str) for task in value):
+        return False
+    return len(set(value)) == len(value) and set(value) <= set(TASKS)
+
+
+def is_mapping(value: object) -> bool:
+    """Whether a value is a mapping whose keys are text."""
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_best(value: object) -> bool:
+    if not is_mapping(value):
+        return False
+    return all(map(_is_figures, value.values()))
+
+
+def _is_figures(value: object) -> bool:
+    """The best epoch of a network; older trainings noted no parts of the fitness."""
+    if not is_mapping(value) or not is_whole(value.get("epoch"), -1):
+        return False
+    return _is_fitness(value.get("fitness")) and _is_parts(value.get("parts", {}))
+
+
+def _is_parts(value: object) -> bool:
+    return is_mapping(value) and all(is_number(part, -math.inf, math.inf) for part in value.values())
+
+
+def _is_fitness(value: object) -> bool:
+    return is_number(value, -math.inf, math.inf) and value < math.inf  # minus infinity: never validated
+
+
+_MAPPING = Field("a mapping", is_mapping)
+_NUMBER = Field("a whole number of at least 0", lambda value: is_whole(value, 0))
+_ARCHITECTURE = {"cfg": Field("a model YAML's content", is_mapping), "nc": _NUMBER}
+_VIEWS = {"views": Field("a whole number of at least 0", lambda value: is_whole(value, 0), required=False)}
+_TASKS = {"tasks": Field(f"{' and/or '.join(TASKS)}", _is_tasks, required=False)}
+# Kind of model -> what it is built with.
+ARGUMENTS: Mapping[str, Table] = {
+    "detection": _ARCHITECTURE,
+    "joint": _ARCHITECTURE | _VIEWS | _TASKS,
+    "dual": _ARCHITECTURE | _VIEWS | {"classifier_cfg": _MAPPING},
+}
+
+# What is read of the options, besides on resume.
+OPTIONS: Table = {
+    "imgsz": Field(
+        f"a multiple of {STRIDE}, pixels", lambda value: is_whole(value, STRIDE, 2**16) and value % STRIDE == 0
+    ),
+    "data": Field("text, the data.yaml", _is_text),
+    "rect": Field("True or False", lambda value: isinstance(value, bool), required=False),
+}
+
+# What a model's file says of it, exported ones too.
+FACTS: Table = {
+    "kind": Field(", ".join(ARGUMENTS), lambda value: isinstance(value, str) and value in ARGUMENTS),
+    "names": Field("a list of different names", _is_names),
+    "view_names": Field("a list of different names", _is_names),
+    "confidence": Field("None, or a number from 0 to 1", lambda value: value is None or is_number(value, 0, 1)),
+    "view_prior": Field("None, or numbers of views: majority, by_class", _is_prior),
+    "fingerprint": Field("text", _is_text),
+}
+
+CHECKPOINT: Table = FACTS | {
+    "arguments": _MAPPING,
+    "options": _MAPPING,
+    "model": Field("a mapping of names to tensors", is_mapping),
+    "ema": Field("a mapping with the averaged weights", is_mapping, required=False),
+    "epoch": Field("a whole number of at least -1", lambda value: is_whole(value, -1), required=False),
+    "best": Field("epoch and fitness of every network", _is_best, required=False),
+    "hyp": Field("a mapping", is_mapping, required=False),
+}
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+RESUMED: Table = {
+    **{key: Field(field.expected, field.holds) for key, field in CHECKPOINT.items()},
+    "networks": Field("a mapping of networks to their states", is_mapping),
+    "balancer": _MAPPING,
+    "random": Field(
+        "a list of random generators' states", lambda value: isinstance(value, list) and all(map(is_mapping, value))
+    ),
+    "precision": Field(" or ".join(PRECISIONS), lambda value: isinstance(value, str) and value in PRECISIONS),
+}
+
+NETWORK: Table = {
+    "stepper": _MAPPING,
+    "ema_updates": Field("a whole number of at least 0", lambda value: is_whole(value, 0)),
+    "best_parts": Field("a mapping of tasks to numbers", _is_parts),
+    "highest_detection": Field("a number from 0 to 1", lambda value: is_number(value, 0, 1)),
+    "best_epoch": Field("a whole number of at least -1", lambda value: is_whole(value, -1)),
+}
+STEPPER: Table = {"optimizer": _MAPPING, "scaler": _MAPPING}
+
+
+def check(content: Mapping[str, object], table: Table, source: str | Path, within: str = "") -> None:
+    """Hold a mapping's values against a table; keys that are not in the table are passed by.
+
+    Args:
+        within: the path of `content` in the file, such as "options.".
+
+    Raises:
+        UserError: a key is missing, or its value is not what is expected.
+    """
+    for key, field in table.items():
+        if key not in content:
+            if field.required:
+                raise UserError(f"{source}: key '{within}{key}' is missing, expected {field.expected}; {FIX}")
+        elif not field.holds(content[key]):
+            raise wrong(source, f"{within}{key}", content[key], field.expected)
+
+
+def wrong(source: str | Path, key: str, value: object, expected: str) -> UserError:
+    """The error of a value that is not what is expected."""
+    return UserError(f"{source}: {key} is {_shown(value)}, expected {expected}; {FIX}")
+
+
+def _shown(value: object) -> str:
+    """A value on one short line."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def check_checkpoint(content: Mapping[str, object], source: str | Path) -> None:
+    """Hold a checkpoint against what is read of it to evaluate, detect, export and fine-tune.
+
+    Raises:
+        UserError: a key is missing or has a wrong value; or weights that are not finite.
+    """
+    check(content, CHECKPOINT, source)
+    check(content["options"], OPTIONS, source, "options.")
+    arguments, kind = content["arguments"], content["kind"]
+    check(arguments, ARGUMENTS[kind], source, "arguments.")
+    if unknown := arguments.keys() - ARGUMENTS[kind].keys():
+        raise UserError(f"{source}: arguments {sorted(unknown)} are unknown to models of kind '{kind}'; {FIX}")
+    _check_counts(content, source)
+    _check_weights(content["model"], source, "model")
+    if "ema" in content:
+        check(content["ema"], {"model": CHECKPOINT["model"]}, source, "ema.")
+        _check_weights(content["ema"]["model"], source, "ema.model")
+
+
+def _check_counts(content: Mapping[str, object], source: str | Path) -> None:
+    """Names, views and the numbers of them that the model was built with agree."""
+    arguments, names, view_names = content["arguments"], content["names"], content["view_names"]
+    if arguments["nc"] != len(names):
+        raise wrong(source, "arguments.nc", arguments["nc"], f"{len(names)}, as there are names")
+    tasks = arguments.get("tasks", TASKS)
+    if "detection" in tasks and not names:
+        raise wrong(source, "names", names, "one name at least")
+    names_views = content["kind"] != "detection" and "classification" in tasks
+    if names_views and arguments.get("views") != len(view_names):
+        raise wrong(source, "arguments.views", arguments.get("views"), f"{len(view_names)}, as there are view_names")
+    check_prior(content, source)
+
+
+def check_prior(facts: Mapping[str, object], source: str | Path) -> None:
+    """The views and classes of the view prior are among those that have a name.
+
+    Raises:
+        UserError: they are not.
+    """
+    prior = facts["view_prior"]
+    if prior is None:
+        return
+    views = (prior["majority"], *prior["by_class"].values())
+    if max(views) >= len(facts["view_names"]) or max(prior["by_class"], default=0) >= len(facts["names"]):
+        raise wrong(source, "view_prior", prior, "numbers of view_names, by numbers of names")
+
+
+def _check_weights(state: Mapping[str, object], source: str | Path, key: str) -> None:
+    if not state:
+        raise UserError(f"{source}: {key} is empty, expected names and tensors; {FIX}")
+    for name, value in state.items():
+        if not _is_plain_tensor(value):
+            raise wrong(source, f"{key}.{name}", value, "a dense tensor of real numbers")
+    check_finite(state, source, key)
+
+
+def _is_plain_tensor(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return value.device.type == "cpu" and not value.is_complex() and not value.is_quantized
+
+
+def check_finite(content: object, source: str | Path, key: str) -> None:
+    """Refuse a tensor or a number, anywhere in `content`, that is infinite or not a number.
+
+    Raises:
+        UserError: there is one.
+    """
+    for path, value in _leaves(content, key):
+        is_bad = isinstance(value, Tensor) and not bool(value.to(torch.float32).isfinite().all())
+        if is_bad or (isinstance(value, float) and not math.isfinite(value)):
+            found = "has values that are" if isinstance(value, Tensor) else f"is {value},"
+            raise UserError(f"{source}: {path} {found} not finite; expected the weights of a sound training; {FIX}")
+
+
+def _leaves(content: object, key: str) -> Iterator[tuple[str, object]]:
+    """Every value below mappings and lists, with its path; whole numbers as they are."""
+    if isinstance(content, Mapping):
+        children = content.items()
+    elif isinstance(content, list | tuple):
+        children = enumerate(content)
+    else:
+        yield key, content
+        return
+    for name, value in children:
+        yield from _leaves(value, f"{key}.{name}")
+
+
+def check_resumable(content: Mapping[str, object], source: str | Path) -> None:
+    """Hold a checkpoint that `check_checkpoint` let pass against what is read of it besides to resume its training.
+
+    Raises:
+        UserError: a key is missing or has a wrong value.
+    """
+    check(content, RESUMED, source)
+    epochs = content["options"].get("epochs")
+    if is_whole(epochs, 1) and content["epoch"] >= epochs:
+        raise wrong(source, "epoch", content["epoch"], f"less than options.epochs, {epochs}")
+    for name, state in content["networks"].items():
+        within = f"networks.{name}."
+        if not is_mapping(state):
+            raise wrong(source, within[:-1], state, "a network's state")
+        check(state, NETWORK, source, within)
+        check(state["stepper"], STEPPER, source, f"{within}stepper.")
+        check_finite(state["stepper"], source, f"{within}stepper")
+    check_finite(content["balancer"], source, "balancer")
