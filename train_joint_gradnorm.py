@@ -8,6 +8,7 @@ python train_joint_gradnorm.py --resume runs/train/exp/weights/last.pt  # go on 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 
 from models.balancers import fixed_weights
@@ -18,7 +19,7 @@ from utils.core import distributed
 from utils.core.hyperparameters import HYP_CHOICES, HyperParameters
 from utils.core.names import TASKS
 from utils.core.options import JointOptions, training_parser
-from utils.core.script import UserError, run_script
+from utils.core.script import LOGGER, UserError, run_script
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
 from utils.training.learner import Network
@@ -27,8 +28,8 @@ from utils.training.trainer import Job, train
 
 
 def main() -> None:
-    run = start_run(vars(build_parser(__doc__).parse_args()), YOLOv5WithClassification.kind, JointOptions)
-    train(build_job(run))
+    with start_run(vars(build_parser(__doc__).parse_args()), YOLOv5WithClassification.kind, JointOptions) as run:
+        train(build_job(run))
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
@@ -69,13 +70,17 @@ def build_job(run: Run) -> Job:
         raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")
     prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(hyp, frames.data, frames.train.split)
+    balancer = build_balancer(hyp, options.tasks)
+    batches = math.ceil(len(frames.train) / options.batch_size) * options.epochs
+    if isinstance(balancer, GradNorm) and hyp.gradnorm_interval > batches:
+        LOGGER.warning(f"warning: GradNorm never acts: {batches} batches, an update every {hyp.gradnorm_interval}")
     return Job(
         run=run,
         frames=frames,
         model=model,
         networks=(Network("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
         criterion=joint_loss(model.detect, hyp, options.imgsz, view_weights),
-        balancer=build_balancer(hyp, options.tasks),
+        balancer=balancer,
         diagnose_interval=options.diagnose_interval,
     )
 

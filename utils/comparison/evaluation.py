@@ -28,8 +28,10 @@ ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
 Exam = tuple[DataConfig, DataLoader]
 
 
-def fingerprints(path: str, splits: Sequence[str]) -> dict[str, str]:
-    """Split -> its fingerprint; reads all labels, so that what is wrong with them is known before training.
+def fingerprints(path: str, splits: Sequence[str]) -> dict[str, object]:
+    """Split -> its fingerprint, and key of the data.yaml -> its value, for what figures depend on.
+
+    Reads all labels, so that what is wrong with them is known before training.
 
     Raises:
         UserError: there is something wrong, or no views.
@@ -37,7 +39,7 @@ def fingerprints(path: str, splits: Sequence[str]) -> dict[str, str]:
     data = load_data_config(path)
     if not data.view_names:
         raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
-    return {split.name: split.fingerprint() for split in load_splits(data, splits)}
+    return data.facts() | {split.name: split.fingerprint() for split in load_splits(data, splits)}
 
 
 def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> dict[str, object]:

@@ -18,9 +18,10 @@ from utils.checkpoints.public_yolov5 import is_official, read_official
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision, seed_everything, select_device, select_precision
-from utils.core.files import new_run_folder
+from utils.core.files import find_file
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
-from utils.core.options import TrainOptions, split_arguments
+from utils.core.lock import FolderLock, claim_run_folder, lock_folder
+from utils.core.options import TrainOptions, split_arguments, warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.core.values import from_mapping, to_mapping
 from utils.curation.audit import quick_warnings
@@ -136,11 +137,12 @@ def freeze_layers(model: nn.Module, count: int) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What the user asked for.
+    """What the user asked for; a context manager that gives the folder back at its end.
 
     Attributes:
-        folder: the run folder; made when the training starts.
+        folder: the run folder, which is this run's own until it is closed.
         resume: the checkpoint to go on from, or None.
+        lock: of the folder; None in all processes but the one that writes.
     """
 
     options: TrainOptions
@@ -148,6 +150,19 @@ class Run:
     folder: Path
     precision: Precision
     resume: Mapping[str, object] | None = None
+    lock: FolderLock | None = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    def confirm(self) -> None:
+        """Raise a `UserError` if the folder is not this run's own any more; see `FolderLock.confirm`."""
+        if self.lock is not None:
+            self.lock.confirm()
 
 
 @dataclass(frozen=True)
@@ -163,20 +178,23 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
     """A run from the command line's options: a new one, or with `resume` among them an old one.
 
     Args:
-        given: option -> value, those given only; `resume` is a path, or empty for the newest run.
+        given: option -> value, those given only; `resume` is a path, or None for the newest run.
         kind: of model; only a checkpoint of that kind is resumed.
         options_kind: the script's options.
     """
     given = dict(given)
-    path = given.pop("resume", None)
-    if path is not None:
+    if "resume" in given:
+        path = given.pop("resume")
         return _resumed_run(path, given, kind, options_kind)
     options, over_hyp = split_arguments(given, options_kind)
     hyp = load_hyperparameters(options.hyp, over_hyp)
     precision = _precision(options)  # from here on the processes know each other
+    warn_without_effect(given, options.without_effect(hyp))
     if distributed.launch_id() or distributed.is_restarted():
         path = distributed.from_main(_interrupted_run(options, hyp) if distributed.is_main() else None)
-    return _resumed_run(path, {}, kind, options_kind) if path else _new_run(options, hyp, precision)
+        if path:
+            return _resumed_run(path, {}, kind, options_kind, wait=True)
+    return _new_run(options, hyp, precision)
 
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
@@ -194,8 +212,9 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
 
 
 def _new_run(options: TrainOptions, hyp: HyperParameters, precision: Precision) -> Run:
-    folder = distributed.from_main(new_run_folder(options.project, options.name, options.exist_ok))
-    return Run(options, hyp, folder, precision)
+    lock = distributed.by_main(lambda: claim_run_folder(options.project, options.name, options.exist_ok))
+    folder = distributed.from_main(lock and lock.folder)
+    return Run(options, hyp, folder, precision, lock=lock)
 
 
 def _precision(options: TrainOptions) -> Precision:
@@ -204,24 +223,71 @@ def _precision(options: TrainOptions) -> Precision:
     distributed.join(device)
     if options.sync_bn and device.type != "cuda":
         raise UserError(f"--sync-bn needs CUDA devices, found {device}; leave it out")
+    if options.sync_bn and distributed.world_size() == 1:
+        warn_without_effect(["sync_bn"], {"sync_bn": "a single process; start several with torchrun"})
     return select_precision(options.amp, device)
 
 
-def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
-    if fixed := given.keys() - {"device", "workers", "project"}:
+def _resumed_run(
+    path: str | Path | None,
+    given: Mapping[str, object],
+    kind: str,
+    options_kind: type[TrainOptions],
+    wait: bool = False,
+) -> Run:
+    """The run of a checkpoint, or the newest one; `wait`: until the process that worked in it counts as dead."""
+    given = dict(given)
+    project = given.pop("project", None)
+    fixed = given.keys() - {"device", "workers"}
+    if fixed:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise UserError(f"--resume goes on with the options the run started with; leave out {named}")
-    project = given.pop("project", TrainOptions.project)
-    path = Path(path) if path else newest_checkpoint(project)
+    if path and project:
+        warn_without_effect(["project"], {"project": f"--resume {path}"})
+    path = Path(path) if path else newest_checkpoint(project or TrainOptions.project)
+    state = _resumable(path, kind)
+    options = from_mapping(options_kind, {**state["options"], **given})
+    precision = _precision(options)
+    folder = path.resolve().parents[1]
+    lock = distributed.by_main(lambda: lock_folder(folder, wait))
+    state = _resumable(path, kind)  # nobody else writes it from here on
+    hyp = from_mapping(HyperParameters, state["hyp"])
+    return Run(options, hyp, folder, precision, state, lock)
+
+
+def _resumable(path: Path, kind: str) -> Mapping[str, object]:
+    """The content of an unfinished run's `last.pt`.
+
+    Raises:
+        UserError: it is something else.
+    """
     state = load_checkpoint(path)
     if state["kind"] != kind or "networks" not in state or path.resolve().parts[-2:] != ("weights", "last.pt"):
         raise UserError(f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'")
     folder = path.resolve().parents[1]
-    options = from_mapping(options_kind, {**state["options"], **given})
     if (folder / "summary.json").exists():
         raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
-    hyp = from_mapping(HyperParameters, state["hyp"])
-    return Run(options, hyp, folder, _precision(options), state)
+    return state
+
+
+def _read_data(run: Run) -> DataConfig:
+    """The run's data.yaml.
+
+    Raises:
+        UserError: it cannot be used; or on resume, it is gone, or says something else than when the run started.
+    """
+    path = find_file(run.options.data)
+    if run.resume is None:
+        return load_data_config(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file (seen from {Path.cwd()}); the run started with it, so put it back")
+    data = load_data_config(path)
+    state = run.resume
+    before = {"names": state["names"], "cls_names": state["view_names"], **state.get("data", {})}
+    changed = data.difference(before)
+    if changed:
+        raise UserError(f"{path}: {changed}, as this run started with; put it back, or start a new run")
+    return data
 
 
 def load_frames(run: Run) -> Frames:
@@ -231,7 +297,7 @@ def load_frames(run: Run) -> Frames:
         UserError: something is wrong with the data; every bad label file is named.
     """
     options, hyp = run.options, run.hyp
-    data = load_data_config(options.data)
+    data = _read_data(run)
     if not data.view_names:
         raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
     with distributed.main_first():  # which may have to generate the data
@@ -241,6 +307,8 @@ def load_frames(run: Run) -> Frames:
     if found := quick_warnings(data, *splits):
         LOGGER.warning(f"warning: {found}")
     train_set, val_set = (JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits)
+    if options.workers > 0 and train_set.cached and run.precision.device.type != "cuda":
+        warn_without_effect(["workers"], {"workers": "frames that are cached in memory; --cache off reads them anew"})
     if hyp.not_applied:
         LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
     if hyp.augmentation:
