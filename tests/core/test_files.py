@@ -88,7 +88,7 @@ def test_a_name_that_leads_out_of_the_project_is_refused(tmp_path: Path, name: s
 
 
 def test_no_project_is_refused():
-    with pytest.raises(UserError, match="^--project is empty"):
+    with pytest.raises(UserError, match=r"^--project is empty"):
         new_run_folder("", "exp")
 
 

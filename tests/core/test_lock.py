@@ -227,12 +227,7 @@ def test_what_stays_empty_is_removed_with_the_parents_that_were_made(tmp_path: P
     assert list(tmp_path.iterdir()) == []
     with claim_run_folder(tmp_path / "runs/train", "exp") as first, claim_run_folder(tmp_path / "runs/train", "exp"):
         (first.folder / "file").touch()
-    assert list(tmp_path.rglob("*")) == [
-        tmp_path / "runs",
-        tmp_path / "runs/train",
-        first.folder,
-        first.folder / "file",
-    ]
+    assert [path.name for path in (tmp_path / "runs/train").rglob("*")] == ["exp", "file"]
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: (folder / "kept").touch()])

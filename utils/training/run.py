@@ -270,7 +270,7 @@ def _resumable(path: Path, kind: str) -> Mapping[str, object]:
     return state
 
 
-def _read_data(run: Run) -> DataConfig:
+def read_data(run: Run) -> DataConfig:
     """The run's data.yaml.
 
     Raises:
@@ -297,7 +297,7 @@ def load_frames(run: Run) -> Frames:
         UserError: something is wrong with the data; every bad label file is named.
     """
     options, hyp = run.options, run.hyp
-    data = _read_data(run)
+    data = read_data(run)
     if not data.view_names:
         raise UserError(f"{data.source}: key 'cls_names' is missing; expected the views, in the columns' order")
     with distributed.main_first():  # which may have to generate the data
