@@ -19,6 +19,7 @@ import statistics
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 
@@ -26,8 +27,9 @@ import train_joint_gradnorm
 from models.yolo import YOLOv5WithClassification
 from utils.core import distributed
 from utils.core.device import fused_copy, peak_memory_mib
-from utils.core.files import markdown_table, new_run_folder, write_json
-from utils.core.options import JointOptions
+from utils.core.files import markdown_table, write_json
+from utils.core.lock import claim_run_folder
+from utils.core.options import JointOptions, filled, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.data.boxes import non_max_suppression
 from utils.evaluation.evaluate import evaluate
@@ -48,6 +50,7 @@ from utils.training.timing import (
 from utils.training.trainer import Trainer
 
 BLOCK = 10  # steps
+WITHOUT_EFFECT = ("exist_ok", "save_period", "noval", "patience", "tensorboard")
 BACKWARD_FLOPS = 2  # of the forward pass'
 
 
@@ -55,10 +58,9 @@ class Measured:
     """A training whose stages are timed."""
 
     def __init__(self, given: Mapping[str, object], project: str):
-        place = {"project": project, "name": "benchmark", "exist_ok": True}
+        place = {"project": project, "name": "benchmark", "exist_ok": False}
         run = start_run({**given, **place}, YOLOv5WithClassification.kind, JointOptions)
         self.trainer = Trainer(train_joint_gradnorm.build_job(run))
-        self.trainer.job.run.folder.mkdir(parents=True, exist_ok=True)
         self.trainer.model.train()
         self.watch = Stopwatch(self.trainer.precision.device)
         self.updates: list[bool] = []  # whether GradNorm wanted a step's gradients
@@ -171,6 +173,12 @@ class Measured:
 
 def main() -> None:
     args, configurations = read_arguments()
+    with claim_run_folder(args.project, args.name) as claimed:
+        measure(args, configurations, claimed.folder)
+
+
+def measure(args: argparse.Namespace, configurations: Mapping[str, Mapping], results: Path) -> None:
+    """Train in turns, and write into the folder `results` where the time went."""
     with tempfile.TemporaryDirectory() as folder:
         measured = {name: Measured(given, folder) for name, given in configurations.items()}
         for one in measured.values():
@@ -187,18 +195,16 @@ def main() -> None:
         content["epoch_ratio"] = ratio = epoch_ratio(*epochs.values(), BLOCK)
         spread = f"quartiles {ratio['quartile_1']:.3f} to {ratio['quartile_3']:.3f} of {ratio['blocks']} blocks"
         LOGGER.info(f"\nwhole epoch, {' over '.join(epochs)}: {ratio['median']:.3f} ({spread})")
-    folder = new_run_folder(args.project, args.name)
-    folder.mkdir(parents=True)
-    write_json(folder / "benchmark.json", content)
-    plot_epochs(epochs, folder / "benchmark.png")
-    LOGGER.info(f"everything is in {folder}")
+    write_json(results / "benchmark.json", content)
+    plot_epochs(epochs, results / "benchmark.png")
+    LOGGER.info(f"everything is in {results}")
 
 
 def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
     """The benchmark's own arguments, and the options of each training, by name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60, help="to measure, a multiple of 10 (default: 60)")
-    parser.add_argument("--against", metavar='"OPTIONS"', help="measure a second training too, which has these as well")
+    parser.add_argument("--against", type=filled, metavar='"OPTIONS"', help="measure a second training, with these too")
     parser.add_argument("--project", default="runs/benchmark", help="folder of results (default: runs/benchmark)")
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
     args, options = parser.parse_known_args()
@@ -208,6 +214,10 @@ def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
     configurations = {"as asked": vars(training.parse_args(options))}
     if args.against:
         configurations[args.against] = vars(training.parse_args([*options, *shlex.split(args.against)]))
+    for given in configurations.values():
+        if "resume" in given:
+            raise UserError("--resume: the benchmark trains anew and throws the weights away; leave it out")
+        warn_without_effect(given, dict.fromkeys(WITHOUT_EFFECT, "the benchmark, which trains for --steps only"))
     return args, configurations
 
 

@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from utils.core.data_config import load_data_config
-from utils.core.files import new_run_folder
+from utils.core.lock import FolderLock, claim_run_folder
+from utils.core.options import filled
 from utils.core.script import LOGGER, UserError, run_script
 from utils.curation.audit import Audit, audit, read_plausible
 from utils.curation.findings import KINDS
@@ -26,14 +27,24 @@ def main() -> None:
     args = parse_arguments()
     data = load_data_config(args.data)
     plausible = read_plausible(args.plausible, data) if args.plausible else None
-    found = audit(data, plausible)
-    folder = Path(args.out) if args.out else new_run_folder("runs/check", "exp")
-    refuse_folder_of_data(folder, found)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_report(found, folder)
+    with claimed_folder(args.out) as claimed:
+        folder = claimed.folder
+        found = audit(data, plausible)
+        refuse_folder_of_data(folder, found)
+        write_report(found, folder)
     code = found.exit_code(args.strict)
     LOGGER.info(f"{verdict(found)}; exit code {code}\neverything is in {folder}")
     sys.exit(code)
+
+
+def claimed_folder(out: str | None) -> FolderLock:
+    """`--out`, which may exist, or a new one."""
+    if out is None:
+        return claim_run_folder("runs/check", "exp")
+    folder = Path(out)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return claim_run_folder(folder.parent, folder.name, exist_ok=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,9 +59,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", required=True, help="data.yaml")
     parser.add_argument("--strict", action="store_true", help="exit with 1 for doubts as well")
-    parser.add_argument("--out", metavar="DIR", help="folder to write into (default: runs/check/exp, exp2, ...)")
+    parser.add_argument(
+        "--out", type=filled, metavar="DIR", help="folder to write into (default: runs/check/exp, exp2, ...)"
+    )
     parser.add_argument(
         "--plausible",
+        type=filled,
         metavar="FILE",
         help="YAML with a line for each box class, such as 'MR: [A4C, PLAX]': the views it can be seen from; all "
         "orders of the view columns are scored by the share of frames that they make implausible",

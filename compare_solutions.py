@@ -14,14 +14,16 @@ from torch import nn
 
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
-from utils.comparison.arms import ARM_NAMES, JOINT, expand
+from utils.comparison.arms import ARM_NAMES, JOINT, Arm, expand
 from utils.comparison.evaluation import fingerprints, judge
 from utils.comparison.pictures import draw_comparison
 from utils.comparison.report import to_markdown, write_report
-from utils.comparison.trainings import Trial, check_fingerprints, sole_use, train_all
+from utils.comparison.trainings import Trial, check_fingerprints, train_all
 from utils.core.device import select_device, select_precision
+from utils.core.files import run_folder
+from utils.core.lock import lock_folder
 from utils.core.names import TASKS
-from utils.core.options import JointOptions
+from utils.core.options import JointOptions, filled, given_options, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 
 SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # options that every training is given
@@ -29,15 +31,17 @@ SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # op
 
 def main() -> None:
     args = parse_arguments()
-    folder = Path(args.project) / args.name
+    folder = run_folder(args.project, args.name)
     trials = plan(args, folder)
     precision = select_precision(args.amp, select_device(args.device))
     splits = ("train", "val", "test") if args.test else ("train", "val")
     arms = [trial.arm for trial in trials]
     found = {data: fingerprints(data, splits, arms) for data in dict.fromkeys(trial.data for trial in trials)}
-    with sole_use(folder) as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder, wait=True) as lock:  # until no other comparison works there
         check_fingerprints(folder, found)
-        train_all(trials, lock, args.jobs)
+        train_all(trials, args.jobs)
+        lock.confirm()
         results = judge(trials, load_model, precision, "test" if args.test else "val")
         write_report(folder, results)
         draw_comparison(folder)
@@ -47,8 +51,8 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     base = JointOptions()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=base.data, help=f"data.yaml (default: {base.data})")
-    parser.add_argument("--folds", metavar="DIR", help="folder of fold*/data.yaml, in place of --data")
+    parser.add_argument("--data", type=filled, default=base.data, help=f"data.yaml (default: {base.data})")
+    parser.add_argument("--folds", type=filled, metavar="DIR", help="folder of fold*/data.yaml, in place of --data")
     parser.add_argument("--arms", nargs="+", default=list(ARM_NAMES), metavar="ARM", help=f"of {', '.join(ARM_NAMES)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--epochs", type=int, default=base.epochs, help=f"(default: {base.epochs})")
@@ -66,7 +70,27 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.jobs < 1 or len(set(args.seeds)) < len(args.seeds):
         raise UserError("--jobs must be at least 1 and --seeds must differ from each other")
+    check_arguments(args, given_options(parser, args))
     return args
+
+
+def check_arguments(args: argparse.Namespace, given: set[str]) -> None:
+    """Raise a `UserError` for what the trainings would refuse, or what is said twice; say what has no effect."""
+    for seed in args.seeds:
+        JointOptions(seed=seed, diagnose_interval=args.diagnose_interval, **{n: getattr(args, n) for n in SHARED})
+    repeated = [arm for arm in dict.fromkeys(args.arms) if args.arms.count(arm) > 1]
+    if repeated:
+        raise UserError(f"--arms has {', '.join(repeated)} more than once; give every arm once")
+    if args.folds and "data" in given:
+        raise UserError(f"--folds {args.folds} stands in place of --data {args.data}; leave out one of them")
+    if not any(is_diagnosed(arm) for arm in expand(args.arms)):
+        idle = {"diagnose_interval": f"--arms {' '.join(args.arms)}, none of which balances two losses of one network"}
+        warn_without_effect(given, idle)
+
+
+def is_diagnosed(arm: Arm) -> bool:
+    """Whether the arm's tasks can interfere."""
+    return arm.script == JOINT and arm.tasks == TASKS
 
 
 def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
@@ -77,8 +101,7 @@ def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
         fold = f"{Path(data).parent.name}-" if args.folds else ""
         for seed in args.seeds:
             for arm in expand(args.arms):
-                diagnosed = arm.script == JOINT and arm.tasks == TASKS
-                options = common | ({"diagnose_interval": args.diagnose_interval} if diagnosed else {})
+                options = common | ({"diagnose_interval": args.diagnose_interval} if is_diagnosed(arm) else {})
                 needed = folder / f"{fold}{arm.needs}-seed{seed}" if arm.needs else None
                 trials.append(Trial(arm, data, seed, options, folder / f"{fold}{arm.name}-seed{seed}", needed))
     return trials

@@ -12,21 +12,23 @@ probability. --save-txt writes label files as training reads them. Nothing is wr
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from torch import nn
 from tqdm import tqdm
 
 from models.common import ViewHead
-from utils.checkpoints.model_file import is_onnx, model_from_checkpoint, open_model
+from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import load_data_config
 from utils.core.device import select_device, select_precision
-from utils.core.files import new_run_folder
-from utils.core.options import check_thresholds
+from utils.core.lock import claim_run_folder
+from utils.core.options import check_thresholds, filled, given_options, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.inference import outputs
 from utils.inference.predictor import Predictor
-from utils.inference.sources import FrameReader, find_sources, refuse_folder_of_sources
+from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
 
 
 def main() -> None:
@@ -37,8 +39,17 @@ def main() -> None:
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, facts, precision, *limits, explained)
-    folder = new_run_folder(args.project, args.name, args.exist_ok)
-    refuse_folder_of_sources(folder, args.source, sources)
+    warn_without_effect(args.given, without_effect(model, args.weights))
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        refuse_folder_of_sources(claimed.folder, args.source, sources)
+        look_at(args, sources, predictor, facts, claimed.folder)
+
+
+def look_at(
+    args: argparse.Namespace, sources: Sequence[Source], predictor: Predictor, facts: ModelFacts, folder: Path
+) -> None:
+    """Write what the model says of all frames into the folder."""
+    model = predictor.model
     names = facts.names if "detection" in model.tasks else []
     view_names = facts.view_names if "classification" in model.tasks else []
     reader, tally = FrameReader(sources, facts.bits), outputs.Tally(folder, names, view_names)
@@ -58,11 +69,22 @@ def main() -> None:
     LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
 
 
+def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
+    """Options that change nothing for this model -> because of what."""
+    idle = {}
+    if "detection" not in model.tasks:
+        no_boxes = f"{weights}, which finds no boxes"
+        idle |= dict.fromkeys(("conf_thres", "iou_thres", "max_det", "save_crop"), no_boxes)
+    if is_onnx(weights):
+        idle["device"] = f"{weights}: ONNX runs on the CPU"
+    return idle
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, help="last.pt of a run, or last.onnx made of it")
     parser.add_argument("--source", required=True, nargs="+", help="images, folders, quoted globs and videos")
-    parser.add_argument("--data", help="data.yaml whose clip_pattern says which images are a clip")
+    parser.add_argument("--data", type=filled, help="data.yaml whose clip_pattern says which images are a clip")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
     parser.add_argument("--conf-thres", type=float, help="lowest confidence of a box (default: the checkpoint's)")
     parser.add_argument("--iou-thres", type=float, default=0.45, help="of NMS (default: 0.45)")
@@ -77,6 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
     args = parser.parse_args()
+    args.given = given_options(parser, args)
     check_thresholds(args)
     if args.max_det < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
         raise UserError("--max-det must be at least 1 and --imgsz a multiple of 32")

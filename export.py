@@ -21,7 +21,7 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights
 from utils.checkpoints.model_file import ModelFacts, load_any, model_from_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
-from utils.core.options import check_thresholds, usual_confidence
+from utils.core.options import check_thresholds, given_options, usual_confidence, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.inference import export
 
@@ -53,6 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--opset", type=int, help="ONNX's operator set (default: the exporter's choice)")
     args = parser.parse_args()
     check_thresholds(args)
+    warn_without_effect(given_options(parser, args), without_effect(args))
     if args.imgsz is not None and (args.imgsz < export.STRIDE or args.imgsz % export.STRIDE):
         raise UserError(f"--imgsz is {args.imgsz}, expected a multiple of {export.STRIDE}")
     if args.opset is not None and args.opset < export.OLDEST_OPSET:
@@ -60,6 +61,16 @@ def parse_arguments() -> argparse.Namespace:
     if args.nms and "pt2" in args.include:
         raise UserError("--nms is for ONNX only; leave out pt2, or export it by itself")
     return args
+
+
+def without_effect(args: argparse.Namespace) -> dict[str, str]:
+    """Options that change nothing -> because of what."""
+    idle = {}
+    if not args.nms:
+        idle |= dict.fromkeys(("conf_thres", "iou_thres"), "an export without --nms")
+    if "onnx" not in args.include:
+        idle["opset"] = f"--include {' '.join(args.include)}"
+    return idle
 
 
 def write_onnx(

@@ -41,6 +41,8 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.interval > 0:
         raise UserError(f"--interval is {args.interval}; expected seconds above 0")
+    if args.once and args.interval != parser.get_default("interval"):
+        raise UserError("--interval has no effect beside --once, which looks once; leave one of them out")
     return args
 
 

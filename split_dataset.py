@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.core.data_config import DataConfig, load_data_config
+from utils.core.lock import LOCK_NAME, FolderLock, claim_run_folder
+from utils.core.options import filled, given_options, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.curation.balance import assign_groups, content_of, format_balance, merge, refuse_vanished
 from utils.curation.clips import Clip, find_clips, harmonise, write_labels, write_split
@@ -34,7 +36,17 @@ def main() -> None:
     data = load_data_config(args.data)
     found = load_splits(data, list(data.splits), args.skip_bad_labels)
     frames = merge(found)
-    folder = new_folder(args.out, data, frames)
+    with new_folder(args.out, data, frames) as claimed:
+        split(args, data, found, frames, claimed.folder)
+
+
+def split(args: argparse.Namespace, data: DataConfig, found: Sequence[Split], frames: Split, folder: Path) -> None:
+    """Write what was asked for into the folder.
+
+    Args:
+        found: the data set's splits.
+        frames: of all of them.
+    """
     clips = find_clips(frames, data) if args.harmonise_views else []
     harmonised = harmonise(frames, clips)
     folders = {folder: {split.name: split.images for split in found}}
@@ -54,7 +66,9 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="data.yaml of the data set")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new or empty folder outside the data set")
+    parser.add_argument(
+        "--out", type=filled, required=True, metavar="DIR", help="new or empty folder outside the data set"
+    )
     parser.add_argument("--folds", type=int, metavar="K", help="K pairs of train and val; each frame is in one val")
     parser.add_argument("--val", type=float, help="share of the frames for val, such as 0.15")
     parser.add_argument("--test", type=float, help="share of the frames for test (default: no test split)")
@@ -75,19 +89,33 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError("nothing to do: give --folds K, --val SHARE (and --test SHARE) or --harmonise-views")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}, expected at least 0")
+    if not (args.folds or args.val):
+        idle = dict.fromkeys(("seed", "by"), "--harmonise-views alone, which keeps the splits")
+        warn_without_effect(given_options(parser, args), idle)
     return args
 
 
-def new_folder(path: str, data: DataConfig, frames: Split) -> Path:
-    """The resolved path of a folder that is absent or empty, and outside the data set; a `UserError` otherwise."""
+def new_folder(path: str, data: DataConfig, frames: Split) -> FolderLock:
+    """A folder, locked and with its resolved path, that was absent or empty, and lies outside the data set.
+
+    Raises:
+        UserError: it is not, or another process works in it.
+    """
     folder = Path(path).resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--out {path}: not an empty folder; nothing is overwritten, choose another")
+    refuse_full(folder, path)
     labels = {label_path(image, data).parent for image in frames.images}
     for taken in sorted({data.root, *labels, *(image.parent for image in frames.images)}):
         if folder.is_relative_to(taken.resolve()):
             raise UserError(f"--out {path}: lies in the data set, {taken}; nothing is written there, choose another")
-    return folder
+    claimed = claim_run_folder(folder.parent, folder.name, exist_ok=True)
+    refuse_full(folder, path)  # by a process that was faster
+    return claimed
+
+
+def refuse_full(folder: Path, path: str) -> None:
+    """Raise a `UserError` if there is something in the folder that `path` names, or it is no folder."""
+    if folder.exists() and (not folder.is_dir() or any(found.name != LOCK_NAME for found in folder.iterdir())):
+        raise UserError(f"--out {path}: not an empty folder; nothing is overwritten, choose another")
 
 
 def divide(frames: Split, data: DataConfig, args: argparse.Namespace, folder: Path) -> dict[Path, dict]:

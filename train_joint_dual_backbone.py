@@ -28,8 +28,8 @@ PARTS = {"detection": "detector", "classification": "classifier"}  # task -> the
 def main() -> None:
     parser = training_parser(__doc__, DualOptions)
     add_network_options(parser)
-    run = start_run(vars(parser.parse_args()), DualBackbone.kind, DualOptions)
-    train(build_job(run))
+    with start_run(vars(parser.parse_args()), DualBackbone.kind, DualOptions) as run:
+        train(build_job(run))
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:

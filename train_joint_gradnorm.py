@@ -19,7 +19,7 @@ from utils.core import distributed
 from utils.core.hyperparameters import HYP_CHOICES, HyperParameters
 from utils.core.names import TASKS
 from utils.core.options import JointOptions, training_parser
-from utils.core.script import UserError, run_script
+from utils.core.script import LOGGER, UserError, run_script
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
 from utils.training.learner import Network
@@ -28,8 +28,8 @@ from utils.training.trainer import Job, train
 
 
 def main() -> None:
-    run = start_run(vars(build_parser(__doc__).parse_args()), YOLOv5WithClassification.kind, JointOptions)
-    train(build_job(run))
+    with start_run(vars(build_parser(__doc__).parse_args()), YOLOv5WithClassification.kind, JointOptions) as run:
+        train(build_job(run))
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:
@@ -70,13 +70,17 @@ def build_job(run: Run) -> Job:
         raise UserError(f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features")
     prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(hyp, frames.data, frames.train.split)
+    balancer = build_balancer(hyp, options.tasks, len(frames.data.view_names))
+    batches = math.ceil(len(frames.train) / options.batch_size) * options.epochs
+    if isinstance(balancer, GradNorm) and hyp.gradnorm_interval > batches:
+        LOGGER.warning(f"warning: GradNorm never acts: {batches} batches, an update every {hyp.gradnorm_interval}")
     return Job(
         run=run,
         frames=frames,
         model=model,
         networks=(Network("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
         criterion=joint_loss(model.detect, hyp, options.imgsz, view_weights),
-        balancer=build_balancer(hyp, options.tasks, len(frames.data.view_names)),
+        balancer=balancer,
         diagnose_interval=options.diagnose_interval,
     )
 

@@ -11,17 +11,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
+from torch import nn
+
+from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import select_device, select_precision
-from utils.core.files import new_run_folder
-from utils.core.options import check_thresholds, usual_confidence
+from utils.core.device import Precision, select_device, select_precision
+from utils.core.lock import claim_run_folder
+from utils.core.options import check_thresholds, filled, given_options, usual_confidence, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
-from utils.data.splits import load_split
+from utils.data.splits import Split, load_split
 from utils.evaluation.evaluate import evaluate, write_coco_predictions, write_evaluation
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.summary import summarise
@@ -33,8 +36,23 @@ def main() -> None:
     args = parse_arguments()
     precision = select_precision(args.amp, select_device(args.device))
     model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    warn_without_effect(args.given, without_effect(model, args.weights))
     data = matching_data(args.data or facts.data, facts, args.weights, model.tasks)
     split = load_split(data, args.task, args.skip_bad_labels)
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        examine(args, model, facts, precision, data, split, claimed.folder)
+
+
+def examine(
+    args: argparse.Namespace,
+    model: nn.Module,
+    facts: ModelFacts,
+    precision: Precision,
+    data: DataConfig,
+    split: Split,
+    folder: Path,
+) -> None:
+    """Evaluate the model on the split, and write what it comes to into the folder."""
     dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
@@ -46,8 +64,6 @@ def main() -> None:
     metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
     trained_on = facts.fingerprint.partition("-")[0]  # the training split's
     metrics["reference"] = same_clip_reference(data, split, trained_on, args.skip_bad_labels)
-    folder = new_run_folder(args.project, args.name, args.exist_ok)
-    folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
@@ -55,10 +71,20 @@ def main() -> None:
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 
 
+def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
+    """Options that change nothing for this model -> because of what."""
+    idle = {}
+    if "detection" not in model.tasks:
+        idle |= dict.fromkeys(("conf_thres", "iou_thres", "save_json"), f"{weights}, which finds no boxes")
+    if is_onnx(weights):
+        idle |= dict.fromkeys(("device", "amp"), f"{weights}: ONNX runs on the CPU as it was exported")
+    return idle
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, help="last.pt of a run, or last.onnx made of it")
-    parser.add_argument("--data", help="data.yaml (default: the one it was trained on)")
+    parser.add_argument("--data", type=filled, help="data.yaml (default: the one it was trained on)")
     parser.add_argument("--task", choices=("train", "val", "test"), default="val", help="split (default: val)")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
     parser.add_argument("--batch-size", type=int, default=16, help="images a batch (default: 16)")
@@ -77,7 +103,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
     parser.add_argument("--skip-bad-labels", action="store_true", help="leave out frames with wrong label files")
     args = parser.parse_args()
+    args.given = given_options(parser, args)
     check_thresholds(args)
+    if args.workers < -1:
+        raise UserError(f"--workers is {args.workers}, expected at least 0, or -1 for as many as there are cores")
     if args.batch_size < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
         raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
     return args

@@ -1,6 +1,5 @@
 """The trainings of a comparison as processes: order, failures, signals, one comparison a folder."""
 
-import fcntl
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 
 from utils.comparison import trainings
 from utils.comparison.arms import Arm
-from utils.comparison.trainings import Trial, check_fingerprints, sole_use, train_all
+from utils.comparison.trainings import Trial, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.script import UserError, run_script
 
@@ -49,8 +48,8 @@ def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
             )
             for name, needed in needs.items()
         ]
-        with sole_use(tmp_path / "runs") as lock:
-            train_all(trials, lock, jobs)
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        train_all(trials, jobs)
 
     return run
 
@@ -58,8 +57,6 @@ def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
 def test_trainings_wait_for_what_they_need_and_for_a_free_place(train_with: Callable, tmp_path: Path):
     lines = """
 (folder / "began").write_text(str(time.time()))
-open_files = [Path(f"/proc/self/fd/{number}").resolve() for number in range(3, 30)]
-assert folder.parent.resolve() / ".lock" in open_files, "a training holds the folder's lock"
 time.sleep(0.2)
 (folder / "ended").write_text(str(time.time()))
 (folder / "summary.json").touch()
@@ -115,15 +112,44 @@ def test_a_run_that_cannot_be_gone_on_with_is_kept(train_with: Callable, tmp_pat
         assert kept.read_text() == f"of another training {number}" and not (tmp_path / "runs/a/results.csv").exists()
 
 
-def test_a_folder_is_worked_in_by_one_comparison_and_what_it_left_behind(tmp_path: Path, caplog):
+LEFT_BEHIND = """
+import sys, time
+from pathlib import Path
+from utils.core.lock import lock_folder
+
+with lock_folder(Path(sys.argv[1])) as lock:
+    print("locked", flush=True)
+    time.sleep(1)
+    (lock.folder / "results.csv").write_text("by the other one")
+"""
+
+
+def test_a_training_that_was_left_behind_is_waited_for(train_with: Callable, tmp_path: Path, caplog):
+    """It goes on undisturbed, though the comparison that started it was killed."""
     caplog.set_level("INFO")
-    with sole_use(tmp_path) as lock:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"], pass_fds=(lock.fileno(),))
-        with (tmp_path / ".lock").open() as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert child.poll() is None
-    with sole_use(tmp_path):
-        assert child.wait(0.5) == 0 and "waiting for it" in caplog.text
+    (tmp_path / "runs/left").mkdir(parents=True)
+    command = [sys.executable, "-c", LEFT_BEHIND, str(tmp_path / "runs/left")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as left_behind:
+        assert left_behind.stdout.readline() == b"locked\n"
+        train_with("(folder / 'summary.json').touch()", {"left": None, "other": None})
+    assert "waiting for its end" in caplog.text
+    assert (tmp_path / "runs/replaced/left-1/results.csv").read_text() == "by the other one"
+    assert (tmp_path / "runs/other/summary.json").exists()
+
+
+def test_a_training_that_found_another_at_work_is_no_failure(train_with: Callable, tmp_path: Path, monkeypatch):
+    """One left behind may lock its folder only after the next comparison has looked."""
+    looks = iter([False, False, True])  # at the start, before the training, after it
+    monkeypatch.setattr(trainings, "is_in_use", lambda folder: next(looks, False))
+    lines = """
+if (folder.parent / "once").exists():
+    (folder / "summary.json").touch()
+    sys.exit(0)
+(folder.parent / "once").touch()
+sys.exit(2)
+"""
+    train_with(lines, {"late": None})
+    assert (tmp_path / "runs/late/summary.json").exists()
 
 
 def test_a_split_that_is_asked_for_later_is_no_change(tmp_path: Path):
@@ -131,5 +157,23 @@ def test_a_split_that_is_asked_for_later_is_no_change(tmp_path: Path):
     check_fingerprints(tmp_path, {"a.yaml": {"train": "1", "val": "2", "test": "5"}})
     check_fingerprints(tmp_path, {"b.yaml": {"train": "3", "val": "4"}, "c.yaml": {"train": "6"}})
     for changed in ({"a.yaml": {"test": "6"}}, {"b.yaml": {"train": "3", "val": "5"}}):
-        with pytest.raises(UserError, match="changed since"):
+        with pytest.raises(UserError, match="images or labels changed since"):
             check_fingerprints(tmp_path, changed)
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "now"),
+    [
+        ("names", ["AR", "MR"], ["MR", "AR"]),
+        ("names", ["AR", "MR"], ["AR", "MR", "PR"]),
+        ("cls_names", ["A4C"], ["A2C"]),
+        ("group_pattern", "^(P)", None),
+        ("clip_pattern", None, "(a)(b)"),
+    ],
+)
+def test_a_data_yaml_that_changed_between_two_halves(tmp_path: Path, key: str, before: object, now: object):
+    check_fingerprints(tmp_path, {"a.yaml": {"train": "1"}})  # as older comparisons noted
+    check_fingerprints(tmp_path, {"a.yaml": {"train": "1", key: before}})
+    with pytest.raises(UserError) as refused:
+        check_fingerprints(tmp_path, {"a.yaml": {"train": "1", key: now}})
+    assert str(refused.value).startswith(f"a.yaml: {key} ({before!r} -> {now!r}) changed since {tmp_path} was begun")

@@ -1,11 +1,13 @@
 """Files are never half-written, logs mend themselves, run folders count up."""
 
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from utils.core.files import DEVICES, LONGEST_NAME, CsvLog, file_names, new_run_folder, write_atomically, write_json
+from utils.core.script import UserError
 
 # ---- names of files ----------------------------------------------------------------------------------------
 
@@ -96,6 +98,60 @@ def test_csv_log_mends_a_torn_row(tmp_path):
 def test_run_folders_count_up(tmp_path):
     for expected in ("exp", "exp2", "exp3"):
         folder = new_run_folder(tmp_path, "exp")
-        assert folder.name == expected
-        folder.mkdir()
+        assert folder.name == expected and folder.is_dir()
     assert new_run_folder(tmp_path, "exp", exist_ok=True).name == "exp"
+
+
+def test_those_that_start_together_get_a_folder_each(tmp_path: Path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_run_folder(tmp_path / "runs", "exp"), range(40)))
+    assert {folder.name for folder in folders} == {"exp", *(f"exp{number}" for number in range(2, 41))}
+    assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("exp", ("exp", "exp2")),
+        ("a/b", ("a/b", "a/b2")),
+        ("a/", ("a", "a2")),
+        ("./a", ("a", "a2")),
+        ("a//b/.", ("a/b", "a/b2")),
+        ("exp2", ("exp2", "exp22")),
+        (" ", (" ", " 2")),
+        ("a b=c +(1)", ("a b=c +(1)", "a b=c +(1)2")),
+        ("...", ("...", "...2")),
+        ("v1.5", ("v1.5", "v1.52")),
+        ("~", ("~", "~2")),
+        ("心脏", ("心脏", "心脏2")),
+    ],
+)
+def test_a_name_given_twice_stays_inside_the_project(tmp_path: Path, name: str, expected: tuple[str, str]):
+    for each in expected:
+        assert new_run_folder(tmp_path / "runs", name) == tmp_path / "runs" / each
+
+
+@pytest.mark.parametrize("exist_ok", [False, True])
+@pytest.mark.parametrize(
+    "name", ["", ".", "./", "..", "../exp", "a/..", "a/../b", "a/../../b", "/", "/tmp/exp", "//tmp", "./.."]
+)
+def test_a_name_that_leads_out_of_the_project_is_refused(tmp_path: Path, name: str, exist_ok: bool):
+    with pytest.raises(UserError, match=f"^--name is {name!r}, expected the name of a folder inside --project"):
+        new_run_folder(tmp_path / "runs", name, exist_ok)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_project_is_refused():
+    with pytest.raises(UserError, match=r"^--project is empty"):
+        new_run_folder("", "exp")
+
+
+def test_a_file_of_the_folders_name(tmp_path: Path):
+    (tmp_path / "exp").touch()
+    (tmp_path / "exp2").symlink_to("nowhere")
+    assert new_run_folder(tmp_path, "exp").name == "exp3"
+    for name in ("exp", "exp2"):
+        with pytest.raises(UserError, match="found a file, expected a folder"):
+            new_run_folder(tmp_path, name, exist_ok=True)
+    with pytest.raises(OSError):
+        new_run_folder(tmp_path / "exp", "exp")

@@ -8,9 +8,16 @@ import pytest
 from small_files import write_yaml
 
 from utils.core.files import ROOT
-from utils.core.hyperparameters import HyperParameters, load_hyperparameters
+from utils.core.hyperparameters import RATE_RANGES, HyperParameters, load_hyperparameters
 from utils.core.names import TASKS
-from utils.core.options import DualOptions, JointOptions, TrainOptions, split_arguments, training_parser
+from utils.core.options import (
+    DualOptions,
+    JointOptions,
+    TrainOptions,
+    split_arguments,
+    training_parser,
+    warn_without_effect,
+)
 from utils.core.script import UserError
 
 
@@ -77,6 +84,112 @@ def test_every_option_of_a_training_can_be_given():
 def test_options_have_lower_limits(name: str, value: int):
     with pytest.raises(UserError, match=rf"--{name.replace('_', '-')} is {value}, expected"):
         TrainOptions(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -2, -7])
+def test_a_save_period_is_epochs_or_never(value: int):
+    with pytest.raises(UserError, match=f"^--save-period is {value}, expected at least 1 .*, or -1 for never"):
+        TrainOptions(save_period=value)
+    assert TrainOptions(save_period=1).save_period == 1
+
+
+@pytest.mark.parametrize("kind", [TrainOptions, JointOptions, DualOptions])
+@pytest.mark.parametrize("name", ["cfg", "data", "hyp", "device", "amp"])
+def test_an_empty_option_is_refused(kind: type[TrainOptions], name: str):
+    with pytest.raises(UserError, match=f"^--{name} is empty; leave it out for {getattr(kind, name)}$"):
+        kind(**{name: ""})
+
+
+@pytest.mark.parametrize("value", [["--resume="], ["--resume", ""]])
+def test_an_empty_resume_is_not_the_newest_run(capsys: pytest.CaptureFixture, value: list[str]):
+    """As from an unset variable of a shell."""
+    with pytest.raises(SystemExit) as stop:
+        training_parser("").parse_args(value)
+    assert stop.value.code == 2 and "--resume: is empty" in capsys.readouterr().err
+    assert vars(training_parser("").parse_args(["--resume"])) == {"resume": None}
+
+
+ALONE = "which has no other loss to be balanced with"
+OF_TWO_LOSSES = {
+    "balancer": "fixed",
+    "gradnorm_alpha": 2.0,
+    "gradnorm_interval": 5,
+    "gradnorm_rule": "equilibrium",
+    "gradnorm_place": "weights",
+    "initial_detection_weight": 2.0,
+    "initial_classification_weight": 2.0,
+}
+IN_VAIN = [  # options, the one of them without effect, because of what
+    *(
+        (JointOptions, {"tasks": [task], option: value}, option, f"--tasks {task}, {ALONE}")
+        for task in TASKS
+        for option, value in OF_TWO_LOSSES.items()
+    ),
+    *(
+        (DualOptions, {"freeze_task": [task], f"{task}_{rate}": 0.1}, f"{task}_{rate}", f"--freeze-task {task}")
+        for task in TASKS
+        for rate in RATE_RANGES
+    ),
+    (JointOptions, {"balancer": "fixed", "gradnorm_alpha": 2.0}, "gradnorm_alpha", "the balancer fixed"),
+    (JointOptions, {"balancer": "fixed", "gradnorm_place": "weights"}, "gradnorm_place", "the balancer fixed"),
+    (JointOptions, {"balancer": "uw", "gradnorm_interval": 3}, "gradnorm_interval", "the balancer uw"),
+    (JointOptions, {"balancer": "mgda", "gradnorm_rule": "gradient"}, "gradnorm_rule", "the balancer mgda"),
+    (
+        *(JointOptions, {"balancer": "pcgrad", "initial_detection_weight": 1.0}),
+        *("initial_detection_weight", "the balancer pcgrad"),
+    ),
+    (JointOptions, {"tasks": ["classification"], "autoanchor": True}, "autoanchor", "--tasks classification"),
+    (
+        *(JointOptions, {"tasks": ["detection"], "view_loss_weights": "inverse"}),
+        *("view_loss_weights", "--tasks detection"),
+    ),
+    (TrainOptions, {"noval": True, "patience": 3}, "patience", "--noval"),
+    (TrainOptions, {"epochs": 5, "patience": 5}, "patience", "--epochs 5"),
+    (TrainOptions, {"epochs": 5, "save_period": 6}, "save_period", "--epochs 5"),
+    (DualOptions, {"freeze_task": ["detection"], "freeze": 3}, "freeze", "--freeze-task detection"),
+    (
+        *(DualOptions, {"freeze_task": ["classification"], "view_loss_weights": "inverse"}),
+        *("view_loss_weights", "--freeze-task classification"),
+    ),
+]
+
+
+def warnings_about(kind: type[TrainOptions], given: dict, caplog: pytest.LogCaptureFixture) -> list[str]:
+    options, over_hyp = split_arguments(given, kind)
+    warn_without_effect(given, options.without_effect(load_hyperparameters(options.hyp, over_hyp)))
+    return caplog.messages
+
+
+@pytest.mark.parametrize(("kind", "given", "in_vain", "because"), IN_VAIN, ids=str)
+def test_what_has_no_effect_is_said(caplog, kind: type[TrainOptions], given: dict, in_vain: str, because: str):
+    option = f"--{in_vain.replace('_', '-')}"
+    assert warnings_about(kind, given, caplog) == [f"warning: {option} has no effect beside {because}"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (TrainOptions, {}),
+        (TrainOptions, {"epochs": 5, "patience": 4}),
+        (TrainOptions, {"epochs": 5, "patience": 0}),
+        (TrainOptions, {"epochs": 5, "save_period": 5}),
+        (TrainOptions, {"epochs": 5, "save_period": -1}),
+        (JointOptions, {"tasks": ["detection"], "autoanchor": True}),
+        (JointOptions, {"tasks": ["classification"], "view_loss_weights": "inverse"}),
+        (JointOptions, {"balancer": "fixed", "initial_detection_weight": 1.0}),
+        (JointOptions, OF_TWO_LOSSES | {"balancer": "gradnorm"}),
+        (DualOptions, {"freeze_task": ["classification"], "detection_lr0": 0.1, "freeze": 3}),
+    ],
+    ids=str,
+)
+def test_what_has_an_effect_is_not_spoken_of(caplog, kind: type[TrainOptions], given: dict):
+    assert warnings_about(kind, given, caplog) == []
+
+
+def test_anchors_of_a_frozen_network_are_not_fitted():
+    with pytest.raises(UserError, match=r"^--autoanchor changes the detection network, which --freeze-task detection"):
+        DualOptions(autoanchor=True, freeze_task=["detection"])
+    assert DualOptions(autoanchor=True, freeze_task=["classification"]).autoanchor
 
 
 @pytest.mark.parametrize(("size", "nearest"), [(100, 96), (330, 320), (1, 32), (17, 32)])

@@ -1,6 +1,10 @@
 """What ends a script is one line."""
 
 import errno
+import os
+import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +26,24 @@ def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture, erro
     with pytest.raises(SystemExit) as stop:
         run_script(main)
     assert stop.value.code == 2 and capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_sigterm_gives_back_what_is_held(tmp_path: Path, capsys: pytest.CaptureFixture):
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            (tmp_path / "given back").touch()
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        run_script(main)
+    assert stop.value.code == 143 and capsys.readouterr().err == "stopped by SIGTERM\n"
+    assert (tmp_path / "given back").exists() and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_further_processes_of_a_training_end_at_sigterm(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RANK", "1")
+    before = signal.getsignal(signal.SIGTERM)
+    run_script(lambda: signal.getsignal(signal.SIGTERM) is before or pytest.fail("has a handler"))

@@ -109,6 +109,7 @@ def test_no_event_file_unless_asked_for(options, tmp_path):
 def test_without_the_package_training_does_not_begin(options, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     job = new_job({**options, "project": str(tmp_path / "runs")}, train_joint_gradnorm)
-    with pytest.raises(UserError, match=r"--tensorboard needs an extra package.*pip install '\.\[tensorboard\]'"):
+    message = r"--tensorboard needs an extra package.*pip install '\.\[tensorboard\]'"
+    with pytest.raises(UserError, match=message), job.run:
         Trainer(job)
     assert not (tmp_path / "runs").exists()

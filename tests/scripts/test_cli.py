@@ -166,6 +166,12 @@ def test_a_model_of_other_classes(refused, data: Path, trained: Path):
         (["--weights", "missing.pt"], "missing.pt: no such checkpoint"),
         (["--resume", "missing.pt"], "missing.pt: no such checkpoint"),
         (["--resume"], "--resume: no "),
+        (["--device", ""], "--device is empty; leave it out for auto"),
+        (["--save-period", "-7"], "--save-period is -7, expected at least 1 (epochs), or -1 for never"),
+        (["--name", ""], "--name is '', expected the name of a folder inside --project"),
+        (["--name", "."], "--name is '.', expected"),
+        (["--name", "../exp"], "--name is '../exp', expected"),
+        (["--name", "/tmp/exp"], "--name is '/tmp/exp', expected"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -244,6 +250,9 @@ def test_options_that_the_parser_refuses(monkeypatch, capsys, script: str, argum
         (["--iou-thres", "-1"], "--iou-thres is -1.0"),
         (["--data", "missing.yaml"], "missing.yaml: no such file"),
         (["--task", "test"], "no split 'test'"),
+        (["--name", ""], "--name is ''"),
+        (["--name", ".."], "--name is '..'"),
+        (["--device", ""], "--device is ''"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

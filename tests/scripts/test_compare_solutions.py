@@ -30,7 +30,7 @@ from utils.checkpoints.checkpoint import load_checkpoint
 from utils.comparison import evaluation, pictures, trainings
 from utils.comparison.arms import DUAL, JOINT, average_weights, expand
 from utils.comparison.report import to_csv, to_latex, to_markdown
-from utils.comparison.trainings import Trial, check_fingerprints, sole_use, train_all
+from utils.comparison.trainings import Trial, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.names import TASKS
 from utils.core.options import JointOptions
@@ -325,8 +325,7 @@ def test_only_what_is_missing_is_trained(linked: Path, plan: Callable, monkeypat
     assert {t.arm.name for t in trials if not t.is_finished} == {"gradnorm", "gradnorm-static"}
     monkeypatch.setattr(trainings, "POLL_S", 0.0)
     monkeypatch.setattr(trainings, "subprocess", SimpleNamespace(Popen=finish, DEVNULL=None, STDOUT=None))
-    with sole_use(linked) as lock:
-        train_all(trials, lock)
+    train_all(trials)
     last = str(linked / "gradnorm-seed0/weights/last.pt")
     assert started == [[str(ROOT / JOINT), "--resume", last, "--device", "cpu"]]
 

@@ -57,7 +57,6 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     place = {"project": str(tmp_path), "name": "run", "freeze": freeze, "diagnose_interval": 1}
     trainer = Trainer(new_job(options | place))
     model, batch = copy.deepcopy(trainer.model).train(), next(iter(trainer.train_loader))
-    (tmp_path / "run").mkdir()
     trainer.model.train()
     torch.manual_seed(3)
     trainer._step(0, 0, batch, LossReader(1))
@@ -113,7 +112,6 @@ def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with
     job = new_job(options | place | changes)
     torch.manual_seed(0)
     trainer = Trainer(dataclasses.replace(job, model=OneFeature(), criterion=OneFeatureLoss()))
-    (tmp_path / "run").mkdir()
     for index in range(12):
         has_box = torch.arange(8) % 2 == index % 2
         images = torch.randint(100, 256, (8, 3, 4, 4)) * has_box[:, None, None, None]

@@ -86,7 +86,7 @@ def _is_figures(value: object) -> bool:
 
 
 def _is_parts(value: object) -> bool:
-    return is_mapping(value) and all(is_number(part, -math.inf, math.inf) for part in value.values())
+    return is_mapping(value) and all(is_number(part, -1, 1) for part in value.values())
 
 
 def _is_fitness(value: object) -> bool:

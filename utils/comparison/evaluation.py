@@ -31,8 +31,10 @@ ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
 Exam = tuple[DataConfig, DataLoader]
 
 
-def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> dict[str, str]:
-    """Split -> its fingerprint; reads all labels, so that what is wrong with them is known before training.
+def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> dict[str, object]:
+    """Split -> its fingerprint, and key of the data.yaml -> its value, for what figures depend on.
+
+    Reads all labels, so that what is wrong with them is known before training.
 
     Raises:
         UserError: there is something wrong, or an arm needs classes or views that data.yaml does not name.
@@ -43,7 +45,7 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
         if needing and data.lacks(task):
             alone = f"arms {', '.join(needing)} need it; on these data compare --arms {SINGLE_TASK[other]}"
             raise UserError(f"{data.source}: {data.lacks(task)}; {alone}")
-    return {split.name: split.fingerprint() for split in load_splits(data, splits)}
+    return data.facts() | {split.name: split.fingerprint() for split in load_splits(data, splits)}
 
 
 def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> dict[str, object]:

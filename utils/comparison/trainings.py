@@ -2,33 +2,34 @@
 
 Each training is a call of a training script, so its run folder is like any other and its command can be given
 again by hand. A `Trial` knows whether its folder holds it finished, begun, or something else. Nothing is kept in
-memory that the folders do not hold: a comparison that was killed goes on where its trainings stopped.
+memory that the folders do not hold: a comparison that was killed goes on where its trainings stopped. One that it
+left at work is not disturbed: a training holds the lock of its run folder, and the next comparison waits for its end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from tqdm import tqdm
 
 from utils.comparison.arms import DUAL, Arm, options_of
 from utils.core.files import ROOT, write_json
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
+from utils.core.lock import is_in_use
 from utils.core.options import DualOptions, JointOptions, TrainOptions, split_arguments
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
 from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
 INDIFFERENT = {"device", "workers", "cache", "project", "name", "exist_ok", "hyp"}
+SPLITS = ("train", "val", "test")
 POLL_S = 1.0
 
 
@@ -107,48 +108,31 @@ def _as_arguments(given: Mapping[str, object]) -> list[str]:
     return arguments
 
 
-@contextlib.contextmanager
-def sole_use(folder: Path) -> Iterator[IO]:
-    """Wait until no other comparison, nor a training that one left behind, works in `folder`; yields the lock.
-
-    The lock belongs to the open file, which trainings inherit: it outlives a comparison that was killed for as
-    long as its training goes on.
-    """
-    import fcntl  # absent on Windows, where comparisons are not locked against each other
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            LOGGER.info(f"{folder}: another comparison, or a training it left behind, is at work; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield stream
-
-
-def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, str]]) -> None:
+def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, object]]) -> None:
     """Note what data a comparison is about, or compare with what was noted.
 
     Args:
-        fingerprints: data set -> split -> its fingerprint; a split that was not asked for before is noted now.
+        fingerprints: data set -> split -> its fingerprint, and key of the data.yaml -> its value; what was not asked
+            for before is noted now.
 
     Raises:
         UserError: a data set is not what it was when the comparison began.
     """
     path = folder / "data.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for data, splits in fingerprints.items():
+    for data, facts in fingerprints.items():
         before = known.get(data, {})
-        if any(before.get(split, found) != found for split, found in splits.items()):
-            raise UserError(
-                f"{data}: images or labels changed since {folder} was begun; "
-                "restore them, or start anew with another --name"
-            )
-        known[data] = before | splits
+        for key, found in facts.items():
+            if before.get(key, found) != found:
+                what = "images or labels" if key in SPLITS else f"{key} ({before[key]!r} -> {found!r})"
+                raise UserError(
+                    f"{data}: {what} changed since {folder} was begun; restore them, or start anew with another --name"
+                )
+        known[data] = before | facts
     write_json(path, known)
 
 
-def train_all(trials: Sequence[Trial], lock: IO, jobs: int = 1) -> None:
+def train_all(trials: Sequence[Trial], jobs: int = 1) -> None:
     """Train what is not finished, `jobs` at a time, each with its share of the cores.
 
     Raises:
@@ -157,18 +141,23 @@ def train_all(trials: Sequence[Trial], lock: IO, jobs: int = 1) -> None:
     """
     waiting = [trial for trial in trials if not trial.is_finished]
     LOGGER.info(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
+    for trial in waiting:
+        if is_in_use(trial.folder):
+            LOGGER.info(f"{trial.folder}: a training that was left behind is at work there; waiting for its end")
     running: list[tuple[Trial, subprocess.Popen]] = []
     with _Progress(trials) as progress, StopSignals() as signals:
         try:
             while waiting or running:
                 while len(running) < jobs and (trial := _next(waiting)):
                     waiting.remove(trial)
-                    if not trial.is_finished:  # as it may be once the run that it needs is there
-                        running.append((trial, _start(trial, lock, jobs)))
+                    if not trial.is_finished:  # as it may be by now
+                        running.append((trial, _start(trial, jobs)))
                 time.sleep(POLL_S)
                 if signals.received is not None:
                     raise Interrupted("stopped; the same command goes on from here", signals.received)
-                running = [(trial, process) for trial, process in running if not _has_ended(trial, process)]
+                ended = [(trial, process) for trial, process in running if process.poll() is not None]
+                running = [pair for pair in running if pair not in ended]
+                waiting += [trial for trial, process in ended if _was_late(trial, process.returncode)]
                 progress.show([trial for trial, _ in running])
         except BaseException:
             _stop([process for _, process in running])
@@ -176,11 +165,15 @@ def train_all(trials: Sequence[Trial], lock: IO, jobs: int = 1) -> None:
 
 
 def _next(waiting: Sequence[Trial]) -> Trial | None:
-    """The first training whose options are known."""
-    return next((t for t in waiting if t.needed is None or (t.needed / "summary.json").exists()), None)
+    """The first training whose options are known, and whose folder no other process writes into."""
+    for trial in waiting:
+        is_known = trial.needed is None or (trial.needed / "summary.json").exists()
+        if is_known and not is_in_use(trial.folder):
+            return trial
+    return None
 
 
-def _start(trial: Trial, lock: IO, jobs: int) -> subprocess.Popen:
+def _start(trial: Trial, jobs: int) -> subprocess.Popen:
     if trial.folder.exists() and not trial.is_begun:
         _set_aside(trial.folder)
     command = trial.command()
@@ -197,7 +190,6 @@ def _start(trial: Trial, lock: IO, jobs: int) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
-            pass_fds=(lock.fileno(),),
             start_new_session=True,  # so that a Ctrl-C reaches it once, through us
         )
 
@@ -212,15 +204,20 @@ def _set_aside(folder: Path) -> None:
     LOGGER.info(f"{folder}: of other options, or hardly begun; moved to {target}")
 
 
-def _has_ended(trial: Trial, process: subprocess.Popen) -> bool:
-    if process.poll() is None:
+def _was_late(trial: Trial, exit_code: int) -> bool:
+    """Whether an ended training found that one which was left behind had locked its folder in the meantime.
+
+    Raises:
+        UserError: it failed.
+    """
+    if exit_code == 0:
         return False
-    if process.returncode != 0:
-        log = trial.folder.parent / "logs" / f"{trial.folder.name}.log"
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = lines[-1].split("\r")[-1] if lines else ""
-        raise UserError(f"{trial.folder}: the training ended with exit code {process.returncode}: {last} (see {log})")
-    return True
+    if is_in_use(trial.folder):
+        return True
+    log = trial.folder.parent / "logs" / f"{trial.folder.name}.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1].split("\r")[-1] if lines else ""
+    raise UserError(f"{trial.folder}: the training ended with exit code {exit_code}: {last} (see {log})")
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:

@@ -67,6 +67,23 @@ class DataConfig:
         number = match.group(2) or ""
         return match.group(1), int(number) if number.isdecimal() else 0
 
+    def facts(self) -> dict[str, object]:
+        """What a model, or its figures, depend on besides the frames; by its key in the file, as plain values."""
+        return {
+            "names": list(self.names),
+            "cls_names": list(self.view_names),
+            "group_pattern": self.group_pattern,
+            "clip_pattern": self.clip_pattern,
+            "bits": self.bits,
+        }
+
+    def difference(self, before: Mapping[str, object]) -> str:
+        """The first of the `facts` that has another value in `before`, in words; "" if there is none."""
+        for key, value in self.facts().items():
+            if key in before and before[key] != value:
+                return f"{key} is {value!r}, expected {before[key]!r}"
+        return ""
+
 
 STORED_BITS = range(8, 17)  # that images of 16 bits a channel can hold
 DATA_KEYS = (

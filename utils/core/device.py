@@ -39,7 +39,7 @@ def select_device(name: str) -> torch.device:
         UserError: the device does not exist.
     """
     name = name.strip().lower()
-    if name in ("", "auto"):
+    if name == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")
         name = str(distributed.local_rank())

@@ -13,13 +13,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.core.script import LOGGER
+from utils.core.script import LOGGER, UserError
+
+T = TypeVar("T")
 
 
 def is_launched() -> bool:
@@ -115,6 +118,24 @@ def from_main(value: object) -> object:
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def by_main(work: Callable[[], T]) -> T | None:
+    """What `work` gives in rank 0; None in the others, which do not call it.
+
+    Raises:
+        UserError, OSError: those of rank 0, in every rank.
+    """
+    result, error = None, None
+    if is_main():
+        try:
+            result = work()
+        except (UserError, OSError) as found:
+            error = found
+    error = from_main(error)
+    if error is not None:
+        raise error
+    return result
 
 
 def equalise(tensors: Iterable[Tensor]) -> None:

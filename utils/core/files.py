@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+from utils.core.script import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,15 +36,38 @@ def find_file(path: str | Path) -> Path:
     return path if path.exists() or not (ROOT / path).exists() else ROOT / path
 
 
+def run_folder(project: str | Path, name: str) -> Path:
+    """The folder `name`, which may be nested, inside `project`.
+
+    Raises:
+        UserError: the name is empty, or leads out of the project.
+    """
+    if not str(project):
+        raise UserError("--project is empty, expected a folder, such as runs/train")
+    relative = Path(name)
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f"--name is {name!r}, expected the name of a folder inside --project {project}, such as exp")
+    return Path(project) / relative
+
+
 def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Path:
-    """`project/name`, or `project/name2`, `name3`, ... if it exists and `exist_ok` is false. Not created."""
-    folder = Path(project) / name
-    if exist_ok or not folder.exists():
-        return folder
-    number = 2
-    while (candidate := folder.with_name(f"{name}{number}")).exists():
-        number += 1
-    return candidate
+    """Make the folder `project/name`, or `name2`, `name3`, ... if it exists and `exist_ok` is false.
+
+    Processes that start together never get the same one, but with `exist_ok`.
+
+    Raises:
+        UserError: see `run_folder`; or with `exist_ok`, a file has that name.
+    """
+    folder = run_folder(project, name)
+    for number in itertools.count(1):
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}{number}")
+        try:
+            candidate.mkdir(parents=True, exist_ok=exist_ok)
+        except FileExistsError:
+            if exist_ok:
+                raise UserError(f"{folder}: found a file, expected a folder; choose another --name") from None
+        else:
+            return candidate
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from utils.core.hyperparameters import HYP_CHOICES
+from utils.core.hyperparameters import HYP_CHOICES, RATE_RANGES, HyperParameters
 from utils.core.names import TASKS
 from utils.core.script import LOGGER, UserError
 
 USUAL_CONFIDENCE = 0.25  # YOLOv5's, for boxes of a model without a threshold chosen on validation frames
+GRADNORM_KEYS = ("gradnorm_alpha", "gradnorm_interval", "gradnorm_rule", "gradnorm_place")  # that have an option
+INITIAL_WEIGHTS = ("initial_detection_weight", "initial_classification_weight")
 CACHE_MODES = ("auto", "ram", "disk", "off")
 
 # YOLOv5's sizes: depth multiple, width multiple
@@ -58,6 +60,11 @@ class TrainOptions:
         for name in ("seed", "freeze"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0")
+        for name in ("cfg", "data", "hyp", "device", "amp"):
+            if not getattr(self, name):
+                raise UserError(f"--{name} is empty; leave it out for {getattr(type(self), name)}")
+        if self.save_period < 1 and self.save_period != -1:
+            raise UserError(f"--save-period is {self.save_period}, expected at least 1 (epochs), or -1 for never")
         if self.download and not self.weights:
             raise UserError("--download: nothing to fetch; say what, e.g. --weights yolov5s.pt")
         if self.size and self.size not in SIZES:
@@ -65,6 +72,17 @@ class TrainOptions:
         if self.imgsz % 32:
             nearest = max(32, round(self.imgsz / 32) * 32)
             raise UserError(f"--imgsz is {self.imgsz}, expected a multiple of 32 (the stride), e.g. {nearest}")
+
+    def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
+        """Options, and keys of the hyp file, that change nothing -> because of what."""
+        idle = {}
+        if hyp.patience >= self.epochs:
+            idle["patience"] = f"--epochs {self.epochs}"
+        if self.noval:
+            idle["patience"] = "--noval"
+        if self.save_period > self.epochs:
+            idle["save_period"] = f"--epochs {self.epochs}"
+        return idle
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,21 @@ class JointOptions(TrainOptions):
             raise UserError(f"--diagnose-interval is {self.diagnose_interval}, expected at least 0 (0: never)")
         if self.diagnose_interval and len(self.tasks) < len(TASKS):
             raise UserError(f"--diagnose-interval: --tasks {self.tasks[0]} has nothing to interfere with; leave it out")
+
+    def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
+        idle = super().without_effect(hyp)
+        if hyp.balancer != "gradnorm":
+            idle |= dict.fromkeys(GRADNORM_KEYS, f"the balancer {hyp.balancer}")
+        if hyp.balancer not in ("gradnorm", "fixed"):
+            idle |= dict.fromkeys(INITIAL_WEIGHTS, f"the balancer {hyp.balancer}")
+        if len(self.tasks) == 1:
+            alone = f"--tasks {self.tasks[0]}, which has no other loss to be balanced with"
+            idle |= dict.fromkeys(("balancer", *GRADNORM_KEYS, *INITIAL_WEIGHTS), alone)
+        if "detection" not in self.tasks:
+            idle["autoanchor"] = "--tasks classification"
+        if "classification" not in self.tasks:
+            idle["view_loss_weights"] = "--tasks detection"
+        return idle
 
 
 @dataclass(frozen=True)
@@ -126,6 +159,18 @@ class DualOptions(TrainOptions):
                 f"--freeze-task {self.freeze_task[0]} goes with neither --classification-start-epoch nor "
                 "--classification-epochs: one network alone trains in all --epochs; leave one of them out"
             )
+        if self.autoanchor and "detection" in frozen:
+            raise UserError("--autoanchor changes the detection network, which --freeze-task detection leaves as it is")
+
+    def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
+        idle = super().without_effect(hyp)
+        for task in self.freeze_task:
+            idle |= dict.fromkeys((f"{task}_{name}" for name in RATE_RANGES), f"--freeze-task {task}")
+        if "detection" in self.freeze_task:
+            idle["freeze"] = "--freeze-task detection"
+        if "classification" in self.freeze_task:
+            idle["view_loss_weights"] = "--freeze-task classification"
+        return idle
 
     def trained_epochs(self, task: str) -> range:
         """The epochs in which `task`'s network trains."""
@@ -135,6 +180,13 @@ class DualOptions(TrainOptions):
             return range(self.epochs)
         start, count = self.classification_start_epoch, self.classification_epochs
         return range(start, self.epochs if count == -1 else start + count)
+
+
+def filled(text: str) -> str:
+    """An argument that must not be empty, as one from an unset variable of a shell is."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
+    return text
 
 
 def training_parser(description: str, options: type[TrainOptions] = TrainOptions) -> argparse.ArgumentParser:
@@ -186,7 +238,9 @@ def training_parser(description: str, options: type[TrainOptions] = TrainOptions
     add("--compile", "compile the network; the first batches take minutes", action="store_true")
     add("--skip-bad-labels", "leave out frames whose label file is wrong", action="store_true")
     add("--tensorboard", "write event files for TensorBoard, an extra package", action="store_true")
-    parser.add_argument("--resume", nargs="?", const="", metavar="LAST.PT", help="go on with a run (the newest)")
+    parser.add_argument(
+        "--resume", nargs="?", const=None, type=filled, metavar="LAST.PT", help="go on with a run (the newest)"
+    )
     hyp = parser.add_argument_group("hyper-parameters, over the hyp file's")
     hyp.add_argument("--optimizer", choices=HYP_CHOICES["optimizer"])
     hyp.add_argument("--cos-lr", action=argparse.BooleanOptionalAction, help="cosine decay rather than linear")
@@ -204,6 +258,22 @@ def usual_confidence() -> float:
     """YOLOv5's, and a word that it is taken; for a model without a threshold of its own."""
     LOGGER.warning(f"no confidence was chosen for this model's boxes: the usual {USUAL_CONFIDENCE} is taken")
     return USUAL_CONFIDENCE
+
+
+def warn_without_effect(given: Iterable[str], idle: Mapping[str, str]) -> None:
+    """Say which of the options `given` change nothing.
+
+    Args:
+        given: names of options, with underscores.
+        idle: name -> because of what it changes nothing.
+    """
+    for name in sorted(idle.keys() & set(given)):
+        LOGGER.warning(f"warning: --{name.replace('_', '-')} has no effect beside {idle[name]}")
+
+
+def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> set[str]:
+    """The names of the arguments that have another value than their default."""
+    return {name for name, value in vars(args).items() if value != parser.get_default(name)}
 
 
 def check_thresholds(args: argparse.Namespace) -> None:

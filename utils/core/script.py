@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 LOGGER = logging.getLogger("joint")
 
@@ -43,11 +45,32 @@ class StopSignals:
         self.__exit__()
 
 
+@contextlib.contextmanager
+def unwound_by_sigterm() -> Iterator[None]:
+    """Within the context SIGTERM is an `Interrupted`, so that what a process holds is given back.
+
+    Not in the further processes of a training, which hold nothing and wait in calls that no handler can interrupt.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`, turning user errors and what the system refuses into one message and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        main()
+        with unwound_by_sigterm():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from utils.core.lock import is_alive
 from utils.core.names import TASKS
 from utils.core.script import UserError
 
@@ -136,17 +137,6 @@ def _state(progress: Mapping) -> str:
         return "no process known"
     state = progress.get("state", "-")
     return "dead" if state == "training" and not is_alive(progress["pid"]) else state
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process of that number on this machine."""
-    try:
-        os.kill(pid, 0)  # signal 0 is never delivered
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _median_epoch_s(rows: Sequence[Mapping[str, str]]) -> float | None:

@@ -19,10 +19,11 @@ from utils.checkpoints.public_yolov5 import is_official, read_official
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision, seed_everything, select_device, select_precision
-from utils.core.files import new_run_folder
+from utils.core.files import find_file
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
+from utils.core.lock import FolderLock, claim_run_folder, lock_folder
 from utils.core.names import TASKS
-from utils.core.options import TrainOptions, split_arguments
+from utils.core.options import TrainOptions, split_arguments, warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.core.values import from_mapping, to_mapping
 from utils.curation.audit import quick_warnings
@@ -140,11 +141,12 @@ def freeze_layers(model: nn.Module, count: int) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What the user asked for.
+    """What the user asked for; a context manager that gives the folder back at its end.
 
     Attributes:
-        folder: the run folder; made when the training starts.
+        folder: the run folder, which is this run's own until it is closed.
         resume: the checkpoint to go on from, or None.
+        lock: of the folder; None in all processes but the one that writes.
     """
 
     options: TrainOptions
@@ -152,6 +154,19 @@ class Run:
     folder: Path
     precision: Precision
     resume: Mapping[str, object] | None = None
+    lock: FolderLock | None = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.lock is not None:
+            self.lock.release()
+
+    def confirm(self) -> None:
+        """Raise a `UserError` if the folder is not this run's own any more; see `FolderLock.confirm`."""
+        if self.lock is not None:
+            self.lock.confirm()
 
 
 @dataclass(frozen=True)
@@ -167,20 +182,23 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
     """A run from the command line's options: a new one, or with `resume` among them an old one.
 
     Args:
-        given: option -> value, those given only; `resume` is a path, or empty for the newest run.
+        given: option -> value, those given only; `resume` is a path, or None for the newest run.
         kind: of model; only a checkpoint of that kind is resumed.
         options_kind: the script's options.
     """
     given = dict(given)
-    path = given.pop("resume", None)
-    if path is not None:
+    if "resume" in given:
+        path = given.pop("resume")
         return _resumed_run(path, given, kind, options_kind)
     options, over_hyp = split_arguments(given, options_kind)
     hyp = load_hyperparameters(options.hyp, over_hyp)
     precision = _precision(options)  # from here on the processes know each other
+    warn_without_effect(given, options.without_effect(hyp))
     if distributed.launch_id() or distributed.is_restarted():
         path = distributed.from_main(_interrupted_run(options, hyp) if distributed.is_main() else None)
-    return _resumed_run(path, {}, kind, options_kind) if path else _new_run(options, hyp, precision)
+        if path:
+            return _resumed_run(path, {}, kind, options_kind, wait=True)
+    return _new_run(options, hyp, precision)
 
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
@@ -198,8 +216,9 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
 
 
 def _new_run(options: TrainOptions, hyp: HyperParameters, precision: Precision) -> Run:
-    folder = distributed.from_main(new_run_folder(options.project, options.name, options.exist_ok))
-    return Run(options, hyp, folder, precision)
+    lock = distributed.by_main(lambda: claim_run_folder(options.project, options.name, options.exist_ok))
+    folder = distributed.from_main(lock and lock.folder)
+    return Run(options, hyp, folder, precision, lock=lock)
 
 
 def _precision(options: TrainOptions) -> Precision:
@@ -208,15 +227,45 @@ def _precision(options: TrainOptions) -> Precision:
     distributed.join(device)
     if options.sync_bn and device.type != "cuda":
         raise UserError(f"--sync-bn needs CUDA devices, found {device}; leave it out")
+    if options.sync_bn and distributed.world_size() == 1:
+        warn_without_effect(["sync_bn"], {"sync_bn": "a single process; start several with torchrun"})
     return select_precision(options.amp, device)
 
 
-def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, options_kind: type[TrainOptions]) -> Run:
-    if fixed := given.keys() - {"device", "workers", "project"}:
+def _resumed_run(
+    path: str | Path | None,
+    given: Mapping[str, object],
+    kind: str,
+    options_kind: type[TrainOptions],
+    wait: bool = False,
+) -> Run:
+    """The run of a checkpoint, or the newest one; `wait`: until the process that worked in it counts as dead."""
+    given = dict(given)
+    project = given.pop("project", None)
+    fixed = given.keys() - {"device", "workers"}
+    if fixed:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise UserError(f"--resume goes on with the options the run started with; leave out {named}")
-    project = given.pop("project", TrainOptions.project)
-    path = Path(path) if path else newest_checkpoint(project)
+    if path and project:
+        warn_without_effect(["project"], {"project": f"--resume {path}"})
+    path = Path(path) if path else newest_checkpoint(project or TrainOptions.project)
+    state = _resumable(path, kind)
+    _stored(options_kind, state["options"], f"{path}: options")
+    options = from_mapping(options_kind, {**state["options"], **given})
+    precision = _precision(options)
+    folder = path.resolve().parents[1]
+    lock = distributed.by_main(lambda: lock_folder(folder, wait))
+    state = _resumable(path, kind)  # nobody else writes it from here on
+    hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
+    return Run(options, hyp, folder, precision, state, lock)
+
+
+def _resumable(path: Path, kind: str) -> Mapping[str, object]:
+    """The content of an unfinished run's `last.pt`.
+
+    Raises:
+        UserError: it is something else.
+    """
     if is_official(path):
         raise UserError(f"{path}: a public YOLOv5 checkpoint cannot be resumed; start a new run with --weights {path}")
     state = load_checkpoint(path)
@@ -226,10 +275,27 @@ def _resumed_run(path: str | Path, given: Mapping[str, object], kind: str, optio
     if (folder / "summary.json").exists():
         raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
     require_resumable(state, path)
-    _stored(options_kind, state["options"], f"{path}: options")
-    options = from_mapping(options_kind, {**state["options"], **given})
-    hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
-    return Run(options, hyp, folder, _precision(options), state)
+    return state
+
+
+def read_data(run: Run) -> DataConfig:
+    """The run's data.yaml.
+
+    Raises:
+        UserError: it cannot be used; or on resume, it is gone, or says something else than when the run started.
+    """
+    path = find_file(run.options.data)
+    if run.resume is None:
+        return load_data_config(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file (seen from {Path.cwd()}); the run started with it, so put it back")
+    data = load_data_config(path)
+    state = run.resume
+    before = {"names": state["names"], "cls_names": state["view_names"], **state.get("data", {})}
+    changed = data.difference(before)
+    if changed:
+        raise UserError(f"{path}: {changed}, as this run started with; put it back, or start a new run")
+    return data
 
 
 def _stored(kind: type, content: Mapping[str, object], source: str) -> object:
@@ -252,7 +318,7 @@ def load_frames(run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] |
     """
     options, hyp = run.options, run.hyp
     trained = tasks if trained is None else trained
-    data = load_data_config(options.data)
+    data = read_data(run)
     refuse_missing_names(data, tasks)
     with distributed.main_first():  # which may have to generate the data
         splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
@@ -261,6 +327,8 @@ def load_frames(run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] |
     if found:
         LOGGER.warning(f"warning: {found}")
     train_set, val_set = (JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits)
+    if options.workers > 0 and train_set.cached and run.precision.device.type != "cuda":
+        warn_without_effect(["workers"], {"workers": "frames that are cached in memory; --cache off reads them anew"})
     if hyp.not_applied:
         LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
     if hyp.augmentation:

@@ -134,9 +134,10 @@ class UsualBatch:
 
 
 def train(job: Job) -> dict[str, object]:
-    """Train, validate every epoch, write the run folder; returns the content of summary.json."""
+    """Train, validate every epoch, write the run folder, which then is free; returns the content of summary.json."""
     try:
-        return Trainer(job).fit()
+        with job.run:
+            return Trainer(job).fit()
     finally:
         distributed.leave()
 
@@ -271,11 +272,13 @@ class Trainer:
     def _log(self, log: CsvLog, row: Mapping[str, object]) -> None:
         """Add a row, in the process that writes."""
         if distributed.is_main():
+            self.job.run.confirm()
             log.append(row)
             self.board.row(row)
 
     def _note_progress(self, force: bool = False, **fields: object) -> None:
         if distributed.is_main():
+            self.job.run.confirm()
             self.progress.update(force, epochs=self.options.epochs, **fields)
 
     def _working(self, epoch: int) -> list[Learner]:
@@ -483,6 +486,7 @@ class Trainer:
         states_of_ranks = distributed.gathered([random_states()])
         if not distributed.is_main():
             return
+        self.job.run.confirm()
         about = self._description(epoch)
         states = {
             "confidence": confidence_of(self.metrics or {}),
@@ -510,6 +514,7 @@ class Trainer:
             "names": list(data.names),
             "view_names": list(data.view_names),
             "bits": self.job.frames.train.bits or self.job.frames.val.bits,
+            "data": data.facts(),
             "view_prior": to_mapping(self.prior) if self.prior else None,
             "fingerprint": self.fingerprint,
             "launch": distributed.launch_id(),
@@ -591,6 +596,7 @@ class Trainer:
 
     def _write_results(self, summary: dict[str, object]) -> None:
         folder, frames = self.job.run.folder, self.job.frames
+        self.job.run.confirm()
         write_evaluation(folder, self.metrics, self.results)
         card = model_card(summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split)
         write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
