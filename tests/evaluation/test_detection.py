@@ -89,7 +89,7 @@ def test_no_threshold_is_chosen_where_none_finds_a_box(kind: str):
     assert detection["confidence_source"] == f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
     assert {detection[key] for key in ("precision", "recall", "f1")} <= {0, None}
     at_usual = summarise(results, NAMES, VIEWS, confidence=USUAL_CONFIDENCE)["detection"]
-    for key in ("confusion", "image_level", "matched_share", "mse_xywhn"):
+    for key in ("precision", "recall", "f1", "per_class", "confusion", "image_level", "matched_share", "mse_xywhn"):
         assert detection[key] == at_usual[key]
     table = format_table(metrics)
     assert "P, R, F1 at confidence - (none finds a box" in table and "at least confidence 0.25, the usual" in table

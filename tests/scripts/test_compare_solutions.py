@@ -33,7 +33,7 @@ from utils.comparison.report import to_csv, to_latex, to_markdown
 from utils.comparison.trainings import Trial, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.names import TASKS
-from utils.core.options import JointOptions
+from utils.core.options import USUAL_CONFIDENCE, JointOptions
 from utils.core.script import run_script
 from utils.evaluation.summary import summarise
 from utils.plots import interference
@@ -270,7 +270,7 @@ def test_finished_arms_are_only_evaluated(compared: Compared, part: SimpleNamesp
 def test_the_threshold_is_the_one_that_training_chose(compared: Compared, part: SimpleNamespace):
     runs = [compared.folder / f"{arm}-seed0" for arm in part.results["arms"]]
     chosen = [load_checkpoint(run / "weights/last.pt")["confidence"] for run in runs]
-    assert part.thresholds == chosen and all(isinstance(confidence, float) for confidence in chosen)
+    assert part.thresholds == [USUAL_CONFIDENCE if confidence is None else confidence for confidence in chosen]
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,14 @@ def detection_metrics(
     )
     tp = np.concatenate([tp for tp, _ in matches])
     curves = yolo_ap(tp, scores, classes, true_classes)
-    chosen = curves.best_confidence if confidence is None else float(confidence)
+    best = curves.best_confidence
+    chosen = best if confidence is None else float(confidence)
     threshold = USUAL_CONFIDENCE if chosen is None else chosen
     evaluation = coco_evaluation(results, len(names))
     coco_curves = evaluation.eval["precision"][..., 0, 0].T  # (classes, 101, T), -1 for an absent class
     coco_curves = np.where(coco_curves < 0, np.nan, coco_curves)
-    rows = _per_class(results, names, curves, chosen, coco_curves.mean(1))
+    # Where nothing is found, YOLOv5's precision would be 1 above the highest score.
+    rows = _per_class(results, names, curves, None if best is None else threshold, coco_curves.mean(1))
     means = {key.replace("AP", "mAP"): nan_mean([row[key] for row in rows]) for key in CLASS_FIGURES}
     return {
         **means,
