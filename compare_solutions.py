@@ -81,11 +81,13 @@ def check_arguments(args: argparse.Namespace, given: set[str]) -> None:
     repeated = [arm for arm in dict.fromkeys(args.arms) if args.arms.count(arm) > 1]
     if repeated:
         raise UserError(f"--arms has {', '.join(repeated)} more than once; give every arm once")
-    if args.folds and "data" in given:
-        raise UserError(f"--folds {args.folds} stands in place of --data {args.data}; leave out one of them")
+    idle = {}
+    if args.folds:
+        idle["data"] = f"--folds {args.folds}"
     if not any(is_diagnosed(arm) for arm in expand(args.arms)):
-        idle = {"diagnose_interval": f"--arms {' '.join(args.arms)}, none of which balances two losses of one network"}
-        warn_without_effect(given, idle)
+        unmeasured = "none of which balances two losses of one network"
+        idle["diagnose_interval"] = f"--arms {' '.join(args.arms)}, {unmeasured}"
+    warn_without_effect(given, idle)
 
 
 def is_diagnosed(arm: Arm) -> bool:

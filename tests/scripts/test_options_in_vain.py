@@ -70,6 +70,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
             *(compare_solutions, "--arms detection-only dual --diagnose-interval 0", ["diagnose-interval"]),
             f"--arms detection-only dual, {NOT_BALANCED}",
         ),
+        (compare_solutions, "--folds folds --data my.yaml", ["data"], "--folds folds"),
         (compare_solutions, "--arms dual fixed --diagnose-interval 5", [], ""),
         (compare_solutions, "--arms dual", [], ""),
         *(
@@ -101,7 +102,6 @@ def test_what_has_no_effect_is_said(
         (compare_solutions, "--hyp ''", "--hyp is empty; leave it out for hyp/"),
         (compare_solutions, "--arms dual fixed dual", "--arms has dual more than once; give every arm once"),
         (compare_solutions, "--arms tuned tuned", "--arms has tuned more than once"),
-        (compare_solutions, "--folds folds --data my.yaml", "--folds folds stands in place of --data my.yaml"),
         (monitor_training, "--once --interval 5", "--interval has no effect beside --once"),
         (benchmark, "--resume last.pt", "--resume: the benchmark trains anew"),
         (benchmark, "--resume", "--resume: the benchmark trains anew"),
