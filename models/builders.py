@@ -222,6 +222,6 @@ MODULES = {
     ),
     "Concat": Module(_build_concat, (_one_of("dimension", 1, is_optional=True),), reads_several=True),
     "CBAM": Module(_build_cbam, (_whole("reduction", 1, MOST_CHANNELS), _ODD)),
-    "Detect": Module(_build_detect, (_whole("nc", 1, MOST_CLASSES, is_optional=False), _ANY), reads_several=True),
+    "Detect": Module(_build_detect, (_whole("nc", 0, MOST_CLASSES, is_optional=False), _ANY), reads_several=True),
     "ViewHead": Module(_build_view_head, (_whole("views", 0, MOST_CLASSES, is_optional=False), _DROPOUT)),
 }

@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_to_go_on_from(
     file, reason = error_of(err).split(": ", 1)
     assert reason == "cannot be written: No space left on device"
     assert Path(file).relative_to(folder).as_posix() in ("weights/last.pt", "weights/best.pt", "progress.json")
-    assert {path.name for path in (folder / "weights").iterdir()} == {"last.pt", "best.pt"}
+    assert {path.name for path in (folder / "weights").iterdir()} == {"last.pt"}  # none can be the best so early
     assert load_checkpoint(folder / "weights/last.pt")["epoch"] == 0
     monkeypatch.undo()
     resume(folder)
