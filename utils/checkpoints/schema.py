@@ -228,7 +228,7 @@ def check_prior(facts: Mapping[str, object], source: str | Path) -> None:
     if prior is None:
         return
     views = (prior["majority"], *prior["by_class"].values())
-    if max(views) >= len(facts["view_names"]) or max(prior["by_class"], default=0) >= len(facts["names"]):
+    if max(views) >= len(facts["view_names"]) or max(prior["by_class"], default=-1) >= len(facts["names"]):
         raise wrong(source, "view_prior", prior, "numbers of view_names, by numbers of names")
 
 
