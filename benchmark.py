@@ -33,7 +33,7 @@ from utils.core.options import JointOptions, filled, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.data.boxes import non_max_suppression
 from utils.evaluation.evaluate import evaluate
-from utils.evaluation.summary import summarise
+from utils.evaluation.metrics import summarise
 from utils.losses.joint import LossReader
 from utils.training.run import start_run
 from utils.training.timing import (

@@ -26,8 +26,8 @@ from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
 from utils.evaluation.evaluate import evaluate, write_coco_predictions, write_evaluation
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ViewPrior
-from utils.evaluation.summary import summarise
 from utils.evaluation.tables import format_table
 from utils.plots.run import draw_evaluation
 

@@ -12,8 +12,8 @@ from utils.comparison.arms import GRID, find_arm
 from utils.comparison.outcomes import Outcome
 from utils.comparison.report import collect
 from utils.comparison.statistics import RESAMPLES, best_of, delta_m, difference, mean_and_deviation, resample
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import group_draws
-from utils.evaluation.summary import summarise
 
 # ---- differences -------------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from utils.curation.audit import audit
 from utils.curation.reference import neighbour_oracle, same_clip_reference, view_oracle
 from utils.data.labels import FrameLabels
 from utils.data.splits import Split, label_path, load_split
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import SAME_CLIP
-from utils.evaluation.summary import summarise
 from utils.evaluation.tables import format_table
 
 # ---- the oracles -------------------------------------------------------------------------------------------

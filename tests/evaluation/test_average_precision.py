@@ -13,8 +13,8 @@ from utils.evaluation.average_precision import (
     resampled_ap,
     yolo_ap,
 )
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult
-from utils.evaluation.summary import summarise
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from made_up_results import NAMES, VIEWS, image_result, random_results
 from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation.detection import detection_confusion
 from utils.evaluation.evaluate import write_evaluation
-from utils.evaluation.summary import confidence_of, summarise
+from utils.evaluation.metrics import confidence_of, summarise
 from utils.evaluation.tables import format_table
 from utils.plots.run import draw_evaluation
 

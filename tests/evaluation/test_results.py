@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_up_results import NAMES, VIEWS, image_result
 
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ViewPrior, group_draws
-from utils.evaluation.summary import summarise
 
 
 def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():

@@ -12,9 +12,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from utils.evaluation.average_precision import IOU_THRESHOLDS, match_predictions
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult, group_draws
 from utils.evaluation.screening import FROC_RATES, NO_NEGATIVES, frame_rates, froc, wilson
-from utils.evaluation.summary import summarise
 from utils.evaluation.tables import format_table
 
 SETTINGS = settings(max_examples=200, deadline=None, derandomize=True, database=None)

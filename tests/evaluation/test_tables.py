@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
 
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.screening import NO_NEGATIVES
-from utils.evaluation.summary import summarise
 from utils.evaluation.tables import format_table
 
 

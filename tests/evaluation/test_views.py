@@ -7,8 +7,8 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results
 from sklearn import metrics as sk
 
+from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult
-from utils.evaluation.summary import summarise
 from utils.evaluation.views import calibration_error, resampled_view_rates, view_metrics
 
 

@@ -35,7 +35,7 @@ from utils.core.files import ROOT
 from utils.core.names import TASKS
 from utils.core.options import USUAL_CONFIDENCE, JointOptions
 from utils.core.script import run_script
-from utils.evaluation.summary import summarise
+from utils.evaluation.metrics import summarise
 from utils.plots import interference
 from utils.training import timing
 from utils.training.trainer import Trainer

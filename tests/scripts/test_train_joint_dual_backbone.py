@@ -16,7 +16,7 @@ from models.yolo import DetectionModel
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.core.names import TASKS
 from utils.core.script import UserError
-from utils.evaluation.summary import fitness, fitness_parts, summarise
+from utils.evaluation.metrics import fitness, fitness_parts, summarise
 from utils.losses.joint import LossReader, task_losses
 from utils.training.learner import Learner, Network
 from utils.training.trainer import Trainer

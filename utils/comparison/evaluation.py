@@ -24,7 +24,7 @@ from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import load_split, load_splits
 from utils.evaluation.evaluate import evaluate
-from utils.evaluation.summary import summarise
+from utils.evaluation.metrics import summarise
 from utils.training.timing import count_gflops, measure_latency_ms
 
 ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils.evaluation.summary import fitness, fitness_parts
+from utils.evaluation.metrics import fitness, fitness_parts
 
 DETECTION_FIGURES = {
     **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},

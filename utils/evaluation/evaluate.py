@@ -20,8 +20,8 @@ from utils.core.files import write_json
 from utils.core.options import USUAL_CONFIDENCE
 from utils.data.boxes import non_max_suppression
 from utils.data.dataset import JointDataset
+from utils.evaluation.metrics import confidence_of
 from utils.evaluation.results import ImageResult
-from utils.evaluation.summary import confidence_of
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader
 
 MOSAIC_FRAMES = 16

@@ -1,6 +1,6 @@
 """What an evaluation says to those who screen frames: FROC, and sensitivity and specificity of whole frames.
 
-`utils.evaluation.summary.summarise` reports both. A figure that is undefined is NaN, as there.
+`utils.evaluation.metrics.summarise` reports both. A figure that is undefined is NaN, as there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `utils.evaluation.summary.summarise` found, as text."""
+"""What `utils.evaluation.metrics.summarise` found, as text."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from utils.core import distributed
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 from utils.core.script import UserError
-from utils.evaluation.summary import fitness, fitness_parts
+from utils.evaluation.metrics import fitness, fitness_parts
 from utils.training.optimiser import Schedule, Stepper
 
 EPOCHS_AFTER_WARMUP = 3  # before an epoch can be the best

@@ -31,8 +31,8 @@ from utils.data.labels import UNKNOWN_VIEW
 from utils.data.loader import collate, make_loader
 from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.evaluate import evaluate, on_device, write_evaluation
+from utils.evaluation.metrics import confidence_of, summarise
 from utils.evaluation.results import ViewPrior
-from utils.evaluation.summary import confidence_of, summarise
 from utils.evaluation.tables import format_table
 from utils.loggers.balance import balance_facts, describe_balance
 from utils.loggers.model_card import model_card

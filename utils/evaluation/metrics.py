@@ -1,4 +1,4 @@
-"""Everything an evaluation reports, as plain types, and the one number by which epochs are compared."""
+"""Everything that `metrics.json` holds, as plain types, and the one number by which epochs are compared."""
 
 from __future__ import annotations
 

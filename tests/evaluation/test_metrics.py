@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
 
-from utils.evaluation.summary import fitness, fitness_parts, summarise
+from utils.evaluation.metrics import fitness, fitness_parts, summarise
 from utils.evaluation.tables import format_table
 
 # ---- figures -----------------------------------------------------------------------------------------------
