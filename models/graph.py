@@ -205,14 +205,14 @@ def without_fixed_keys(cfg: Mapping) -> dict:
     return {key: value for key, value in cfg.items() if key not in FIXED_KEYS}
 
 
-def class_count(nc: object, source: str) -> int:
+def class_count(nc: object, source: str, fewest: int = 1) -> int:
     """The number of box classes, checked.
 
     Raises:
         UserError: it is none.
     """
-    if not is_whole(nc, 0, MOST_CLASSES):  # 0: for the views alone
-        raise UserError(f"{source}: nc is {nc!r}, expected a whole number from 0 to {MOST_CLASSES}")
+    if not is_whole(nc, fewest, MOST_CLASSES):
+        raise UserError(f"{source}: nc is {nc!r}, expected a whole number from {fewest} to {MOST_CLASSES}")
     return nc
 
 

@@ -19,15 +19,24 @@ class DetectionModel(LayerGraph):
         cfg: a model YAML's path or content.
         nc: number of box classes; the YAML's `nc` if None.
         size: see `sized`.
+        fewest_classes: 0 where the detection layer is taken away again.
     """
 
     kind = "detection"
     tasks = ("detection",)
     detection_path = ""  # of the detector in the state dict
 
-    def __init__(self, cfg: str | Path | Mapping, nc: int | None = None, size: str = "", **counts: int):
+    def __init__(
+        self,
+        cfg: str | Path | Mapping,
+        nc: int | None = None,
+        size: str = "",
+        fewest_classes: int = 1,
+        **counts: int,
+    ):
         source, cfg = source_of(cfg), sized(cfg, size)
-        self.cfg = {**cfg, "nc": class_count(nc if nc is not None else cfg["nc"], source)}
+        classes = cfg["nc"] if nc is None else nc
+        self.cfg = {**cfg, "nc": class_count(classes, source, fewest_classes)}
         super().__init__(self.cfg, {"nc": self.cfg["nc"], **counts}, source)
         self.detect_index = self.index_of(Detect)
 
@@ -75,7 +84,8 @@ class YOLOv5WithClassification(DetectionModel):
         size: str = "",
         tasks: Sequence[str] = TASKS,
     ):
-        super().__init__(cfg, nc, size, views=max(views, 1))  # without views, for a head that is taken away again
+        # Without views or classes, the head for them is taken away again below.
+        super().__init__(cfg, nc, size, fewest_classes=int("detection" in tasks), views=max(views, 1))
         self.view_count, self.tasks = views, tuple(tasks)
         self.view_index = self.index_of(ViewHead)
         detection_needs = self.ancestors(self.detect_index)
