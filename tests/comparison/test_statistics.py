@@ -11,7 +11,15 @@ from made_up_results import NAMES, VIEWS, random_results
 from utils.comparison.arms import GRID, find_arm
 from utils.comparison.outcomes import Outcome
 from utils.comparison.report import collect
-from utils.comparison.statistics import RESAMPLES, best_of, delta_m, difference, mean_and_deviation, resample
+from utils.comparison.statistics import (
+    RESAMPLES,
+    Difference,
+    best_of,
+    delta_m,
+    difference,
+    mean_and_deviation,
+    resample,
+)
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import group_draws
 
@@ -153,3 +161,17 @@ def test_means_and_deviations_leave_out_what_is_undefined():
     found = mean_and_deviation(three)
     assert found["mAP50"] == pytest.approx((0.3, np.std([0.2, 0.4], ddof=1))) and "F1" not in found
     assert mean_and_deviation(three[:1])["mAP50"] == (0.2, None) and mean_and_deviation([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (0.01, 0.2, "better"),
+        (-0.01, 0.2, "not distinguishable"),  # a gain whose interval holds zero
+        (0.0, 0.2, "not distinguishable"),
+        (-0.2, 0.01, "not distinguishable"),
+        (-0.2, -0.01, "worse"),
+    ],
+)
+def test_the_word_is_that_of_the_whole_interval(low: float, high: float, word: str):
+    assert Difference("a", "b", "mAP50", (low + high) / 2, low, high, units=3).word == word

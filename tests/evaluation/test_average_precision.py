@@ -170,3 +170,10 @@ def test_resampling_equals_evaluating_the_resampled_images():
         precision = coco_evaluation(copies, len(NAMES)).eval["precision"][..., 0, 0]
         precision = precision[..., (precision >= 0).all((0, 1))]
         np.testing.assert_allclose(row, precision.mean((1, 2)), atol=1e-12)
+
+
+def test_an_iou_of_exactly_the_threshold_is_a_match():
+    """As in the public YOLOv5: two boxes of 10 x 10 and 10 x 5 on it have an IoU of a half."""
+    found, truth = np.array([[0.0, 0, 10, 5]]), np.array([[0.0, 0, 10, 10]])
+    tp, _ = match_predictions(found, np.zeros(1), truth, np.zeros(1), np.array([0.5, 0.51]))
+    assert tp.tolist() == [[True, False]]

@@ -5,7 +5,7 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result
 
 from utils.evaluation.metrics import summarise
-from utils.evaluation.results import ViewPrior, group_draws
+from utils.evaluation.results import ViewPrior, group_draws, percentile_interval
 
 
 def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
@@ -35,3 +35,8 @@ def test_baselines_come_from_training_labels():
     assert views["class_lookup_baseline"] == {"accuracy": 0.5, "table": {"AR": "PLAX", "MR": "PSAX"}}
     assert ViewPrior.fit([(np.array([0]), -1)]) is None
     assert summarise(results, NAMES, VIEWS)["views"]["majority_baseline"] is None
+
+
+def test_an_interval_leaves_out_a_fortieth_at_each_end():
+    values = np.r_[np.linspace(0, 1, 1001), np.nan]
+    assert percentile_interval(values) == pytest.approx([0.025, 0.975])
