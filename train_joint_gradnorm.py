@@ -74,6 +74,10 @@ def build_job(run: Run) -> Job:
     batches = math.ceil(len(frames.train) / options.batch_size) * options.epochs
     if isinstance(balancer, GradNorm) and hyp.gradnorm_interval > batches:
         LOGGER.warning(f"warning: GradNorm never acts: {batches} batches, an update every {hyp.gradnorm_interval}")
+    if isinstance(balancer, GradNorm) and not model.trunk_parameters():
+        LOGGER.warning(
+            f"warning: --freeze {options.freeze} holds the whole trunk: GradNorm weighs two heads that share nothing"
+        )
     return Job(
         run=run,
         frames=frames,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from small_runs import TIMES, assert_same_run, run, small_options
+from small_runs import TIMES, assert_same_run, new_job, run, small_options
 
 from utils.core.files import ROOT
 from utils.data.labels import read_label_file
@@ -81,3 +81,16 @@ def test_the_main_job_learns_the_phantom_and_not_its_shuffled_labels(tmp_path: P
     scores = np.array([last["metrics/mAP_0.5"], last["metrics/view_accuracy"]])
     bars = np.array([0.90, 0.95])
     assert (scores < bars / 2).all() if shuffled else (scores >= bars).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gradnorm_interval": 1000}, "GradNorm never acts: 9 batches, an update every 1000"),
+        ({"freeze": 18}, "--freeze 18 holds the whole trunk: GradNorm weighs two heads that share nothing"),
+    ],
+)
+def test_a_gradnorm_in_vain_is_said(tiny_data: Path, tmp_path: Path, caplog, changes: dict, words: str):
+    options = small_options(tiny_data, tmp_path) | {"project": str(tmp_path / "runs")} | changes
+    with new_job(options).run:
+        assert words in caplog.text
