@@ -15,7 +15,7 @@ HEADER = "step,norm/detection,norm/classification,target/detection,target/classi
 def written(folder: Path, *floors: str) -> Path:
     """A gradnorm.csv whose norms are e times and 1 / e times their targets."""
     path = folder / "gradnorm.csv"
-    path.write_text(HEADER + "".join(f"{i},{math.e},1,1,{math.e},{task}\n" for i, task in enumerate(floors)))
+    path.write_text(HEADER + "".join(f"{i},{2 * math.e},1,2,{math.e},{task}\n" for i, task in enumerate(floors)))
     return path
 
 
