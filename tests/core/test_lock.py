@@ -17,7 +17,7 @@ import pytest
 from utils.core import lock
 from utils.core.files import ROOT
 from utils.core.lock import LOCK_NAME, FolderInUse, Holder, claim_run_folder, is_in_use, lock_folder
-from utils.core.script import UserError
+from utils.core.script import Interrupted, UserError, unwound_by_sigterm
 from utils.core.values import to_mapping
 
 HOLD = """
@@ -245,3 +245,26 @@ def test_exist_ok_onto_a_live_run(other: subprocess.Popen, tmp_path: Path):
         claim_run_folder(tmp_path.parent, tmp_path.name, exist_ok=True)
     with claim_run_folder(tmp_path.parent, tmp_path.name) as claimed:
         assert claimed.folder.name == f"{tmp_path.name}2"
+
+
+# ---- signals ------------------------------------------------------------------------------------------------
+
+
+def claim_new(folder: Path) -> lock.FolderLock:
+    return claim_run_folder(folder, "exp")
+
+
+@pytest.mark.parametrize("begin", [claim_new, lock_folder])
+def test_a_signal_while_the_lock_is_made_leaves_none(begin: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    create = lock._create
+
+    def interrupted(path: Path, content: bytes) -> bool:
+        is_new = create(path, content)
+        signal.raise_signal(signal.SIGTERM)
+        return is_new
+
+    monkeypatch.setattr(lock, "_create", interrupted)
+    with pytest.raises(Interrupted), unwound_by_sigterm():
+        begin(tmp_path)
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

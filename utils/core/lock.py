@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from utils.core.files import new_run_folder, run_folder, write_atomically
-from utils.core.script import LOGGER, UserError
+from utils.core.script import LOGGER, UserError, signals_held_back
 from utils.core.values import from_mapping, to_mapping
 
 LOCK_NAME = ".lock"
@@ -148,9 +148,10 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
     wanted = run_folder(project, name)
     is_there = wanted.is_dir()
     parents = [parent for parent in wanted.parents if not parent.exists()]
-    folder = new_run_folder(project, name, exist_ok)
-    made = parents if exist_ok and is_there else [folder, *parents]
-    return lock_folder(folder, made=made)
+    with signals_held_back():
+        folder = new_run_folder(project, name, exist_ok)
+        made = parents if exist_ok and is_there else [folder, *parents]
+        return lock_folder(folder, made=made)
 
 
 def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> FolderLock:
@@ -166,8 +167,9 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
     holder, has_said_so = Holder.this_process(), False
     while True:
         try:
-            _seize(folder / LOCK_NAME, holder)
-            return FolderLock(folder, holder, made)
+            with signals_held_back():  # no signal comes between the file and its owner
+                _seize(folder / LOCK_NAME, holder)
+                return FolderLock(folder, holder, made)
         except FolderInUse as error:
             if not wait:
                 raise

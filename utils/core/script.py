@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 LOGGER = logging.getLogger("joint")
@@ -43,6 +44,24 @@ class StopSignals:
     def _note(self, number: int, frame: object) -> None:
         self.received = number
         self.__exit__()
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Within the context SIGINT and SIGTERM wait for its end, so that what it begins is whole.
+
+    In other threads than the main one this does nothing: no handler runs there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = StopSignals()
+    try:
+        with signals:
+            yield
+    finally:
+        if signals.received:
+            signal.raise_signal(signals.received)
 
 
 @contextlib.contextmanager
