@@ -25,8 +25,9 @@ from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
-from utils.evaluation.evaluate import evaluate, write_coco_predictions, write_evaluation
+from utils.evaluation.evaluate import evaluate, write_evaluation
 from utils.evaluation.metrics import summarise
+from utils.evaluation.predictions import write_coco_predictions
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.tables import format_table
 from utils.plots.run import draw_evaluation
