@@ -3,6 +3,7 @@
 python compare_solutions.py --arms fixed gradnorm dual --epochs 50 --seeds 0 1 2     # on the embedded phantom
 python compare_solutions.py --data path/to/data.yaml --name mine                     # all arms; again: goes on
 python compare_solutions.py --folds path/to/folds --arms gradnorm dual               # what split_dataset.py wrote
+python compare_solutions.py --rescore runs/compare/mine --data path/to/data.yaml     # its report again, no network
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
 from utils.comparison.arms import ARM_NAMES, JOINT, Arm, expand
-from utils.comparison.evaluation import fingerprints, judge
+from utils.comparison.evaluation import fingerprints, judge, measure_networks, predict
+from utils.comparison.kept import Kept, open_kept, write_record
+from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
 from utils.comparison.report import to_markdown, write_report
 from utils.comparison.trainings import Trial, check_fingerprints, train_all
@@ -31,6 +34,22 @@ SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # op
 
 def main() -> None:
     args = parse_arguments()
+    if args.rescore:
+        rescore(args)
+    else:
+        compare(args)
+
+
+def rescore(args: argparse.Namespace) -> None:
+    """Make the report of a finished comparison again, without a network."""
+    folder = Path(args.rescore)
+    kept = open_kept(folder, data_sets(args))
+    with lock_folder(folder, wait=True):
+        publish(folder, kept)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Train what is missing, let everything predict what is missing, and report."""
     folder = run_folder(args.project, args.name)
     trials = plan(args, folder)
     precision = select_precision(args.amp, select_device(args.device))
@@ -42,9 +61,18 @@ def main() -> None:
         check_fingerprints(folder, found)
         train_all(trials, args.jobs)
         lock.confirm()
-        results = judge(trials, load_model, precision, "test" if args.test else "val")
-        write_report(folder, results)
-        draw_comparison(folder)
+        split = "test" if args.test else "val"
+        predict(trials, load_model, precision, split)
+        write_record(folder, trials, measure_networks(trials, load_model, precision), split)
+        publish(folder, open_kept(folder, list(found)))
+
+
+def publish(folder: Path, kept: Kept) -> None:
+    """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
+    results = judge(kept)
+    write_report(folder, results)
+    write_per_patient(folder, kept)
+    draw_comparison(folder)
     LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
 
 
@@ -64,6 +92,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--amp", default=base.amp, help="auto, off, bf16 or fp16 (default: auto)")
     parser.add_argument("--device", default=base.device, help="auto, cpu, or a CUDA device's number (default: auto)")
     parser.add_argument("--test", action="store_true", help="report the test split; thresholds stay validation's")
+    parser.add_argument(
+        "--rescore", type=filled, metavar="DIR", help="a finished comparison: its report from its files"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores (default: 1)")
     parser.add_argument("--project", default="runs/compare", help="folder of comparisons (default: runs/compare)")
     parser.add_argument("--name", default="exp", help="of this comparison; an existing one goes on (default: exp)")
@@ -87,6 +118,8 @@ def check_arguments(args: argparse.Namespace, given: set[str]) -> None:
     if not any(is_diagnosed(arm) for arm in expand(args.arms)):
         unmeasured = "none of which balances two losses of one network"
         idle["diagnose_interval"] = f"--arms {' '.join(args.arms)}, {unmeasured}"
+    if args.rescore:
+        idle |= dict.fromkeys(vars(args).keys() - {"data", "folds", "rescore"}, f"--rescore {args.rescore}")
     warn_without_effect(given, idle)
 
 
