@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ class ImageResult:
 
     `group` is the patient, or `image` itself where patients are unknown. Predictions are those after NMS,
     by falling score, at most 300. `view_probabilities` is empty where the model has no view head.
-    `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`.
+    `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`. `detection_loss` is that of a batch
+    of this image alone, NaN where it was not measured.
     """
 
     image: str
@@ -32,6 +34,7 @@ class ImageResult:
     classes: np.ndarray  # (m,) int
     view_probabilities: np.ndarray  # (v,)
     bits: int | None = None
+    detection_loss: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from utils.data.loader import collate, make_loader
 from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.evaluate import evaluate, on_device, write_evaluation
 from utils.evaluation.metrics import confidence_of, summarise
+from utils.evaluation.predictions import FILE_NAME, Header, write_predictions
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.tables import format_table
 from utils.loggers.balance import balance_facts, describe_balance
@@ -480,8 +481,9 @@ class Trainer:
             self.gradnorm_log.keep_before(self.first_epoch)
             self.interference_log.keep_before(self.first_epoch)
             return
-        for name in ("results.csv", "gradnorm.csv", "interference.csv", "summary.json"):
-            (run.folder / name).unlink(missing_ok=True)
+        for pattern in ("results.csv", "gradnorm.csv", "interference.csv", "summary.json", "predictions*.npz"):
+            for path in run.folder.glob(pattern):
+                path.unlink()
         for name, content in (("opt", run.options), ("hyp", run.hyp)):
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
             (run.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -565,7 +567,7 @@ class Trainer:
             restore_random_states(state["random"][own])
 
     def _finish(self, epoch: int) -> dict[str, object]:
-        """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
+        """Write figures, predictions, summary.json and pictures, of the last epoch's average."""
         if self.metrics is None:  # resumed after the last epoch
             self._validate(epoch)
         if not self.metrics["resamples"]:  # stopped early
@@ -574,6 +576,16 @@ class Trainer:
         if distributed.is_main():
             self._write_results(summary)
         return summary
+
+    def _header(self) -> Header:
+        """Of the predictions that the metrics are of."""
+        frames = self.job.frames
+        known = {
+            "confidence": confidence_of(self.metrics),
+            "view_prior": to_mapping(self.prior) if self.prior else None,
+            "trained_on": frames.train.split.fingerprint(),
+        }
+        return Header.of(frames.data, frames.val, self.tasks, self.precision, **known)
 
     def _summary(self, epoch: int) -> dict[str, object]:
         summary = {
@@ -605,6 +617,7 @@ class Trainer:
         folder, frames = self.job.run.folder, self.job.frames
         self.job.run.confirm()
         write_evaluation(folder, self.metrics, self.results)
+        write_predictions(folder / FILE_NAME, self.results, self._header())
         card = model_card(summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split)
         write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
         write_json(folder / "summary.json", summary)
