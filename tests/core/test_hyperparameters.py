@@ -205,6 +205,6 @@ def test_views_are_not_balanced_twice():
 
 @pytest.mark.parametrize("wrong", [["half"], [0.5, 0.5], [0], [-1.0], [True], [float("nan")]])
 def test_recorded_averages_are_windows_of_epochs(wrong: list):
-    with pytest.raises(UserError, match="record_averages is .*, expected different numbers of epochs"):
+    with pytest.raises(UserError, match=r"record_averages is .*, expected different numbers of epochs"):
         HyperParameters(record_averages=wrong)
     assert HyperParameters(record_averages=["ramp", 0.5, 1]).averaging_windows == [0.5, 1]

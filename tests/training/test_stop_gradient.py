@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from small_runs import assert_same_run, new_job, resume, run, small_options, write_tiny_data
+from small_runs import EPOCHS, assert_same_run, new_job, resume, run, small_options, write_tiny_data
 
 from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.script import Interrupted, UserError
+from utils.evaluation.predictions import read_predictions
 from utils.training.trainer import Trainer
 
 PRIVATE = ("model.25.", "model.26.", "model.27.")  # of view heads
@@ -104,6 +106,21 @@ def test_a_resumed_run_with_recorded_averages_is_the_same(
     averages = [content["ema"]["model"], *content["recorded"].values()]
     heads = [average["model.25.linear.weight"] for average in averages]
     assert list(content["recorded"]) == ["0.5", "2"] and not torch.equal(heads[1], heads[2])
+
+
+def test_every_epochs_predictions_of_every_average_and_head_are_kept(data: Path, tmp_path: Path):
+    hyp = tmp_path / "hyp.yaml"
+    hyp.write_text("record_averages: [ramp, 1]\nnominal_batch_size: null\n")
+    options = with_heads(small_options(data, tmp_path), [{}, {"pooling": "mean"}]) | {"hyp": str(hyp)}
+    folder = run(options, tmp_path / "run")
+    kept = {path.stem for path in (folder / "predictions").iterdir()}
+    assert kept == {f"epoch{epoch}_{name}" for epoch in range(EPOCHS) for name in ("ramp", "1")}
+    last = read_predictions(folder / "predictions" / f"epoch{EPOCHS - 1}_ramp.npz").arrays
+    final = read_predictions(folder / "predictions.npz").arrays
+    assert all(np.array_equal(last[name], final[name], equal_nan=name == "detection_losses") for name in final)
+    assert last["beside_probabilities"].shape == (8, 1, 3)
+    assert np.allclose(last["beside_probabilities"].sum(-1), 1, atol=1e-6)
+    assert not np.allclose(last["beside_probabilities"][:, 0], last["view_probabilities"])
 
 
 @pytest.mark.parametrize(

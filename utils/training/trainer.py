@@ -264,6 +264,7 @@ class Trainer:
         improved: list[str] = []
         if not self.options.noval or epoch == self.options.epochs - 1:
             row |= self._validate(epoch)
+            self._record_averages(epoch)
             improved = self._keep_best(epoch)
             row["best"] = " ".join(improved)
             row |= {f"metrics/{ln.network.name}_fitness": ln.fitness for ln in self.learners if len(self.learners) > 1}
@@ -431,6 +432,24 @@ class Trainer:
         figures = [f"{label} {'-' if value is None else f'{value:.3f}'}" for label, value in figures.items()]
         LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
+
+    def _record_averages(self, epoch: int) -> None:
+        """Keep what every average in `record_averages` predicts: predictions/epoch0_ramp.npz, epoch0_0.5.npz, ..."""
+        found = {}
+        if "ramp" in self.job.run.hyp.record_averages:
+            found["ramp"] = self.results
+        for window, average in self.recorded.items():
+            distributed.equalise(average.buffers())
+            evaluated = evaluate(
+                fused_copy(average), self.val_loader, self.precision, self.job.frames.data, self.criterion
+            )
+            found[f"{window:g}"] = evaluated[0]
+        if distributed.is_main():
+            header = replace(self._header(), confidence=None)  # none was chosen for these
+            for name, results in found.items():
+                path = self.job.run.folder / "predictions" / f"epoch{epoch}_{name}.npz"
+                path.parent.mkdir(exist_ok=True)
+                write_predictions(path, results, header)
 
     def _summarise(self, intervals: bool) -> dict[str, object]:
         data = self.job.frames.data
