@@ -5,12 +5,12 @@ arXiv:2008.08115. Their symbols and ours:
 
     t_f = 0.5       FOUND_IOU       from this IoU on a detection finds a true box of its class
     t_b = 0.1       NEAR_IOU        up to this IoU a detection has nothing to do with a true box
-    own             own_iou         its highest IoU with a true box of its class
-    other           other_iou       its highest IoU with a true box of another class
+    IoU_max         own             a detection's highest IoU with a true box of its class
+                    other           its highest IoU with a true box of another class
 
 COCO's matches at t_f say which detections are right: by falling score, each takes the true box of its class that it
-overlaps most among those not yet taken. Every other detection is of the first kind below that fits (the order is that
-of their program; the paper leaves it open), and every mend leaves the scores as they are:
+overlaps most among those not yet taken. Every other detection is of the first kind below that fits (in their program's
+order), and every mend leaves the scores as they are:
 
     kind            what it is                                      what the oracle does
     loose box       t_b <= own < t_f                                its box becomes the true box
@@ -38,8 +38,8 @@ Where this deviates from TIDE, and why:
 - Classes without a true box are outside the mean, as in COCO; TIDE counts them as 0 if they are ever named.
 - A class all of whose boxes are missed has no truth once that is mended. Its AP is then 1 if it is never named, since
   nothing is left to find, and else 0. TIDE says 0, or leaves it out of the mean if it is never named.
-- Each kind is mended alone, as the paper says. Their program lets only the higher score of a loose box and a wrong
-  class mean a true box: mending wrong classes then removes one for a loose box that stays wrong, and gains less.
+- Each kind is mended by itself. Where a loose box and a wrong class mean the same true box, their program lets only the
+  higher score mend: mending wrong classes then removes one for the sake of a loose box that stays, and gains less.
 - 300 detections an image instead of 100, as all APs here.
 - Their gains on top of these, of no false positive and of no false negative at all, are left out.
 """
@@ -141,14 +141,7 @@ def judge(results: Sequence[ImageResult], evaluation: COCOeval) -> Judged:
         np.concatenate([overlap[name] for overlap in overlaps]) for name in ("own", "other", "own_box", "other_box")
     )
     matched = coco_matches(evaluation, len(scores))
-    tests = {
-        "right": matched >= 0,
-        "loose box": (own >= NEAR_IOU) & (own < FOUND_IOU),
-        "wrong class": other >= FOUND_IOU,
-        "duplicate": own >= FOUND_IOU,
-        "background": np.maximum(own, other) <= NEAR_IOU,
-    }
-    kinds = np.select(list(tests.values()), list(tests), "wrong both")
+    kinds = _kinds(matched != NO_BOX, own, other)
     boxes = {"right": matched, "loose box": own_box, "wrong class": other_box}
     meant = np.select([kinds == kind for kind in boxes], list(boxes.values()), NO_BOX)
     by_score = np.argsort(-scores, kind="stable")
@@ -163,6 +156,18 @@ def _overlaps(result: ImageResult, first_box: int) -> dict[str, np.ndarray]:
     own, other = iou * is_own, iou * ~is_own
     highest = {"own": own.max(1), "other": other.max(1)}
     return highest | {"own_box": first_box + own.argmax(1), "other_box": first_box + other.argmax(1)}
+
+
+def _kinds(is_right: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The first kind that fits each detection, (m,) str."""
+    fits = {
+        "right": is_right,
+        "loose box": (own >= NEAR_IOU) & (own < FOUND_IOU),
+        "wrong class": other >= FOUND_IOU,
+        "duplicate": own >= FOUND_IOU,
+        "background": np.maximum(own, other) <= NEAR_IOU,
+    }
+    return np.select(list(fits.values()), list(fits), "wrong both")
 
 
 def _counts(judged: Judged, index: int) -> dict[str, int]:

@@ -29,7 +29,7 @@ def plot_errors(errors: Mapping, confidence: float | None, path: Path) -> None:
         _write_ends(gains_ax, gains, ["-" if gain is None else f"{gain:+.3f}" for gain in gains.values()])
         counts_ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         counts_ax.set_xlabel(f"boxes from {known_from} on")
-        gains_ax.set_xlabel("mAP at IoU 0.5 gained if this kind alone were mended")
+        gains_ax.set_xlabel("mAP gained if this kind alone were mended\n(boxes of every confidence)")
         counts_ax.set_ylim(len(kinds) - 0.5, -0.5)
         figure.suptitle("Errors by kind at IoU 0.5", x=0.01, ha="left", fontsize=11, weight="bold")
 
