@@ -38,8 +38,8 @@ is 1 for alpha = 0 and for alpha = 1 only; else no weights meet all targets. "lo
 miss their targets by the same factor m, the *equal-ratio point*. "gradient" with two tasks and m > 1 (alpha > 1) rests
 where the task of the smaller weight meets its target and the other pulls without effect, since the sum is fixed: its
 share of the sum of all G_i is m times that of the equal-ratio point (1.04 to 1.34 times for alpha = 1.5 and r from 1.33
-to 1.92). With noisy norms, of which "equilibrium" averages 1 / g_i, its weight is too large by what the noise adds to that
-mean; "log" averages logarithms and is not. `docs/explanation/gradnorm.md` has figures.
+to 1.92). With noisy norms, of which "equilibrium" averages 1 / g_i, its weight is too large by what the noise adds to
+that mean; "log" averages logarithms and is not. `docs/explanation/gradnorm.md` has figures.
 
 Where this deviates from the paper, and why:
 
