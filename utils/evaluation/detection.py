@@ -17,6 +17,7 @@ from utils.evaluation.average_precision import (
     resampled_ap,
     yolo_ap,
 )
+from utils.evaluation.error_kinds import error_kinds
 from utils.evaluation.results import ImageResult, has_no_groups, nan_mean, percentile_interval
 
 CLASS_FIGURES = ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")
@@ -79,6 +80,7 @@ def detection_metrics(
         "per_class": rows,
         "confusion": detection_confusion(results, len(names), threshold),
         "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
+        "errors": error_kinds(results, names, evaluation, threshold),
         "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
         "image_level": _image_level(results, names, threshold, draws),
         "intervals": _ap_intervals(evaluation, draws) if draws is not None and len(true_classes) else {},

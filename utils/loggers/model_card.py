@@ -121,7 +121,16 @@ def _figures(metrics: Mapping) -> str:
         ]
     cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
     text = "The last epoch's averaged weights (`last.pt`) on the validation split; intervals over "
-    return f"{text}{metrics['interval_unit']}.\n\n{markdown_table(['figure', 'value', '95 % interval'], cells)}"
+    table = markdown_table(["figure", "value", "95 % interval"], cells)
+    return f"{text}{metrics['interval_unit']}.\n\n{table}{_errors(metrics)}"
+
+
+def _errors(metrics: Mapping) -> str:
+    if "detection" not in metrics:
+        return ""
+    counts = metrics["detection"]["errors"]["counts"]
+    kinds = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+    return f"\n\nBoxes by kind, at the confidence of precision and recall: {kinds}; see `errors.png`."
 
 
 def _known(metrics: Mapping, data: DataConfig) -> str:
