@@ -22,7 +22,7 @@ from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contra
 from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
 from utils.comparison.protocol_record import note_protocol, protocol_facts
 from utils.comparison.report import to_markdown, write_report
-from utils.comparison.trainings import Trial, check_fingerprints, train_all
+from utils.comparison.trainings import Trial, check_fingerprints, run_name, train_all
 from utils.core.device import select_device, select_precision
 from utils.core.files import run_folder
 from utils.core.lock import lock_folder
@@ -47,7 +47,7 @@ def main() -> None:
         train_all(trials, args.jobs)
         lock.confirm()
         results = judge(trials, load_model, precision, protocol.split)
-        results["fixed_before"] = protocol_facts(folder, protocol, trials)
+        results["fixed_before"] = protocol_facts(folder)
         write_report(folder, results)
         draw_comparison(folder)
     LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
@@ -147,13 +147,12 @@ def idle_options(chosen: dict[str, object], arms: tuple[Arm, ...]) -> dict[str, 
 def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
     """Every training that the comparison needs, fold by fold and seed by seed: a part of it is a comparison already."""
     protocol, trials = args.protocol, []
-    for name, data in protocol.data.items():
-        fold = f"{name}-" if name else ""
+    for fold, data in protocol.data.items():
         for seed in protocol.seeds:
             for arm in protocol.arms:
                 options = protocol.common_options(arm) | {"device": args.device}
-                needed = folder / f"{fold}{arm.needs}-seed{seed}" if arm.needs else None
-                trials.append(Trial(arm, data, seed, options, folder / f"{fold}{arm.name}-seed{seed}", needed))
+                needed = folder / run_name(fold, arm.needs, seed) if arm.needs else None
+                trials.append(Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed))
     return trials
 
 

@@ -54,21 +54,30 @@ def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
     Args:
         load_model: a checkpoint's path -> its network, the averaged one, and its content.
     """
-    exams = {data: _load_exam(data, trials[0], precision, split) for data in dict.fromkeys(t.data for t in trials)}
+    chosen = {_exam_key(trial): trial for trial in trials}
+    exams = {key: _load_exam(trial, precision, split) for key, trial in chosen.items()}
+    data_sets = list(dict.fromkeys(trial.data for trial in trials))
     costs = _measure_networks(trials, load_model, precision)
     outcomes: dict[str, list[Outcome]] = {}
     for trial in tqdm(trials, "evaluating", unit="training", leave=False):
-        unit = (list(exams).index(trial.data), trial.seed)
-        outcome = _examine(trial, unit, load_model, exams[trial.data], precision, costs[trial.arm.name])
+        unit = (data_sets.index(trial.data), trial.seed)
+        outcome = _examine(trial, unit, load_model, exams[_exam_key(trial)], precision, costs[trial.arm.name])
         outcomes.setdefault(trial.arm.name, []).append(outcome)
     arms = list({trial.arm.name: trial.arm for trial in trials}.values())
-    return collect(_protocol(trials, exams, split), arms, outcomes, _read_interference(trials))
+    by_data = {path: exam for (path, *_), exam in exams.items()}
+    return collect(_protocol(trials, by_data, split), arms, outcomes, _read_interference(trials))
 
 
-def _load_exam(path: str, trial: Trial, precision: Precision, split: str) -> Exam:
+def _exam_key(trial: Trial) -> tuple[str, int, int]:
+    """What the frames that a training is evaluated on depend on."""
+    return trial.data, trial.options["imgsz"], trial.options["batch_size"]
+
+
+def _load_exam(trial: Trial, precision: Precision, split: str) -> Exam:
+    path, image_size, batch_size = _exam_key(trial)
     data = load_data_config(path)
-    dataset = JointDataset(load_split(data, split), trial.common["imgsz"])
-    return data, make_loader(dataset, trial.common["batch_size"], 0, precision.device.type == "cuda")
+    dataset = JointDataset(load_split(data, split), image_size)
+    return data, make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
 
 
 def _weights(trial: Trial) -> Path:
@@ -79,13 +88,19 @@ def _measure_networks(
     trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
 ) -> dict[str, tuple[float, float]]:
     """Arm -> GFLOPs and latency in ms of its network; networks that are alike are measured once."""
-    alike = {trial.arm.name: (trial.arm.script, trial.arm.tasks) for trial in trials}
+    alike = {trial.arm.name: _network_key(trial) for trial in trials}
     chosen = {alike[trial.arm.name]: _weights(trial) for trial in trials}
     models = {kind: precision.place(load_model(path)[0]).eval() for kind, path in chosen.items()}
     image_size = trials[0].common["imgsz"]
     latency_ms = measure_latency_ms(models, image_size, precision)
     gflops = {kind: count_gflops(model, image_size) for kind, model in models.items()}
     return {arm: (gflops[kind], latency_ms[kind]) for arm, kind in alike.items()}
+
+
+def _network_key(trial: Trial) -> tuple[object, ...]:
+    """What a network depends on."""
+    files = (trial.options.get(name) for name in ("size", "cfg", "classifier_cfg"))
+    return (trial.arm.script, trial.arm.tasks, *files)
 
 
 def _examine(

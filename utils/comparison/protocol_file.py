@@ -27,7 +27,7 @@ FILES = ("hyp", "cfg", "classifier_cfg", "weights")  # options that name one
 ELSEWHERE = {  # options that are not set here -> where they are
     **{"data": "key data or folds", "seed": "key seeds"},
     **dict.fromkeys(("device", "project", "name"), "the command line"),
-    **dict.fromkeys(("exist_ok", "download"), "nowhere"),
+    "exist_ok": "the comparison itself",
 }
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of an arm, which names its run folders
 
@@ -98,7 +98,7 @@ def load_protocol(path: str | Path) -> Protocol:
     content = read_yaml_mapping(path, "--protocol takes a protocol file, e.g. docs/example-protocol.yaml")
     with errors_in(path):
         entries = _filled(ProtocolFile, content)
-        options = COMMON | _checked_options(entries.options, path, "options")
+        options = COMMON | _checked_options(entries.options, Arm("", "", JOINT).keys | Arm("", "", DUAL).keys, path)
         protocol = Protocol(
             counted=_contrasts(entries.compare),
             margins=_margins(entries.margins),
@@ -111,10 +111,10 @@ def load_protocol(path: str | Path) -> Protocol:
             budget=_budget(entries.budget),
             source=path,
         )
-        _check_contrasts(protocol)
         with errors_in("options"):
             protocol.settings(Arm("", ""))
         check_settings(protocol)
+        _check_contrasts(protocol)
         _check_number(protocol)
     return protocol
 
@@ -211,21 +211,21 @@ def _entered(name: object, entry: object, path: Path) -> list[Arm]:
     if bool(own.like) == bool(own.script):
         raise UserError("expected one of the keys like (a built-in arm) and script (joint or dual)")
     base = find_arm(own.like) if own.like else Arm(name, "", SCRIPTS[_one_of("script", own.script, SCRIPTS)])
-    options = base.options | _checked_options(own.options, path, "options")
+    options = base.options | _checked_options(own.options, base.keys, path)
     tasks = tuple(task for task in TASKS if task in options.get("tasks", base.tasks))
     about = own.about or f"{own.like or own.script}, {', '.join(f'{k} {v}' for k, v in own.options.items())}"
     return [dataclasses.replace(base, name=name, about=about, options=options, tasks=tasks)]
 
 
-def _checked_options(given: Mapping[object, object], path: Path, place: str) -> dict[str, object]:
+def _checked_options(given: Mapping[object, object], known: Iterable[str], path: Path) -> dict[str, object]:
     """Options by their names; files are found beside the protocol, or else as on the command line."""
-    known = Arm("", "", JOINT).keys | Arm("", "", DUAL).keys
     found = {}
     for key, value in given.items():
-        if key in ELSEWHERE:
-            raise UserError(f"{place}: '{key}' is not set here but by {ELSEWHERE[key]}")
-        if key not in known:
-            raise UserError(f"{place}: unknown key '{key}'{did_you_mean(key, sorted(known))}")
+        with errors_in("options"):
+            if key in ELSEWHERE:
+                raise UserError(f"'{key}' is not set here but by {ELSEWHERE[key]}")
+            if key not in known:
+                raise UserError(f"unknown key '{key}'{did_you_mean(key, sorted(known))}")
         is_beside = key in FILES and isinstance(value, str) and (path.parent / value).is_file()
         found[key] = str(path.parent / value) if is_beside else value
     return found

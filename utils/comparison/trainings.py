@@ -65,11 +65,12 @@ class Trial:
         return (self.folder / name).exists() and self._matches()
 
     @property
-    def epochs(self) -> int:
-        return (self.common | self.arm.options)["epochs"]
+    def options(self) -> dict[str, object]:
+        """Those that all arms share, and over them the arm's own."""
+        return {**self.common, **self.arm.options}
 
     def _settings(self) -> tuple[TrainOptions, HyperParameters]:
-        given = self.common | options_of(self.arm, self.needed)
+        given = self.options | options_of(self.arm, self.needed)
         return read_settings(self.arm, given | {"data": self.data, "seed": self.seed})
 
     def _matches(self) -> bool:
@@ -97,11 +98,16 @@ class Trial:
         if self.is_begun:
             device = _as_arguments({"device": self.common["device"]})
             return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt"), *device]
-        given, (options, _) = self.common | self.arm.options, self._settings()
-        chosen = {name: value for name, value in to_mapping(options).items() if name in given}
+        options, _ = self._settings()
+        chosen = {name: value for name, value in to_mapping(options).items() if name in self.options}
         chosen |= {"data": self.data, "seed": self.seed, "hyp": str(self._hyp_file)}
         place = {"project": str(self.folder.parent), "name": self.folder.name, "exist_ok": True}
         return [self.arm.script, *_as_arguments(chosen | place)]
+
+
+def run_name(fold: str, arm: str, seed: int) -> str:
+    """Of a run folder; `fold` is empty where there is one data set."""
+    return f"{fold}-{arm}-seed{seed}" if fold else f"{arm}-seed{seed}"
 
 
 def read_settings(arm: Arm, given: Mapping[str, object]) -> tuple[TrainOptions, HyperParameters]:
@@ -268,7 +274,7 @@ class _Progress:
     """One line about all trainings: which are at work, their epochs, and the time left."""
 
     def __init__(self, trials: Sequence[Trial]):
-        self.trials, total = trials, sum(trial.epochs for trial in trials)
+        self.trials, total = trials, sum(trial.options["epochs"] for trial in trials)
         self.bar = tqdm(total=total, initial=self._done(), unit="epoch", dynamic_ncols=True)
 
     def __enter__(self) -> _Progress:
@@ -279,7 +285,7 @@ class _Progress:
 
     def show(self, running: Sequence[Trial]) -> None:
         self.bar.n = self._done()
-        self.bar.set_description_str(", ".join(f"{t.folder.name} {_epoch(t)}/{t.epochs}" for t in running))
+        self.bar.set_description_str(", ".join(f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running))
         self.bar.refresh()
 
     def _done(self) -> int:
