@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils.comparison.arms import Arm
-from utils.comparison.outcomes import Outcome, read_costs, read_figures
+from utils.comparison.outcomes import Outcome, read_costs, read_courses, read_figures
+from utils.comparison.protocol import Contrast, Protocol
 from utils.comparison.report import collect
-from utils.comparison.statistics import SINGLE_TASK, resample
+from utils.comparison.statistics import SINGLE_TASK, patients_behind, resample
 from utils.comparison.trainings import Trial
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision
@@ -29,6 +30,16 @@ from utils.training.timing import count_gflops, measure_latency_ms
 
 ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
 Exam = tuple[DataConfig, DataLoader]
+
+DEFAULT_PROTOCOL = Protocol(
+    counted=(
+        Contrast("gradnorm", "fixed", "mAP50"),
+        Contrast("gradnorm", "fixed", "view_balanced_accuracy"),
+        Contrast("gradnorm", "detection-only", "mAP50"),
+        Contrast("gradnorm", "classification-only", "view_balanced_accuracy"),
+    ),
+    margins={"mAP50": 0.08, "view_balanced_accuracy": 0.15},
+)
 
 
 def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> dict[str, object]:
@@ -62,7 +73,7 @@ def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
         outcome = _examine(trial, unit, load_model, exams[trial.data], precision, costs[trial.arm.name])
         outcomes.setdefault(trial.arm.name, []).append(outcome)
     arms = list({trial.arm.name: trial.arm for trial in trials}.values())
-    return collect(_protocol(trials, exams, split), arms, outcomes, _read_interference(trials))
+    return collect(_protocol(trials, exams, split), DEFAULT_PROTOCOL, arms, outcomes, _read_interference(trials))
 
 
 def _load_exam(path: str, trial: Trial, precision: Precision, split: str) -> Exam:
@@ -110,16 +121,20 @@ def _examine(
         figures=read_figures(trial.folder, metrics, tasks, gflops),
         costs=read_costs(trial.folder, latency_ms),
         resampled=resample(results, len(data.names), len(data.view_names), tasks, seed=unit[0]),
+        patients=patients_behind(results, len(data.names), len(data.view_names), tasks),
+        courses=read_courses(trial.folder, tasks),
     )
 
 
 def _read_interference(trials: Sequence[Trial]) -> dict[str, pd.DataFrame]:
-    """Arm -> the rows of interference.csv of all its trainings."""
+    """Arm -> the rows of interference.csv of all its trainings, with the number of their data set and their seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
+    data_sets = list(dict.fromkeys(trial.data for trial in trials))
     for trial in trials:
         path = trial.folder / "interference.csv"
         if path.exists():
-            tables.setdefault(trial.arm.name, []).append(pd.read_csv(path, dtype={"place": str}))
+            rows = pd.read_csv(path, dtype={"place": str}).assign(data=data_sets.index(trial.data), seed=trial.seed)
+            tables.setdefault(trial.arm.name, []).append(rows)
     return {arm: pd.concat(own) for arm, own in tables.items()}
 
 
@@ -144,18 +159,17 @@ def _protocol(trials: Sequence[Trial], exams: Mapping[str, Exam], split: str) ->
         "units": len(exams) * len(seeds),
         "resampled": "patients (group_pattern)" if has_groups else "images",
         "limits": _limits(
-            counts, has_groups, len(seeds), any(not len(one.boxes) for _, s in splits for one in s.labels)
+            counts, has_groups, len(exams), any(not len(one.boxes) for _, s in splits for one in s.labels)
         ),
     }
 
 
-def _limits(counts: str, has_groups: bool, seeds: int, has_negatives: bool) -> list[str]:
+def _limits(counts: str, has_groups: bool, data_sets: int, has_negatives: bool) -> list[str]:
     grouped = f"{counts}: the intervals say how much so many can carry."
     alone = f"{counts}; without a group_pattern frames of one patient count as independent: too narrow intervals."
-    limits = [
-        grouped if has_groups else alone,
-        f"{seeds} seeds: a bootstrap over so few trainings understates how much they vary.",
-    ]
+    limits = [grouped if has_groups else alone]
+    if data_sets == 1:
+        limits.append("One training set: by how much the figures would move with another one is not in the intervals.")
     if not has_negatives:
         limits.append("Every frame has a box: how often a model cries wolf on a frame without one cannot be measured.")
     return limits
