@@ -1,8 +1,8 @@
 """What was claimed of these methods before anybody measured, each beside what a comparison measured.
 
-The claims are those of the reports that this project began with. A claim is *supported* if the whole 95 % interval lies
-beyond what was claimed, *contradicted* if the whole interval falls short of it, and otherwise *not shown*: as well where
-there is no interval, or one of a single training. A claim about 50 epochs is *not tested* by fewer.
+The claims are those of the reports that this project began with. A claim is *supported* if the whole 95 % interval
+lies beyond what was claimed, *contradicted* if the whole interval falls short of it, and otherwise *not shown*, as it
+is where there is no interval, or one of a single training. A claim about 50 epochs is *not tested* by fewer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from utils.comparison.statistics import (
     SINGLE_TASK,
     Found,
     Term,
-    Unit,
     combine,
     difference,
     mean_and_deviation,
     means_by_fold,
 )
-from utils.evaluation.intervals import Estimate, holm, over_units
+from utils.evaluation.intervals import holm, over_units
 
 Outcomes = Mapping[str, Sequence[Outcome]]
 Limits = tuple[float, float]

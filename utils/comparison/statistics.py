@@ -18,7 +18,7 @@ with the geometric mean for the arithmetic one, as ratios multiply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from utils.evaluation.average_precision import coco_evaluation, resampled_ap
 from utils.evaluation.detection import box_counts
 from utils.evaluation.intervals import (
     LEAST_DF,
+    LEAST_UNITS,
     Estimate,
     Variance,
     nadeau_bengio,
@@ -44,7 +45,7 @@ RESAMPLES = 2000
 HEADLINES = {"detection": "mAP50", "classification": "view_accuracy"}  # task -> the metric that speaks for it
 COMPARED = {"detection": ("mAP50", "mAP50-95"), "classification": ("view_accuracy", "view_balanced_accuracy")}
 SINGLE_TASK = {"detection": "detection-only", "classification": "classification-only"}
-# An arm whose mean is below this share of the highest arm's has collapsed: it varies less than a working one does.
+# An arm whose mean is below this share of the highest arm's has collapsed, and varies less than a working one does.
 COLLAPSED = 0.5
 
 # What an estimate rests on, or why there is none
@@ -175,20 +176,27 @@ def _add(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool) -> _Sum:
         figures = np.array([outcome.figures.get(term.metric) for outcome in trained], float)
         resampled = np.array([outcome.resampled.get(term.metric, [np.nan]) for outcome in trained])
         values = values + term.weight * _scaled(figures, is_ratio)
-        drawn = drawn + term.weight * (resampled / figures[:, None] if is_ratio else resampled)
+        drawn = drawn + term.weight * _linear(resampled, figures[:, None], is_ratio)
         patients = min([patients, *(outcome.patients.get(term.metric, 0.0) for outcome in trained)])
     return _Sum(dict(zip(units, values.tolist(), strict=True)), drawn, patients)
 
 
 def _scaled(figures: np.ndarray, is_ratio: bool) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(figures) if is_ratio else figures
+    """The figures, or their logarithms: NaN for 0."""
+    return np.log(np.where(figures > 0, figures, np.nan)) if is_ratio else figures
+
+
+def _linear(resampled: np.ndarray, figures: np.ndarray, is_ratio: bool) -> np.ndarray:
+    """What varies as `_scaled` figures do where these are near `figures`."""
+    return resampled / np.where(figures > 0, figures, np.nan) if is_ratio else resampled
 
 
 def _over_folds(total: _Sum) -> Found:
     folds = means_by_fold(total.values)
-    estimate = over_units(folds)
-    return _found(total, FOLDS, estimate, float(np.mean(folds)), nadeau_bengio(folds))
+    value = float(np.mean(folds))
+    if len(folds) < LEAST_UNITS:
+        return Found(value, tuple(total.values.values()), TOO_FEW)
+    return _found(total, FOLDS, over_units(folds), value, nadeau_bengio(folds))
 
 
 def _of_one_training(total: _Sum) -> Found:
@@ -215,20 +223,25 @@ def _trainings_variances(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bo
     squares: dict[str, float] = {}
     for term in terms:
         squares[term.metric] = squares.get(term.metric, 0.0) + term.weight**2
-    pooled_by_metric = {metric: between_trainings(outcomes, metric, is_ratio) for metric in squares}
+    arms = {term.arm for term in terms}
+    pooled_by_metric = {metric: between_trainings(outcomes, metric, arms, is_ratio) for metric in squares}
     return [Variance(squares[m] * own.value / seeds, own.df) for m, own in pooled_by_metric.items()]
 
 
-def between_trainings(outcomes: Outcomes, metric: str, is_ratio: bool = False) -> Variance:
+def between_trainings(outcomes: Outcomes, metric: str, arms: Collection[str] = (), is_ratio: bool = False) -> Variance:
     """The variance of a metric, or its logarithm, over the seeds of an arm, pooled over the arms.
 
-    Arms of the very same figures, such as `tuned` and the one it is, count once; a collapsed arm does not count.
+    Arms of the very same figures, such as `tuned` and the one it is, count once; a collapsed arm counts only if it is
+    one of `arms`, whose figures are compared.
     """
-    figures = {tuple(outcome.figures.get(metric) for outcome in own) for own in outcomes.values()}
-    samples = [np.array(sample) for sample in sorted(figures, key=str) if sample and None not in sample]
-    highest = max((sample.mean() for sample in samples), default=0.0)
-    working = [sample for sample in samples if sample.mean() >= COLLAPSED * highest]
-    return pooled(_scaled(sample, is_ratio) for sample in working)
+    samples: dict[tuple[float, ...], bool] = {}
+    for arm, own in outcomes.items():
+        figures = tuple(outcome.figures.get(metric) for outcome in own)
+        if figures and None not in figures:
+            samples[figures] = samples.get(figures, False) or arm in arms
+    highest = max(map(np.mean, samples), default=0.0)
+    counted = [own for own, is_compared in samples.items() if is_compared or np.mean(own) >= COLLAPSED * highest]
+    return pooled(_scaled(np.array(own), is_ratio) for own in counted)
 
 
 def means_by_fold(values: Mapping[Unit, float]) -> list[float]:

@@ -161,16 +161,15 @@ def difference_section(results: Mapping) -> str:
 
 
 def _difference_row(own: Mapping) -> list[str]:
+    span = f"({', '.join(f'{value:+.3f}' for value in own['trainings'])})"
     if own["low"] is not None:
-        span = f" {_span(own['low'], own['high'])}"
-    else:
-        span = f" ({', '.join(f'{value:+.3f}' for value in own['trainings'])})"
+        span = _span(own["low"], own["high"])
     is_bounded = own["p_equivalence"] is not None
     is_equivalent = "yes" if is_bounded and own["p_equivalence"] < SIGNIFICANCE else "no"
     return [
         f"`{own['arm']}` - `{own['reference']}`",
         METRIC_NAMES.get(own["metric"], own["metric"]),
-        f"{own['value']:+.3f}{span}",
+        f"{own['value']:+.3f} {span}",
         "-" if own["p_value"] is None else f"{own['p_value']:.2g}",
         f"within {own['margin']:g}: {is_equivalent}" if is_bounded else "-",
         _in_words(own),
