@@ -107,7 +107,7 @@ def test_a_row_says_all_of_it():
     """The review's example: 10 patients, 3 seeds."""
     estimate = Estimate(-0.009, 0.0526, 13)
     text = section(Found(-0.009, (), SEEDS, estimate), found(0.1, 0.01))
-    cells = ["`gradnorm` - `fixed`", "mAP50", "-0.009 [-0.123, +0.105]", "0.87", "within 0.08: no"]
+    cells = ["`gradnorm` - `fixed`", "mAP50", "-0.009 [-0.123, +0.105]", "0.867", "within 0.08: no"]
     assert f"| {' | '.join(cells)} | not shown; 0.159 would have been seen |" in text
     assert "| +0.100 [+0.080, +0.120] | - | - | exploratory |" in text
 

@@ -170,10 +170,16 @@ def _difference_row(own: Mapping) -> list[str]:
         f"`{own['arm']}` - `{own['reference']}`",
         METRIC_NAMES.get(own["metric"], own["metric"]),
         f"{own['value']:+.3f} {span}",
-        "-" if own["p_value"] is None else f"{own['p_value']:.2g}",
+        _p_cell(own["p_value"]),
         f"within {own['margin']:g}: {is_equivalent}" if is_bounded else "-",
         _in_words(own),
     ]
+
+
+def _p_cell(p_value: float | None) -> str:
+    if p_value is None:
+        return "-"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _in_words(own: Mapping) -> str:
