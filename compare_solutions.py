@@ -23,7 +23,7 @@ from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
 from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contrasts
 from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
-from utils.comparison.protocol_record import note_protocol, protocol_facts
+from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
 from utils.comparison.report import to_markdown, write_report
 from utils.comparison.trainings import Trial, check_fingerprints, run_name, train_all
 from utils.core.device import select_device, select_precision
@@ -72,7 +72,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def publish(folder: Path, kept: Kept) -> None:
     """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
-    results = judge(kept)
+    results = judge(kept, noted_protocol(folder))
     results["fixed_before"] = protocol_facts(folder)
     write_report(folder, results)
     write_per_patient(folder, kept)

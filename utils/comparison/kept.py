@@ -85,6 +85,10 @@ class Kept:
         """The numbers of a training's data set and of its seed."""
         return list(self.truths).index(trial.data), trial.seed
 
+    def header(self, trial: Trial) -> Header:
+        """Of what a training predicted."""
+        return read_predictions(predictions_path(trial.folder, self.record.split)).header
+
     def results(self, trial: Trial) -> tuple[list[ImageResult], Header]:
         """What a training predicted, beside the truth.
 
