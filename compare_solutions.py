@@ -4,6 +4,7 @@ python compare_solutions.py --arms fixed gradnorm dual --epochs 50 --seeds 0 1 2
 python compare_solutions.py --data path/to/data.yaml --name mine                     # all arms; again: goes on
 python compare_solutions.py --folds path/to/folds --arms gradnorm dual               # what split_dataset.py wrote
 python compare_solutions.py --protocol docs/example-protocol.yaml                    # all that counts is in a file
+python compare_solutions.py --rescore runs/compare/mine --data path/to/data.yaml     # its report again, no network
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
 from utils.comparison.arms import ARM_NAMES, Arm, expand
-from utils.comparison.evaluation import fingerprints, judge
+from utils.comparison.evaluation import fingerprints, judge, measure_networks, predict
+from utils.comparison.kept import Kept, open_kept, write_record
+from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
 from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contrasts
 from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
-from utils.comparison.protocol_record import note_protocol, protocol_facts
+from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
 from utils.comparison.report import to_markdown, write_report
 from utils.comparison.trainings import Trial, check_fingerprints, run_name, train_all
 from utils.core.device import select_device, select_precision
@@ -35,6 +38,22 @@ DEFAULTS = {"data": BASE.data, "folds": "", "arms": list(ARM_NAMES), "seeds": [0
 
 def main() -> None:
     args = parse_arguments()
+    if args.rescore:
+        rescore(args)
+    else:
+        compare(args)
+
+
+def rescore(args: argparse.Namespace) -> None:
+    """Make the report of a finished comparison again, without a network."""
+    folder = Path(args.rescore)
+    kept = open_kept(folder, list(args.protocol.data.values()))
+    with lock_folder(folder, wait=True):
+        publish(folder, kept)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Train what is missing, let everything predict what is missing, and report."""
     protocol, folder = args.protocol, run_folder(args.project, args.name)
     trials = plan(args, folder)
     precision = select_precision(protocol.options["amp"], select_device(args.device))
@@ -46,10 +65,18 @@ def main() -> None:
         note_protocol(folder, protocol, trials)
         train_all(trials, args.jobs)
         lock.confirm()
-        results = judge(trials, load_model, precision, protocol.split)
-        results["fixed_before"] = protocol_facts(folder)
-        write_report(folder, results)
-        draw_comparison(folder)
+        predict(trials, load_model, precision, protocol.split)
+        write_record(folder, trials, measure_networks(trials, load_model, precision), protocol.split)
+        publish(folder, open_kept(folder, list(found)))
+
+
+def publish(folder: Path, kept: Kept) -> None:
+    """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
+    results = judge(kept, noted_protocol(folder))
+    results["fixed_before"] = protocol_facts(folder)
+    write_report(folder, results)
+    write_per_patient(folder, kept)
+    draw_comparison(folder)
     LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
 
 
@@ -58,6 +85,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--protocol", type=filled, metavar="FILE", help="YAML that fixes what the options below would")
     add_protocol_options(parser)
+    about = "a finished comparison: its report again, from its files and the data sets"
+    parser.add_argument("--rescore", type=filled, metavar="DIR", help=about)
     parser.add_argument("--device", default=BASE.device, help="auto, cpu, or a CUDA device's number (default: auto)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores (default: 1)")
     parser.add_argument("--project", default="runs/compare", help="folder of comparisons (default: runs/compare)")
@@ -67,6 +96,10 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError(f"--jobs is {args.jobs}, expected at least 1")
     JointOptions(device=args.device)
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
+    if args.rescore:
+        unused = dict.fromkeys(given.keys() - {"data", "folds"}, f"--rescore {args.rescore}")
+        warn_without_effect(given, unused)
+        given = {name: value for name, value in given.items() if name not in unused}
     if args.protocol and given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UserError(f"--protocol {args.protocol} fixes {options} as well; leave them out, or change the file")

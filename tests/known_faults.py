@@ -234,8 +234,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.comparison.statistics.delta_m",
-        old="part in (own, other)",
-        new="part in (other, own)",
+        old="1 / len(contrasts)",
+        new="1.0",
         test="tests/comparison/test_statistics.py",
     ),
     Fault(

@@ -9,7 +9,7 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from utils.comparison.out_of_fold import Fold, out_of_fold, out_of_fold_section, pooled, thresholds
+from utils.comparison.out_of_fold import Fold, other_folds_thresholds, out_of_fold, out_of_fold_section, pooled
 from utils.core.data_config import DataConfig
 from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation.average_precision import match_predictions
@@ -46,7 +46,7 @@ def results_of(made: Sequence[Fold]) -> list[ImageResult]:
     ],
 )
 def test_a_folds_threshold_is_the_median_of_the_others(own: list, expected: list[float]):
-    assert thresholds([Fold([], confidence) for confidence in own]) == pytest.approx(expected)
+    assert other_folds_thresholds(own) == pytest.approx(expected)
 
 
 def test_views_are_those_of_all_frames_together():

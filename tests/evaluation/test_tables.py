@@ -15,7 +15,7 @@ def test_a_model_without_a_detector_on_frames_without_boxes_or_views():
     results = [replace(without_predictions(image_result(view=1)), image=f"{i}") for i in range(3)]
     metrics = summarise(results, NAMES, VIEWS)
     json.dumps(metrics, allow_nan=False)
-    assert format_table(metrics).splitlines()[1].split() == ["all", "3", "0", *"------"]
+    assert format_table(metrics).splitlines()[1].split() == ["all", "3", "1", "0", *"------"]
 
 
 def test_the_result_is_json_and_its_table_is_narrow():
@@ -28,9 +28,10 @@ def test_the_result_is_json_and_its_table_is_narrow():
     table = {line[:24].strip(): line[24:].split() for line in reversed(lines)}  # of equal names the first
     row = metrics["detection"]["per_class"][0]
     figures = [row[key] for key in ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")]
-    assert table["AR"] == [str(row["images"]), str(row["boxes"]), *(f"{figure:.3f}" for figure in figures)]
-    assert table["all"][5] == f"{metrics['detection']['mAP_0.5']:.3f}"
-    assert table["a class with a very long"] == ["0", "0", *"------"]
+    counts = [str(row[key]) for key in ("images", "groups", "boxes")]
+    assert table["AR"] == [*counts, *(f"{figure:.3f}" for figure in figures)]
+    assert table["all"][1] == "10" and table["all"][6] == f"{metrics['detection']['mAP_0.5']:.3f}"
+    assert table["a class with a very long"] == ["0", "0", "0", *"------"]
     assert table["model"][1] == f"{metrics['views']['accuracy']:.3f}"
     assert table[f"always {VIEWS[prior.majority]}"][1] == f"{metrics['views']['majority_baseline']['accuracy']:.3f}"
     assert sum("patients (group_pattern), 10 groups" in line for line in lines) == 3

@@ -27,14 +27,14 @@ import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
-from utils.comparison import evaluation, pictures, trainings
+from utils.comparison import evaluation, kept, pictures, trainings
 from utils.comparison.arms import DUAL, JOINT, average_weights, expand
 from utils.comparison.report import to_csv, to_latex, to_markdown
 from utils.comparison.trainings import Trial, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.names import TASKS
 from utils.core.options import USUAL_CONFIDENCE, JointOptions
-from utils.core.script import run_script
+from utils.core.script import UserError, run_script
 from utils.evaluation.metrics import summarise
 from utils.plots import interference
 from utils.training import timing
@@ -306,6 +306,69 @@ def test_trainings_go_fold_by_fold(tmp_path: Path, arguments: list[str], monkeyp
     assert [trial.folder.name for trial in trials] == [
         *("fold0-fixed-seed0", "fold0-dual-seed0", "fold1-fixed-seed0", "fold1-dual-seed0")
     ]
+
+
+# ---- again from the files ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rescore(monkeypatch: pytest.MonkeyPatch, tiny_data: Path) -> Callable[..., dict]:
+    """`--rescore` on a folder where no network can be made; returns its results."""
+
+    def run(folder: Path, *given: object) -> dict:
+        monkeypatch.setattr(compare_solutions, "load_model", lambda path: pytest.fail("a network is made"))
+        arguments = [f"--rescore={folder}", f"--data={tiny_data}", *map(str, given)]
+        monkeypatch.setattr(sys, "argv", ["compare_solutions.py", *arguments])
+        compare_solutions.main()
+        return results_of(folder)
+
+    return run
+
+
+TABLES = ("comparison_results.json", "report.md", "comparison.csv", "comparison.tex", "per_patient.csv")
+
+
+def test_a_report_is_made_again_from_the_files(compared: Compared, linked: Path, rescore: Callable):
+    for name in (*TABLES, *PICTURES):
+        (linked / name).unlink()
+    for weights in linked.glob("*/weights"):
+        shutil.rmtree(weights)
+    rescore(linked)
+    for name in (*TABLES, *PICTURES):
+        assert (linked / name).read_bytes() == (compared.folder / name).read_bytes()
+
+
+def test_a_copy_for_readers_suffices_and_tells_no_secret(
+    compared: Compared, tmp_path: Path, tiny_data: Path, rescore: Callable
+):
+    kept.main([str(compared.folder), str(tmp_path / "copy")])
+    assert rescore(tmp_path / "copy") == results_of(compared.folder)
+    files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert not {"last.pt", "val_batch.json", "progress.json", ".lock"} & {path.name for path in files}
+    assert {"predictions.npz", "opt.yaml", "gradnorm.csv", "per_patient.csv"} <= {path.name for path in files}
+    secrets = [str(ROOT), str(compared.folder), str(tiny_data.parent), str(Path.home())]
+    for path in files:
+        if path.suffix in (".json", ".yaml", ".csv", ".md", ".tex"):
+            assert not [secret for secret in secrets if f"{secret}/" in path.read_text(encoding="utf-8")], path
+
+
+def test_a_changed_label_and_other_data_are_refused(
+    linked: Path, rescore: Callable, data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = {name: (linked / name).read_bytes() for name in TABLES}
+    label = min((data.parent / "frames/labels/val").iterdir())
+    label.write_text("3 0.5 0.5 0.1 0.1\n0 1 0\n")
+    with pytest.raises(UserError, match=r"a label or an image's size in bytes is not what it was"):
+        rescore(linked, "--data", data)
+    with pytest.raises(UserError, match=r"no such file; expected the folder of a finished comparison"):
+        rescore(linked / "missing")
+    assert {name: (linked / name).read_bytes() for name in TABLES} == before
+
+
+def test_what_rescoring_has_no_use_for_is_said(linked: Path, rescore: Callable, caplog: pytest.LogCaptureFixture):
+    rescore(linked, "--epochs", 7, "--test")
+    warned = [message for message in caplog.messages if "has no effect beside --rescore" in message]
+    assert len(warned) == 2
 
 
 # ---- going on ----------------------------------------------------------------------------------------------

@@ -51,11 +51,15 @@ class Fold:
     confidence: float | None = None
 
 
-def thresholds(folds: Sequence[Fold]) -> list[float]:
-    """For each fold the median of the other folds' thresholds; the usual one where no other has any."""
+def other_folds_thresholds(chosen: Sequence[float | None]) -> list[float]:
+    """For each fold the median of the other folds' thresholds; the usual one where no other has any.
+
+    Args:
+        chosen: each fold's own, with the best F1 on its validation split; None where none finds a box.
+    """
     found = []
-    for own in folds:
-        others = [fold.confidence for fold in folds if fold is not own and fold.confidence is not None]
+    for number in range(len(chosen)):
+        others = [own for fold, own in enumerate(chosen) if fold != number and own is not None]
         found.append(median(others) if others else USUAL_CONFIDENCE)
     return found
 
@@ -91,7 +95,7 @@ def pooled(folds: Sequence[Fold], data: DataConfig, tasks: Sequence[str] = TASKS
         with its counts; "thresholds" of the folds.
     """
     results = [result for fold in folds for result in fold.results]
-    chosen = thresholds(folds)
+    chosen = other_folds_thresholds([fold.confidence for fold in folds])
     clips = _clips(results, data)
     figures, classes = {}, []
     if "detection" in tasks:

@@ -127,8 +127,8 @@ class DetectionLoss(nn.Module):
 
 def _frame_means(values: Tensor, frame: Tensor, frames: int) -> Tensor:
     """(frames,) means of the values (n,) by the frame (n,) that they belong to; 0 for one without any."""
-    sums = values.new_zeros(frames).index_add_(0, frame, values)
-    return sums / torch.bincount(frame, minlength=frames).clamp(min=1)
+    owned = frame == torch.arange(frames, device=frame.device)[:, None]  # (frames, n)
+    return (owned * values).sum(dim=1) / owned.sum(dim=1).clamp(min=1)
 
 
 def _scatter_iou(objectness: Tensor, index: tuple[Tensor, ...], iou: Tensor) -> Tensor:
