@@ -94,6 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, expected at least 1")
+    JointOptions(device=args.device)
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
     if args.rescore:
         unused = dict.fromkeys(given.keys() - {"data", "folds"}, f"--rescore {args.rescore}")
@@ -140,6 +141,7 @@ def protocol_of(given: dict[str, object]) -> Protocol:
         arms = tuple(expand(chosen["arms"]))
     with errors_in("--folds"):
         data = find_folds(chosen["folds"]) if chosen["folds"] else {"": chosen["data"]}
+    warn_without_effect(given, idle_options(chosen, arms))
     protocol = Protocol(
         counted=built_in_contrasts(arms),
         margins=MARGINS,
@@ -153,7 +155,6 @@ def protocol_of(given: dict[str, object]) -> Protocol:
         JointOptions(seed=seed)
     protocol.settings(Arm("", ""))
     check_settings(protocol)
-    warn_without_effect(given, idle_options(chosen, arms))
     return protocol
 
 
@@ -163,7 +164,7 @@ def refuse_repeated(chosen: dict[str, object]) -> None:
         values = chosen[name]
         repeated = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
         if repeated:
-            raise UserError(f"--{name} has {', '.join(repeated)} more than once; give each of the {name} once")
+            raise UserError(f"--{name} has {', '.join(repeated)} more than once; give each once")
 
 
 def idle_options(chosen: dict[str, object], arms: tuple[Arm, ...]) -> dict[str, str]:

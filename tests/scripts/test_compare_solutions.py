@@ -532,7 +532,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, argu
     [
         (["--arms", "fixed", "best"], "--arms: no arm 'best'; expected some of fixed, "),
         (["--arms", "ratio-0"], "--arms: 'ratio-0': expected a number above zero after 'ratio-'"),
-        (["--seeds", "1", "1"], "--seeds has 1 more than once; give each of the seeds once"),
+        (["--seeds", "1", "1"], "--seeds has 1 more than once; give each once"),
         (["--seeds", "-1"], "--seed is -1, expected at least 0"),
         (["--epochs", "0"], "--epochs is 0, expected at least 1"),
         (["--jobs", "0"], "--jobs is 0, expected at least 1"),
