@@ -52,9 +52,10 @@ def folder(trials: list[Trial], tmp_path: Path) -> Path:
 
 def test_trainings_are_read_as_they_were_written(folder: Path, data: list[str], trials: list[Trial]):
     kept = open_kept(folder, data)
-    assert [(t.arm, t.data, t.seed, t.folder) for t in kept.trials] == [
-        (t.arm, t.data, t.seed, t.folder) for t in trials
-    ]
+    for found, written in zip(kept.trials, trials, strict=True):
+        assert (found.data, found.seed, found.folder) == (written.data, written.seed, written.folder)
+        for key in ("name", "about", "script", "tasks"):
+            assert getattr(found.arm, key) == getattr(written.arm, key)
     assert [kept.unit(trial) for trial in kept.trials[::2]] == [(0, 0), (0, 3), (1, 0), (1, 3)]
     assert kept.record.networks == NETWORKS and kept.record.data == ["fold1/file.yaml", "fold2/file.yaml"]
     assert [truth.data.source for truth in kept.truths.values()] == [Path(path) for path in data]

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
+from scipy import stats
 
 from utils.evaluation.metrics import fitness, fitness_parts, summarise
+from utils.evaluation.results import group_draws
 from utils.evaluation.tables import format_table
 
 # ---- figures -----------------------------------------------------------------------------------------------
@@ -30,7 +32,7 @@ def test_perfect_predictions_score_one():
     assert views["ece"] == 0
     assert views["confusion"] == np.eye(3).tolist()
     assert metrics["fitness"] == pytest.approx(1)
-    assert detection["intervals"]["mAP_0.5"] == pytest.approx([1, 1])
+    assert detection["intervals"]["mAP_0.5"] == [None, None]  # where resamples do not differ, nothing is known
 
 
 def test_no_predictions_score_zero():
@@ -83,6 +85,8 @@ def test_intervals_hold_the_figure_and_repeat():
         for key in keys:
             low, high = metrics[part]["intervals"][key]
             assert low < metrics[part][key] < high
+            assert metrics[part][key] - low == pytest.approx(high - metrics[part][key])
+            assert 7 < metrics[part]["effective_groups"][key] <= 10
     assert summarise(random_results(60), NAMES, VIEWS) == metrics
 
 
@@ -90,14 +94,48 @@ def test_intervals_resample_groups_and_not_images():
     results = random_results(24)
     one_group = summarise([replace(result, group="p") for result in results], NAMES, VIEWS)
     for part in ("detection", "views"):
-        for key, interval in one_group[part]["intervals"].items():
-            assert interval == pytest.approx([one_group[part][key]] * 2)
+        assert set(map(tuple, one_group[part]["intervals"].values())) == {(None, None)}  # one patient shows no spread
     by_image = summarise([replace(result, group=result.image) for result in results], NAMES, VIEWS)
     assert by_image["interval_unit"] == "images"
     # every image four times, kept together in groups: no more certain than the images once
     copies = [replace(r, image=f"{n}{r.image}", group=r.image) for r in results for n in range(4)]
     copied = summarise(copies, NAMES, VIEWS)
     assert copied["views"]["intervals"]["accuracy"] == pytest.approx(by_image["views"]["intervals"]["accuracy"])
+
+
+def test_an_interval_is_t_times_the_bootstraps_standard_error():
+    """Patients of one and of three frames, each right or wrong throughout."""
+    frames = [("p", 1, 1), ("q", 1, 0), ("r", 3, 1), ("s", 3, 0)]
+    rows = [(group, right) for group, count, right in frames for _ in range(count)]
+    results = [
+        image_result(view=0, probabilities=[right, 1 - right, 0], name=f"{n}.jpg", group=group)
+        for n, (group, right) in enumerate(rows)
+    ]
+    views = summarise(results, NAMES, VIEWS)["views"]
+    draws = group_draws([group for group, _ in rows])
+    drawn = (draws @ [right for _, right in rows]) / draws.sum(axis=1)
+    patients = 8**2 / (1 + 1 + 9 + 9)
+    half = stats.t.ppf(0.975, patients - 1) * np.sqrt(patients / (patients - 1)) * drawn.std(ddof=1)
+    assert views["effective_groups"]["accuracy"] == pytest.approx(patients)
+    assert views["intervals"]["accuracy"] == pytest.approx(np.clip([0.5 - half, 0.5 + half], 0, 1))
+    low = replace(results[0], view_probabilities=np.array([0.0, 1.0, 0.0]))
+    assert summarise([low, *results[1:]], NAMES, VIEWS)["views"]["intervals"]["accuracy"][0] == 0  # clipped
+
+
+def test_what_is_behind_a_class_stands_beside_its_figure():
+    results = random_results(24)
+    metrics = summarise(results, NAMES, VIEWS)
+    for number, row in enumerate(metrics["detection"]["per_class"]):
+        assert row["groups"] == len({r.group for r in results if number in r.true_classes})
+    for number, row in enumerate(metrics["views"]["per_view"]):
+        assert row["groups"] == len({r.group for r in results if r.true_view == number})
+    rare = [replace(r, true_view=0 if r.true_view == 1 else r.true_view) for r in results]
+    rare[0] = replace(rare[0], true_view=1)  # in one of ten patients, whom 0.9^10 of the resamples lack
+    views = summarise(rare, NAMES, VIEWS)["views"]
+    assert views["per_view"][1]["groups"] == 1
+    assert views["incomplete_resamples"] / 1000 == pytest.approx(0.9**10, abs=0.05)
+    alone = [replace(result, group=result.image) for result in results]
+    assert {row["groups"] for row in summarise(alone, NAMES, VIEWS)["detection"]["per_class"]} == {None}
 
 
 def test_no_intervals_when_not_asked_for():

@@ -5,7 +5,7 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result
 
 from utils.evaluation.metrics import summarise
-from utils.evaluation.results import ViewPrior, group_draws, percentile_interval
+from utils.evaluation.results import ViewPrior, count_incomplete, effective_groups, group_draws, groups_behind
 
 
 def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
@@ -37,6 +37,27 @@ def test_baselines_come_from_training_labels():
     assert summarise(results, NAMES, VIEWS)["views"]["majority_baseline"] is None
 
 
-def test_an_interval_leaves_out_a_fortieth_at_each_end():
-    values = np.r_[np.linspace(0, 1, 1001), np.nan]
-    assert percentile_interval(values) == pytest.approx([0.025, 0.975])
+# Boxes of three classes in five frames of three patients; nobody has the last class.
+COUNTS = np.array([[1, 0, 0], [1, 0, 0], [2, 1, 0], [0, 1, 0], [0, 2, 0]])
+PATIENTS = ["p", "p", "q", "r", "r"]
+
+
+def test_groups_behind_a_class_are_those_that_show_it():
+    results = [image_result(name=f"{i}.jpg", group=group) for i, group in enumerate(PATIENTS)]
+    assert groups_behind(results, COUNTS) == [2, 2, 0]
+    ungrouped = [image_result(name=f"{i}.jpg") for i in range(5)]
+    assert groups_behind(ungrouped, COUNTS) == [None] * 3
+
+
+def test_effective_groups_weigh_as_the_mean_over_the_classes_does():
+    results = [image_result(name=f"{i}.jpg", group=group) for i, group in enumerate(PATIENTS)]
+    weights = np.array([2 / 4 + 0, 2 / 4 + 1 / 4, 0 + 3 / 4]) / 2  # of p, q, r: their shares of the two classes
+    assert effective_groups(results, COUNTS) == pytest.approx(1 / (weights**2).sum())
+    even = [image_result(name=f"{i}.jpg", group=str(i)) for i in range(4)]
+    assert effective_groups(even, np.full((4, 2), 3)) == pytest.approx(4)
+    assert effective_groups(even, np.zeros((4, 2))) == 0
+
+
+def test_resamples_without_a_class_are_counted():
+    draws = np.array([[1, 1, 1, 1, 1], [3, 2, 0, 0, 0], [0, 0, 0, 4, 1], [0, 0, 5, 0, 0]])
+    assert count_incomplete(COUNTS, draws) == 2  # that nobody has the last class is no lack

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
+from scipy import stats
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
@@ -158,7 +159,7 @@ def test_without_groups_the_intervals_are_wilsons():
     assert "95 % intervals: Wilson's, over images" in format_table(metrics).splitlines()
 
 
-def test_with_groups_the_intervals_are_their_bootstraps():
+def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
     results = random_results(60, seed=6)
     groups = [result.group for result in results]
     (truth, called), draws = presence(results, 0.57), group_draws(groups, resamples=100)
@@ -169,19 +170,24 @@ def test_with_groups_the_intervals_are_their_bootstraps():
         for counts in draws:
             (tn, fp), (fn, tp) = confusion_matrix(own_truth, own_called, sample_weight=counts, labels=[False, True])
             drawn.append((tp / (tp + fn), tn / (tn + fp)))
-        low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-        assert row["sensitivity_interval"] == pytest.approx([low[0], high[0]])
-        assert row["specificity_interval"] == pytest.approx([low[1], high[1]])
+        errors = np.std(drawn, axis=0, ddof=1)
+        for rate, error, shown in zip(("sensitivity", "specificity"), errors, (own_truth, ~own_truth), strict=True):
+            counts = [sum(shown[i] for i in range(60) if groups[i] == group) for group in set(groups)]
+            patients = sum(counts) ** 2 / sum(count**2 for count in counts)
+            half = stats.t.ppf(0.975, patients - 1) * error * np.sqrt(patients / (patients - 1))
+            assert row[f"{rate}_interval"] == pytest.approx(np.clip([row[rate] - half, row[rate] + half], 0, 1))
     wilsons = frame_rates(NAMES, truth[:, 1:], called[:, 1:], None, draws)["any"]["sensitivity_interval"]
     assert wilsons.tolist() != level["any"]["sensitivity_interval"].tolist()
 
 
 def test_an_interval_is_undefined_where_resamples_do_not_differ():
-    truth, called = np.array([[1], [1], [0], [0]], bool), np.array([[1], [1], [0], [1]], bool)
-    groups = np.array(["a", "b", "c", "d"])
+    truth, called = np.array([[1], [1], [0], [0], [0]], bool), np.array([[1], [1], [0], [1], [1]], bool)
+    groups = np.array(["a", "b", "c", "d", "e"])
     (row,) = frame_rates(("AR",), truth, called, groups, group_draws(groups))["per_class"]
     assert row["sensitivity"] == 1 and np.isnan(row["sensitivity_interval"]).all()
-    assert row["specificity"] == 0.5 and row["specificity_interval"].tolist() == [0, 1]
+    assert row["specificity"] == pytest.approx(1 / 3) and np.isfinite(row["specificity_interval"]).all()
+    few = frame_rates(("AR",), truth[2:], called[2:], groups[[2, 3, 3]], group_draws(groups[[2, 3, 3]]))["any"]
+    assert np.isnan(few["specificity_interval"]).all()  # two unequal patients weigh less than two
     one = summarise([replace(result, group="p") for result in random_results(9)], NAMES, VIEWS)["detection"]
     assert one["image_level"]["any"]["sensitivity_interval"] == [None, None]
 

@@ -15,7 +15,7 @@ def test_a_model_without_a_detector_on_frames_without_boxes_or_views():
     results = [replace(without_predictions(image_result(view=1)), image=f"{i}") for i in range(3)]
     metrics = summarise(results, NAMES, VIEWS)
     json.dumps(metrics, allow_nan=False)
-    assert format_table(metrics).splitlines()[1].split() == ["all", "3", "0", *"------"]
+    assert format_table(metrics).splitlines()[1].split() == ["all", "3", "1", "0", *"------"]
 
 
 def test_the_result_is_json_and_its_table_is_narrow():
@@ -28,9 +28,10 @@ def test_the_result_is_json_and_its_table_is_narrow():
     table = {line[:24].strip(): line[24:].split() for line in reversed(lines)}  # of equal names the first
     row = metrics["detection"]["per_class"][0]
     figures = [row[key] for key in ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")]
-    assert table["AR"] == [str(row["images"]), str(row["boxes"]), *(f"{figure:.3f}" for figure in figures)]
-    assert table["all"][5] == f"{metrics['detection']['mAP_0.5']:.3f}"
-    assert table["a class with a very long"] == ["0", "0", *"------"]
+    counts = [str(row[key]) for key in ("images", "groups", "boxes")]
+    assert table["AR"] == [*counts, *(f"{figure:.3f}" for figure in figures)]
+    assert table["all"][1] == "10" and table["all"][6] == f"{metrics['detection']['mAP_0.5']:.3f}"
+    assert table["a class with a very long"] == ["0", "0", "0", *"------"]
     assert table["model"][1] == f"{metrics['views']['accuracy']:.3f}"
     assert table[f"always {VIEWS[prior.majority]}"][1] == f"{metrics['views']['majority_baseline']['accuracy']:.3f}"
     assert sum("patients (group_pattern), 10 groups" in line for line in lines) == 3
@@ -59,3 +60,18 @@ def test_the_tables_show_both():
     assert lines[frames_at + 5].split()[4:] == ["0", "0", "-", "40", "1.000"]
     assert not any(NO_NEGATIVES in line for line in lines)
     assert max(map(len, lines)) <= 110
+
+
+def test_errors_stand_above_what_mending_them_gains():
+    metrics = summarise(random_results(40), NAMES, VIEWS, confidence=0.5)
+    errors, lines = metrics["detection"]["errors"], format_table(metrics).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("boxes by kind"))
+    header, total, first = (line[24:] for line in lines[at : at + 3])
+    assert [header[i : i + 12].strip() for i in range(0, len(header), 12)] == list(errors["counts"])
+    assert total.split() == [str(count) for count in errors["counts"].values()]
+    assert first.split() == [str(errors["per_class"][0][kind]) for kind in errors["counts"]]
+    gains, legend = lines[at + 2 + len(NAMES) :][:2]
+    assert gains[24:].split() == [f"{gain:+.3f}" for gain in errors["delta_mAP_0.5"].values()]
+    assert "from confidence 0.500 on" in legend
+    undefined = format_table(summarise([image_result()], NAMES, VIEWS))
+    assert f"AP50 gained if mended{'-':>27}{'-':>12}" in undefined

@@ -41,7 +41,11 @@ def test_a_run_writes_its_card(finished, tiny_data):
     assert summary["fingerprint"] in card and "freeze 2" in card
     assert float(rows["boxes: mAP50"][0]) == pytest.approx(metrics["detection"]["mAP_0.5"], abs=5e-4)
     assert float(rows["view: accuracy"][0]) == pytest.approx(metrics["views"]["accuracy"], abs=5e-4)
+    assert f"missed {metrics['detection']['errors']['counts']['missed']}; see `errors.png`" in card
     assert "no medical device" in card
+    behind = [*metrics["detection"]["per_class"], *metrics["views"]["per_view"]]
+    assert all(f"{row['name']} {row['groups']}" in card for row in behind)
+    assert "another training would differ is not in them" in card
 
 
 def test_patients_in_both_splits_are_said(finished, tiny_data):
@@ -51,6 +55,15 @@ def test_patients_in_both_splits_are_said(finished, tiny_data):
     leaking = model_card(summary, metrics, JointOptions(), data, train, train)
     assert "groups (patients) are in both splits" in leaking or "unknown" in leaking
     assert "may be of patients that it has seen" in leaking
+
+
+@pytest.mark.parametrize(("source", "is_said"), [("maximises F1 here", True), ("given", False)])
+def test_a_threshold_that_was_chosen_on_the_split_itself_is_said(finished, tiny_data, source: str, is_said: bool):
+    data = load_data_config(tiny_data)
+    summary, metrics = (json.loads((finished / f"{name}.json").read_text()) for name in ("summary", "metrics"))
+    metrics["detection"]["confidence_source"] = source
+    card = model_card(summary, metrics, JointOptions(), data, *load_splits(data, ("train", "val")))
+    assert ("on this very split: they flatter" in card) == is_said
 
 
 @pytest.mark.parametrize("pattern", [r"^(P0[0-2])?", r"^(X)", r"^()"])

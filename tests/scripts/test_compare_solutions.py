@@ -236,6 +236,78 @@ def test_folds_are_units_and_the_test_split_is_reported(
     assert figures["view_accuracy"] != pytest.approx(history["metrics/view_accuracy"].iloc[-1])
 
 
+# ---- a protocol file ---------------------------------------------------------------------------------------
+
+
+def write_protocol(folder: Path, arguments: Sequence[str], **changes: object) -> tuple[Path, list[str]]:
+    """A file that fixes what `arguments` say, of one arm, and the arguments that are left."""
+    given = dict(argument.removeprefix("--").split("=") for argument in arguments)
+    left = [f"--{name}={given.pop(name)}" for name in ("device", "jobs")]
+    data = given.pop("data")
+    seeds = [int(given.pop("seeds"))]
+    options = {name.replace("-", "_"): int(value) if value.isdecimal() else value for name, value in given.items()}
+    content = {"question": "?", "data": data, "seeds": seeds, "options": options, "arms": {"dual": "dual"}}
+    content |= {"compare": [], "margins": {}, "budget": {"trainings": 4}}
+    path = folder / "protocol.yaml"
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
+    return path, left
+
+
+def test_a_protocol_that_says_what_the_command_line_said_trains_nothing_again(
+    linked: Path, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arms = {name: name for name in ("fixed", "gradnorm", "detection-only")}
+    contrast = {"arm": "gradnorm", "reference": "fixed", "metric": "mAP50"}
+    counted = {"compare": [contrast], "margins": {"mAP50": 0.1}}
+    path, left = write_protocol(tmp_path, arguments, arms=arms, **counted)
+    found = compare(monkeypatch, not_again, linked, "--protocol", path, *left)
+    assert list(found["arms"]) == list(arms)
+    facts = found["fixed_before"]
+    assert facts["text"] == path.read_text() and facts["margins"] == {"mAP50": 0.1}
+    assert facts["departures"] == ["3 trainings had begun before the protocol was noted"]
+    write_protocol(tmp_path, arguments, arms=arms, **counted | {"margins": {"mAP50": 0.2}})
+    facts = compare(monkeypatch, not_again, linked, "--protocol", path, *left)["fixed_before"]
+    assert facts["departures"][1].startswith('`margins`: {"mAP50": 0.1} -> {"mAP50": 0.2} (noted at ')
+
+
+def test_arms_of_a_protocol_have_options_and_hyper_parameters_of_their_own(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own = {"tasks": ["classification"], "epochs": 1, "imgsz": 96, "gradient_clip": 5.0, "fliplr": 0.5}
+    arms = {"own": {"script": "joint", "options": own}, "usual": "classification-only"}
+    path, left = write_protocol(tmp_path, arguments, arms=arms)
+    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
+    found = compare(monkeypatch, InThisProcess, tmp_path / "compared", "--protocol", path, *left)
+    hyp = {arm: yaml.safe_load((tmp_path / f"compared/{arm}-seed0/hyp.yaml").read_text()) for arm in arms}
+    assert {key for key in hyp["own"] if hyp["own"][key] != hyp["usual"][key]} == {"gradient_clip", "fliplr"}
+    history = {arm: pd.read_csv(tmp_path / f"compared/{arm}-seed0/results.csv") for arm in arms}
+    assert [len(history[arm]) for arm in arms] == [1, 2]
+    assert found["fixed_before"]["departures"] == []
+    for arm in arms:  # each was evaluated at its own size, as in training
+        (run,) = found["arms"][arm]["runs"]
+        last = history[arm]["metrics/fitness"].iloc[-1]
+        assert run["figures"]["fitness"] == pytest.approx(last, abs=1e-5)
+
+
+def test_what_a_protocol_fixes_is_not_given_beside_it(refused: Callable, arguments: list[str], tmp_path: Path):
+    path, _ = write_protocol(tmp_path, arguments)
+    found = refused(tmp_path / "compared", "--protocol", path)
+    fixed = "--data, --seeds, --epochs, --imgsz, --batch-size, --hyp, --amp, --size, --diagnose-interval"
+    assert f"--protocol {path} fixes {fixed} as well; leave them out, or change the file" in found
+    assert not (tmp_path / "compared").exists()
+
+
+def test_trainings_go_fold_by_fold(tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    for number in range(2):
+        (tmp_path / f"folds/fold{number}").mkdir(parents=True)
+        (tmp_path / f"folds/fold{number}/data.yaml").touch()
+    monkeypatch.setattr(sys, "argv", ["", *arguments, "--folds", str(tmp_path / "folds"), "--arms", "fixed", "dual"])
+    trials = compare_solutions.plan(compare_solutions.parse_arguments(), tmp_path)
+    assert [trial.folder.name for trial in trials] == [
+        *("fold0-fixed-seed0", "fold0-dual-seed0", "fold1-fixed-seed0", "fold1-dual-seed0")
+    ]
+
+
 # ---- again from the files ----------------------------------------------------------------------------------
 
 
@@ -326,7 +398,7 @@ def test_finished_arms_are_only_evaluated(compared: Compared, part: SimpleNamesp
     assert list(found["arms"]) == ["gradnorm", *KILLED_ARMS]
     for key in ("arms", "interference"):
         assert found[key] == {arm: values for arm, values in whole[key].items() if arm in found["arms"]}
-    assert found["protocol"] == whole["protocol"] and found["tuned"] is None
+    assert found["protocol"] | {"counted": 4} == whole["protocol"] and found["tuned"] is None
     assert found["differences"] == [d for d in whole["differences"] if {d["arm"], d["reference"]} <= set(found["arms"])]
 
 
@@ -460,9 +532,11 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, argu
     [
         (["--arms", "fixed", "best"], "--arms: no arm 'best'; expected some of fixed, "),
         (["--arms", "ratio-0"], "--arms: 'ratio-0': expected a number above zero after 'ratio-'"),
-        (["--seeds", "1", "1"], "--jobs must be at least 1 and --seeds must differ"),
-        (["--jobs", "0"], "--jobs must be at least 1"),
-        (["--folds", "missing"], "--folds missing: 0 folds; expected DIR/*/data.yaml"),
+        (["--seeds", "1", "1"], "--seeds has 1 more than once; give each once"),
+        (["--seeds", "-1"], "--seed is -1, expected at least 0"),
+        (["--epochs", "0"], "--epochs is 0, expected at least 1"),
+        (["--jobs", "0"], "--jobs is 0, expected at least 1"),
+        (["--folds", "missing"], "--folds: missing: 0 folds; expected DIR/*/data.yaml"),
         (["--device", "nonsense"], "--device is 'nonsense'"),
         (["--amp", "nonsense"], "--amp is 'nonsense'"),
         (["--data", "missing.yaml"], "missing.yaml: no such file"),

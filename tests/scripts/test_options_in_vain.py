@@ -33,7 +33,8 @@ NOT_BALANCED = "none of which balances two losses of one network"
 
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
-    """Read a script's arguments: those that it needs, and these."""
+    """Read a script's arguments: those that it needs, and these; folds are taken to be there."""
+    monkeypatch.setattr(compare_solutions, "find_folds", lambda folder: {"fold0": f"{folder}/fold0/data.yaml"})
 
     def call(script: ModuleType, text: str) -> object:
         arguments = [part.replace("''", "") for part in text.split()]
@@ -96,11 +97,11 @@ def test_what_has_no_effect_is_said(
         (compare_solutions, "--imgsz 100", "--imgsz is 100, expected a multiple of 32"),
         (compare_solutions, "--size q", "--size is 'q', expected one of"),
         (compare_solutions, "--seeds 0 -1", "--seed is -1, expected at least 0"),
-        (compare_solutions, "--seeds 1 2 1", "--jobs must be at least 1 and --seeds must differ from each other"),
+        (compare_solutions, "--seeds 1 2 1", "--seeds has 1 more than once; give each once"),
         (compare_solutions, "--diagnose-interval -1", "--diagnose-interval is -1, expected at least 0"),
         (compare_solutions, "--device ''", "--device is empty; leave it out for auto"),
         (compare_solutions, "--hyp ''", "--hyp is empty; leave it out for hyp/"),
-        (compare_solutions, "--arms dual fixed dual", "--arms has dual more than once; give every arm once"),
+        (compare_solutions, "--arms dual fixed dual", "--arms has dual more than once; give each once"),
         (compare_solutions, "--arms tuned tuned", "--arms has tuned more than once"),
         (monitor_training, "--once --interval 5", "--interval has no effect beside --once"),
         (benchmark, "--resume last.pt", "--resume: the benchmark trains anew"),

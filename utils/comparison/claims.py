@@ -1,7 +1,8 @@
 """What was claimed of these methods before anybody measured, each beside what a comparison measured.
 
-The claims are those of the reports that this project began with. A gain is *supported* if its whole interval is at
-least the claimed one, *contradicted* if its whole interval is below, and otherwise *not shown*.
+The claims are those of the reports that this project began with. A claim is *supported* if the whole 95 % interval
+lies beyond what was claimed, *contradicted* if the whole interval falls short of it, and otherwise *not shown*, as it
+is where there is no interval, or one of a single training. A claim about 50 epochs is *not tested* by fewer.
 """
 
 from __future__ import annotations
@@ -12,12 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.comparison.arms import GRID
-from utils.comparison.outcomes import Outcome
-from utils.comparison.statistics import HEADLINES, SINGLE_TASK, difference, mean_and_deviation
+from utils.comparison.outcomes import Outcome, first_epoch_at
+from utils.comparison.protocol import Contrast
+from utils.comparison.statistics import (
+    FOLDS,
+    HEADLINES,
+    IDENTICAL,
+    SEEDS,
+    SINGLE_TASK,
+    Found,
+    Term,
+    combine,
+    difference,
+    mean_and_deviation,
+    means_by_fold,
+)
+from utils.evaluation.intervals import holm, over_units
 
 Outcomes = Mapping[str, Sequence[Outcome]]
+Limits = tuple[float, float]
 NAMES = {"mAP50": "mAP50", "view_accuracy": "view accuracy"}
 LEVELS = {"mAP50": 0.6, "precision": 0.7, "recall": 0.7, "F1": 0.6, "view_accuracy": 0.85}
+CLAIMED_EPOCHS = 50
+SUPPORTED, CONTRADICTED, NOT_SHOWN = "supported", "contradicted", "not shown"
+UNKNOWN = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -29,89 +48,148 @@ class Claim:
     verdict: str
 
 
-def examine(outcomes: Outcomes) -> list[Claim]:
-    """Every claim about the arms that were trained."""
+def examine(outcomes: Outcomes, epochs: int, margins: Mapping[str, float]) -> list[Claim]:
+    """Every claim about the arms that were trained.
+
+    Args:
+        epochs: of every training.
+        margins: metric -> the difference below which two arms count as equally good.
+    """
     claims = [
-        _gain(outcomes, "gradnorm", "fixed", "mAP50", "GradNorm: detection +10 to 15 %", 0.10),
-        _gain(outcomes, "gradnorm", "fixed", "view_accuracy", "GradNorm: classification +5 to 10 %", 0.05),
+        _gain(outcomes, Contrast("gradnorm", "fixed", "mAP50"), "GradNorm: detection +10 to 15 %", 0.10),
+        _gain(outcomes, Contrast("gradnorm", "fixed", "view_accuracy"), "GradNorm: classification +5 to 10 %", 0.05),
         _convergence(outcomes),
-        _gain(outcomes, "dual", "fixed", "mAP50", "dual backbone: detection +15 to 25 %", 0.15),
-        _gain(outcomes, "dual", "fixed", "view_accuracy", "dual backbone: classification +10 to 20 %", 0.10),
-        *(_independence(outcomes, task) for task in HEADLINES),
+        _gain(outcomes, Contrast("dual", "fixed", "mAP50"), "dual backbone: detection +15 to 25 %", 0.15),
+        _gain(outcomes, Contrast("dual", "fixed", "view_accuracy"), "dual backbone: classification +10 to 20 %", 0.10),
+        *(_independence(outcomes, task, margins) for task in HEADLINES),
         _best_ratio(outcomes),
-        *(_levels(outcomes, arm) for arm in ("gradnorm", "dual")),
-        _loss_fall(outcomes),
+        *(_levels(outcomes, arm, epochs) for arm in ("gradnorm", "dual")),
+        _loss_fall(outcomes, epochs),
     ]
     return [claim for claim in claims if claim]
 
 
-def _gain(outcomes: Outcomes, arm: str, reference: str, metric: str, claim: str, least: float) -> Claim | None:
-    found = difference(outcomes.get(arm, ()), outcomes.get(reference, ()), metric, relative=True)
+def _limits(found: Found) -> Limits:
+    """Between which the truth may lie, as far as a word may follow from it."""
+    if found.basis == IDENTICAL:
+        return 0.0, 0.0
+    return found.estimate.interval() if found.basis in (FOLDS, SEEDS) else UNKNOWN
+
+
+def _verdict(limits: Limits, least: float) -> str:
+    """Of the claim that the truth is at least `least`."""
+    low, high = limits
+    if low >= least:
+        return SUPPORTED
+    return CONTRADICTED if high < least else NOT_SHOWN
+
+
+def _span(limits: Limits, style: str) -> str:
+    low, high = limits
+    return "no interval" if limits == UNKNOWN else f"[{low:{style}}, {high:{style}}]"
+
+
+def _gain(outcomes: Outcomes, contrast: Contrast, claim: str, least: float) -> Claim | None:
+    found = difference(outcomes, contrast, is_ratio=True)
     if found is None:
         return None
-    verdict = "supported" if found.low >= least else "contradicted" if found.high < least else "not shown"
-    span = f"[{found.low:+.1%}, {found.high:+.1%}]"
-    return Claim(claim, f"{NAMES[metric]} {found.value:+.1%} {span} against {reference}", verdict)
+    low, high = np.expm1(_limits(found)).tolist()
+    limits = UNKNOWN if np.isinf(high) else (low, high)
+    gain = f"{NAMES[contrast.metric]} {np.expm1(found.value):+.1%} {_span(limits, '+.1%')}"
+    return Claim(claim, f"{gain} against {contrast.reference}", _verdict(limits, least))
 
 
 def _convergence(outcomes: Outcomes) -> Claim | None:
-    pairs = [
-        (outcome.figures["epochs_to_90_mAP50"], other.figures["epochs_to_90_mAP50"])
-        for outcome in outcomes.get("gradnorm", ())
-        for other in outcomes.get("fixed", ())
-        if outcome.unit == other.unit
-    ]
-    if not pairs or None in (value for pair in pairs for value in pair):
+    """Epochs until 90 % of a level that both arms reach: the lower of their last epochs' mAP50."""
+    by_unit = {outcome.unit: outcome for outcome in outcomes.get("fixed", ())}
+    pairs = [(own, by_unit[own.unit]) for own in outcomes.get("gradnorm", ()) if own.unit in by_unit]
+    ratios = {own.unit: _log_epochs(own, other) for own, other in pairs}
+    if not ratios or None in ratios.values():
         return None
-    own, other = np.array(pairs).T
-    fewer, is_faster = 1 - own / other, 5 * own <= 4 * other  # by a fifth, in whole numbers
-    verdict = "supported" if is_faster.all() else "not shown" if is_faster.any() else "contradicted"
+    values = means_by_fold(ratios)
+    estimate = over_units(values)
+    low, high = np.exp(estimate.interval()) if estimate else UNKNOWN
     measured = (
-        f"90 % of the final mAP50 after {own.mean():.1f} epochs, fixed: {other.mean():.1f} ({-fewer.mean():+.0%})"
+        "epochs to 90 % of the lower final mAP50 of the two, as a multiple of fixed's: "
+        f"{np.exp(np.mean(values)):.2f} {_span((low, high), '.2f')}"
     )
-    return Claim("GradNorm: converges 20 to 30 % faster", measured, verdict)
+    return Claim("GradNorm: converges 20 to 30 % faster", measured, _verdict((-high, -low), -0.8))
 
 
-def _independence(outcomes: Outcomes, task: str) -> Claim | None:
+def _log_epochs(own: Outcome, other: Outcome) -> float | None:
+    """The logarithm of the ratio of both arms' epochs to a level; None where one ends at zero."""
+    courses = [outcome.courses["mAP50"] for outcome in (own, other)]
+    level = 0.9 * min(course[-1] for course in courses)
+    if not level > 0:
+        return None
+    epochs = [first_epoch_at(course, level) for course in courses]
+    return float(np.log(epochs[0] / epochs[1]))
+
+
+def _independence(outcomes: Outcomes, task: str, margins: Mapping[str, float]) -> Claim | None:
     metric, reference = HEADLINES[task], SINGLE_TASK[task]
-    found = difference(outcomes.get("dual", ()), outcomes.get(reference, ()), metric)
+    found = difference(outcomes, Contrast("dual", reference, metric))
     if found is None:
         return None
-    measured = f"{NAMES[metric]} {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] against {reference}"
-    verdict = {"worse": "contradicted", "better": "supported"}.get(found.word, "not contradicted")
+    limits, margin = _limits(found), margins.get(metric, 0.0)
+    verdict = CONTRADICTED if limits[1] < 0 else NOT_SHOWN
+    if limits[0] >= -margin:
+        verdict = f"{SUPPORTED} within {margin:g}" if limits[0] < 0 else SUPPORTED
+    measured = f"{NAMES[metric]} {found.value:+.3f} {_span(limits, '+.3f')} against {reference}"
     return Claim(f"dual backbone: as good as independent training ({task})", measured, verdict)
 
 
 def _best_ratio(outcomes: Outcomes) -> Claim | None:
+    """Supported if better than every other ratio at both tasks; contradicted if, after Holm, worse than one."""
     grid = {arm: outcomes[arm] for arm in GRID if outcomes.get(arm)}
     if len(grid) < 2 or "ratio-15" not in grid:
         return None
     ranking = sorted(grid, key=lambda arm: -mean_and_deviation(grid[arm])["fitness"][0])
     measured = f"number {ranking.index('ratio-15') + 1} of {len(grid)} by fitness; best: {ranking[0]}"
-    gaps = [difference(grid["ratio-15"], grid[arm], m) for arm in grid if arm != "ratio-15" for m in HEADLINES.values()]
-    words = {gap.word for gap in gaps if gap}
-    verdict = "contradicted" if "worse" in words else "supported" if words == {"better"} else "not shown"
+    others = [arm for arm in grid if arm != "ratio-15"]
+    contrasts = [Contrast("ratio-15", arm, metric) for arm in others for metric in HEADLINES.values()]
+    gaps = [gap for gap in (difference(outcomes, contrast) for contrast in contrasts) if gap]
+    tested = [gap for gap in gaps if gap.basis in (FOLDS, SEEDS)]
+    p_values = holm([gap.estimate.p_value() for gap in tested])
+    is_worse = [gap.value < 0 and p < 0.05 for gap, p in zip(tested, p_values, strict=True)]
+    is_best = all(_limits(gap)[0] > 0 for gap in gaps)
+    verdict = CONTRADICTED if any(is_worse) else SUPPORTED if is_best else NOT_SHOWN
     return Claim("15:1 is the best ratio", measured, verdict)
 
 
-def _levels(outcomes: Outcomes, arm: str) -> Claim | None:
+def _levels(outcomes: Outcomes, arm: str, epochs: int) -> Claim | None:
+    """Shown are the levels that the lower limit of the mean reaches; P, R and F1 have no interval."""
     figures = mean_and_deviation(outcomes.get(arm, ()))
     found = {metric: figures[metric][0] for metric in LEVELS if metric in figures}
     if not found:
         return None
     levels = ", ".join(f"{NAMES.get(metric, metric)} {LEVELS[metric]}" for metric in found)
-    measured = ", ".join(f"{value:.3f}" for value in found.values())
-    reached = sum(value >= LEVELS[metric] for metric, value in found.items())
-    return Claim(f"at least {levels} within 50 epochs ({arm})", measured, f"{reached} of {len(found)} reached")
+    limits = {metric: _limits(combine(outcomes, [Term(arm, metric)])) for metric in found}
+    measured = ", ".join(_figure(value, limits[metric]) for metric, value in found.items())
+    shown = sum(limits[metric][0] >= LEVELS[metric] for metric in found)
+    verdict = f"{shown} of {len(found)} shown" if epochs >= CLAIMED_EPOCHS else _not_tested(epochs)
+    return Claim(f"at least {levels} within {CLAIMED_EPOCHS} epochs ({arm})", measured, verdict)
 
 
-def _loss_fall(outcomes: Outcomes) -> Claim | None:
-    falls = {
-        arm: mean_and_deviation(outcomes[arm])["detection_loss_fall"][0]
-        for arm in ("gradnorm", "fixed", "detection-only")
-        if outcomes.get(arm)
-    }
+def _figure(value: float, limits: Limits) -> str:
+    return f"{value:.3f}" if limits == UNKNOWN else f"{value:.3f} {_span(limits, '.3f')}"
+
+
+def _not_tested(epochs: int) -> str:
+    return f"not tested ({epochs} epochs)"
+
+
+def _loss_fall(outcomes: Outcomes, epochs: int) -> Claim | None:
+    falls = {arm: _falls(outcomes[arm]) for arm in ("gradnorm", "fixed", "detection-only") if outcomes.get(arm)}
     if "gradnorm" not in falls:
         return None
-    measured = "training loss from first to last epoch: " + ", ".join(f"{a} -{fall:.0%}" for a, fall in falls.items())
-    return Claim("detection loss 82 % lower", measured, "reached" if falls["gradnorm"] >= 0.82 else "not reached")
+    means = ", ".join(f"{arm} -{np.mean(values):.0%}" for arm, values in falls.items())
+    estimate = over_units(falls["gradnorm"])
+    limits = estimate.interval() if estimate else UNKNOWN
+    verdict = _verdict(limits, 0.82) if epochs >= CLAIMED_EPOCHS else _not_tested(epochs)
+    measured = f"training loss from first to last epoch: {means}"
+    return Claim("detection loss 82 % lower", measured, verdict)
+
+
+def _falls(outcomes: Sequence[Outcome]) -> list[float]:
+    return means_by_fold({outcome.unit: outcome.figures["detection_loss_fall"] for outcome in outcomes})

@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from utils.comparison.arms import Arm
 from utils.comparison.kept import Kept, predictions_path
-from utils.comparison.outcomes import Outcome, read_costs, read_figures
+from utils.comparison.out_of_fold import Fold, other_folds_thresholds, out_of_fold
+from utils.comparison.outcomes import Outcome, read_costs, read_courses, read_figures
+from utils.comparison.protocol import Protocol
 from utils.comparison.report import collect
-from utils.comparison.statistics import SINGLE_TASK, resample
+from utils.comparison.statistics import SINGLE_TASK, patients_behind, resample
 from utils.comparison.trainings import Trial
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision
@@ -27,6 +29,7 @@ from utils.data.splits import load_split, load_splits
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import summarise
 from utils.evaluation.predictions import Header, write_predictions
+from utils.evaluation.results import ImageResult
 from utils.training.timing import count_gflops, measure_latency_ms
 
 ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
@@ -57,15 +60,22 @@ def predict(trials: Sequence[Trial], load_model: ModelLoader, precision: Precisi
         load_model: a checkpoint's path -> its network, the averaged one, and its content.
     """
     missing = [trial for trial in trials if not predictions_path(trial.folder, split).exists()]
-    exams = {data: _load_exam(data, trials[0], precision, split) for data in dict.fromkeys(t.data for t in missing)}
+    chosen = {_exam_key(trial): trial for trial in missing}
+    exams = {key: _load_exam(trial, precision, split) for key, trial in chosen.items()}
     for trial in tqdm(missing, "evaluating", unit="training", leave=False, disable=not missing):
-        _predict(trial, load_model, exams[trial.data], precision, split)
+        _predict(trial, load_model, exams[_exam_key(trial)], precision, split)
 
 
-def _load_exam(path: str, trial: Trial, precision: Precision, split: str) -> Exam:
+def _exam_key(trial: Trial) -> tuple[str, int, int]:
+    """What the frames that a training is evaluated on depend on."""
+    return trial.data, trial.options["imgsz"], trial.options["batch_size"]
+
+
+def _load_exam(trial: Trial, precision: Precision, split: str) -> Exam:
+    path, image_size, batch_size = _exam_key(trial)
     data = load_data_config(path)
-    dataset = JointDataset(load_split(data, split), trial.common["imgsz"])
-    return data, make_loader(dataset, trial.common["batch_size"], 0, precision.device.type == "cuda")
+    dataset = JointDataset(load_split(data, split), image_size)
+    return data, make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
 
 
 def _predict(trial: Trial, load_model: ModelLoader, exam: Exam, precision: Precision, split: str) -> None:
@@ -86,7 +96,7 @@ def measure_networks(
     trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
 ) -> dict[str, dict[str, float]]:
     """Arm -> "gflops" and "latency_ms" of its network; networks that are alike are measured once."""
-    alike = {trial.arm.name: (trial.arm.script, trial.arm.tasks) for trial in trials}
+    alike = {trial.arm.name: _network_key(trial) for trial in trials}
     chosen = {alike[trial.arm.name]: _weights(trial) for trial in trials}
     models = {kind: precision.place(load_model(path)[0]).eval() for kind, path in chosen.items()}
     image_size = trials[0].common["imgsz"]
@@ -95,21 +105,53 @@ def measure_networks(
     return {arm: {"gflops": gflops[kind], "latency_ms": latency_ms[kind]} for arm, kind in alike.items()}
 
 
-def judge(kept: Kept) -> dict[str, object]:
+def _network_key(trial: Trial) -> tuple[object, ...]:
+    """What a network depends on."""
+    files = (trial.options.get(name) for name in ("size", "cfg", "classifier_cfg"))
+    return (trial.arm.script, trial.arm.tasks, *files)
+
+
+def judge(kept: Kept, protocol: Protocol) -> dict[str, object]:
     """Compare the arms by what the files of a comparison hold; see `utils.comparison.report.collect`."""
     outcomes: dict[str, list[Outcome]] = {}
+    folds: dict[str, dict[int, list[Fold]]] = {}
+    confidences = _confidences(kept)
     for trial in tqdm(kept.trials, "scoring", unit="training", leave=False):
-        outcomes.setdefault(trial.arm.name, []).append(_examine(kept, trial))
-    arms = list({trial.arm.name: trial.arm for trial in kept.trials}.values())
-    return collect(_protocol(kept), arms, outcomes, _read_interference(kept.trials))
+        results, header = kept.results(trial)
+        outcome = _examine(kept, trial, results, header, confidences[trial.folder])
+        outcomes.setdefault(trial.arm.name, []).append(outcome)
+        by_seed = folds.setdefault(trial.arm.name, {})
+        by_seed.setdefault(trial.seed, []).append(Fold(results, header.confidence))
+    arms = {trial.arm.name: trial.arm for trial in kept.trials}
+    found = collect(_about(kept), protocol, list(arms.values()), outcomes, _read_interference(kept.trials))
+    tasks = {name: arm.tasks for name, arm in arms.items()}
+    data = next(iter(kept.truths.values())).data
+    return found | {"out_of_fold": out_of_fold(folds, tasks, data)}
 
 
-def _examine(kept: Kept, trial: Trial) -> Outcome:
-    (results, header), network = kept.results(trial), kept.record.networks[trial.arm.name]
+def _confidences(kept: Kept) -> dict[Path, float]:
+    """A training's folder -> the threshold for its figures.
+
+    It is the one that training chose on validation, frozen for any other split. A fold that is judged by its own
+    validation split takes the median of the other folds' thresholds, which were chosen on other patients.
+    """
+    alike: dict[tuple[str, int], list[Trial]] = {}
+    for trial in kept.trials:
+        alike.setdefault((trial.arm.name, trial.seed), []).append(trial)
+    found = {}
+    for trials in alike.values():
+        chosen = [kept.header(trial).confidence for trial in trials]
+        if len(trials) > 1 and kept.record.split == "val":
+            chosen = other_folds_thresholds(chosen)
+        for trial, confidence in zip(trials, chosen, strict=True):
+            # Where none found a box, the usual one: never one that is chosen on the split that is judged.
+            found[trial.folder] = USUAL_CONFIDENCE if confidence is None else confidence
+    return found
+
+
+def _examine(kept: Kept, trial: Trial, results: Sequence[ImageResult], header: Header, confidence: float) -> Outcome:
+    network = kept.record.networks[trial.arm.name]
     names, views, tasks, unit = header.names, header.view_names, trial.arm.tasks, kept.unit(trial)
-    # The threshold that training chose on validation: the same figures there, and frozen for any other split.
-    # Where none found a box, the usual one: never one that is chosen on the split that is judged.
-    confidence = USUAL_CONFIDENCE if header.confidence is None else header.confidence
     metrics = summarise(results, names, views, confidence, intervals=False, tasks=tasks)
     return Outcome(
         arm=trial.arm.name,
@@ -117,20 +159,24 @@ def _examine(kept: Kept, trial: Trial) -> Outcome:
         figures=read_figures(trial.folder, metrics, tasks, network["gflops"]),
         costs=read_costs(trial.folder, network["latency_ms"]),
         resampled=resample(results, len(names), len(views), tasks, seed=unit[0]),
+        patients=patients_behind(results, len(names), len(views), tasks),
+        courses=read_courses(trial.folder, tasks),
     )
 
 
 def _read_interference(trials: Sequence[Trial]) -> dict[str, pd.DataFrame]:
-    """Arm -> the rows of interference.csv of all its trainings."""
+    """Arm -> the rows of interference.csv of all its trainings, with the number of their data set and their seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
+    data_sets = list(dict.fromkeys(trial.data for trial in trials))
     for trial in trials:
         path = trial.folder / "interference.csv"
         if path.exists():
-            tables.setdefault(trial.arm.name, []).append(pd.read_csv(path, dtype={"place": str}))
+            rows = pd.read_csv(path, dtype={"place": str}).assign(data=data_sets.index(trial.data), seed=trial.seed)
+            tables.setdefault(trial.arm.name, []).append(rows)
     return {arm: pd.concat(own) for arm, own in tables.items()}
 
 
-def _protocol(kept: Kept) -> dict[str, object]:
+def _about(kept: Kept) -> dict[str, object]:
     """How the comparison was done, and what its data cannot show."""
     common, seeds = dict(kept.record.common), sorted({trial.seed for trial in kept.trials})
     common.pop("diagnose_interval", None)
@@ -150,17 +196,16 @@ def _protocol(kept: Kept) -> dict[str, object]:
         "seeds": seeds,
         "units": len(truths) * len(seeds),
         "resampled": "patients (group_pattern)" if has_groups else "images",
-        "limits": _limits(counts, has_groups, len(seeds), has_negatives),
+        "limits": _limits(counts, has_groups, len(truths), has_negatives),
     }
 
 
-def _limits(counts: str, has_groups: bool, seeds: int, has_negatives: bool) -> list[str]:
+def _limits(counts: str, has_groups: bool, data_sets: int, has_negatives: bool) -> list[str]:
     grouped = f"{counts}: the intervals say how much so many can carry."
     alone = f"{counts}; without a group_pattern frames of one patient count as independent: too narrow intervals."
-    limits = [
-        grouped if has_groups else alone,
-        f"{seeds} seeds: a bootstrap over so few trainings understates how much they vary.",
-    ]
+    limits = [grouped if has_groups else alone]
+    if data_sets == 1:
+        limits.append("One training set: by how much the figures would move with another one is not in the intervals.")
     if not has_negatives:
         limits.append("Every frame has a box: how often a model cries wolf on a frame without one cannot be measured.")
     return limits

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import yaml
 
-from utils.comparison.arms import find_arm
+from utils.comparison.arms import Arm
+from utils.comparison.protocol_record import COPY
 from utils.comparison.trainings import Trial
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import write_json
@@ -46,6 +47,7 @@ class Record:
         split: whose figures are reported.
         data: the data sets as a reader may know them, folder and file; the trainings have their numbers.
         common: the options that all arms share.
+        arms: name -> what the report needs of it: "about", "script", "tasks".
         networks: arm -> "gflops" of a forward pass and "latency_ms" of it.
         trainings: "arm", "data", "seed" and the run's "folder" of each.
     """
@@ -53,6 +55,7 @@ class Record:
     split: str
     data: list[str]
     common: dict[str, object]
+    arms: dict[str, dict[str, object]]
     networks: dict[str, dict[str, float]]
     trainings: list[dict[str, object]]
 
@@ -82,6 +85,10 @@ class Kept:
         """The numbers of a training's data set and of its seed."""
         return list(self.truths).index(trial.data), trial.seed
 
+    def header(self, trial: Trial) -> Header:
+        """Of what a training predicted."""
+        return read_predictions(predictions_path(trial.folder, self.record.split)).header
+
     def results(self, trial: Trial) -> tuple[list[ImageResult], Header]:
         """What a training predicted, beside the truth.
 
@@ -109,7 +116,8 @@ def write_record(folder: Path, trials: Sequence[Trial], networks: Mapping[str, M
         {"arm": t.arm.name, "data": paths.index(t.data), "seed": t.seed, "folder": t.folder.name} for t in trials
     ]
     names = ["/".join(Path(path).resolve().parts[-2:]) for path in paths]  # whose machine, is no matter
-    record = Record(split, names, without_places(trials[0].common), dict(networks), trainings)
+    arms = {t.arm.name: {"about": t.arm.about, "script": t.arm.script, "tasks": list(t.arm.tasks)} for t in trials}
+    record = Record(split, names, without_places(trials[0].common), arms, dict(networks), trainings)
     write_json(folder / TRAININGS, to_mapping(record))
 
 
@@ -126,8 +134,11 @@ def open_kept(folder: Path, data: Sequence[str]) -> Kept:
     if len(data) != len(record.data):
         known = f"{len(record.data)} data sets ({', '.join(record.data)})"
         raise UserError(f"{folder}: compared on {known}, found {len(data)}; name them by --data, or by --folds")
+    arms = {
+        name: Arm(name, own["about"], own["script"], tasks=tuple(own["tasks"])) for name, own in record.arms.items()
+    }
     trials = [
-        Trial(find_arm(own["arm"]), data[own["data"]], own["seed"], record.common, folder / own["folder"])
+        Trial(arms[own["arm"]], data[own["data"]], own["seed"], record.common, folder / own["folder"])
         for own in record.trainings
     ]
     truths = {}
@@ -155,7 +166,7 @@ def copy_kept(folder: Path, target: Path) -> None:
     record = _read_record(folder / TRAININGS)
     if target.exists():
         raise UserError(f"{target}: is there already; remove it, or choose another folder")
-    chosen = [path for path in sorted(folder.iterdir()) if path.suffix in COPIED]
+    chosen = [path for path in sorted(folder.iterdir()) if path.suffix in COPIED or path.name == COPY]
     for training in record.trainings:
         chosen += [path for pattern in COPIED_OF_RUN for path in (folder / training["folder"]).glob(pattern)]
     for path in chosen:
@@ -165,10 +176,10 @@ def copy_kept(folder: Path, target: Path) -> None:
 
 
 def _copy(path: Path, copy: Path) -> None:
-    """Copy a file; in settings, and in what was measured, without a machine's paths."""
+    """Copy a file; in settings, and in what was measured, without a machine's paths. The protocol stays as it is."""
     if path.suffix == ".json":
         write_json(copy, without_places(json.loads(path.read_text(encoding="utf-8"))))
-    elif path.suffix == ".yaml":
+    elif path.suffix == ".yaml" and path.name != COPY:
         content = without_places(yaml.safe_load(path.read_text(encoding="utf-8")))
         copy.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     else:

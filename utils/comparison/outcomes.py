@@ -34,7 +34,9 @@ class Outcome:
         unit: the data set's and the seed's number.
         figures: name -> value, of the arm's tasks; None where undefined.
         costs: name -> what this machine needed; differs from time to time.
-        resampled: metric -> (resamples,) its value on the unit's resampled patients.
+        resampled: metric -> (resamples,) its value on the unit's resampled patients, the same for all arms and seeds.
+        patients: metric -> Kish's number of the patients behind it, see `utils.evaluation.intervals`.
+        courses: headline metric of the arm's tasks -> (epochs,) its value on the validation split.
     """
 
     arm: str
@@ -42,6 +44,8 @@ class Outcome:
     figures: Mapping[str, float | None]
     costs: Mapping[str, float | None]
     resampled: Mapping[str, np.ndarray]
+    patients: Mapping[str, float]
+    courses: Mapping[str, np.ndarray]
 
 
 def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: float) -> dict[str, float | None]:
@@ -76,6 +80,12 @@ def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: f
     return figures | {"parameters_millions": millions, "gflops": gflops}
 
 
+def read_courses(folder: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+    """Headline metric of `tasks` -> (epochs,) its value on the validation split."""
+    history = pd.read_csv(folder / "results.csv")
+    return {name: history[column].to_numpy(float) for name, (task, column) in CURVES.items() if task in tasks}
+
+
 def read_costs(folder: Path, latency_ms: float) -> dict[str, float | None]:
     """What a run needed on this machine: seconds of all its epochs, memory, and its model's latency."""
     times = pd.read_csv(folder / "results.csv")[["time/epoch_s", "time/val_s"]]
@@ -89,7 +99,13 @@ def epochs_to_reach(curve: pd.Series, share: float = 0.9) -> float | None:
     values = curve.to_numpy(float)
     if not len(values) or not values[-1] > 0:
         return None
-    return float(np.flatnonzero(values >= share * values[-1])[0] + 1)
+    return first_epoch_at(values, share * values[-1])
+
+
+def first_epoch_at(course: np.ndarray, level: float) -> float | None:
+    """The first epoch, from 1, whose value is at least `level`; None without any."""
+    reached = np.flatnonzero(course >= level)
+    return float(reached[0] + 1) if len(reached) else None
 
 
 def late_spread(curve: pd.Series) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,17 +14,23 @@ import pandas as pd
 
 from utils.comparison.arms import COINCIDING, GRID, Arm
 from utils.comparison.claims import examine
+from utils.comparison.out_of_fold import out_of_fold_section
 from utils.comparison.outcomes import Outcome
+from utils.comparison.protocol import Contrast, Protocol, protocol_section
 from utils.comparison.statistics import (
     COMPARED,
     RESAMPLES,
     SINGLE_TASK,
+    Found,
     best_of,
     delta_m,
     difference,
     mean_and_deviation,
+    means_by_fold,
 )
+from utils.comparison.words import difference_section, relative_span, state
 from utils.core.files import markdown_table, write_atomically, write_json
+from utils.evaluation.intervals import over_units
 
 PAIRS = (("gradnorm", "fixed"), ("gradnorm", "tuned"), ("dual", "gradnorm"))
 ACCURACY = {  # figure -> heading, digits
@@ -43,14 +50,11 @@ SIZE = {
     **{"mAP50_per_million": ("mAP50 / M", 3), "view_accuracy_per_million": ("view acc. / M", 3)},
 }
 COSTS = {"training_s": ("training, s", 0), "peak_memory_mib": ("memory, MiB", 0), "latency_ms": ("latency, ms", 1)}
-METRIC_NAMES = {
-    **{"mAP50": "mAP50", "mAP50-95": "mAP50-95"},
-    **{"view_accuracy": "view accuracy", "view_balanced_accuracy": "balanced view accuracy"},
-}
 NOTES = {
     "accuracy": (
         "AP: COCO's, up to 300 detections an image; AP30 at IoU 0.3. P, R, F1 at the confidence with the best F1 on "
-        "validation (0.25 where none found a box). ECE: calibration error of the view."
+        "validation; of folds, at the median of the other folds' (0.25 where none found a box). ECE: calibration error "
+        "of the view."
     ),
     "training": (
         "Detection MSE: of normalised xywh over boxes matched at IoU 0.5, whose share is beside it. To 90 %: the "
@@ -61,25 +65,27 @@ NOTES = {
         "GFLOPs and latency: one image of {imgsz} px, forward pass and decoding. Seconds, MiB and ms are this "
         "machine's and moment's."
     ),
-    "differences": (
-        "95 % intervals: percentiles of {resamples} bootstrap resamples of the trainings and, within each, of "
-        "{resampled}; the same resamples serve both arms. There is no correction for many comparisons: of twenty "
-        "intervals without a true difference one is expected to miss zero."
-    ),
     "delta_m": (
-        "Delta-m = the mean over both tasks of (M - S) / S; M: the arm's mAP50 or view accuracy, S: that of "
-        "`detection-only` or `classification-only`. Below zero: worse than two single networks."
+        "1 + Delta-m = the geometric mean over both tasks of M / S; M: the arm's mAP50 or view accuracy, S: that of "
+        "`detection-only` or `classification-only`. Below zero: worse than two single networks. Intervals as above, "
+        "on logarithms; exploratory."
     ),
     "interference": (
         "The two tasks' gradients, batch by batch: at the cut (what the heads are given) and of all weights of the "
-        "trunk. ± is a 95 % interval of the mean. A cosine below zero is a conflict; magnitude similarity is "
-        "2ab / (a² + b²) of the unweighted norms. Layer by layer: `interference.png`."
+        "trunk. The interval is of the mean over trainings (of the folds' means, where there are folds), t, as the "
+        "batches of one training are not independent; for fewer than three there is none. A cosine below zero is a "
+        "conflict; magnitude similarity is 2ab / (a² + b²) of the unweighted norms. Layer by layer: `interference.png`."
+    ),
+    "claims": (
+        "Claims of the reports that this project began with. *Supported* and *contradicted* need a whole 95 % interval "
+        "on that side of what was claimed; there is no correction for the number of claims."
     ),
 }
 
 
 def collect(
-    protocol: Mapping[str, object],
+    about: Mapping[str, object],
+    protocol: Protocol,
     arms: Sequence[Arm],
     outcomes: Mapping[str, Sequence[Outcome]],
     interference: Mapping[str, pd.DataFrame],
@@ -87,27 +93,29 @@ def collect(
     """Everything a comparison found, as plain types that JSON can hold.
 
     Args:
-        protocol: how it was done.
+        about: how it was done.
+        protocol: the contrasts that count, and the margins.
         arms: in the order of the tables; `tuned` is made here, from the grid.
         outcomes: arm -> its outcomes.
-        interference: arm -> the rows of interference.csv of all its runs.
+        interference: arm -> the rows of interference.csv of all its runs, with columns `data` and `seed`.
     """
-    outcomes, about = dict(outcomes), {arm.name: arm.about for arm in arms}
+    outcomes, lines = dict(outcomes), {arm.name: arm.about for arm in arms}
     grid = {name: outcomes[name] for name in GRID if name in outcomes}
     tuned = best_of(grid) if set(grid) == set(GRID) else None
     if tuned:
         outcomes["tuned"] = [dataclasses.replace(outcome, arm="tuned") for outcome in outcomes[tuned]]
-        about["tuned"] = f"the best of {', '.join(GRID)} on the validation split: {tuned}"
-    single = {task: outcomes[name] for task, name in SINGLE_TASK.items() if name in outcomes}
-    differences = [_plain_difference(d) for d in _differences(outcomes) if d]
-    gains = {name: delta_m(own, single) for name, own in outcomes.items()}
+        lines["tuned"] = f"the best of {', '.join(GRID)} on the validation split: {tuned}"
+    contrasts = dict.fromkeys([*protocol.counted, *_exploratory(outcomes)])
+    found = {contrast: difference(outcomes, contrast) for contrast in contrasts}
+    statements = state({contrast: own for contrast, own in found.items() if own}, protocol)
+    gains = {name: delta_m(outcomes, name) for name in outcomes}
     return {
-        "protocol": {**protocol, "resamples": RESAMPLES},
+        "protocol": {**about, "resamples": RESAMPLES, "counted": len(protocol.counted)},
         "tuned": tuned,
-        "arms": {name: _arm(about[name], own) for name, own in outcomes.items()},
-        "differences": differences,
-        "delta_m": {name: gain for name, gain in gains.items() if gain},
-        "claims": [dataclasses.asdict(claim) for claim in examine(outcomes)],
+        "arms": {name: _arm(lines[name], own) for name, own in outcomes.items()},
+        "differences": [dataclasses.asdict(statement) for statement in statements],
+        "delta_m": {name: _gain(gain) for name, gain in gains.items() if gain},
+        "claims": [dataclasses.asdict(claim) for claim in examine(outcomes, about["epochs"], protocol.margins)],
         "interference": {name: summarise_interference(rows) for name, rows in interference.items()},
     }
 
@@ -118,32 +126,36 @@ def _arm(about: str, outcomes: Sequence[Outcome]) -> dict[str, object]:
     return {"about": about, "figures": figures, "costs": costs, "runs": runs}
 
 
-def _differences(outcomes: Mapping[str, Sequence[Outcome]]) -> list:
-    pairs = [pair for pair in PAIRS if all(outcomes.get(name) for name in pair)]
-    found = [difference(outcomes[a], outcomes[b], m) for a, b in pairs for task in COMPARED for m in COMPARED[task]]
-    for task, reference in SINGLE_TASK.items():
-        others = [name for name in outcomes if name not in SINGLE_TASK.values() and reference in outcomes]
-        found += [difference(outcomes[name], outcomes[reference], m) for name in others for m in COMPARED[task]]
-    return found
+def _exploratory(outcomes: Mapping[str, Sequence[Outcome]]) -> list[Contrast]:
+    """What is looked at whether it counts or not: usual pairs, and every arm against the single tasks."""
+    pairs = [(pair, task) for pair in PAIRS for task in COMPARED]
+    others = [name for name in outcomes if name not in SINGLE_TASK.values()]
+    pairs += [((name, reference), task) for task, reference in SINGLE_TASK.items() for name in others]
+    return [Contrast(*pair, metric) for pair, task in pairs for metric in COMPARED[task]]
 
 
-def _plain_difference(found: object) -> dict[str, object]:
-    return dataclasses.asdict(found) | {"word": found.word}
+def _gain(found: Found) -> dict[str, object]:
+    """A ratio's logarithm as a gain: 0.1 is 10 % more."""
+    limits = found.estimate.interval() if found.estimate else (None, None)
+    value, low, high = (None if number is None else math.expm1(number) for number in (found.value, *limits))
+    return {"value": value, "low": low, "high": high, "basis": found.basis}
 
 
-def summarise_interference(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Place -> mean cosine with the half width of its 95 % interval, magnitude similarity, share of conflicts, batches.
+def summarise_interference(rows: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Place -> means over trainings, or folds, of cosine with its 95 % interval, magnitude similarity, conflicts.
 
-    The interval takes measurements as independent; they are some batches apart.
+    Args:
+        rows: of interference.csv, with the number of their data set and their seed.
     """
+    rows = rows.dropna(subset=["cosine"]).assign(conflicting=lambda table: table["cosine"] < 0)
     found = {}
-    for place, own in rows.dropna(subset=["cosine"]).groupby("place", sort=False):
-        half = 1.96 * own["cosine"].std(ddof=1) / np.sqrt(len(own)) if len(own) > 1 else 0.0
+    for place, own in rows.groupby("place", sort=False):
+        by_training = own.groupby(["data", "seed"])[["cosine", "magnitude_similarity", "conflicting"]].mean()
+        values = {name: means_by_fold(by_training[name].to_dict()) for name in by_training}
+        estimate = over_units(values["cosine"])
         found[str(place)] = {
-            "cosine": float(own["cosine"].mean()),
-            "cosine_half_width": float(half),
-            "magnitude_similarity": float(own["magnitude_similarity"].mean()),
-            "conflicting": float((own["cosine"] < 0).mean()),
+            **{name: float(np.mean(own_values)) for name, own_values in values.items()},
+            "cosine_interval": estimate.interval() if estimate else None,
             "batches": len(own),
         }
     return found
@@ -174,7 +186,19 @@ def to_csv(results: Mapping) -> str:
 
 def to_markdown(results: Mapping) -> str:
     """The report."""
-    sections = (_protocol, _accuracy, _training, _cost, _difference_table, _delta_m, _interference, _claims, _limits)
+    sections = (
+        _protocol,
+        protocol_section,
+        _accuracy,
+        out_of_fold_section,
+        _training,
+        _cost,
+        difference_section,
+        _delta_m,
+        _interference,
+        _claims,
+        _limits,
+    )
     return "\n\n".join(part for part in (section(results) for section in sections) if part) + "\n"
 
 
@@ -185,13 +209,21 @@ def _protocol(results: Mapping) -> str:
         f"{protocol['title']}. Every arm: the same images in the k-th batch, the same initial values of what it shares "
         "with others, the same optimiser, budget and evaluator. Figures are of the **last epoch's averaged weights** "
         f"on the {protocol['split']} split: no epoch was selected on it. Mean ± standard deviation over "
-        f"{protocol['units']} trainings (data sets or folds x seeds). Data: {protocol['data_line']}.",
+        f"{_counted_units(results)}. Data: {protocol['data_line']}.",
     ]
     lines += ["\n".join(f"- `{name}`: {arm['about']}" for name, arm in results["arms"].items())]
     if set(COINCIDING) <= set(results["arms"]):
         same = " and ".join(f"`{name}`" for name in COINCIDING)
         lines.append(f"{same} point the same way for two tasks: read them as one method, trained twice.")
     return "\n\n".join(lines)
+
+
+def _counted_units(results: Mapping) -> str:
+    """What the means and deviations are over."""
+    units = {tuple(run["unit"]) for arm in results["arms"].values() for run in arm["runs"]}
+    folds, seeds = ({unit[column] for unit in units} for column in (0, 1))
+    trainings = f"{len(seeds)} trainings" if len(seeds) > 1 else "one training"
+    return f"{len(folds)} folds, each the mean of {trainings}" if len(folds) > 1 else trainings
 
 
 def _accuracy(results: Mapping) -> str:
@@ -206,26 +238,8 @@ def _cost(results: Mapping) -> str:
     return f"## Cost\n\n{_arm_table(results, SIZE, COSTS)}\n\n{NOTES['cost'].format(**results['protocol'])}"
 
 
-def _difference_table(results: Mapping) -> str:
-    rows = [
-        [
-            f"`{d['arm']}` - `{d['reference']}`",
-            METRIC_NAMES[d["metric"]],
-            f"{d['value']:+.3f}",
-            f"[{d['low']:+.3f}, {d['high']:+.3f}]",
-            d["word"],
-        ]
-        for d in results["differences"]
-    ]
-    table = markdown_table(["pair", "metric", "difference", "95 % interval", "verdict"], rows)
-    return f"## Differences\n\n{table}\n\n{NOTES['differences'].format(**results['protocol'])}" if rows else ""
-
-
 def _delta_m(results: Mapping) -> str:
-    rows = [
-        [f"`{name}`", f"{gain['value']:+.1%}", f"[{gain['low']:+.1%}, {gain['high']:+.1%}]"]
-        for name, gain in results["delta_m"].items()
-    ]
+    rows = [[f"`{name}`", f"{gain['value']:+.1%}", relative_span(gain)] for name, gain in results["delta_m"].items()]
     table = markdown_table(["arm", "Delta-m", "95 % interval"], rows)
     return f"## Delta-m\n\n{NOTES['delta_m']}\n\n{table}" if rows else ""
 
@@ -235,7 +249,8 @@ def _interference(results: Mapping) -> str:
         [
             f"`{name}`",
             place,
-            f"{own['cosine']:+.4f} ± {own['cosine_half_width']:.4f}",
+            f"{own['cosine']:+.4f}",
+            _cosine_span(own["cosine_interval"]),
             f"{own['conflicting']:.0%}",
             f"{own['magnitude_similarity']:.4f}",
             own["batches"],
@@ -244,15 +259,22 @@ def _interference(results: Mapping) -> str:
         for place, own in places.items()
         if place in ("cut", "trunk")
     ]
-    table = markdown_table(["arm", "place", "cosine", "conflicting", "magnitude similarity", "batches"], rows)
+    table = markdown_table(
+        ["arm", "place", "cosine", "95 % interval", "conflicting", "magnitude similarity", "batches"], rows
+    )
     return f"## Interference\n\n{NOTES['interference']}\n\n{table}" if rows else ""
+
+
+def _cosine_span(interval: Sequence[float] | None) -> str:
+    return f"[{interval[0]:+.4f}, {interval[1]:+.4f}]" if interval else "-"
 
 
 def _claims(results: Mapping) -> str:
     if not results["claims"]:
         return ""
     rows = [[claim["claim"], claim["measured"], claim["verdict"]] for claim in results["claims"]]
-    return "## The claims\n\n" + markdown_table(["claimed", "measured here", "verdict"], rows)
+    table = markdown_table(["claimed", "measured here", "in words"], rows)
+    return f"## The claims\n\n{table}\n\n{NOTES['claims']}"
 
 
 def _limits(results: Mapping) -> str:

@@ -1,53 +1,100 @@
-"""What the figures of a comparison carry: paired differences with intervals, and a plain word for each.
+"""What a comparison's figures carry: sums and differences of arms' figures, with intervals.
 
-Arms are compared on the same units, a unit being a seed and a data set (or fold). The bootstrap draws units and,
-within a unit, patients, with replacement; the same draws serve every arm, so that what two arms have in common
-cancels out. An interval that holds zero is called *not distinguishable*, whatever its middle.
+A unit is a data set (or fold) and a seed; arms are compared on the units that all of them have. The formulas are those
+of `utils.evaluation.intervals`, and the units say which of them serves:
 
-    Delta-m of an arm = mean over the tasks t of (M_t - S_t) / S_t
+- several data sets: they are taken as folds; a fold's seeds are averaged first, and t is over folds;
+- one data set, several seeds: the patients' variance plus that between trainings, which is pooled over all arms;
+- one training of each arm: the patients' variance only, so the interval is "of this training".
 
-M_t being the arm's metric and S_t the single-task arm's (Maninis et al. 2019, eq. 4; Vandenhende et al. 2021).
+All trainings on a data set are evaluated on the same resamples of its patients, so what two arms make of the same
+patients cancels out of their difference. Seeds do not: arms of the same seed vary as arms of different seeds do.
+
+    Delta-m of an arm = exp(mean over the tasks t of log(M_t / S_t)) - 1
+
+M_t being the arm's metric and S_t the single-task arm's. It is Maninis et al.'s (2019, eq. 4) mean of (M_t - S_t) / S_t
+with the geometric mean for the arithmetic one, as ratios multiply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from utils.comparison.outcomes import Outcome
+from utils.comparison.protocol import Contrast
 from utils.evaluation.average_precision import coco_evaluation, resampled_ap
-from utils.evaluation.results import ImageResult, group_draws
-from utils.evaluation.views import resampled_view_rates
+from utils.evaluation.detection import box_counts
+from utils.evaluation.intervals import (
+    LEAST_DF,
+    LEAST_UNITS,
+    Estimate,
+    Variance,
+    nadeau_bengio,
+    over_patients,
+    over_units,
+    pooled,
+    satterthwaite,
+)
+from utils.evaluation.results import ImageResult, effective_groups, group_draws
+from utils.evaluation.views import effective_view_groups, resampled_view_rates, view_counts
 
 RESAMPLES = 2000
 HEADLINES = {"detection": "mAP50", "classification": "view_accuracy"}  # task -> the metric that speaks for it
 COMPARED = {"detection": ("mAP50", "mAP50-95"), "classification": ("view_accuracy", "view_balanced_accuracy")}
 SINGLE_TASK = {"detection": "detection-only", "classification": "classification-only"}
+# An arm whose mean is below this share of the highest arm's has collapsed, and varies less than a working one does.
+COLLAPSED = 0.5
+
+# What an estimate rests on, or why there is none
+FOLDS, SEEDS, ONE_TRAINING = "folds", "seeds", "one training"
+IDENTICAL, TOO_FEW, NO_INTERVAL = "identical", "too few trainings", "no interval"
+
+Outcomes = Mapping[str, Sequence[Outcome]]
+Unit = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """`arm` less `reference` in `metric`, over `units` units, with a 95 % interval.
-
-    Attributes:
-        relative: whether it is a share of the reference's value.
-    """
+class Term:
+    """An arm's metric in a sum."""
 
     arm: str
-    reference: str
     metric: str
-    value: float
-    low: float
-    high: float
-    units: int
-    relative: bool = False
+    weight: float = 1.0
 
-    @property
-    def word(self) -> str:
-        """What the interval carries."""
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "not distinguishable"
+
+@dataclass(frozen=True)
+class Found:
+    """A sum of arms' figures, or of their logarithms.
+
+    Attributes:
+        trainings: the sum of every unit.
+        basis: `FOLDS`, `SEEDS` or `ONE_TRAINING`; or why there is no estimate.
+        cautious: with Nadeau and Bengio's standard error; folds only.
+    """
+
+    value: float
+    trainings: tuple[float, ...]
+    basis: str
+    estimate: Estimate | None = None
+    cautious: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """Terms, summed.
+
+    Attributes:
+        values: unit -> the sum.
+        drawn: (units, R) the same on resampled patients; of logarithms by the delta method. NaN where unknown.
+        patients: the smallest of Kish's numbers of patients behind a term.
+    """
+
+    values: Mapping[Unit, float]
+    drawn: np.ndarray
+    patients: float
 
 
 def resample(
@@ -76,74 +123,151 @@ def drawn_metrics(
     return found
 
 
-def difference(
-    arm: Sequence[Outcome], reference: Sequence[Outcome], metric: str, relative: bool = False
-) -> Difference | None:
-    """The paired difference over the units that both have; None if there are none or a value is undefined."""
-    pairs = _paired(arm, reference)
-    if not pairs or any(metric not in outcome.resampled for pair in pairs for outcome in pair):
-        return None
-    values = np.array([[outcome.figures[metric] for outcome in pair] for pair in pairs], float)  # (units, 2)
-    drawn = np.array([[outcome.resampled[metric] for outcome in pair] for pair in pairs])  # (units, 2, R)
-    weights = _unit_draws(len(pairs))  # (R, units)
-    means = np.einsum("ru,upr->pr", weights, drawn)
-    value = _change(*values.mean(axis=0), relative)
-    if not np.isfinite(value):
-        return None
-    low, high = _interval(_change(*means, relative))
-    return Difference(arm[0].arm, reference[0].arm, metric, float(value), low, high, len(pairs), relative)
+def patients_behind(
+    results: Sequence[ImageResult], class_count: int, view_count: int, tasks: Sequence[str]
+) -> dict[str, float]:
+    """Metric -> Kish's number of the patients behind it, for those that `resample` gives."""
+    found = {}
+    if "detection" in tasks:
+        groups = effective_groups(results, box_counts(results, class_count))
+        found |= dict.fromkeys(COMPARED["detection"], groups)
+    if "classification" in tasks:
+        by_view = effective_view_groups(results, view_counts(results, view_count))
+        found |= {f"view_{name}": groups for name, groups in by_view.items()}
+    return found
 
 
-def _paired(arm: Sequence[Outcome], reference: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
-    by_unit = {outcome.unit: outcome for outcome in reference}
-    return [(outcome, by_unit[outcome.unit]) for outcome in arm if outcome.unit in by_unit]
+def difference(outcomes: Outcomes, contrast: Contrast, is_ratio: bool = False) -> Found | None:
+    """The arm's metric less the reference's, or the logarithm of their ratio; see `combine`."""
+    return combine(outcomes, _terms(contrast), is_ratio)
 
 
-def _unit_draws(units: int) -> np.ndarray:
-    """The share of each unit in every resample, (RESAMPLES, units)."""
-    return np.random.default_rng(1).multinomial(units, np.full(units, 1 / units), size=RESAMPLES) / units
+def delta_m(outcomes: Outcomes, arm: str) -> Found | None:
+    """The logarithm of 1 + Delta-m over both tasks' headline metrics; see the module's docstring, and `combine`."""
+    contrasts = [Contrast(arm, SINGLE_TASK[task], metric) for task, metric in HEADLINES.items()]
+    terms = [term for contrast in contrasts for term in _terms(contrast, 1 / len(contrasts))]
+    return combine(outcomes, terms, is_ratio=True)
 
 
-def _interval(drawn: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of what is defined."""
-    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5])
-    return float(low), float(high)
+def _terms(contrast: Contrast, weight: float = 1.0) -> tuple[Term, Term]:
+    own, other = Term(contrast.arm, contrast.metric, weight), Term(contrast.reference, contrast.metric, -weight)
+    return own, other
 
 
-def _change(value: np.ndarray, reference: np.ndarray, relative: bool) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (value - reference) / reference if relative else value - reference
-
-
-def delta_m(arm: Sequence[Outcome], single: Mapping[str, Sequence[Outcome]]) -> dict[str, float] | None:
-    """Delta-m over both tasks' headline metrics, with its interval; see the module's docstring.
+def combine(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool = False) -> Found | None:
+    """The sum of `terms` over the units that all of them have; None without any, or where a figure is undefined.
 
     Args:
-        single: task -> the outcomes of its single-task arm.
+        outcomes: arm -> its outcomes; those of other arms serve to pool the variance between trainings.
+        is_ratio: sum logarithms.
     """
-    parts = {task: _paired(arm, single.get(task, ())) for task in HEADLINES}
-    if not all(parts.values()) or any(HEADLINES[task] not in arm[0].resampled for task in HEADLINES):
+    total = _add(outcomes, terms, is_ratio)
+    values = np.array(list(total.values.values()))
+    if not len(values) or not np.isfinite(values).all():
         return None
-    values, drawn = [], []
-    for task, pairs in parts.items():
-        metric, weights = HEADLINES[task], _unit_draws(len(pairs))
-        own, other = (np.array([pair[side].resampled[metric] for pair in pairs]) for side in (0, 1))
-        drawn.append(_change(*(np.einsum("ru,ur->r", weights, part) for part in (own, other)), True))
-        values.append(_change(*np.mean([[o.figures[metric] for o in pair] for pair in pairs], axis=0), True))
-    if not np.isfinite(values).all():
-        return None
-    low, high = _interval(np.mean(drawn, axis=0))
-    return {"value": float(np.mean(values)), "low": low, "high": high}
+    if len(terms) > 1 and not values.any() and not np.nan_to_num(total.drawn).any():
+        return Found(0.0, tuple(values.tolist()), IDENTICAL)
+    if len({data for data, _ in total.values}) > 1:
+        return _over_folds(total)
+    if len(values) == 1:
+        return _of_one_training(total)
+    return _over_seeds(total, _trainings_variances(outcomes, terms, is_ratio, len(values)))
+
+
+def _add(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool) -> _Sum:
+    by_unit = [{outcome.unit: outcome for outcome in outcomes.get(term.arm, ())} for term in terms]
+    units = sorted(set(by_unit[0]).intersection(*by_unit[1:]))
+    values, drawn, patients = np.zeros(len(units)), np.zeros((len(units), 1)), np.inf
+    for term, own in zip(terms, by_unit, strict=True):
+        trained = [own[unit] for unit in units]
+        figures = np.array([outcome.figures.get(term.metric) for outcome in trained], float)
+        resampled = np.array([outcome.resampled.get(term.metric, [np.nan]) for outcome in trained])
+        values = values + term.weight * _scaled(figures, is_ratio)
+        drawn = drawn + term.weight * _linear(resampled, figures[:, None], is_ratio)
+        patients = min([patients, *(outcome.patients.get(term.metric, 0.0) for outcome in trained)])
+    return _Sum(dict(zip(units, values.tolist(), strict=True)), drawn, patients)
+
+
+def _scaled(figures: np.ndarray, is_ratio: bool) -> np.ndarray:
+    """The figures, or their logarithms: NaN for 0."""
+    return np.log(np.where(figures > 0, figures, np.nan)) if is_ratio else figures
+
+
+def _linear(resampled: np.ndarray, figures: np.ndarray, is_ratio: bool) -> np.ndarray:
+    """What varies as `_scaled` figures do where these are near `figures`."""
+    return resampled / np.where(figures > 0, figures, np.nan) if is_ratio else resampled
+
+
+def _over_folds(total: _Sum) -> Found:
+    folds = means_by_fold(total.values)
+    value = float(np.mean(folds))
+    if len(folds) < LEAST_UNITS:
+        return Found(value, tuple(total.values.values()), TOO_FEW)
+    return _found(total, FOLDS, over_units(folds), value, nadeau_bengio(folds))
+
+
+def _of_one_training(total: _Sum) -> Found:
+    (value,) = total.values.values()
+    patients = over_patients(total.drawn[0], total.patients)
+    return _found(total, ONE_TRAINING, patients and satterthwaite(value, [patients]), value)
+
+
+def _over_seeds(total: _Sum, shares: Sequence[Variance]) -> Found:
+    value = float(np.mean(list(total.values.values())))
+    if min(share.df for share in shares) < LEAST_DF:
+        return Found(value, tuple(total.values.values()), TOO_FEW)
+    patients = over_patients(total.drawn.mean(axis=0), total.patients)
+    return _found(total, SEEDS, patients and satterthwaite(value, [patients, *shares]), value)
+
+
+def _found(total: _Sum, basis: str, estimate: Estimate | None, value: float, cautious: Estimate | None = None) -> Found:
+    trainings = tuple(total.values.values())
+    return Found(value, trainings, basis if estimate else NO_INTERVAL, estimate, cautious)
+
+
+def _trainings_variances(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool, seeds: int) -> list[Variance]:
+    """Of every metric among the terms, the variance that the trainings of its arms give to the sum's mean."""
+    squares: dict[str, float] = {}
+    for term in terms:
+        squares[term.metric] = squares.get(term.metric, 0.0) + term.weight**2
+    arms = {term.arm for term in terms}
+    pooled_by_metric = {metric: between_trainings(outcomes, metric, arms, is_ratio) for metric in squares}
+    return [Variance(squares[m] * own.value / seeds, own.df) for m, own in pooled_by_metric.items()]
+
+
+def between_trainings(outcomes: Outcomes, metric: str, arms: Collection[str] = (), is_ratio: bool = False) -> Variance:
+    """The variance of a metric, or its logarithm, over the seeds of an arm, pooled over the arms.
+
+    Arms of the very same figures, such as `tuned` and the one it is, count once; a collapsed arm counts only if it is
+    one of `arms`, whose figures are compared.
+    """
+    samples: dict[tuple[float, ...], bool] = {}
+    for arm, own in outcomes.items():
+        figures = tuple(outcome.figures.get(metric) for outcome in own)
+        if figures and None not in figures:
+            samples[figures] = samples.get(figures, False) or arm in arms
+    highest = max(map(np.mean, samples), default=0.0)
+    counted = [own for own, is_compared in samples.items() if is_compared or np.mean(own) >= COLLAPSED * highest]
+    return pooled(_scaled(np.array(own), is_ratio) for own in counted)
+
+
+def means_by_fold(values: Mapping[Unit, float]) -> list[float]:
+    """A value for every data set, the mean over its seeds; where there is only one data set, that of every seed."""
+    data_sets = sorted({data for data, _ in values})
+    if len(data_sets) < 2:
+        return list(values.values())
+    return [float(np.mean([value for (data, _), value in values.items() if data == fold])) for fold in data_sets]
 
 
 def mean_and_deviation(outcomes: Sequence[Outcome], kind: str = "figures") -> dict[str, tuple[float, float | None]]:
-    """Figure -> mean and standard deviation over the units where it is defined."""
-    found: dict[str, list[float]] = {}
+    """Figure -> mean and standard deviation over the folds, or the seeds of one data set, where it is defined."""
+    found: dict[str, dict[Unit, float]] = {}
     for outcome in outcomes:
         for name, value in getattr(outcome, kind).items():
             if value is not None:
-                found.setdefault(name, []).append(value)
-    return {n: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None) for n, v in found.items()}
+                found.setdefault(name, {})[outcome.unit] = value
+    values = {name: means_by_fold(own) for name, own in found.items()}
+    return {n: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None) for n, v in values.items()}
 
 
 def best_of(candidates: Mapping[str, Sequence[Outcome]]) -> str:

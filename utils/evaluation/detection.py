@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -17,11 +17,25 @@ from utils.evaluation.average_precision import (
     resampled_ap,
     yolo_ap,
 )
-from utils.evaluation.results import ImageResult, has_no_groups, nan_mean, percentile_interval
+from utils.evaluation.error_kinds import error_kinds
+from utils.evaluation.intervals import figure_interval
+from utils.evaluation.results import (
+    ImageResult,
+    count_incomplete,
+    effective_groups,
+    groups_behind,
+    has_no_groups,
+    nan_mean,
+)
 
 CLASS_FIGURES = ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")
 # (..., 4) xyxy @ XYXY_TO_XYWH = xywh; being linear, it serves differences of boxes as well
 XYXY_TO_XYWH = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
+
+
+def box_counts(results: Sequence[ImageResult], class_count: int) -> np.ndarray:
+    """How many true boxes of each class an image has, (images, classes)."""
+    return np.array([np.bincount(result.true_classes, minlength=class_count) for result in results])
 
 
 def detection_confusion(results: Sequence[ImageResult], class_count: int, confidence: float) -> np.ndarray:
@@ -79,9 +93,10 @@ def detection_metrics(
         "per_class": rows,
         "confusion": detection_confusion(results, len(names), threshold),
         "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
+        "errors": error_kinds(results, names, evaluation, threshold),
         "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
         "image_level": _image_level(results, names, threshold, draws),
-        "intervals": _ap_intervals(evaluation, draws) if draws is not None and len(true_classes) else {},
+        **_resampled(results, evaluation, means, draws),
     }
 
 
@@ -95,18 +110,33 @@ def _per_class(
     results: Sequence[ImageResult], names: Sequence[str], curves: YoloAP, confidence: float | None, ap: np.ndarray
 ) -> list[dict]:
     at_confidence = dict(zip(curves.classes.tolist(), curves.at(confidence).T, strict=True))
+    counts = box_counts(results, len(names))
+    groups = groups_behind(results, counts)
     rows = []
     for index, name in enumerate(names):
-        boxes = np.array([(result.true_classes == index).sum() for result in results])
+        boxes = counts[:, index]
         coco = (ap[index, 1], ap[index, 1:].mean(), ap[index, 0])
         figures = zip(CLASS_FIGURES, (*at_confidence.get(index, [np.nan] * 3), *coco), strict=True)
-        rows.append({"name": name, "images": (boxes > 0).sum(), "boxes": boxes.sum(), **dict(figures)})
+        behind = {"images": (boxes > 0).sum(), "groups": groups[index], "boxes": boxes.sum()}
+        rows.append({"name": name, **behind, **dict(figures)})
     return rows
 
 
-def _ap_intervals(evaluation: COCOeval, draws: np.ndarray) -> dict[str, np.ndarray]:
+def _resampled(
+    results: Sequence[ImageResult], evaluation: COCOeval, means: Mapping[str, float], draws: np.ndarray | None
+) -> dict:
+    """The intervals of the APs, and what is behind them; see `utils.evaluation.metrics.summarise`."""
+    counts = box_counts(results, len(evaluation.params.catIds))
+    if draws is None or not counts.any():
+        return {"intervals": {}, "effective_groups": {}, "incomplete_resamples": 0}
     ap = resampled_ap(evaluation, draws)
-    return {"mAP_0.5": percentile_interval(ap[:, 1]), "mAP_0.5:0.95": percentile_interval(ap[:, 1:].mean(1))}
+    drawn = {"mAP_0.5": ap[:, 1], "mAP_0.5:0.95": ap[:, 1:].mean(1)}
+    groups = effective_groups(results, counts)
+    return {
+        "intervals": {key: figure_interval(means[key], values, groups) for key, values in drawn.items()},
+        "effective_groups": dict.fromkeys(drawn, groups),
+        "incomplete_resamples": count_incomplete(counts, draws),
+    }
 
 
 def _image_level(

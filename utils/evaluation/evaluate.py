@@ -22,7 +22,7 @@ from utils.data.boxes import non_max_suppression
 from utils.data.dataset import JointDataset
 from utils.evaluation.metrics import confidence_of
 from utils.evaluation.predictions import FramePrediction
-from utils.evaluation.results import ImageResult
+from utils.evaluation.results import ImageResult, no_heads
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader
 
 MOSAIC_FRAMES = 16
@@ -69,9 +69,10 @@ def evaluate(
         if criterion and "detect" in outputs:
             losses = criterion.detection_loss.of_frames(outputs["detect"], labels).tolist()
         detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
-        frames = zip(batch["indices"].tolist(), detections, probabilities, losses, strict=True)
-        for number, boxes, views, loss in frames:
-            prediction = _frame_prediction(dataset, number, boxes, views, loss)
+        beside = _beside_probabilities(outputs, len(batch["paths"]))
+        frames = zip(batch["indices"].tolist(), detections, probabilities, losses, beside, strict=True)
+        for number, boxes, views, loss, others in frames:
+            prediction = _frame_prediction(dataset, number, boxes, views, loss, others)
             numbered.append((number, prediction.beside_truth(data, dataset.split, number, dataset.bits)))
     reader.read()
     results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
@@ -93,8 +94,20 @@ def _predictions(
     return detections, probabilities
 
 
+def _beside_probabilities(outputs: Mapping[str, object], images: int) -> Sequence[np.ndarray]:
+    """(heads, views) of every image, by the view heads that are trained beside the first."""
+    if "classify_beside" not in outputs:
+        return [no_heads()] * images
+    return outputs["classify_beside"].float().softmax(dim=2).transpose(0, 1).cpu().numpy()
+
+
 def _frame_prediction(
-    dataset: JointDataset, index: int, detections: Tensor, probabilities: np.ndarray, detection_loss: float
+    dataset: JointDataset,
+    index: int,
+    detections: Tensor,
+    probabilities: np.ndarray,
+    detection_loss: float,
+    beside_probabilities: np.ndarray,
 ) -> FramePrediction:
     height, width = dataset.original_sizes[index]
     return FramePrediction(
@@ -105,6 +118,7 @@ def _frame_prediction(
         classes=detections[:, 5].numpy(),
         view_probabilities=probabilities,
         detection_loss=detection_loss,
+        beside_probabilities=beside_probabilities,
     )
 
 

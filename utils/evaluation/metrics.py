@@ -24,11 +24,16 @@ def summarise(
     """Everything an evaluation reports, as plain types that JSON can hold.
 
     `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that maximises
-    F1 here, if any does. Undefined figures are None. `intervals` adds 95 % bootstrap intervals over groups, which takes
-    a second or two; without it there are none. `tasks` are those the model answers: "detection" and "views" are
+    F1 here, if any does. Undefined figures are None. `tasks` are those the model answers: "detection" and "views" are
     there for them only.
+
+    `intervals` adds 95 % intervals over groups, of this one training (`utils.evaluation.intervals`), which takes a
+    second or two; without it there are none. Beside them are `effective_groups`, Kish's number of groups behind a
+    figure, and `incomplete_resamples`, how many resamples lack a class or view: there the mean is over the others. To
+    leave them out would make the intervals of rare classes too narrow (docs/explanation/statistics.md).
     """
     groups = [result.group for result in results]
+    known_groups = None if has_no_groups(results) else len(set(groups))
     draws = group_draws(groups) if intervals else None
     parts = {
         "detection": ("detection", lambda: detection_metrics(results, names, confidence, draws)),
@@ -39,11 +44,10 @@ def summarise(
             "names": names,
             "view_names": view_names,
             "images": len(results),
+            "groups": known_groups,
             "boxes": sum(len(result.true_classes) for result in results),
             **{parts[task][0]: parts[task][1]() for task in tasks},
-            "interval_unit": "images"
-            if has_no_groups(results)
-            else f"patients (group_pattern), {len(set(groups))} groups",
+            "interval_unit": f"patients (group_pattern), {known_groups} groups" if known_groups else "images",
             "resamples": RESAMPLES if intervals else 0,
         }
     )

@@ -11,6 +11,7 @@ after non-maximum suppression, frame after frame:
     scores              (M,)    of 65535
     classes             (M,)    numbers of `names`
     view_probabilities  (N, V)  float32; V is 0 without a view head
+    beside_probabilities (N, K, V) float32; of K view heads that were trained beside the first
     detection_losses    (N,)    float32, of the frame alone; NaN where it was not measured
     header              JSON: `version`, and the fields of `Header`
 
@@ -27,7 +28,7 @@ import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from utils.core.script import UserError
 from utils.core.values import from_mapping, to_mapping
 from utils.data.dataset import JointDataset
 from utils.data.splits import Split
-from utils.evaluation.results import ImageResult, ViewPrior
+from utils.evaluation.results import ImageResult, ViewPrior, no_heads
 
 FILE_NAME = "predictions.npz"
 VERSION = 1
@@ -51,7 +52,7 @@ SCORE_STEPS = 65535  # so that only the least confident can tie
 UNREADABLE = (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile)
 ARRAYS = (
     *("images", "sizes", "counts", "boxes_xyxy", "scores", "classes"),
-    *("view_probabilities", "detection_losses"),
+    *("view_probabilities", "beside_probabilities", "detection_losses"),
 )
 
 
@@ -133,6 +134,7 @@ class FramePrediction:
         scores, classes: (m,).
         view_probabilities: (views,); empty without a view head.
         detection_loss: of the frame alone; NaN where it was not measured.
+        beside_probabilities: (heads, views), of view heads trained beside the first.
     """
 
     height: int
@@ -142,6 +144,7 @@ class FramePrediction:
     classes: np.ndarray
     view_probabilities: np.ndarray
     detection_loss: float = math.nan
+    beside_probabilities: np.ndarray = field(default_factory=no_heads)
 
     def beside_truth(self, data: DataConfig, split: Split, index: int, bits: int | None) -> ImageResult:
         """The prediction, rounded to what a file keeps, and the labels of the split's frame `index`."""
@@ -162,6 +165,7 @@ class FramePrediction:
             view_probabilities=self.view_probabilities,
             bits=bits,
             detection_loss=self.detection_loss,
+            beside_probabilities=self.beside_probabilities,
         )
 
 
@@ -188,6 +192,7 @@ class Predictions:
                 classes=arrays["classes"][own],
                 view_probabilities=arrays["view_probabilities"][index],
                 detection_loss=float(arrays["detection_losses"][index]),
+                beside_probabilities=arrays["beside_probabilities"][index],
             )
 
 
@@ -201,6 +206,7 @@ def write_predictions(path: Path, results: Sequence[ImageResult], header: Header
         "scores": _compact(_steps(np.concatenate([result.scores for result in results]), SCORE_STEPS)),
         "classes": _compact(np.concatenate([result.classes for result in results])),
         "view_probabilities": np.array([result.view_probabilities for result in results], np.float32),
+        "beside_probabilities": np.array([result.beside_probabilities for result in results], np.float32),
         "detection_losses": np.array([result.detection_loss for result in results], np.float32),
     }
     text = json.dumps({"version": VERSION, **to_mapping(header)})

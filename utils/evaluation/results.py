@@ -8,8 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from utils.evaluation.intervals import kish
+
 RESAMPLES = 1000
 SAME_CLIP = "same clip in training"
+
+
+def no_heads() -> np.ndarray:
+    """The probabilities of no view head, (0, 0)."""
+    return np.zeros((0, 0))
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,8 @@ class ImageResult:
     `group` is the patient, or `image` itself where patients are unknown. Predictions are those after NMS,
     by falling score, at most 300. `view_probabilities` is empty where the model has no view head.
     `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`. `detection_loss` is that of a batch
-    of this image alone, NaN where it was not measured.
+    of this image alone, NaN where it was not measured. `beside_probabilities` are those of the view heads that were
+    trained beside the first.
     """
 
     image: str
@@ -35,6 +43,7 @@ class ImageResult:
     view_probabilities: np.ndarray  # (v,)
     bits: int | None = None
     detection_loss: float = math.nan
+    beside_probabilities: np.ndarray = field(default_factory=no_heads)  # (heads, v)
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,35 @@ def group_draws(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
     return np.random.default_rng(seed).multinomial(len(unique), shares, size=resamples)[:, group_index]
 
 
-def percentile_interval(values: np.ndarray) -> np.ndarray:
-    return np.nanpercentile(values, [2.5, 97.5])
+def counts_by_group(results: Sequence[ImageResult], counts: np.ndarray) -> np.ndarray:
+    """Of counts (images, c), such as boxes of each class, the sums over every group's images, (groups, c)."""
+    unique, group_index = np.unique([result.group for result in results], return_inverse=True)
+    sums = np.zeros((len(unique), counts.shape[1]))
+    np.add.at(sums, group_index, counts)
+    return sums
+
+
+def groups_behind(results: Sequence[ImageResult], counts: np.ndarray) -> list[int] | list[None]:
+    """How many groups each column of `counts` (images, c) comes from; None where no groups are known."""
+    if has_no_groups(results):
+        return [None] * counts.shape[1]
+    return (counts_by_group(results, counts) > 0).sum(axis=0).tolist()
+
+
+def effective_groups(results: Sequence[ImageResult], counts: np.ndarray) -> float:
+    """Kish's number of the groups behind the mean over the columns of `counts` (images, c): see `intervals`.
+
+    A column that is zero throughout is not in that mean.
+    """
+    sums = counts_by_group(results, counts)
+    sums = sums[:, sums.any(axis=0)]
+    return kish((sums / sums.sum(axis=0)).sum(axis=1))
+
+
+def count_incomplete(counts: np.ndarray, draws: np.ndarray) -> int:
+    """In how many resamples a column of `counts` (images, c), which is not zero throughout, is zero."""
+    present = counts[:, counts.any(axis=0)]
+    return int((draws @ present == 0).any(axis=1).sum())
 
 
 def nan_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:

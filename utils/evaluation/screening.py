@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from utils.evaluation.intervals import figure_interval, kish
+
 FROC_RATES = 2.0 ** (np.arange(-60, 61) / 20)  # false positives a frame; every 20th is 1/8, 1/4, ..., 8
 NO_NEGATIVES = "no negative frames: image-level specificity cannot be measured"
 Z_95 = 1.959964  # the normal distribution's 97.5 % quantile
@@ -73,8 +75,9 @@ def frame_rates(
     Args:
         present: (images, classes) bool: there is a true box of that class.
         called: (images, classes) bool: a detection of that class reaches the confidence, wherever it lies.
-        groups: (images,) the patient of each, whose frames are not independent: intervals are then the bootstrap's,
-            undefined where resamples do not differ, as for a rate of 0 or 1. None: intervals are Wilson's.
+        groups: (images,) the patient of each, whose frames are not independent: intervals are then those of
+            `utils.evaluation.intervals` for one training, undefined where resamples do not differ, as for a rate of
+            0 or 1. None: intervals are Wilson's.
         draws: (R, images), how often each bootstrap resample of groups holds an image; None: no intervals.
     """
     present, called = (np.column_stack((each.any(axis=1), each)) for each in (present, called))
@@ -86,7 +89,7 @@ def frame_rates(
         right, count = truth & said, truth.sum(axis=0)
         limits = np.full((len(count), 2), np.nan)
         if draws is not None:
-            limits = wilson(right.sum(0), count) if groups is None else _limits(_ratio(draws @ right, draws @ truth))
+            limits = wilson(right.sum(0), count) if groups is None else _limits(right, truth, groups, draws)
         in_groups = [None if groups is None else len(set(groups[own])) for own in truth.T]
         columns |= {f"{kind}s": count, f"{kind}_groups": in_groups}
         columns |= {rate: _ratio(right.sum(axis=0), count), f"{rate}_interval": limits}
@@ -104,14 +107,13 @@ def wilson(hits: np.ndarray, trials: np.ndarray) -> np.ndarray:
     return limits.clip(0, 1)
 
 
-def _limits(drawn: np.ndarray) -> np.ndarray:
-    """The 95 % interval (n, 2) of figures (R, n), over the resamples in which they are defined."""
-    limits = np.full((drawn.shape[1], 2), np.nan)
-    for own, values in zip(limits, drawn.T, strict=True):
-        known = values[~np.isnan(values)]
-        if len(np.unique(known)) > 1:
-            own[:] = np.percentile(known, [2.5, 97.5])
-    return limits
+def _limits(right: np.ndarray, truth: np.ndarray, groups: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """The 95 % intervals (n, 2) of the shares of `truth` (images, n) that are `right`, over groups (images,)."""
+    values, drawn = _ratio(right.sum(axis=0), truth.sum(axis=0)), _ratio(draws @ right, draws @ truth)
+    is_own = np.unique(groups)[:, None] == groups  # (groups, images)
+    weights = is_own @ truth.astype(int)  # (groups, n)
+    rows = zip(values, drawn.T, weights.T, strict=True)
+    return np.array([figure_interval(value, own, kish(behind)) for value, own, behind in rows])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

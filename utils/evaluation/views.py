@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from utils.evaluation.results import ImageResult, ViewPrior, nan_mean, percentile_interval
+from utils.evaluation.intervals import figure_interval
+from utils.evaluation.results import (
+    ImageResult,
+    ViewPrior,
+    count_incomplete,
+    effective_groups,
+    groups_behind,
+    nan_mean,
+)
+
+VIEW_RATES = ("recall", "precision", "f1")
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
@@ -57,6 +67,11 @@ def _view_confusions(results: Sequence[ImageResult], view_count: int) -> np.ndar
     return confusions
 
 
+def view_counts(results: Sequence[ImageResult], view_count: int) -> np.ndarray:
+    """1 where an image has that known view, and one was predicted, (images, views)."""
+    return _view_confusions(results, view_count).sum(axis=2)
+
+
 def resampled_view_rates(results: Sequence[ImageResult], view_count: int, draws: np.ndarray) -> dict[str, np.ndarray]:
     """Accuracy, balanced accuracy, ... (R,), where image i occurs `draws[r, i]` times in resample r."""
     return _view_rates(np.tensordot(draws, _view_confusions(results, view_count), 1))
@@ -72,23 +87,44 @@ def view_metrics(
     """The figures of the view, over images with a known view and a predicted one; `draws` as above."""
     labelled = [result for result in results if _has_view(result)]
     confusion = _view_confusions(results, len(view_names)).sum(0)
-    rates = _view_rates(confusion)
-    per_view = zip(*(rates[key] for key in ("images", "recall", "precision", "f1")), strict=True)
-    drawn = {} if draws is None or not labelled else resampled_view_rates(results, len(view_names), draws)
+    rates, counts = _view_rates(confusion), view_counts(results, len(view_names))
+    keys = ("name", "images", "groups", *VIEW_RATES)
+    columns = (rates["images"], groups_behind(results, counts), *(rates[key] for key in VIEW_RATES))
+    rows = zip(view_names, *columns, strict=True)
     return {
         "images": len(labelled),
         **{key: rates[key] for key in ("accuracy", "balanced_accuracy", "macro_f1")},
         **_probability_figures(labelled),
-        "per_view": [
-            {"name": name, "images": images, "recall": recall, "precision": precision, "f1": f1}
-            for name, (images, recall, precision, f1) in zip(view_names, per_view, strict=True)
-        ],
+        "per_view": [dict(zip(keys, row, strict=True)) for row in rows],
         "confusion": confusion,
         **_baselines(labelled, names, view_names, prior),
-        "intervals": {
-            key: percentile_interval(drawn[key]) for key in ("accuracy", "balanced_accuracy") if key in drawn
-        },
+        **_resampled(results, counts, rates, draws),
     }
+
+
+def _resampled(
+    results: Sequence[ImageResult], counts: np.ndarray, rates: Mapping[str, np.ndarray], draws: np.ndarray | None
+) -> dict:
+    """The intervals of accuracy and balanced accuracy, and what is behind them; see `metrics.summarise`."""
+    if draws is None or not counts.any():
+        return {"intervals": {}, "effective_groups": {}, "incomplete_resamples": 0}
+    drawn = resampled_view_rates(results, counts.shape[1], draws)
+    groups = effective_view_groups(results, counts)
+    return {
+        "intervals": {key: figure_interval(rates[key], drawn[key], own) for key, own in groups.items()},
+        "effective_groups": groups,
+        "incomplete_resamples": count_incomplete(counts, draws),
+    }
+
+
+def effective_view_groups(results: Sequence[ImageResult], counts: np.ndarray) -> dict[str, float]:
+    """Kish's number of groups behind the accuracy, which weighs frames, and the balanced one, which weighs views.
+
+    Args:
+        counts: (images, views), as `view_counts` gives them.
+    """
+    frames = counts.sum(axis=1, keepdims=True)
+    return {"accuracy": effective_groups(results, frames), "balanced_accuracy": effective_groups(results, counts)}
 
 
 def _baselines(

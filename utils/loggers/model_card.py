@@ -120,8 +120,32 @@ def _figures(metrics: Mapping) -> str:
             [f"{title}: {name}", found.get(key), intervals.get(key)] for name, key in names.items() if key in found
         ]
     cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
-    text = "The last epoch's averaged weights (`last.pt`) on the validation split; intervals over "
-    return f"{text}{metrics['interval_unit']}.\n\n{markdown_table(['figure', 'value', '95 % interval'], cells)}"
+    table = markdown_table(["figure", "value", "95 % interval"], cells)
+    text = "The last epoch's averaged weights (`last.pt`) on the validation split:"
+    return f"{text}\n\n{table}\n\n" + "\n".join(f"- {line}" for line in _reading(metrics))
+
+
+def _reading(metrics: Mapping) -> list[str]:
+    """What one must know to read the figures."""
+    lines = [
+        f"intervals: t x bootstrap standard error over {metrics['interval_unit']}; of this one training: by how much "
+        "another training would differ is not in them",
+    ]
+    if metrics.get("detection", {}).get("confidence_source") == "maximises F1 here":
+        lines.append("precision, recall and F1 are at the confidence with the best F1 on this very split: they flatter")
+    for part, kind in (("detection", "per_class"), ("views", "per_view")):
+        rows = metrics.get(part, {}).get(kind, [])
+        if any(row["groups"] is not None for row in rows):
+            lines.append("patients behind: " + ", ".join(f"{row['name']} {row['groups']}" for row in rows))
+    return lines + _errors(metrics)
+
+
+def _errors(metrics: Mapping) -> list[str]:
+    if "detection" not in metrics:
+        return []
+    counts = metrics["detection"]["errors"]["counts"]
+    kinds = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+    return [f"boxes by kind, at the confidence of precision and recall: {kinds}; see `errors.png`"]
 
 
 def _known(metrics: Mapping, data: DataConfig) -> str:

@@ -48,10 +48,10 @@ def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
     ax.axhline(0, color=GREY, linewidth=0.8)
     for place, (colour, label) in INTERFERENCE_PLACES.items():
         own = rows[rows["place"] == place].groupby("epoch")["cosine"]
-        mean, half = own.mean(), 1.96 * own.sem()
+        mean, spread = own.mean(), own.std()
         epochs = mean.index + 1
-        ax.plot(epochs, mean, color=colour, label=f"{label}, mean and 95 % interval")
-        ax.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(epochs, mean, color=colour, label=f"{label}, mean and standard deviation of batches")
+        ax.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
 
 
 def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:

@@ -1,0 +1,202 @@
+"""The words of a comparison: better, worse, equivalent within a margin, or not shown, and what would have been seen.
+
+A word stands only for the contrasts that were fixed before training (`Protocol.counted`), and carries the correction
+for their number (Holm 1979): of differences among themselves, and of equivalences among themselves. A contrast that was
+promised and not trained counts in that number. All else is exploratory: an interval, and no word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from utils.comparison.protocol import Contrast, Protocol
+from utils.comparison.statistics import FOLDS, ONE_TRAINING, SEEDS, TOO_FEW, Found
+from utils.core.files import markdown_table
+from utils.evaluation.intervals import holm
+
+SIGNIFICANCE = 0.05
+TESTED = (FOLDS, SEEDS)
+EXPLORATORY, NOT_SHOWN, OF_THIS_TRAINING = "exploratory", "not shown", "of this training"
+
+
+METRIC_NAMES = {
+    **{"mAP50": "mAP50", "mAP50-95": "mAP50-95"},
+    **{"view_accuracy": "view accuracy", "view_balanced_accuracy": "balanced view accuracy"},
+}
+INTERVALS = {  # what a difference rests on -> how its interval is made
+    FOLDS: (
+        "95 % intervals: t over the folds' differences, each fold the mean of its trainings. Patients and trainings "
+        "differ from fold to fold, so both are in them. As folds share training frames, the wider interval of Nadeau "
+        "and Bengio (2003) stands beside *better* and *worse*."
+    ),
+    SEEDS: (
+        "95 % intervals: the variance over {resampled} ({resamples} bootstrap resamples, the same for all trainings) "
+        "plus that between trainings, which is pooled over the arms; t with Satterthwaite's degrees of freedom. They "
+        "are for this training set: by how much another would differ is not in them."
+    ),
+    ONE_TRAINING: (
+        "95 % intervals: t x bootstrap standard error over {resampled} ({resamples} resamples, the same for both "
+        "arms), of this one training: by how much another would differ is not in them, so there is no word."
+    ),
+    TOO_FEW: "There are too few trainings for an interval: the values of all of them stand beside their mean.",
+}
+TESTS = (
+    "In words: *better* or *worse* where the difference is significant (two-sided), *equivalent* where two one-sided "
+    "t tests show it to be within the margin, both at 5 % after Holm's correction for the {counted} comparisons that "
+    "were fixed before training; else *not shown*, either way, with the difference that would have been seen with 80 % "
+    "power, were it the only one. All others are exploratory and not corrected: of twenty such intervals without a "
+    "true difference one is expected to miss zero."
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a contrast came to.
+
+    Attributes:
+        trainings: the difference of every unit.
+        basis: what the interval rests on, or why there is none; see `utils.comparison.statistics.Found`.
+        low, high: of the 95 % interval; None without one.
+        cautious: the interval with Nadeau and Bengio's standard error; of folds.
+        is_counted: fixed before training.
+        p_value, p_equivalence: corrected for the number of those; None where there is no test.
+        margin: within which arms count as equivalent; None where none was set.
+        detectable: the difference that would have been seen with 80 % power, were it the only one.
+    """
+
+    arm: str
+    reference: str
+    metric: str
+    value: float
+    trainings: tuple[float, ...]
+    basis: str
+    low: float | None
+    high: float | None
+    cautious: tuple[float, float] | None
+    is_counted: bool
+    p_value: float | None
+    p_equivalence: float | None
+    margin: float | None
+    detectable: float | None
+    word: str
+
+
+def state(found: Mapping[Contrast, Found], protocol: Protocol) -> list[Statement]:
+    """A statement for every contrast: first those that count, in the protocol's order, then the others."""
+    counted, margins = [contrast for contrast in protocol.counted if contrast in found], protocol.margins
+    tested = {contrast: found[contrast].estimate for contrast in counted if found[contrast].basis in TESTED}
+    bounded = {contrast: own for contrast, own in tested.items() if contrast.metric in margins}
+    p_values = {contrast: own.p_value() for contrast, own in tested.items()}
+    p_equivalences = {contrast: own.p_equivalence(margins[contrast.metric]) for contrast, own in bounded.items()}
+    differences = _corrected(p_values, len(protocol.counted))
+    equivalences = _corrected(p_equivalences, sum(contrast.metric in margins for contrast in protocol.counted))
+    return [
+        _statement(contrast, found[contrast], protocol, differences.get(contrast), equivalences.get(contrast))
+        for contrast in dict.fromkeys([*counted, *found])
+    ]
+
+
+def _corrected(p_values: Mapping[Contrast, float], count: int) -> dict[Contrast, float]:
+    """Holm's, of a family of `count` tests; those that were not made have the p value 1."""
+    missing = [1.0] * (count - len(p_values))
+    return dict(zip(p_values, holm([*p_values.values(), *missing]).tolist(), strict=False))
+
+
+def _statement(
+    contrast: Contrast, found: Found, protocol: Protocol, p_value: float | None, p_equivalence: float | None
+) -> Statement:
+    low, high = found.estimate.interval() if found.estimate else (None, None)
+    is_counted = contrast in protocol.counted
+    margin = protocol.margins.get(contrast.metric) if is_counted else None
+    return Statement(
+        arm=contrast.arm,
+        reference=contrast.reference,
+        metric=contrast.metric,
+        value=found.value,
+        trainings=found.trainings,
+        basis=found.basis,
+        low=low,
+        high=high,
+        cautious=found.cautious.interval() if found.cautious else None,
+        is_counted=is_counted,
+        p_value=p_value,
+        p_equivalence=p_equivalence,
+        margin=margin,
+        detectable=found.estimate.detectable() if p_value is not None else None,
+        word=_word(found, is_counted, p_value, p_equivalence, margin),
+    )
+
+
+def _word(
+    found: Found, is_counted: bool, p_value: float | None, p_equivalence: float | None, margin: float | None
+) -> str:
+    if found.basis == ONE_TRAINING:
+        return OF_THIS_TRAINING
+    if found.basis not in TESTED:
+        return found.basis
+    if not is_counted:
+        return EXPLORATORY
+    is_different = p_value < SIGNIFICANCE
+    is_equivalent = p_equivalence is not None and p_equivalence < SIGNIFICANCE
+    direction = "better" if found.value > 0 else "worse"
+    if is_different and is_equivalent:
+        return f"{direction}, but by less than {margin:g}"
+    if is_different:
+        return direction
+    return f"equivalent within {margin:g}" if is_equivalent else NOT_SHOWN
+
+
+def difference_section(results: Mapping) -> str:
+    """Of the report: a row for every statement, and how to read it."""
+    differences, protocol = results["differences"], results["protocol"]
+    if not differences:
+        return ""
+    header = ["pair", "metric", "difference [95 % interval]", "p (Holm)", "equivalent", "in words"]
+    table = markdown_table(header, [_difference_row(own) for own in differences])
+    bases = dict.fromkeys(own["basis"] for own in differences)
+    notes = [INTERVALS[basis].format(**protocol) for basis in bases if basis in INTERVALS]
+    notes += [TESTS.format(**protocol)] if {FOLDS, SEEDS} & set(bases) else []
+    return "\n\n".join(["## Differences", table, *notes])
+
+
+def _difference_row(own: Mapping) -> list[str]:
+    span = f"({', '.join(f'{value:+.3f}' for value in own['trainings'])})"
+    if own["low"] is not None:
+        span = _span(own["low"], own["high"])
+    is_bounded = own["p_equivalence"] is not None
+    is_equivalent = "yes" if is_bounded and own["p_equivalence"] < SIGNIFICANCE else "no"
+    return [
+        f"`{own['arm']}` - `{own['reference']}`",
+        METRIC_NAMES.get(own["metric"], own["metric"]),
+        f"{own['value']:+.3f} {span}",
+        _p_cell(own["p_value"]),
+        f"within {own['margin']:g}: {is_equivalent}" if is_bounded else "-",
+        _in_words(own),
+    ]
+
+
+def _p_cell(p_value: float | None) -> str:
+    if p_value is None:
+        return "-"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _in_words(own: Mapping) -> str:
+    if own["word"] == NOT_SHOWN:
+        return f"{NOT_SHOWN}; {own['detectable']:.3f} would have been seen"
+    if own["word"].startswith(("better", "worse")) and own["cautious"]:
+        return f"{own['word']} (Nadeau-Bengio {_span(*own['cautious'])})"
+    return own["word"]
+
+
+def _span(low: float, high: float) -> str:
+    return f"[{low:+.3f}, {high:+.3f}]"
+
+
+def relative_span(gain: Mapping) -> str:
+    """The interval of a gain and, where it is of one training only, that; or why there is none."""
+    if gain["low"] is None:
+        return gain["basis"]
+    of = f" ({OF_THIS_TRAINING})" if gain["basis"] == ONE_TRAINING else ""
+    return f"[{gain['low']:+.1%}, {gain['high']:+.1%}]{of}"

@@ -1,0 +1,150 @@
+"""Intervals and tests of this project: what a figure or a difference of figures carries.
+
+Every one is an estimate with a standard error and degrees of freedom, and rests on Student's t:
+
+    interval = estimate +- t(0.975, df) SE
+
+One training, its figure M, and M* on bootstrap resamples of the patients (frames where patients are unknown):
+
+    SE^2 = P / (P - 1) var(M*),   df = P - 1,   clipped to the figure's range
+
+P is Kish's effective number of patients, (sum w)^2 / sum w^2 (Kish 1965), of the weights w that the figure gives to
+them: the mean over its classes of the patient's share of the class. It is their number where all weigh the same. A
+patient of many frames, or the only one of a rare class, makes it smaller; with the plain number intervals cover too
+seldom (docs/explanation/statistics.md).
+
+Several trainings (seeds) on one data set, a difference of two arms, each trained S times:
+
+    V_p = P / (P - 1) var(mean over s of M*_a,s - M*_r,s),   df P - 1     the same patients for all trainings
+    V_s = 2 s^2 / S,   df f = sum over arms of (S - 1)                   s^2: variance over seeds, pooled over arms
+    SE^2 = V_p + V_s,  df = (V_p + V_s)^2 / (V_p^2 / (P - 1) + V_s^2 / f)          (Satterthwaite 1946)
+
+Trainings and patients are crossed; the rest that both variances hold is counted twice, which errs on the wide side.
+
+Folds, K of them: the difference of every fold, its seeds averaged first, is one value; SE^2 = s^2 / K, df = K - 1.
+Folds share training frames, so values are not independent and no unbiased estimate of SE exists (Bengio and Grandvalet
+2004); Nadeau and Bengio (2003) take SE^2 = (1 / K + 1 / (K - 1)) s^2, which errs on the wide side.
+
+Ratios: all of this on logarithms, where the patients' variance of log M is that of M* / M (delta method).
+
+Equivalence within a margin: two one-sided t tests (Schuirmann 1987). Several tests: Holm (1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL, POWER = 0.95, 0.8
+LEAST_UNITS = 3  # folds, or trainings where nothing is pooled
+LEAST_DF = 3  # of a variance between trainings
+LEAST_ERROR = 1e-9  # below it, values are the same but for rounding
+LEAST_PATIENTS = 2.0  # Kish's number: below it t has less than one degree of freedom
+
+
+@dataclass(frozen=True)
+class Variance:
+    """A variance, and its degrees of freedom."""
+
+    value: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error above 0, and the degrees of freedom of that."""
+
+    value: float
+    error: float
+    df: float
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Lower and upper limit."""
+        half = self.error * stats.t.ppf((1 + level) / 2, self.df)
+        return float(self.value - half), float(self.value + half)
+
+    def p_value(self) -> float:
+        """Of a value as far from zero, on either side, if the truth is zero."""
+        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
+
+    def p_equivalence(self, margin: float) -> float:
+        """The larger p of the two one-sided tests that the truth is outside +-`margin`.
+
+        It is below 0.05 where the 90 % interval lies within the margin.
+        """
+        return float(stats.t.sf((margin - abs(self.value)) / self.error, self.df))
+
+    def detectable(self, power: float = POWER) -> float:
+        """The true difference whose 95 % interval would leave out zero with this probability."""
+        return float(self.error * (stats.t.ppf((1 + LEVEL) / 2, self.df) + stats.t.ppf(power, self.df)))
+
+
+def kish(weights: np.ndarray) -> float:
+    """The number of equal weights that vary a sum as much as these (n,) do; 0 without any."""
+    total = np.sum(weights)
+    return float(total**2 / np.sum(np.square(weights))) if total > 0 else 0.0
+
+
+def over_patients(drawn: np.ndarray, patients: float) -> Variance | None:
+    """The patients' variance of a figure; None where it cannot be known.
+
+    Args:
+        drawn: (R,) the figure on resampled patients; NaN where it is undefined on a resample.
+        patients: Kish's effective number.
+    """
+    known = drawn[np.isfinite(drawn)]
+    if patients < LEAST_PATIENTS or len(known) < 2:
+        return None
+    return Variance(float(patients / (patients - 1) * known.var(ddof=1)), patients - 1)
+
+
+def pooled(samples: Iterable[Sequence[float]]) -> Variance:
+    """The variance within samples (each (S,)) that have a common one; NaN with 0 df where none has two values."""
+    repeated = [np.asarray(sample, float) for sample in samples if len(sample) > 1]
+    df = sum(len(sample) - 1 for sample in repeated)
+    squares = sum(len(sample) * sample.var() for sample in repeated)
+    return Variance(float(squares / df), df) if df else Variance(np.nan, 0)
+
+
+def satterthwaite(value: float, parts: Sequence[Variance]) -> Estimate | None:
+    """The estimate whose variance is the sum of independent `parts`; None where they sum to nothing."""
+    total = sum(part.value for part in parts)
+    if not total > LEAST_ERROR**2:
+        return None
+    df = total**2 / sum(part.value**2 / part.df for part in parts)
+    return Estimate(float(value), float(np.sqrt(total)), float(df))
+
+
+def over_units(values: Sequence[float]) -> Estimate | None:
+    """The mean of independent values, such as folds'; None for fewer than three, or where all are the same."""
+    if len(values) < LEAST_UNITS:
+        return None
+    return satterthwaite(np.mean(values), [Variance(np.var(values, ddof=1) / len(values), len(values) - 1)])
+
+
+def nadeau_bengio(values: Sequence[float]) -> Estimate | None:
+    """As `over_units`, of K values from K-fold cross-validation, with the wider error of Nadeau and Bengio."""
+    folds = len(values)
+    if folds < LEAST_UNITS:
+        return None
+    return satterthwaite(np.mean(values), [Variance((1 / folds + 1 / (folds - 1)) * np.var(values, ddof=1), folds - 1)])
+
+
+def figure_interval(value: float, drawn: np.ndarray, patients: float) -> np.ndarray:
+    """The 95 % interval (2,) of a figure between 0 and 1 of one training; NaN where there is none."""
+    variance = over_patients(drawn, patients)
+    estimate = variance and satterthwaite(value, [variance])
+    return np.clip(estimate.interval(), 0, 1) if estimate else np.full(2, np.nan)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """P values (n,) corrected for their number (Holm 1979): reject those below the level of the whole family."""
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1)
+    return corrected
