@@ -153,7 +153,7 @@ def cover_one_training(
     `Kish` is the one that is used. `complete` leaves out resamples without a class, `count` takes patients as equal.
     """
     rng = np.random.default_rng([patients, unequal])
-    counts, right = draw_classes(rng, 100_000, classes, unequal).sum(axis=1)
+    counts, right = draw_classes(rng, 50_000, classes, unequal).sum(axis=1)
     truth, done = (right / counts).mean(), 0
     draws = group_draws([f"{number:02}" for number in range(patients)])
     holds = {"Kish": 0, "count": 0, "complete": 0, "percentiles": 0}

@@ -12,13 +12,13 @@ INDEPENDENT = [name for name, (_, common) in TRAINING_SETS.items() if not common
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "cell"), itertools.product(CASES, SEED_CELLS))
+@pytest.mark.parametrize(("case", "cell"), [*itertools.product(CASES, SEED_CELLS)])
 def test_several_seeds(case: str, cell: tuple[int, int]):
     assert LOW <= coverage.cover_seeds(CASES[case], *cell)["t"] <= HIGH
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "cell", "effect"), itertools.product(CASES, FOLD_CELLS, INDEPENDENT))
+@pytest.mark.parametrize(("case", "cell", "effect"), [*itertools.product(CASES, FOLD_CELLS, INDEPENDENT)])
 def test_five_folds(case: str, cell: tuple[int, int], effect: str):
     found = coverage.cover_folds(CASES[case], *cell, TRAINING_SETS[effect])
     assert LOW <= found["t"] <= HIGH
