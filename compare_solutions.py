@@ -3,6 +3,8 @@
 python compare_solutions.py --arms fixed gradnorm dual --epochs 50 --seeds 0 1 2     # on the embedded phantom
 python compare_solutions.py --data path/to/data.yaml --name mine                     # all arms; again: goes on
 python compare_solutions.py --folds path/to/folds --arms gradnorm dual               # what split_dataset.py wrote
+python compare_solutions.py --protocol docs/example-protocol.yaml                    # all that counts is in a file
+python compare_solutions.py --rescore runs/compare/mine --data path/to/data.yaml     # its report again, no network
 """
 
 from __future__ import annotations
@@ -14,111 +16,177 @@ from torch import nn
 
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
-from utils.comparison.arms import ARM_NAMES, JOINT, Arm, expand
-from utils.comparison.evaluation import fingerprints, judge
+from utils.comparison.arms import ARM_NAMES, Arm, expand
+from utils.comparison.evaluation import fingerprints, judge, measure_networks, predict
+from utils.comparison.kept import Kept, open_kept, write_record
+from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
+from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contrasts
+from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
+from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
 from utils.comparison.report import to_markdown, write_report
-from utils.comparison.trainings import Trial, check_fingerprints, train_all
+from utils.comparison.trainings import Trial, check_fingerprints, run_name, train_all
 from utils.core.device import select_device, select_precision
 from utils.core.files import run_folder
 from utils.core.lock import lock_folder
-from utils.core.names import TASKS
-from utils.core.options import JointOptions, filled, given_options, warn_without_effect
+from utils.core.options import JointOptions, filled, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 
-SHARED = ("epochs", "imgsz", "batch_size", "size", "hyp", "amp", "device")  # options that every training is given
+BASE = JointOptions()
+DEFAULTS = {"data": BASE.data, "folds": "", "arms": list(ARM_NAMES), "seeds": [0, 1, 2], "test": False, **COMMON}
 
 
 def main() -> None:
     args = parse_arguments()
-    folder = run_folder(args.project, args.name)
+    if args.rescore:
+        rescore(args)
+    else:
+        compare(args)
+
+
+def rescore(args: argparse.Namespace) -> None:
+    """Make the report of a finished comparison again, without a network."""
+    folder = Path(args.rescore)
+    kept = open_kept(folder, list(args.protocol.data.values()))
+    with lock_folder(folder, wait=True):
+        publish(folder, kept)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Train what is missing, let everything predict what is missing, and report."""
+    protocol, folder = args.protocol, run_folder(args.project, args.name)
     trials = plan(args, folder)
-    precision = select_precision(args.amp, select_device(args.device))
-    splits = ("train", "val", "test") if args.test else ("train", "val")
-    arms = [trial.arm for trial in trials]
-    found = {data: fingerprints(data, splits, arms) for data in dict.fromkeys(trial.data for trial in trials)}
+    precision = select_precision(protocol.options["amp"], select_device(args.device))
+    splits = tuple(dict.fromkeys(("train", "val", protocol.split)))
+    found = {data: fingerprints(data, splits, protocol.arms) for data in protocol.data.values()}
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder, wait=True) as lock:  # until no other comparison works there
         check_fingerprints(folder, found)
+        note_protocol(folder, protocol, trials)
         train_all(trials, args.jobs)
         lock.confirm()
-        results = judge(trials, load_model, precision, "test" if args.test else "val")
-        write_report(folder, results)
-        draw_comparison(folder)
+        predict(trials, load_model, precision, protocol.split)
+        write_record(folder, trials, measure_networks(trials, load_model, precision), protocol.split)
+        publish(folder, open_kept(folder, list(found)))
+
+
+def publish(folder: Path, kept: Kept) -> None:
+    """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
+    results = judge(kept, noted_protocol(folder))
+    results["fixed_before"] = protocol_facts(folder)
+    write_report(folder, results)
+    write_per_patient(folder, kept)
+    draw_comparison(folder)
     LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    base = JointOptions()
+    """The arguments, with the `Protocol` that they make as `protocol`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=filled, default=base.data, help=f"data.yaml (default: {base.data})")
-    parser.add_argument("--folds", type=filled, metavar="DIR", help="folder of fold*/data.yaml, in place of --data")
-    parser.add_argument("--arms", nargs="+", default=list(ARM_NAMES), metavar="ARM", help=f"of {', '.join(ARM_NAMES)}")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(default: 0 1 2)")
-    parser.add_argument("--epochs", type=int, default=base.epochs, help=f"(default: {base.epochs})")
-    parser.add_argument("--imgsz", type=int, default=base.imgsz, help=f"pixels (default: {base.imgsz})")
-    parser.add_argument("--batch-size", type=int, default=base.batch_size, help=f"(default: {base.batch_size})")
-    parser.add_argument("--size", default="s", help="YOLOv5's n, s, m, l or x, of all arms (default: s)")
-    parser.add_argument("--hyp", default=base.hyp, help=f"of all arms (default: {base.hyp})")
-    parser.add_argument("--diagnose-interval", type=int, default=10, help="batches; 0: never (default: 10)")
-    parser.add_argument("--amp", default=base.amp, help="auto, off, bf16 or fp16 (default: auto)")
-    parser.add_argument("--device", default=base.device, help="auto, cpu, or a CUDA device's number (default: auto)")
-    parser.add_argument("--test", action="store_true", help="report the test split; thresholds stay validation's")
+    parser.add_argument("--protocol", type=filled, metavar="FILE", help="YAML that fixes what the options below would")
+    add_protocol_options(parser)
+    about = "a finished comparison: its report again, from its files and the data sets"
+    parser.add_argument("--rescore", type=filled, metavar="DIR", help=about)
+    parser.add_argument("--device", default=BASE.device, help="auto, cpu, or a CUDA device's number (default: auto)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores (default: 1)")
     parser.add_argument("--project", default="runs/compare", help="folder of comparisons (default: runs/compare)")
     parser.add_argument("--name", default="exp", help="of this comparison; an existing one goes on (default: exp)")
     args = parser.parse_args()
-    if args.jobs < 1 or len(set(args.seeds)) < len(args.seeds):
-        raise UserError("--jobs must be at least 1 and --seeds must differ from each other")
-    check_arguments(args, given_options(parser, args))
+    if args.jobs < 1:
+        raise UserError(f"--jobs is {args.jobs}, expected at least 1")
+    given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
+    if args.rescore:
+        unused = dict.fromkeys(given.keys() - {"data", "folds"}, f"--rescore {args.rescore}")
+        warn_without_effect(given, unused)
+        given = {name: value for name, value in given.items() if name not in unused}
+    if args.protocol and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"--protocol {args.protocol} fixes {options} as well; leave them out, or change the file")
+    args.protocol = load_protocol(args.protocol) if args.protocol else protocol_of(given)
     return args
 
 
-def check_arguments(args: argparse.Namespace, given: set[str]) -> None:
-    """Raise a `UserError` for what the trainings would refuse, or what is said twice; say what has no effect."""
-    for seed in args.seeds:
-        JointOptions(seed=seed, diagnose_interval=args.diagnose_interval, **{n: getattr(args, n) for n in SHARED})
-    repeated = [arm for arm in dict.fromkeys(args.arms) if args.arms.count(arm) > 1]
-    if repeated:
-        raise UserError(f"--arms has {', '.join(repeated)} more than once; give every arm once")
+def add_protocol_options(parser: argparse.ArgumentParser) -> None:
+    """What a protocol file fixes; an option that is not given is None."""
+
+    def add(name: str, text: str, **kwargs: object) -> None:
+        default = DEFAULTS[name[2:].replace("-", "_")]
+        shown = f" (default: {default})" if isinstance(default, str | int) and default not in ("", False) else ""
+        parser.add_argument(name, default=None, help=text + shown, **kwargs)
+
+    add("--data", "data.yaml", type=filled)
+    add("--folds", "folder of fold*/data.yaml, in place of --data", type=filled, metavar="DIR")
+    add("--arms", f"of {', '.join(ARM_NAMES)}", nargs="+", metavar="ARM")
+    add("--seeds", "(default: 0 1 2)", nargs="+", type=int)
+    add("--epochs", "of every training", type=int)
+    add("--imgsz", "pixels", type=int)
+    add("--batch-size", "images a batch", type=int)
+    add("--size", "YOLOv5's n, s, m, l or x, of all arms")
+    add("--hyp", "hyper-parameter YAML of all arms")
+    add("--diagnose-interval", "batches; 0: never", type=int)
+    add("--amp", "auto, off, bf16 or fp16")
+    add("--test", "report the test split; thresholds stay validation's", action="store_true")
+
+
+def protocol_of(given: dict[str, object]) -> Protocol:
+    """The protocol that the command line's options make: `given` over `DEFAULTS`.
+
+    Raises:
+        UserError: for what the trainings would refuse, or what is said twice.
+    """
+    chosen = DEFAULTS | given
+    refuse_repeated(chosen)
+    with errors_in("--arms"):
+        arms = tuple(expand(chosen["arms"]))
+    with errors_in("--folds"):
+        data = find_folds(chosen["folds"]) if chosen["folds"] else {"": chosen["data"]}
+    protocol = Protocol(
+        counted=built_in_contrasts(arms),
+        margins=MARGINS,
+        data=data,
+        arms=arms,
+        seeds=tuple(chosen["seeds"]),
+        options={name: chosen[name] for name in COMMON},
+        split="test" if chosen["test"] else "val",
+    )
+    for seed in protocol.seeds:
+        JointOptions(seed=seed)
+    protocol.settings(Arm("", ""))
+    check_settings(protocol)
+    warn_without_effect(given, idle_options(chosen, arms))
+    return protocol
+
+
+def refuse_repeated(chosen: dict[str, object]) -> None:
+    """Raise a `UserError` for an arm or a seed that is there twice."""
+    for name in ("arms", "seeds"):
+        values = chosen[name]
+        repeated = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
+        if repeated:
+            raise UserError(f"--{name} has {', '.join(repeated)} more than once; give each of the {name} once")
+
+
+def idle_options(chosen: dict[str, object], arms: tuple[Arm, ...]) -> dict[str, str]:
+    """Option that changes nothing -> because of what."""
     idle = {}
-    if args.folds:
-        idle["data"] = f"--folds {args.folds}"
-    if not any(is_diagnosed(arm) for arm in expand(args.arms)):
+    if chosen["folds"]:
+        idle["data"] = f"--folds {chosen['folds']}"
+    if not any(arm.has_interference for arm in arms):
         unmeasured = "none of which balances two losses of one network"
-        idle["diagnose_interval"] = f"--arms {' '.join(args.arms)}, {unmeasured}"
-    warn_without_effect(given, idle)
-
-
-def is_diagnosed(arm: Arm) -> bool:
-    """Whether the arm's tasks can interfere."""
-    return arm.script == JOINT and arm.tasks == TASKS
+        idle["diagnose_interval"] = f"--arms {' '.join(chosen['arms'])}, {unmeasured}"
+    return idle
 
 
 def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
-    """Every training that the comparison needs, seed by seed, so that a part of it is a comparison already."""
-    common = {name: getattr(args, name) for name in SHARED}
-    trials = []
-    for data in data_sets(args):
-        fold = f"{Path(data).parent.name}-" if args.folds else ""
-        for seed in args.seeds:
-            for arm in expand(args.arms):
-                options = common | ({"diagnose_interval": args.diagnose_interval} if is_diagnosed(arm) else {})
-                needed = folder / f"{fold}{arm.needs}-seed{seed}" if arm.needs else None
-                trials.append(Trial(arm, data, seed, options, folder / f"{fold}{arm.name}-seed{seed}", needed))
+    """Every training that the comparison needs, fold by fold and seed by seed: a part of it is a comparison already."""
+    protocol, trials = args.protocol, []
+    for fold, data in protocol.data.items():
+        for seed in protocol.seeds:
+            for arm in protocol.arms:
+                options = protocol.common_options(arm) | {"device": args.device}
+                needed = folder / run_name(fold, arm.needs, seed) if arm.needs else None
+                trials.append(Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed))
     return trials
-
-
-def data_sets(args: argparse.Namespace) -> list[str]:
-    """The data.yaml to train on, or one for every fold."""
-    if not args.folds:
-        return [args.data]
-    found = sorted(str(path) for path in Path(args.folds).glob("*/data.yaml"))
-    if len(found) < 2:
-        raise UserError(
-            f"--folds {args.folds}: {len(found)} folds; expected DIR/*/data.yaml, as split_dataset.py writes"
-        )
-    return found
 
 
 def load_model(weights: Path) -> tuple[nn.Module, dict[str, object]]:

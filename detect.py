@@ -119,6 +119,10 @@ def view_head(model: nn.Module, weights: str) -> ViewHead:
     heads = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
     if not heads:
         raise UserError(f"--explain: {weights} has no view head, so there is no view to explain; leave it out")
+    if heads[0].map_count > 1:
+        raise UserError(
+            f"--explain: the view head of {weights} reads {heads[0].map_count} maps; expected one to explain"
+        )
     return heads[0]
 
 

@@ -1,14 +1,15 @@
-"""Split a data set by patient, balanced over box classes and views; give each clip one view. No image is copied.
+"""Split a data set by patient, its classes and views in every part; give each clip one view. No image is copied.
 
 python split_dataset.py --data data/echo_phantom.yaml --val 0.15 --test 0.2 --out runs/split
 python split_dataset.py --data data/echo_phantom.yaml --folds 5 --out runs/folds             # cross-validation
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --out runs/harmonised  # splits as they are
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --folds 5 --out runs/both
 
-The frames of all splits are taken together and divided anew. DIR gets train.txt, val.txt, test.txt and a data.yaml
-for --data of the other scripts; with --folds, each of DIR/fold0, DIR/fold1, ... does. --harmonise-views writes
-copies of the label files to DIR/labels, with the view that more than 60 % of a clip's labelled frames show; clips
-without such a view keep their labels and are listed in DIR/undecided.csv.
+The frames of all splits are taken together and divided anew: every part gets its share of the patients with each
+class and view, then of the frames. Patients with almost identical frames stay together. DIR gets train.txt, val.txt,
+test.txt and a data.yaml for --data of the other scripts; with --folds, each of DIR/fold0, DIR/fold1, ... does.
+--harmonise-views writes copies of the label files to DIR/labels, with the view that more than 60 % of a clip's
+labelled frames show; clips without such a view keep their labels and are listed in DIR/undecided.csv.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from utils.core.data_config import DataConfig, load_data_config
 from utils.core.lock import LOCK_NAME, FolderLock, claim_run_folder
 from utils.core.options import filled, given_options, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
-from utils.curation.balance import assign_groups, content_of, format_balance, merge, refuse_vanished
+from utils.curation.balance import assign_groups, content_of, format_balance, groups_of, merge, refuse_vanished
 from utils.curation.clips import Clip, find_clips, harmonise, write_labels, write_split
+from utils.curation.findings import almost_identical, identical
+from utils.curation.frames import read_frames
 from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, label_path, load_splits
 
@@ -120,7 +123,11 @@ def refuse_full(folder: Path, path: str) -> None:
 
 def divide(frames: Split, data: DataConfig, args: argparse.Namespace, folder: Path) -> dict[Path, dict]:
     """Folder -> split -> images, for each data.yaml; prints the balance."""
-    content = content_of(frames, data, args.by == "image")
+    if args.by == "image":
+        content = content_of(frames, data, [str(image) for image in frames.images])
+    else:
+        groups = groups_of(frames.images, data)
+        content = content_of(frames, data, groups, alike_across_groups(frames, groups, data))
     if args.folds:
         shares = {f"fold{number}": 1 / args.folds for number in range(args.folds)}
     else:
@@ -132,12 +139,24 @@ def divide(frames: Split, data: DataConfig, args: argparse.Namespace, folder: Pa
     if args.by == "image":
         LOGGER.warning("warning: --by image: one patient's frames may be in two splits; scores say nothing of new ones")
     LOGGER.info(format_balance(content, part, names, values))
-    place = part[content.group]
+    place = part[content.unit]
     chosen = {name: [frames.images[i] for i in np.flatnonzero(place == number)] for number, name in enumerate(names)}
     if not args.folds:
         return {folder: chosen}
     others = {name: sorted(set(frames.images).difference(images)) for name, images in chosen.items()}
     return {folder / name: {"train": others[name], "val": chosen[name]} for name in names}
+
+
+def alike_across_groups(frames: Split, groups: Sequence[str], data: DataConfig) -> list[list[Path]]:
+    """Sets of almost identical frames of more than one group; says how many there are."""
+    group_of = dict(zip(frames.images, groups, strict=True))
+    read = {frame.path: frame for frame in read_frames(data) if frame.path in group_of}  # each file once
+    sets = [[frame.path for frame in own] for own in almost_identical(identical(list(read.values())))]
+    shared = [paths for paths in sets if len({group_of[path] for path in paths}) > 1]
+    names = sorted({group_of[path] for paths in shared for path in paths})
+    found = f"{len(shared)} sets of almost identical frames lie in more than one group and stay together"
+    LOGGER.info(f"{found}: {', '.join(names)}" if names else "no almost identical frames lie in two groups")
+    return shared
 
 
 def report_views(path: Path, data: DataConfig, clips: Sequence[Clip], old: Split, new: Split) -> None:

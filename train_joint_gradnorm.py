@@ -18,7 +18,7 @@ from models.yolo import YOLOv5WithClassification
 from utils.core import distributed
 from utils.core.hyperparameters import HYP_CHOICES, HyperParameters
 from utils.core.names import TASKS
-from utils.core.options import JointOptions, training_parser
+from utils.core.options import GRADNORM_KEYS, INITIAL_WEIGHTS, JointOptions, training_parser, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
@@ -71,6 +71,8 @@ def build_job(run: Run) -> Job:
     prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(hyp, frames.data, frames.train.split)
     balancer = build_balancer(hyp, options.tasks, len(frames.data.view_names))
+    if model.stops_gradient and "classification" in options.tasks:
+        balancer = weights_behind_stop_gradient(run)
     batches = math.ceil(len(frames.train) / options.batch_size) * options.epochs
     if isinstance(balancer, GradNorm) and hyp.gradnorm_interval > batches:
         LOGGER.warning(f"warning: GradNorm never acts: {batches} batches, an update every {hyp.gradnorm_interval}")
@@ -87,6 +89,27 @@ def build_job(run: Run) -> Job:
         balancer=balancer,
         diagnose_interval=options.diagnose_interval,
     )
+
+
+def weights_behind_stop_gradient(run: Run) -> LossWeighting:
+    """The weights 1 and 1: what a view head behind a stop-gradient learns needs no balance with what others learn.
+
+    Raises:
+        UserError: another balancer was asked for, or the gradients' interference.
+    """
+    source, hyp = run.options.cfg, run.hyp
+    if "detection" not in run.options.tasks:
+        raise UserError(
+            f"--tasks classification: in {source} the view head is behind a stop-gradient; it trains no trunk"
+        )
+    if "balancer" in run.given and hyp.balancer != "fixed":
+        raise UserError(f"--balancer {hyp.balancer}: in {source} the view head is behind a stop-gradient; leave it out")
+    if run.options.diagnose_interval:
+        raise UserError(f"--diagnose-interval: in {source} a stop-gradient keeps the tasks apart; leave it out")
+    idle = dict.fromkeys((*GRADNORM_KEYS, *INITIAL_WEIGHTS), f"{source}, whose view head is behind a stop-gradient")
+    warn_without_effect(run.given, idle)
+    LOGGER.info(f"{source}: the view head is behind a stop-gradient: nothing to balance, the weights are 1 and 1")
+    return fixed_weights(1.0, 1.0)
 
 
 def build_balancer(hyp: HyperParameters, tasks: Sequence[str], views: int) -> LossWeighting:

@@ -4,6 +4,7 @@ python val.py --weights runs/train/exp/weights/last.pt                     # the
 python val.py --weights runs/train/exp/weights/last.onnx                   # the same by onnxruntime, on the CPU
 python val.py --weights runs/train/exp/weights/last.pt --data my.yaml --task test
 python val.py --weights yolov5s.pt --data my.yaml                          # a public YOLOv5 detector: boxes only
+python val.py --predictions runs/val/exp/predictions.npz --data my.yaml    # what one found before, without a network
 """
 
 from __future__ import annotations
@@ -25,45 +26,95 @@ from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
-from utils.evaluation.evaluate import evaluate, write_coco_predictions, write_evaluation
+from utils.evaluation.evaluate import evaluate, write_evaluation
 from utils.evaluation.metrics import summarise
-from utils.evaluation.results import ViewPrior
+from utils.evaluation.predictions import (
+    FILE_NAME,
+    Header,
+    read_predictions,
+    results_from,
+    write_coco_predictions,
+    write_predictions,
+)
+from utils.evaluation.results import ImageResult
 from utils.evaluation.tables import format_table
 from utils.plots.run import draw_evaluation
+
+# Of the frames that are predicted, and how; predictions in a file have them behind them
+NETWORK_OPTIONS = ("task", "imgsz", "batch_size", "iou_thres", "device", "workers", "amp")
 
 
 def main() -> None:
     args = parse_arguments()
+    if args.predictions:
+        rescore(args)
+    else:
+        evaluate_network(args)
+
+
+def evaluate_network(args: argparse.Namespace) -> None:
+    """Let the network predict the split, and report on it."""
     precision = select_precision(args.amp, select_device(args.device))
     model, facts = open_model(args.weights, model_from_checkpoint, precision)
     warn_without_effect(args.given, without_effect(model, args.weights))
     data = matching_data(args.data or facts.data, facts, args.weights, model.tasks)
     split = load_split(data, args.task, args.skip_bad_labels)
     with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        examine(args, model, facts, precision, data, split, claimed.folder)
+        results, header = predict(args, model, facts, precision, data, split)
+        write_predictions(claimed.folder / FILE_NAME, results, header)
+        report(args, data, split, results, header, claimed.folder)
 
 
-def examine(
+def predict(
     args: argparse.Namespace,
     model: nn.Module,
     facts: ModelFacts,
     precision: Precision,
     data: DataConfig,
     split: Split,
-    folder: Path,
-) -> None:
-    """Evaluate the model on the split, and write what it comes to into the folder."""
+) -> tuple[list[ImageResult], Header]:
+    """What the model says of the split, and what a file of that begins with."""
     dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
-    confidence = args.conf_thres if args.conf_thres is not None else facts.confidence
-    if confidence is None and "detection" in model.tasks:
+    known = {
+        "confidence": args.conf_thres if args.conf_thres is not None else facts.confidence,
+        "view_prior": facts.view_prior if list(data.names) == list(facts.names) else None,
+        "trained_on": facts.fingerprint.partition("-")[0],  # the training split's
+    }
+    return results, Header.of(data, dataset, model.tasks, precision, **known)
+
+
+def rescore(args: argparse.Namespace) -> None:
+    """Report on the predictions in a file, beside the truth in the data set."""
+    predictions = read_predictions(args.predictions)
+    header = predictions.header
+    idle = dict.fromkeys(NETWORK_OPTIONS, f"--predictions {args.predictions}")
+    warn_without_effect(args.given, idle | without_effect(header, args.predictions))
+    if not args.data:
+        raise UserError("--data is missing: predictions do not say where their frames lie; name the data.yaml")
+    data = load_data_config(args.data)
+    data = dataclasses.replace(data, bits=data.bits or header.bits)
+    split = load_split(data, header.split, args.skip_bad_labels)
+    results = results_from(predictions, split, data)
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        report(args, data, split, results, header, claimed.folder)
+
+
+def report(
+    args: argparse.Namespace,
+    data: DataConfig,
+    split: Split,
+    results: Sequence[ImageResult],
+    header: Header,
+    folder: Path,
+) -> None:
+    """Write what the predictions come to into the folder."""
+    confidence = args.conf_thres if args.conf_thres is not None else header.confidence
+    if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
-    is_prior_known = facts.view_prior and list(data.names) == list(facts.names)
-    prior = ViewPrior(**facts.view_prior) if is_prior_known else None
-    metrics = summarise(results, data.names, data.view_names, confidence, prior, tasks=model.tasks)
-    trained_on = facts.fingerprint.partition("-")[0]  # the training split's
-    metrics["reference"] = same_clip_reference(data, split, trained_on, args.skip_bad_labels)
+    metrics = summarise(results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks)
+    metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
@@ -71,19 +122,21 @@ def examine(
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 
 
-def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
-    """Options that change nothing for this model -> because of what."""
+def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]:
+    """Options that change nothing for a model, or for predictions of one -> because of what."""
     idle = {}
-    if "detection" not in model.tasks:
-        idle |= dict.fromkeys(("conf_thres", "iou_thres", "save_json"), f"{weights}, which finds no boxes")
-    if is_onnx(weights):
-        idle |= dict.fromkeys(("device", "amp"), f"{weights}: ONNX runs on the CPU as it was exported")
+    if "detection" not in predictor.tasks:
+        idle |= dict.fromkeys(("conf_thres", "iou_thres", "save_json"), f"{source}, which finds no boxes")
+    if is_onnx(source):
+        idle |= dict.fromkeys(("device", "amp"), f"{source}: ONNX runs on the CPU as it was exported")
     return idle
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="last.pt of a run, or last.onnx made of it")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", type=filled, help="last.pt of a run, or last.onnx made of it")
+    source.add_argument("--predictions", type=filled, metavar="FILE", help="predictions.npz, in place of a network")
     parser.add_argument("--data", type=filled, help="data.yaml (default: the one it was trained on)")
     parser.add_argument("--task", choices=("train", "val", "test"), default="val", help="split (default: val)")
     parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
@@ -94,7 +147,7 @@ def parse_arguments() -> argparse.Namespace:
         help="confidence at which P, R, F1 are taken (default: the one in the checkpoint, chosen on validation)",
     )
     parser.add_argument("--iou-thres", type=float, default=0.6, help="of NMS (default: 0.6)")
-    parser.add_argument("--save-json", action="store_true", help="write predictions.json, COCO's result format")
+    parser.add_argument("--save-json", action="store_true", help="write predictions.json too, COCO's result format")
     parser.add_argument("--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)")
     parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
     parser.add_argument("--amp", default="auto", help="auto, off, bf16 or fp16 (default: auto)")

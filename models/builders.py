@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.common import C3, CBAM, SPPF, Concat, Conv, Detect, ViewHead
+from models.common import C3, CBAM, POOLINGS, SPPF, Concat, Conv, Detect, ViewHead
 from utils.core.script import UserError
 from utils.core.values import is_whole
 
@@ -45,6 +45,7 @@ class Inputs:
         widths, strides: of the layers read, channels and pixels.
         number: of the row, not scaled.
         values: of the names that args may hold.
+        keys: of the row, by name.
     """
 
     scale: Scale
@@ -52,6 +53,7 @@ class Inputs:
     strides: list[int]
     number: int
     values: Mapping
+    keys: Mapping[str, object]
 
 
 # A builder takes the inputs and a row's args, and returns the layer, its output's channels and its output's stride in
@@ -109,7 +111,7 @@ def _build_detect(inputs: Inputs, classes: int, anchors: object) -> Built:
 def _build_view_head(inputs: Inputs, views: int, dropout: float = 0.5) -> Built:
     if views != inputs.values.get("views"):
         raise UserError(f"names {views} views, expected views, {inputs.values.get('views')}")
-    return ViewHead(views, inputs.widths[0], dropout), 0, 0
+    return ViewHead(views, inputs.widths, dropout, **inputs.keys), 0, 0
 
 
 def ordered_anchors(anchors: object) -> list[list[float]]:
@@ -173,21 +175,28 @@ class Module:
         args: what the row's args are.
         is_repeated: the row's number has a meaning.
         reads_several: whether it may read more than one layer.
+        keys: what may stand in a mapping after the args.
     """
 
     build: Callable[..., Built]
     args: tuple[_Arg, ...]
     is_repeated: bool = False
     reads_several: bool = False
+    keys: tuple[_Arg, ...] = ()
 
-    def check(self, args: Sequence[object]) -> None:
-        """Raise a `UserError` if a row's args are not those of this module."""
+    def check(self, args: Sequence[object], keys: Mapping[str, object]) -> None:
+        """Raise a `UserError` if a row's args and keys are not those of this module."""
         least = sum(not arg.is_optional for arg in self.args)
         if not least <= len(args) <= len(self.args):
             names = ", ".join(arg.name for arg in self.args)
             span = f"{least} to {len(self.args)}" if least < len(self.args) else f"{least}"
             raise UserError(f"{len(args)} args, expected {span}: {names}")
-        for arg, value in zip(self.args, args, strict=False):
+        known = {key.name: key for key in self.keys}
+        for name in keys:
+            if name not in known:
+                raise UserError(f"unknown key {name!r}, expected some of {', '.join(known) or '(none)'}")
+        pairs = [*zip(self.args, args, strict=False), *((known[name], value) for name, value in keys.items())]
+        for arg, value in pairs:
             if not arg.holds(value):
                 raise UserError(f"{arg.name} is {value!r}, expected {arg.expected}")
 
@@ -202,10 +211,14 @@ def _one_of(name: str, *values: object, is_optional: bool = False) -> _Arg:
     return _Arg(name, expected, lambda value: any(value is v or value == v for v in values), is_optional)
 
 
+def _yes_or_no(name: str) -> _Arg:
+    return _Arg(name, "True or False", lambda value: isinstance(value, bool), is_optional=True)
+
+
 _CHANNELS = _whole("channels", 1, MOST_CHANNELS, is_optional=False)
 _ODD = _Arg("kernel", "an odd number from 1 to 31", lambda value: is_whole(value, 1, 31) and value % 2 == 1, True)
 _PADDING = _Arg("padding", "None or 0 to 15", lambda value: value is None or is_whole(value, 0, 15), True)
-_SHORTCUT = _Arg("shortcut", "True or False", lambda value: isinstance(value, bool), True)
+_SHORTCUT = _yes_or_no("shortcut")
 _DROPOUT = _Arg("dropout", "0 or more, below 1", lambda value: type(value) in (int, float) and 0 <= value < 1, True)
 _ANY = _Arg("anchors", "", lambda value: True)  # the builder looks at them
 MODULES = {
@@ -223,5 +236,15 @@ MODULES = {
     "Concat": Module(_build_concat, (_one_of("dimension", 1, is_optional=True),), reads_several=True),
     "CBAM": Module(_build_cbam, (_whole("reduction", 1, MOST_CHANNELS), _ODD)),
     "Detect": Module(_build_detect, (_whole("nc", 0, MOST_CLASSES, is_optional=False), _ANY), reads_several=True),
-    "ViewHead": Module(_build_view_head, (_whole("views", 0, MOST_CLASSES, is_optional=False), _DROPOUT)),
+    "ViewHead": Module(
+        _build_view_head,
+        (_whole("views", 0, MOST_CLASSES, is_optional=False), _DROPOUT),
+        reads_several=True,
+        keys=(
+            _one_of("pooling", *POOLINGS),
+            _yes_or_no("layer_norm"),
+            _yes_or_no("zero_start"),
+            _yes_or_no("stop_gradient"),
+        ),
+    ),
 }

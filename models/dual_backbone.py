@@ -30,6 +30,8 @@ class ViewClassifier(LayerGraph):
         self.cfg = load_model_yaml(cfg, required=("backbone", "head"))
         super().__init__(self.cfg, {"views": views}, source_of(cfg))
         self.view_count, self.view_index = views, self.index_of(ViewHead)
+        if self.model[self.view_index].stop_gradient:
+            raise UserError(f"{self.source}: a view head behind a stop-gradient; nothing would train the layers before")
         if self.view_index != len(self.model) - 1 or any(isinstance(layer, Detect) for layer in self.model):
             raise UserError(f"{self.source}: expected one ViewHead, the last layer, and no Detect")
 

@@ -33,13 +33,13 @@ Three rules move the weights towards the targets:
                 a weight stays positive, and the ratio of two weights changes by at most exp(4.6 kappa), that is
                 1.58 for kappa = 0.1.
 
-Where they rest. Call m = mean_j r_j ** alpha. The targets sum to m times what the norms sum to, and m is 1 for
-alpha = 0 and for alpha = 1 only; else no weights meet all targets. "log" and "equilibrium" rest where all G_i miss
-their targets by the same factor m, the *equal-ratio point*. "gradient" with two tasks and m > 1 (alpha > 1) rests where
-the task of the smaller weight meets its target and the other pulls without effect, since the sum is fixed: its share
-of the sum of all G_i is m times that of the equal-ratio point (1.04 to 1.34 times for alpha = 1.5 and r from 1.33 to
-1.92). With noisy norms, of which "equilibrium" averages 1 / g_i, its weight is too large by what the noise adds to that
-mean; "log" averages logarithms and is not. `docs/explanation/gradnorm.md` has figures.
+Where they rest. Call m = mean_j r_j ** alpha. The targets sum to m times what the norms sum to. Unless all r_i are 1, m
+is 1 for alpha = 0 and for alpha = 1 only; else no weights meet all targets. "log" and "equilibrium" rest where all G_i
+miss their targets by the same factor m, the *equal-ratio point*. "gradient" with two tasks and m > 1 (alpha > 1) rests
+where the task of the smaller weight meets its target and the other pulls without effect, since the sum is fixed: its
+share of the sum of all G_i is m times that of the equal-ratio point (1.04 to 1.34 times for alpha = 1.5 and r from 1.33
+to 1.92). With noisy norms, of which "equilibrium" averages 1 / g_i, its weight is too large by what the noise adds to
+that mean; "log" averages logarithms and is not. `docs/explanation/gradnorm.md` has figures.
 
 Where this deviates from the paper, and why:
 

@@ -38,7 +38,7 @@ class LayerGraph(nn.Module):
 
     Args:
         cfg: a parsed model YAML in YOLOv5's syntax: `depth_multiple`, `width_multiple`, `anchors`, and
-            `backbone` + `head`, rows of [from, number, module, args].
+            `backbone` + `head`, rows of [from, number, module, args] or [from, number, module, args, {key: value}].
         counts: what the names in the rows' args stand for: nc, and views for a model with a view head.
         source: the YAML's name, for errors.
 
@@ -62,18 +62,20 @@ class LayerGraph(nn.Module):
             self.sources.append(sources)
             layers.append(layer)
         self.model = nn.Sequential(*layers)
-        self._read_later = {s for i, sources in enumerate(self.sources) for s in sources if s != i - 1}
+        self._kept = {s for i, sources in enumerate(self.sources) for s in sources if s != i - 1}
+        self._kept |= {index for index, stride in enumerate(self._strides[1:]) if stride == 0}
 
     def _build_layer(self, index: int, row: object, values: Mapping, scale: Scale) -> tuple[tuple[int, ...], nn.Module]:
         """Errors begin after the layer's number."""
-        if not isinstance(row, list | tuple) or len(row) != 4:
+        if not isinstance(row, list | tuple) or len(row) not in (4, 5):
             raise UserError(f": found {row!r}, expected [from, number, module, args]")
-        given, number, name, args = row
+        given, number, name, args, *rest = row
         if not isinstance(name, str) or name not in MODULES:
             raise UserError(f": unknown module {name!r}, expected {', '.join(MODULES)}")
         try:
             sources = self._sources_of(index, given)
-            layer, width, stride = self._make(MODULES[name], sources, number, _resolve(args, values), values, scale)
+            inputs = self._inputs(sources, number, values, scale, rest)
+            layer, width, stride = _make(MODULES[name], inputs, _resolve(args, values))
         except UserError as error:
             raise UserError(f", {name}: {error}") from None
         self._channels.append(width)
@@ -92,45 +94,32 @@ class LayerGraph(nn.Module):
             raise UserError(f"reads {heads}, which are heads and have no map to read")
         return sources
 
-    def _make(
-        self,
-        module: Module,
-        sources: tuple[int, ...],
-        number: object,
-        args: Sequence[object],
-        values: Mapping,
-        scale: Scale,
-    ) -> tuple[nn.Module, int, int]:
-        """A layer, its output's channels and its output's stride in pixels; 0 and 0 of a head."""
+    def _inputs(
+        self, sources: tuple[int, ...], number: object, values: Mapping, scale: Scale, rest: Sequence[object]
+    ) -> Inputs:
+        """What a row's builder knows; `rest` is what the row holds after its args: nothing, or keys."""
         if not is_whole(number, 1, MOST_REPEATS):
             raise UserError(f"number is {number!r}, expected 1 to {MOST_REPEATS}")
-        if scale.repeats(number) > 1 and not module.is_repeated:
-            raise UserError(f"number is {number}, expected 1; only C3 is repeated here")
-        if len(sources) > 1 and not module.reads_several:
-            raise UserError(f"reads {list(sources)}, expected one layer")
-        module.check(args)
+        keys = rest[0] if rest else {}
+        if not isinstance(keys, Mapping):
+            raise UserError(f"after the args: {keys!r}, expected keys like {{stop_gradient: True}}, or nothing")
         widths = [self._channels[s + 1] for s in sources]
         strides = [self._strides[s + 1] for s in sources]
-        layer, width, stride = module.build(Inputs(scale, widths, strides, number, values), *args)
-        if stride and COARSEST % stride:
-            raise UserError(
-                f"its map has a stride of {stride}, expected a divisor of {COARSEST}; "
-                "models with a level P6 are not supported here"
-            )
-        return layer, width, stride
+        return Inputs(scale, widths, strides, number, values, keys)
 
     def run(self, layers: Iterable[int], known: Features) -> Features:
         """Run `layers` in order on the outputs in `known`; -1 is the input image. Returns all outputs kept.
 
-        Kept are those that a layer other than the next one reads, and the last of `layers`.
+        Kept are those that a layer other than the next one reads, those of heads, and the last of `layers`.
         """
         outputs = dict(known)
         previous, x = None, None
         for index in layers:
             inputs = [x if s == previous and x is not None else outputs[s] for s in self.sources[index]]
-            x = self.model[index](inputs if _takes_a_list(self.model[index]) else inputs[0])
+            is_listed = len(inputs) > 1 or isinstance(self.model[index], Concat | Detect)
+            x = self.model[index](inputs if is_listed else inputs[0])
             previous = index
-            if index in self._read_later:
+            if index in self._kept:
                 outputs[index] = x
         outputs[previous] = x
         return outputs
@@ -150,9 +139,13 @@ class LayerGraph(nn.Module):
                 waiting.extend(self.sources[layer])
         return found
 
+    def indices_of(self, kind: type[nn.Module]) -> list[int]:
+        """The numbers of the layers of type `kind`."""
+        return [index for index, layer in enumerate(self.model) if isinstance(layer, kind)]
+
     def index_of(self, kind: type[nn.Module]) -> int:
         """The number of the one layer of type `kind`."""
-        found = [index for index, layer in enumerate(self.model) if isinstance(layer, kind)]
+        found = self.indices_of(kind)
         if len(found) != 1:
             raise UserError(
                 f"{self.source}: the model has {len(found)} layers of type {kind.__name__}, expected exactly one"
@@ -160,8 +153,20 @@ class LayerGraph(nn.Module):
         return found[0]
 
 
-def _takes_a_list(layer: nn.Module) -> bool:
-    return isinstance(layer, Concat | Detect)
+def _make(module: Module, inputs: Inputs, args: Sequence[object]) -> tuple[nn.Module, int, int]:
+    """A layer, its output's channels and its output's stride in pixels; 0 and 0 of a head."""
+    if inputs.scale.repeats(inputs.number) > 1 and not module.is_repeated:
+        raise UserError(f"number is {inputs.number}, expected 1; only C3 is repeated here")
+    if len(inputs.widths) > 1 and not module.reads_several:
+        raise UserError(f"reads {len(inputs.widths)} layers, expected one")
+    module.check(args, inputs.keys)
+    layer, width, stride = module.build(inputs, *args)
+    if stride and COARSEST % stride:
+        raise UserError(
+            f"its map has a stride of {stride}, expected a divisor of {COARSEST}; "
+            "models with a level P6 are not supported here"
+        )
+    return layer, width, stride
 
 
 def source_of(cfg: str | Path | Mapping) -> str:

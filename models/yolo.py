@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from models.common import Detect, ViewHead, decode
 from models.graph import Features, LayerGraph, class_count, sized, source_of
 from utils.core.names import TASKS
+from utils.core.script import UserError
 
 
 class DetectionModel(LayerGraph):
@@ -62,14 +64,20 @@ class DetectionModel(LayerGraph):
 class YOLOv5WithClassification(DetectionModel):
     """YOLOv5 with a view head on one of its layers.
 
+    A head's row may end with keys, such as {stop_gradient: True}, see `models.common.ViewHead`. Heads behind a
+    stop-gradient change nothing but themselves, so there may be several: the first is the model's, the others are
+    trained beside it, for studies.
+
     Args:
-        cfg: a model YAML's path or content with one `ViewHead` row; its `from` is where the head attaches.
+        cfg: a model YAML's path or content with a `ViewHead` row; its `from` is where the head attaches.
         nc: number of box classes; 0 for `tasks` without detection.
         views: number of views; 0 for `tasks` without classification.
         size: see `sized`.
         tasks: of one alone, the other's head is removed: the single-task reference.
 
     Attributes:
+        view_indices: the layers that are view heads.
+        stops_gradient: whether the view has no part in the trunk's training.
         trunk_layers: the layers that both heads depend on.
         cut: the trunk layers whose outputs a layer outside the trunk reads.
     """
@@ -87,19 +95,38 @@ class YOLOv5WithClassification(DetectionModel):
         # Without views or classes, the head for them is taken away again below.
         super().__init__(cfg, nc, size, fewest_classes=int("detection" in tasks), views=max(views, 1))
         self.view_count, self.tasks = views, tuple(tasks)
-        self.view_index = self.index_of(ViewHead)
+        self.view_indices = tuple(self.indices_of(ViewHead))
         detection_needs = self.ancestors(self.detect_index)
-        view_needs = self.ancestors(self.view_index)
+        self._check_view_heads(detection_needs)
+        self.stops_gradient = all(self.model[index].stop_gradient for index in self.view_indices)
+        view_needs = set().union(*(self.ancestors(index) for index in self.view_indices))
         shared = detection_needs & view_needs
         self.trunk_layers = tuple(sorted(shared))
         self.detection_layers = (*sorted(detection_needs - shared), self.detect_index)
-        self.view_layers = (*sorted(view_needs - shared), self.view_index)
+        self.view_layers = (*sorted(view_needs - shared), *self.view_indices)
         read_outside = {s for i in (*self.detection_layers, *self.view_layers) for s in self.sources[i]}
         self.cut = tuple(sorted(read_outside & shared))
         # Removed only now, so that a seed gives the layers that stay the weights they have beside both heads.
         removed = {"detection": self.detection_layers, "classification": self.view_layers}
         for index in (index for task in TASKS if task not in self.tasks for index in removed[task]):
             self.model[index] = nn.Identity()
+
+    def _check_view_heads(self, detection_needs: set[int]) -> None:
+        """Raise a `UserError` if there is no view head, or one that nothing would train or that disturbs another."""
+        heads = {index: self.model[index] for index in self.view_indices}
+        if not heads:
+            raise UserError(f"{self.source}: no ViewHead row, expected one, such as [17, 1, ViewHead, [views, 0.5]]")
+        for index, head in heads.items():
+            if len(heads) > 1 and not head.stop_gradient:
+                raise UserError(
+                    f"{self.source}: model layer {index} is one of {len(heads)} view heads, so each needs "
+                    "{stop_gradient: True} after its args; or leave one head only"
+                )
+            if head.stop_gradient and (alone := sorted(self.ancestors(index) - detection_needs)):
+                raise UserError(
+                    f"{self.source}: model layer {index} is behind a stop-gradient, so nothing would train layers "
+                    f"{alone} before it; expected it to read layers that the detector needs"
+                )
 
     @property
     def detect(self) -> Detect | None:
@@ -113,6 +140,7 @@ class YOLOv5WithClassification(DetectionModel):
     def heads(self, features: Features, view_features: Features | None = None) -> dict[str, object]:
         """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}, of the tasks there are.
 
+        Where view heads are trained beside the first, theirs are "classify_beside": (heads, B, views).
         `view_features`, if given, are read by the view head in place of `features`: aliases that tell the
         two tasks' gradients apart.
         """
@@ -121,7 +149,11 @@ class YOLOv5WithClassification(DetectionModel):
         if "detection" in self.tasks:
             outputs["detect"] = self.run(self.detection_layers, features)[self.detect_index]
         if "classification" in self.tasks:
-            outputs["classify"] = self.run(self.view_layers, view_features)[self.view_index]
+            found = self.run(self.view_layers, view_features)
+            first, *beside = [found[index] for index in self.view_indices]
+            outputs["classify"] = first
+            if beside:
+                outputs["classify_beside"] = torch.stack(beside)
         return outputs
 
     def forward(
@@ -147,11 +179,17 @@ class YOLOv5WithClassification(DetectionModel):
         return {"trunk": everything, **layers} if everything else {}
 
     def clipped_parts(self) -> tuple[list[nn.Parameter], ...]:
-        """Trunk and detection head; the view head: so that a large view gradient cannot scale the detector's step."""
-        view_head = [parameter for index in self.view_layers for parameter in self.model[index].parameters()]
-        others = {id(parameter) for parameter in view_head}
+        """Trunk and detection head; the view head: so that a large view gradient cannot scale the detector's step.
+
+        Heads beside each other are a part each.
+        """
+        _, *beside = self.view_indices
+        first = nn.ModuleList(self.model[index] for index in self.view_layers if index not in beside)
+        heads = [first, *(self.model[index] for index in beside)]
+        view_heads = [list(head.parameters()) for head in heads]
+        others = {id(parameter) for head in view_heads for parameter in head}
         detector = [parameter for parameter in self.parameters() if id(parameter) not in others]
-        return detector, view_head
+        return detector, *view_heads
 
     def arguments(self) -> dict[str, object]:
         return {**super().arguments(), "views": self.view_count, "tasks": list(self.tasks)}

@@ -167,9 +167,9 @@ FAULTS = (
         test="tests/curation/test_reference.py",
     ),
     Fault(
-        symbol="utils.curation.clips.Clip.view",
-        old="> MAJORITY * sum(self.votes)",
-        new=">= MAJORITY * sum(self.votes)",
+        symbol="utils.data.labels.majority_view",
+        old="> MAJORITY * sum(votes)",
+        new=">= MAJORITY * sum(votes)",
         test="tests/curation/test_clips.py",
     ),
     Fault(
@@ -267,5 +267,23 @@ FAULTS = (
         old="epochs[0] / epochs[1], (25",
         new="epochs[1] / epochs[0], (25",
         test="tests/training/test_timing.py",
+    ),
+    Fault(
+        symbol="utils.comparison.out_of_fold.thresholds",
+        old="fold is not own and ",
+        new="",
+        test="tests/comparison/test_out_of_fold.py",
+    ),
+    Fault(
+        symbol="utils.curation.balance.Balance.of",
+        old="np.hstack([content.counts, content.groups])",
+        new="np.hstack([content.counts, content.counts])",
+        test="tests/curation/test_balance.py",
+    ),
+    Fault(
+        symbol="utils.comparison.protocol_file._check_number",
+        old="protocol.planned > allowed",
+        new="protocol.planned > allowed + 1",
+        test="tests/comparison/test_protocol_file.py",
     ),
 )

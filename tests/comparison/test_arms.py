@@ -59,7 +59,7 @@ def test_an_arms_options_are_its_scripts():
     ],
 )
 def test_an_unknown_arm_is_refused(name: str):
-    with pytest.raises(UserError, match=r"^--arms: .*expected") as error:
+    with pytest.raises(UserError, match="expected") as error:
         expand(["equal", name])
     assert f"'{name}'" in str(error.value) and "\n" not in str(error.value)
 

@@ -72,7 +72,7 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
 
 
 def test_our_own_hyp_files_have_every_key_that_applies():
-    every = {field.name for field in fields(HyperParameters)} - {"anchors"}
+    every = {field.name for field in fields(HyperParameters)} - {"anchors", "record_averages"}
     of_networks = {f"{task}_{name}" for task in TASKS for name in RATE_RANGES}
     of_weights = {name for name in every if name.startswith(("balancer", "gradnorm_", "initial_", "weight_sum"))}
     assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
@@ -201,3 +201,10 @@ def test_a_value_out_of_range_is_an_error(key: str, value: float):
 def test_views_are_not_balanced_twice():
     with pytest.raises(UserError, match="balance the views twice"):
         HyperParameters(sampler="views", view_loss_weights="inverse")
+
+
+@pytest.mark.parametrize("wrong", [["half"], [0.5, 0.5], [0], [-1.0], [True], [float("nan")]])
+def test_recorded_averages_are_windows_of_epochs(wrong: list):
+    with pytest.raises(UserError, match=r"record_averages is .*, expected different numbers of epochs"):
+        HyperParameters(record_averages=wrong)
+    assert HyperParameters(record_averages=["ramp", 0.5, 1]).averaging_windows == [0.5, 1]

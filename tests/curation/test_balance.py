@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.core.data_config import load_data_config
-from utils.curation.balance import Content, assign_groups, content_of, imbalance
+from utils.curation.balance import Content, assign_groups, content_of, format_balance, groups_of, imbalance
 
 
 def content(counts: object) -> Content:
+    """Each row a group of its own."""
     counts = np.array(counts, dtype=np.int64)
     counts = np.column_stack([counts.sum(axis=1), counts])
     names = ("frames", *(f"class {number}" for number in range(counts.shape[1] - 1)))
-    return Content(names, counts, np.arange(len(counts)))
+    return Content(names, counts, (counts > 0).astype(np.int64), np.arange(len(counts)))
 
 
 COUNTS = st.integers(1, 3).flatmap(
@@ -29,15 +30,31 @@ COUNTS = COUNTS.filter(lambda rows: np.array(rows).any(axis=0).all())
 @given(COUNTS, st.sampled_from([(0.5, 0.5), (0.8, 0.2), (0.6, 0.2, 0.2)]))
 @settings(max_examples=25, deadline=None)
 def test_the_best_of_all_assignments_is_found(counts: list, shares: tuple[float, ...]):
-    groups = content(counts)
+    """By classes that miss a part, then by chi-square of the groups and squared relative error of the frames."""
+    units = content(counts)
 
     def rank(part: object) -> tuple[int, float]:
-        sums = groups.sums(np.array(part), len(shares))
-        return int((sums[:, 1:] == 0).sum()), imbalance(sums, shares)
+        frames, groups = (found(np.array(part), len(shares)) for found in (units.sums, units.group_sums))
+        wanted, expected = (np.outer(shares, found.sum(axis=0)) for found in (frames, groups))
+        cost = ((frames / wanted - 1) ** 2 + (groups - expected) ** 2 / expected).sum()
+        return int((frames[:, 1:] == 0).sum()), cost
 
     best = min(rank(part) for part in product(range(len(shares)), repeat=len(counts)))
-    found = rank(assign_groups(groups, shares))
+    found = rank(assign_groups(units, shares))
     assert found[0] == best[0] and found[1] == pytest.approx(best[1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_fold_has_its_share_of_the_patients_of_each_class(seed: int):
+    """Sixty patients of 1 to 60 frames, classes in every second to every sixth of them."""
+    rng = np.random.default_rng(seed)
+    holds = rng.random((60, 4)) < [1 / 2, 1 / 3, 1 / 4, 1 / 6]
+    holds[~holds.any(axis=1), 0] = True
+    units = content(holds * rng.integers(1, 61, (60, 1)))
+    part = assign_groups(units, [0.2] * 5, seed)
+    groups = units.group_sums(part, 5)
+    assert (groups.max(axis=0) - groups.min(axis=0) <= 1).all()
+    assert imbalance(units.sums(part, 5), [0.2] * 5) < 0.15
 
 
 def test_imbalance_is_zero_for_exact_shares_and_relative_to_them():
@@ -60,14 +77,43 @@ def test_the_seed_alone_decides():
     assert (first == again).all() and (first != other).any()
 
 
+THREE_PATIENTS = {
+    "P1_V1_F1.png": "0 .5 .5 .1 .1\n0 .4 .5 .1 .1\n1 .5 .5 .1 .1\n",
+    "P1_V1_F2.png": "0 1 0",
+    "P2_V1_F1.png": "",
+    "P3_V1_F1.png": "0 .5 .5 .1 .1\n",
+}
+
+
+def count(path: Path, *together: tuple[str, ...]) -> Content:
+    """What a data set holds, where images of these names must not be parted."""
+    data, frames = load_data_config(path), load_all(path)
+    named = {image.name: image for image in frames.images}
+    sets = [[named[name] for name in names] for names in together]
+    return content_of(frames, data, groups_of(frames.images, data), sets)
+
+
 def test_what_frames_hold_is_counted(tmp_path: Path):
-    frames = {
-        "P1_V1_F1.png": "0 .5 .5 .1 .1\n0 .4 .5 .1 .1\n1 .5 .5 .1 .1\n",
-        "P1_V1_F2.png": "0 1 0",
-        "P2_V1_F1.png": "",
-    }
-    path = make_set(tmp_path, frames)
-    found = content_of(load_all(path), load_data_config(path))
+    found = count(make_set(tmp_path, THREE_PATIENTS))
     assert found.names == ("frames", "class AR", "class MR", "no box", "view PSAX")
-    assert found.counts.tolist() == [[2, 1, 1, 1, 1], [1, 0, 0, 1, 0]]
-    assert len(content_of(load_all(path), load_data_config(path), by_image=True).counts) == 3
+    assert found.counts.tolist() == [[2, 1, 1, 1, 1], [1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]
+    assert found.groups.tolist() == [[1, 1, 1, 1, 1], [1, 0, 0, 1, 0], [1, 1, 0, 0, 0]]
+
+
+def test_groups_that_must_not_be_parted_are_one_unit_and_count_as_several(tmp_path: Path):
+    path = make_set(tmp_path, THREE_PATIENTS)
+    found = count(path, ("P1_V1_F2.png", "P3_V1_F1.png"))
+    assert found.counts.tolist() == [[3, 2, 1, 1, 1], [1, 0, 0, 1, 0]]
+    names = [image.name for image in load_all(path).images]
+    assert [name for name, unit in zip(names, found.unit, strict=True) if unit] == ["P2_V1_F1.png"]
+    assert found.groups.tolist() == [[2, 2, 1, 1, 1], [1, 0, 0, 1, 0]]
+    chained = count(path, ("P2_V1_F1.png", "P3_V1_F1.png"), ("P1_V1_F2.png", "P3_V1_F1.png"))
+    assert chained.groups.tolist() == [[3, 2, 1, 2, 1]]
+
+
+def test_the_table_has_the_groups_beside_the_share_of_the_frames(tmp_path: Path):
+    found = count(make_set(tmp_path, THREE_PATIENTS))
+    table = format_balance(found, np.array([0, 1, 1]), ["train", "val"], [0.5, 0.5])
+    rows = [line.split() for line in table.splitlines()]
+    assert rows[:3] == [["all", "train", "val"], ["frames", "4", "2", "2"], ["groups", "3", "1", "2"]]
+    assert ["class", "AR", "50.0%", "(2)", "50.0%", "(1)", "50.0%", "(1)"] in rows

@@ -60,3 +60,18 @@ def test_the_tables_show_both():
     assert lines[frames_at + 5].split()[4:] == ["0", "0", "-", "40", "1.000"]
     assert not any(NO_NEGATIVES in line for line in lines)
     assert max(map(len, lines)) <= 110
+
+
+def test_errors_stand_above_what_mending_them_gains():
+    metrics = summarise(random_results(40), NAMES, VIEWS, confidence=0.5)
+    errors, lines = metrics["detection"]["errors"], format_table(metrics).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("boxes by kind"))
+    header, total, first = (line[24:] for line in lines[at : at + 3])
+    assert [header[i : i + 12].strip() for i in range(0, len(header), 12)] == list(errors["counts"])
+    assert total.split() == [str(count) for count in errors["counts"].values()]
+    assert first.split() == [str(errors["per_class"][0][kind]) for kind in errors["counts"]]
+    gains, legend = lines[at + 2 + len(NAMES) :][:2]
+    assert gains[24:].split() == [f"{gain:+.3f}" for gain in errors["delta_mAP_0.5"].values()]
+    assert "from confidence 0.500 on" in legend
+    undefined = format_table(summarise([image_result()], NAMES, VIEWS))
+    assert f"AP50 gained if mended{'-':>27}{'-':>12}" in undefined

@@ -101,6 +101,8 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
     froc = [np.round(rates / (rates + size), 4) for size in rng.uniform(0.02, 1, len(names))]
     boxes = rng.poisson(3, (len(names) + 1,) * 2) + np.diag(rng.integers(20, 90, len(names) + 1))
     boxes[-1, -1] = 0
+    kinds = ["right", "loose box", "wrong class", "wrong both", "duplicate", "background", "missed"]
+    errors = [dict(zip(kinds, (60, *rng.poisson(8, len(kinds) - 1).tolist()), strict=True)) for _ in names]
     confusion = rng.poisson(8, (len(views),) * 2) + np.diag(rng.integers(20, 70, len(views)))
     return {
         "names": names,
@@ -111,6 +113,11 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
             "per_class": rows,
             "confusion": boxes.tolist(),
             "pr_curve": {"recall": recall.tolist(), "precision": curves},
+            "errors": {
+                "counts": {kind: sum(row[kind] for row in errors) for kind in kinds},
+                "per_class": [{"name": name} | row for name, row in zip(names, errors, strict=True)],
+                "delta_mAP_0.5": dict(zip(kinds[1:], (0.098, 0.021, 0.0, 0.045, 0.008, 0.03), strict=True)),
+            },
             "froc": {
                 "false_positives": rates[::20].tolist(),
                 "mean": float(np.mean(froc)),

@@ -44,7 +44,7 @@ def test_grad_cam_of_a_linear_head():
 def test_grad_cam_of_the_view_head():
     """The mean's weights are shared out over the map, the maximum's fall on one cell; their mean is the same."""
     torch.manual_seed(0)
-    head, features = ViewHead(3, in_channels=5).eval(), torch.randn(1, 5, 4, 6)
+    head, features = ViewHead(3, [5]).eval(), torch.randn(1, 5, 4, 6)
     of_mean, of_maximum = head.linear.weight[1].detach().split(5)
     expected = torch.einsum("c,chw->hw", of_mean + of_maximum, features[0]).clamp(min=0) / 24
     torch.testing.assert_close(grad_cam(head, features, torch.tensor([1]))[0], expected)
@@ -61,7 +61,7 @@ def test_the_view_heads_input_is_explained(checkpoints, tiny_data: Path, kind: s
     if kind == "dual":
         read = model.classifier.model[:-1](square)
     else:
-        (source,) = model.sources[model.view_index]
+        (source,) = model.sources[model.view_indices[0]]
         read = model.trunk(square)[source] if kind == "joint" else model.run(range(source + 1), {-1: square})[source]
     cells = grad_cam(head, read, torch.tensor([found.view]))[0].numpy()
     np.testing.assert_allclose(found.attention, to_image(cells, letterbox, *image.shape[:2]), atol=1e-5)

@@ -41,6 +41,7 @@ def test_a_run_writes_its_card(finished, tiny_data):
     assert summary["fingerprint"] in card and "freeze 2" in card
     assert float(rows["boxes: mAP50"][0]) == pytest.approx(metrics["detection"]["mAP_0.5"], abs=5e-4)
     assert float(rows["view: accuracy"][0]) == pytest.approx(metrics["views"]["accuracy"], abs=5e-4)
+    assert f"missed {metrics['detection']['errors']['counts']['missed']}; see `errors.png`" in card
     assert "no medical device" in card
     behind = [*metrics["detection"]["per_class"], *metrics["views"]["per_view"]]
     assert all(f"{row['name']} {row['groups']}" in card for row in behind)

@@ -97,3 +97,15 @@ def test_losses_are_float32_whatever_the_network_computed_in():
     losses = losses_of(raw, torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]]), REFERENCE_GAINS, ANCHORS)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert view_loss(torch.randn(2, 3).bfloat16(), torch.tensor([0, 1])).dtype is torch.float32
+
+
+def test_the_loss_of_a_frame_is_that_of_a_batch_of_it_alone():
+    maps = [torch.randn(3, 3, size, size, 9) for size in (8, 4, 2)]
+    boxes = torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3], [0, 2, 0.2, 0.6, 0.1, 0.2], [2, 1, 0.7, 0.3, 0.4, 0.3]])
+    loss, matcher = DetectionLoss(REFERENCE_GAINS), AnchorMatcher(ANCHORS, (8, 16, 32))
+    found = loss.of_frames(maps, matcher(boxes, 64, 64))
+    for frame in range(3):
+        own = boxes[boxes[:, 0] == frame]
+        own[:, 0] = 0
+        alone = loss([raw[frame : frame + 1] for raw in maps], matcher(own, 64, 64))
+        assert found[frame].item() == pytest.approx(sum(alone.values()).item(), rel=1e-5)

@@ -30,7 +30,7 @@ def test_attention_scales_by_what_it_pools():
 @pytest.mark.parametrize("training", [True, False])
 def test_view_head_is_finite_at_any_size_and_batch(shape, training):
     batch, height, width = shape
-    head = ViewHead(3, 16).train(training)
+    head = ViewHead(3, [16]).train(training)
     x = torch.randn(batch, 16, height, width, requires_grad=True)
     logits = head(x)
     logits.sum().backward()

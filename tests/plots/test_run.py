@@ -24,6 +24,7 @@ TRAINING_PICTURES = ["results.png", "gradnorm_weight_evolution.png", "gradnorm_a
 EVALUATION_PICTURES = [
     "PR_curve.png",
     "FROC_curve.png",
+    "errors.png",
     "confusion_matrix_detection.png",
     "confusion_matrix_views.png",
     "val_batch_labels.png",
@@ -148,11 +149,11 @@ def test_a_table_without_its_columns(text: str, tmp_path: Path):
         assert read_table(path, ("epoch",)).empty
 
 
-def test_an_evaluation_of_an_earlier_version_has_no_froc_curve(tmp_path: Path):
+def test_an_evaluation_of_an_earlier_version_has_neither_froc_curve_nor_errors(tmp_path: Path):
     evaluation = metrics()
-    del evaluation["detection"]["froc"]
+    del evaluation["detection"]["froc"], evaluation["detection"]["errors"]
     (tmp_path / "metrics.json").write_text(json.dumps(evaluation))
-    assert [path.name for path in draw_evaluation(tmp_path)] == [EVALUATION_PICTURES[i] for i in (0, 2, 3)]
+    assert [path.name for path in draw_evaluation(tmp_path)] == [EVALUATION_PICTURES[i] for i in (0, 3, 4)]
 
 
 def tile(image: np.ndarray, index: int) -> np.ndarray:
@@ -173,7 +174,7 @@ def test_truth_and_prediction_show_the_same_frames_in_the_same_places(run_folder
 
 def test_no_labelled_view(tmp_path: Path):
     (tmp_path / "metrics.json").write_text(json.dumps(metrics(labelled=0)))
-    assert [path.name for path in draw_evaluation(tmp_path)] == EVALUATION_PICTURES[:4]
+    assert [path.name for path in draw_evaluation(tmp_path)] == EVALUATION_PICTURES[:5]
 
 
 def test_a_broken_json_file_is_named(tmp_path: Path):

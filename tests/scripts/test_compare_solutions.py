@@ -27,14 +27,14 @@ import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
-from utils.comparison import evaluation, pictures, trainings
+from utils.comparison import evaluation, kept, pictures, trainings
 from utils.comparison.arms import DUAL, JOINT, average_weights, expand
 from utils.comparison.report import to_csv, to_latex, to_markdown
 from utils.comparison.trainings import Trial, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.names import TASKS
 from utils.core.options import USUAL_CONFIDENCE, JointOptions
-from utils.core.script import run_script
+from utils.core.script import UserError, run_script
 from utils.evaluation.metrics import summarise
 from utils.plots import interference
 from utils.training import timing
@@ -236,6 +236,141 @@ def test_folds_are_units_and_the_test_split_is_reported(
     assert figures["view_accuracy"] != pytest.approx(history["metrics/view_accuracy"].iloc[-1])
 
 
+# ---- a protocol file ---------------------------------------------------------------------------------------
+
+
+def write_protocol(folder: Path, arguments: Sequence[str], **changes: object) -> tuple[Path, list[str]]:
+    """A file that fixes what `arguments` say, of one arm, and the arguments that are left."""
+    given = dict(argument.removeprefix("--").split("=") for argument in arguments)
+    left = [f"--{name}={given.pop(name)}" for name in ("device", "jobs")]
+    data = given.pop("data")
+    seeds = [int(given.pop("seeds"))]
+    options = {name.replace("-", "_"): int(value) if value.isdecimal() else value for name, value in given.items()}
+    content = {"question": "?", "data": data, "seeds": seeds, "options": options, "arms": {"dual": "dual"}}
+    content |= {"compare": [], "margins": {}, "budget": {"trainings": 4}}
+    path = folder / "protocol.yaml"
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
+    return path, left
+
+
+def test_a_protocol_that_says_what_the_command_line_said_trains_nothing_again(
+    linked: Path, arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arms = {name: name for name in ("fixed", "gradnorm", "detection-only")}
+    contrast = {"arm": "gradnorm", "reference": "fixed", "metric": "mAP50"}
+    counted = {"compare": [contrast], "margins": {"mAP50": 0.1}}
+    path, left = write_protocol(tmp_path, arguments, arms=arms, **counted)
+    found = compare(monkeypatch, not_again, linked, "--protocol", path, *left)
+    assert list(found["arms"]) == list(arms)
+    facts = found["fixed_before"]
+    assert facts["text"] == path.read_text() and facts["margins"] == {"mAP50": 0.1}
+    assert facts["departures"] == ["3 trainings had begun before the protocol was noted"]
+    write_protocol(tmp_path, arguments, arms=arms, **counted | {"margins": {"mAP50": 0.2}})
+    facts = compare(monkeypatch, not_again, linked, "--protocol", path, *left)["fixed_before"]
+    assert facts["departures"][1].startswith('`margins`: {"mAP50": 0.1} -> {"mAP50": 0.2} (noted at ')
+
+
+def test_arms_of_a_protocol_have_options_and_hyper_parameters_of_their_own(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own = {"tasks": ["classification"], "epochs": 1, "imgsz": 96, "gradient_clip": 5.0, "fliplr": 0.5}
+    arms = {"own": {"script": "joint", "options": own}, "usual": "classification-only"}
+    path, left = write_protocol(tmp_path, arguments, arms=arms)
+    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
+    found = compare(monkeypatch, InThisProcess, tmp_path / "compared", "--protocol", path, *left)
+    hyp = {arm: yaml.safe_load((tmp_path / f"compared/{arm}-seed0/hyp.yaml").read_text()) for arm in arms}
+    assert {key for key in hyp["own"] if hyp["own"][key] != hyp["usual"][key]} == {"gradient_clip", "fliplr"}
+    history = {arm: pd.read_csv(tmp_path / f"compared/{arm}-seed0/results.csv") for arm in arms}
+    assert [len(history[arm]) for arm in arms] == [1, 2]
+    assert found["fixed_before"]["departures"] == []
+    for arm in arms:  # each was evaluated at its own size, as in training
+        (run,) = found["arms"][arm]["runs"]
+        last = history[arm]["metrics/fitness"].iloc[-1]
+        assert run["figures"]["fitness"] == pytest.approx(last, abs=1e-5)
+
+
+def test_what_a_protocol_fixes_is_not_given_beside_it(refused: Callable, arguments: list[str], tmp_path: Path):
+    path, _ = write_protocol(tmp_path, arguments)
+    found = refused(tmp_path / "compared", "--protocol", path)
+    fixed = "--data, --seeds, --epochs, --imgsz, --batch-size, --hyp, --amp, --size, --diagnose-interval"
+    assert f"--protocol {path} fixes {fixed} as well; leave them out, or change the file" in found
+    assert not (tmp_path / "compared").exists()
+
+
+def test_trainings_go_fold_by_fold(tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    for number in range(2):
+        (tmp_path / f"folds/fold{number}").mkdir(parents=True)
+        (tmp_path / f"folds/fold{number}/data.yaml").touch()
+    monkeypatch.setattr(sys, "argv", ["", *arguments, "--folds", str(tmp_path / "folds"), "--arms", "fixed", "dual"])
+    trials = compare_solutions.plan(compare_solutions.parse_arguments(), tmp_path)
+    assert [trial.folder.name for trial in trials] == [
+        *("fold0-fixed-seed0", "fold0-dual-seed0", "fold1-fixed-seed0", "fold1-dual-seed0")
+    ]
+
+
+# ---- again from the files ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rescore(monkeypatch: pytest.MonkeyPatch, tiny_data: Path) -> Callable[..., dict]:
+    """`--rescore` on a folder where no network can be made; returns its results."""
+
+    def run(folder: Path, *given: object) -> dict:
+        monkeypatch.setattr(compare_solutions, "load_model", lambda path: pytest.fail("a network is made"))
+        arguments = [f"--rescore={folder}", f"--data={tiny_data}", *map(str, given)]
+        monkeypatch.setattr(sys, "argv", ["compare_solutions.py", *arguments])
+        compare_solutions.main()
+        return results_of(folder)
+
+    return run
+
+
+TABLES = ("comparison_results.json", "report.md", "comparison.csv", "comparison.tex", "per_patient.csv")
+
+
+def test_a_report_is_made_again_from_the_files(compared: Compared, linked: Path, rescore: Callable):
+    for name in (*TABLES, *PICTURES):
+        (linked / name).unlink()
+    for weights in linked.glob("*/weights"):
+        shutil.rmtree(weights)
+    rescore(linked)
+    for name in (*TABLES, *PICTURES):
+        assert (linked / name).read_bytes() == (compared.folder / name).read_bytes()
+
+
+def test_a_copy_for_readers_suffices_and_tells_no_secret(
+    compared: Compared, tmp_path: Path, tiny_data: Path, rescore: Callable
+):
+    kept.main([str(compared.folder), str(tmp_path / "copy")])
+    assert rescore(tmp_path / "copy") == results_of(compared.folder)
+    files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert not {"last.pt", "val_batch.json", "progress.json", ".lock"} & {path.name for path in files}
+    assert {"predictions.npz", "opt.yaml", "gradnorm.csv", "per_patient.csv"} <= {path.name for path in files}
+    secrets = [str(ROOT), str(compared.folder), str(tiny_data.parent), str(Path.home())]
+    for path in files:
+        if path.suffix in (".json", ".yaml", ".csv", ".md", ".tex"):
+            assert not [secret for secret in secrets if f"{secret}/" in path.read_text(encoding="utf-8")], path
+
+
+def test_a_changed_label_and_other_data_are_refused(
+    linked: Path, rescore: Callable, data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = {name: (linked / name).read_bytes() for name in TABLES}
+    label = min((data.parent / "frames/labels/val").iterdir())
+    label.write_text("3 0.5 0.5 0.1 0.1\n0 1 0\n")
+    with pytest.raises(UserError, match=r"a label or an image's size in bytes is not what it was"):
+        rescore(linked, "--data", data)
+    with pytest.raises(UserError, match=r"no such file; expected the folder of a finished comparison"):
+        rescore(linked / "missing")
+    assert {name: (linked / name).read_bytes() for name in TABLES} == before
+
+
+def test_what_rescoring_has_no_use_for_is_said(linked: Path, rescore: Callable, caplog: pytest.LogCaptureFixture):
+    rescore(linked, "--epochs", 7, "--test")
+    warned = [message for message in caplog.messages if "has no effect beside --rescore" in message]
+    assert len(warned) == 2
+
+
 # ---- going on ----------------------------------------------------------------------------------------------
 
 
@@ -397,9 +532,11 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, argu
     [
         (["--arms", "fixed", "best"], "--arms: no arm 'best'; expected some of fixed, "),
         (["--arms", "ratio-0"], "--arms: 'ratio-0': expected a number above zero after 'ratio-'"),
-        (["--seeds", "1", "1"], "--jobs must be at least 1 and --seeds must differ"),
-        (["--jobs", "0"], "--jobs must be at least 1"),
-        (["--folds", "missing"], "--folds missing: 0 folds; expected DIR/*/data.yaml"),
+        (["--seeds", "1", "1"], "--seeds has 1 more than once; give each of the seeds once"),
+        (["--seeds", "-1"], "--seed is -1, expected at least 0"),
+        (["--epochs", "0"], "--epochs is 0, expected at least 1"),
+        (["--jobs", "0"], "--jobs is 0, expected at least 1"),
+        (["--folds", "missing"], "--folds: missing: 0 folds; expected DIR/*/data.yaml"),
         (["--device", "nonsense"], "--device is 'nonsense'"),
         (["--amp", "nonsense"], "--amp is 'nonsense'"),
         (["--data", "missing.yaml"], "missing.yaml: no such file"),

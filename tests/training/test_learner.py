@@ -10,7 +10,7 @@ from utils.core.device import frozen_copy, select_precision
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
-from utils.training.learner import Learner, ModelEMA, Network
+from utils.training.learner import Learner, ModelEMA, Network, Ramp, Window
 from utils.training.optimiser import Schedule, Stepper
 
 
@@ -36,12 +36,13 @@ def test_the_window_of_short_trainings_is_a_fraction_of_an_epoch(updates: int, e
     assert ema.window_steps() / epoch == pytest.approx(expected, rel=0.15)
 
 
-def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps():
+@pytest.mark.parametrize("course", [Ramp(decay=0.9, tau=5.0), Window(4.0), Window(0.5)])
+def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps(course: Ramp | Window):
     """Step k changes the model by one unit of coordinate k: the average then holds the weights themselves."""
     count = 30
     model, average = torch.nn.Linear(count, 1, bias=False).double(), torch.nn.Linear(count, 1, bias=False).double()
     torch.nn.init.zeros_(average.weight)
-    ema = ModelEMA(model, average, decay=0.9, tau=5.0)
+    ema = ModelEMA(model, average, course)
     for k in range(count):
         with torch.no_grad():
             model.weight.zero_()
@@ -50,13 +51,21 @@ def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps():
     assert ema.window_steps() == pytest.approx(1 / average.weight.square().sum().item())
 
 
+@pytest.mark.parametrize("steps", [1.0, 20.0, 66.0])
+def test_an_average_over_a_window_forgets_at_its_rate(steps: float):
+    """The steady window of keeping 1 - 1 / s is 2 s - 1: the sum of a geometric series squared."""
+    ema = ModelEMA(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), Window(steps))
+    ema.updates = 2000
+    assert ema.window_steps() == pytest.approx(2 * steps - 1, rel=1e-6)
+
+
 # ---- the best epoch ----------------------------------------------------------------------------------------
 
 
 def learner(epochs: range = range(20), tasks: tuple[str, ...] = TASKS, batches: int = 66, **hyp: float) -> Learner:
     model = torch.nn.Linear(1, 1)
     network = Network("joint", "", tasks, HyperParameters(**hyp), epochs)
-    return Learner(network, model, frozen_copy(model), select_precision("off", torch.device("cpu")), batches, 16)
+    return Learner(network, model, frozen_copy(model), {}, select_precision("off", torch.device("cpu")), batches, 16)
 
 
 def evaluation(detection: float, balanced: float) -> dict:
@@ -119,12 +128,12 @@ def test_a_views_gradient_cannot_scale_the_detectors_step():
         hyp = HyperParameters(gradient_clip=1.0, warmup_epochs=0.0, nominal_batch_size=None)
         stepper = Stepper(model, hyp, Schedule(hyp, 1, 1), select_precision("off", torch.device("cpu")), 1)
         stepper.begin(0, 0)
-        head = set(map(id, model.model[model.view_index].parameters()))
+        head = set(map(id, model.model[model.view_indices[0]].parameters()))
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, size if id(parameter) in head else 0.01)
         stepper.step(0, 0)
         moved[size] = {name: tensor - before[name] for name, tensor in model.named_parameters()}
-    view_names = [name for name in moved[0.0] if name.startswith(f"model.{model.view_index}.")]
+    view_names = [name for name in moved[0.0] if name.startswith(f"model.{model.view_indices[0]}.")]
     for name in moved[0.0].keys() - set(view_names):
         assert torch.equal(moved[0.0][name], moved[1e6][name])
     assert any(not torch.equal(moved[0.0][name], moved[1.0][name]) for name in view_names)

@@ -39,6 +39,7 @@ def finished(options, tmp_path_factory) -> Path:
 def test_a_run_leaves_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
     files = {"results.csv", "gradnorm.csv", "progress.json", "hyp.yaml", "opt.yaml", "summary.json", "metrics.json"}
+    files.add("predictions.npz")
     pictures = [
         "results",
         "gradnorm_weight_evolution",

@@ -9,13 +9,16 @@ gives its loss the weight 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
 
+from utils.core.hyperparameters import HyperParameters
 from utils.core.names import BALANCERS, TASKS
+from utils.core.options import DualOptions, JointOptions, TrainOptions
 from utils.core.script import UserError
+from utils.core.values import did_you_mean
 
 WEIGHT_SUM = 2.0
 ORIGINAL_WEIGHTS = (1.0, 0.01)  # of detection and classification
@@ -38,7 +41,7 @@ class Arm:
     Attributes:
         about: a line for the report.
         script: that trains it.
-        options: for the script, beside those that all arms share.
+        options: of the script, and keys of the hyp file, beside those that all arms share.
         tasks: that it is measured on.
         needs: an arm of the same seed that has to be finished first.
     """
@@ -49,6 +52,21 @@ class Arm:
     options: dict[str, object] = field(default_factory=dict)
     tasks: tuple[str, ...] = TASKS
     needs: str | None = None
+
+    @property
+    def options_kind(self) -> type[TrainOptions]:
+        """The options of its script."""
+        return DualOptions if self.script == DUAL else JointOptions
+
+    @property
+    def keys(self) -> set[str]:
+        """The options that its script has, and the keys of a hyp file."""
+        return {field.name for kind in (self.options_kind, HyperParameters) for field in fields(kind)}
+
+    @property
+    def has_interference(self) -> bool:
+        """Whether its tasks share weights, so that they can interfere."""
+        return self.script == JOINT and self.tasks == TASKS
 
 
 def find_arm(name: str) -> Arm:
@@ -77,7 +95,8 @@ def find_arm(name: str) -> Arm:
         "classification-only": _single(name, "classification"),
     }
     if name not in arms:
-        raise UserError(f"--arms: no arm '{name}'; expected some of {', '.join(ARM_NAMES)}, ratio-X, gradnorm-alpha-X")
+        known = f"{', '.join(ARM_NAMES)}, ratio-X, gradnorm-alpha-X"
+        raise UserError(f"no arm '{name}'; expected some of {known}{did_you_mean(name, ARM_NAMES)}")
     return arms[name]
 
 
@@ -160,5 +179,5 @@ def _number(name: str, prefix: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise UserError(f"--arms: '{name}': expected a number above zero after '{prefix}', e.g. {prefix}1.5")
+        raise UserError(f"'{name}': expected a number above zero after '{prefix}', e.g. {prefix}1.5")
     return value

@@ -1,8 +1,8 @@
-"""Evaluates the trainings of a comparison and puts together what they came to."""
+"""Lets the trainings of a comparison predict, and puts together what their predictions and files come to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils.comparison.arms import Arm
+from utils.comparison.kept import Kept, predictions_path
 from utils.comparison.outcomes import Outcome, read_costs, read_courses, read_figures
-from utils.comparison.protocol import Contrast, Protocol
+from utils.comparison.protocol import Protocol
 from utils.comparison.report import collect
 from utils.comparison.statistics import SINGLE_TASK, patients_behind, resample
 from utils.comparison.trainings import Trial
@@ -26,20 +27,11 @@ from utils.data.loader import make_loader
 from utils.data.splits import load_split, load_splits
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import summarise
+from utils.evaluation.predictions import Header, write_predictions
 from utils.training.timing import count_gflops, measure_latency_ms
 
 ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
 Exam = tuple[DataConfig, DataLoader]
-
-DEFAULT_PROTOCOL = Protocol(
-    counted=(
-        Contrast("gradnorm", "fixed", "mAP50"),
-        Contrast("gradnorm", "fixed", "view_balanced_accuracy"),
-        Contrast("gradnorm", "detection-only", "mAP50"),
-        Contrast("gradnorm", "classification-only", "view_balanced_accuracy"),
-    ),
-    margins={"mAP50": 0.08, "view_balanced_accuracy": 0.15},
-)
 
 
 def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> dict[str, object]:
@@ -59,95 +51,116 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
     return data.facts() | {split.name: split.fingerprint() for split in load_splits(data, splits)}
 
 
-def judge(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> dict[str, object]:
-    """Evaluate every finished training on `split` and compare the arms; see `utils.comparison.report.collect`.
+def predict(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> None:
+    """Write what every training's averaged weights predict, where it is not there yet; see `predictions_path`.
 
     Args:
         load_model: a checkpoint's path -> its network, the averaged one, and its content.
     """
-    exams = {data: _load_exam(data, trials[0], precision, split) for data in dict.fromkeys(t.data for t in trials)}
-    costs = _measure_networks(trials, load_model, precision)
-    outcomes: dict[str, list[Outcome]] = {}
-    for trial in tqdm(trials, "evaluating", unit="training", leave=False):
-        unit = (list(exams).index(trial.data), trial.seed)
-        outcome = _examine(trial, unit, load_model, exams[trial.data], precision, costs[trial.arm.name])
-        outcomes.setdefault(trial.arm.name, []).append(outcome)
-    arms = list({trial.arm.name: trial.arm for trial in trials}.values())
-    return collect(_protocol(trials, exams, split), DEFAULT_PROTOCOL, arms, outcomes, _read_interference(trials))
+    missing = [trial for trial in trials if not predictions_path(trial.folder, split).exists()]
+    chosen = {_exam_key(trial): trial for trial in missing}
+    exams = {key: _load_exam(trial, precision, split) for key, trial in chosen.items()}
+    for trial in tqdm(missing, "evaluating", unit="training", leave=False, disable=not missing):
+        _predict(trial, load_model, exams[_exam_key(trial)], precision, split)
 
 
-def _load_exam(path: str, trial: Trial, precision: Precision, split: str) -> Exam:
+def _exam_key(trial: Trial) -> tuple[str, int, int]:
+    """What the frames that a training is evaluated on depend on."""
+    return trial.data, trial.options["imgsz"], trial.options["batch_size"]
+
+
+def _load_exam(trial: Trial, precision: Precision, split: str) -> Exam:
+    path, image_size, batch_size = _exam_key(trial)
     data = load_data_config(path)
-    dataset = JointDataset(load_split(data, split), trial.common["imgsz"])
-    return data, make_loader(dataset, trial.common["batch_size"], 0, precision.device.type == "cuda")
+    dataset = JointDataset(load_split(data, split), image_size)
+    return data, make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
+
+
+def _predict(trial: Trial, load_model: ModelLoader, exam: Exam, precision: Precision, split: str) -> None:
+    data, loader = exam
+    model, content = load_model(_weights(trial))
+    results, _ = evaluate(precision.place(model), loader, precision, data)
+    known = {
+        "confidence": content["confidence"],
+        "view_prior": content["view_prior"],
+        "trained_on": content["fingerprint"].partition("-")[0],
+    }
+    header = Header.of(data, loader.dataset, trial.arm.tasks, precision, **known)
+    write_predictions(predictions_path(trial.folder, split), results, header)
 
 
 def _weights(trial: Trial) -> Path:
     return trial.folder / "weights" / "last.pt"
 
 
-def _measure_networks(
+def measure_networks(
     trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
-) -> dict[str, tuple[float, float]]:
-    """Arm -> GFLOPs and latency in ms of its network; networks that are alike are measured once."""
-    alike = {trial.arm.name: (trial.arm.script, trial.arm.tasks) for trial in trials}
+) -> dict[str, dict[str, float]]:
+    """Arm -> "gflops" and "latency_ms" of its network; networks that are alike are measured once."""
+    alike = {trial.arm.name: _network_key(trial) for trial in trials}
     chosen = {alike[trial.arm.name]: _weights(trial) for trial in trials}
     models = {kind: precision.place(load_model(path)[0]).eval() for kind, path in chosen.items()}
     image_size = trials[0].common["imgsz"]
     latency_ms = measure_latency_ms(models, image_size, precision)
     gflops = {kind: count_gflops(model, image_size) for kind, model in models.items()}
-    return {arm: (gflops[kind], latency_ms[kind]) for arm, kind in alike.items()}
+    return {arm: {"gflops": gflops[kind], "latency_ms": latency_ms[kind]} for arm, kind in alike.items()}
 
 
-def _examine(
-    trial: Trial,
-    unit: tuple[int, int],
-    load_model: ModelLoader,
-    exam: Exam,
-    precision: Precision,
-    cost: tuple[float, float],
-) -> Outcome:
-    (data, loader), (gflops, latency_ms) = exam, cost
-    model, content = load_model(_weights(trial))
-    results, _ = evaluate(precision.place(model), loader, precision, data)
+def _network_key(trial: Trial) -> tuple[object, ...]:
+    """What a network depends on."""
+    files = (trial.options.get(name) for name in ("size", "cfg", "classifier_cfg"))
+    return (trial.arm.script, trial.arm.tasks, *files)
+
+
+def judge(kept: Kept, protocol: Protocol) -> dict[str, object]:
+    """Compare the arms by what the files of a comparison hold; see `utils.comparison.report.collect`."""
+    outcomes: dict[str, list[Outcome]] = {}
+    for trial in tqdm(kept.trials, "scoring", unit="training", leave=False):
+        outcomes.setdefault(trial.arm.name, []).append(_examine(kept, trial))
+    arms = list({trial.arm.name: trial.arm for trial in kept.trials}.values())
+    return collect(_protocol(kept), protocol, arms, outcomes, _read_interference(kept))
+
+
+def _examine(kept: Kept, trial: Trial) -> Outcome:
+    (results, header), network = kept.results(trial), kept.record.networks[trial.arm.name]
+    names, views, tasks, unit = header.names, header.view_names, trial.arm.tasks, kept.unit(trial)
     # The threshold that training chose on validation: the same figures there, and frozen for any other split.
-    tasks = trial.arm.tasks
     # Where none found a box, the usual one: never one that is chosen on the split that is judged.
-    confidence = USUAL_CONFIDENCE if content["confidence"] is None else content["confidence"]
-    metrics = summarise(results, data.names, data.view_names, confidence, intervals=False, tasks=tasks)
+    confidence = USUAL_CONFIDENCE if header.confidence is None else header.confidence
+    metrics = summarise(results, names, views, confidence, intervals=False, tasks=tasks)
     return Outcome(
         arm=trial.arm.name,
         unit=unit,
-        figures=read_figures(trial.folder, metrics, tasks, gflops),
-        costs=read_costs(trial.folder, latency_ms),
-        resampled=resample(results, len(data.names), len(data.view_names), tasks, seed=unit[0]),
-        patients=patients_behind(results, len(data.names), len(data.view_names), tasks),
+        figures=read_figures(trial.folder, metrics, tasks, network["gflops"]),
+        costs=read_costs(trial.folder, network["latency_ms"]),
+        resampled=resample(results, len(names), len(views), tasks, seed=unit[0]),
+        patients=patients_behind(results, len(names), len(views), tasks),
         courses=read_courses(trial.folder, tasks),
     )
 
 
-def _read_interference(trials: Sequence[Trial]) -> dict[str, pd.DataFrame]:
-    """Arm -> the rows of interference.csv of all its trainings, with the number of their data set and their seed."""
+def _read_interference(kept: Kept) -> dict[str, pd.DataFrame]:
+    """Arm -> the rows of interference.csv of all its trainings, with the numbers of their data set and seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
-    data_sets = list(dict.fromkeys(trial.data for trial in trials))
-    for trial in trials:
+    for trial in kept.trials:
         path = trial.folder / "interference.csv"
         if path.exists():
-            rows = pd.read_csv(path, dtype={"place": str}).assign(data=data_sets.index(trial.data), seed=trial.seed)
+            data, seed = kept.unit(trial)
+            rows = pd.read_csv(path, dtype={"place": str}).assign(data=data, seed=seed)
             tables.setdefault(trial.arm.name, []).append(rows)
     return {arm: pd.concat(own) for arm, own in tables.items()}
 
 
-def _protocol(trials: Sequence[Trial], exams: Mapping[str, Exam], split: str) -> dict[str, object]:
+def _protocol(kept: Kept) -> dict[str, object]:
     """How the comparison was done, and what its data cannot show."""
-    common, seeds = dict(trials[0].common), sorted({trial.seed for trial in trials})
+    common, seeds = dict(kept.record.common), sorted({trial.seed for trial in kept.trials})
     common.pop("diagnose_interval", None)
-    has_groups = all(data.group_pattern for data, _ in exams.values())
-    splits = [(data, loader.dataset.split) for data, loader in exams.values()]
-    frames = ", ".join(str(len(found.images)) for _, found in splits)
-    groups = ", ".join(str(len({data.group_of(image) for image in found.images})) for data, found in splits)
+    truths, names, split = list(kept.truths.values()), kept.record.data, kept.record.split
+    has_groups = all(truth.data.group_pattern for truth in truths)
+    frames = ", ".join(str(len(truth.split.images)) for truth in truths)
+    groups = ", ".join(str(len(set(map(truth.data.group_of, truth.split.images)))) for truth in truths)
     counts = f"{frames} frames" + (f" of {groups} patients" if has_groups else "")
-    names = [f"{Path(path).resolve().parent.name}/{Path(path).name}" for path in exams]  # whose machine, is no matter
+    has_negatives = any(not len(frame.boxes) for truth in truths for frame in truth.split.labels)
     sizes = "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common)
     return {
         **common,
@@ -156,11 +169,9 @@ def _protocol(trials: Sequence[Trial], exams: Mapping[str, Exam], split: str) ->
         "data_line": f"{', '.join(f'`{name}`' for name in names)}, {counts}",
         "split": "validation" if split == "val" else split,
         "seeds": seeds,
-        "units": len(exams) * len(seeds),
+        "units": len(truths) * len(seeds),
         "resampled": "patients (group_pattern)" if has_groups else "images",
-        "limits": _limits(
-            counts, has_groups, len(exams), any(not len(one.boxes) for _, s in splits for one in s.labels)
-        ),
+        "limits": _limits(counts, has_groups, len(truths), has_negatives),
     }
 
 

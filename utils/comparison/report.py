@@ -15,7 +15,8 @@ import pandas as pd
 from utils.comparison.arms import COINCIDING, GRID, Arm
 from utils.comparison.claims import examine
 from utils.comparison.outcomes import Outcome
-from utils.comparison.protocol import Contrast, Protocol
+from utils.comparison.out_of_fold import out_of_fold_section
+from utils.comparison.protocol import Contrast, Protocol, protocol_section
 from utils.comparison.statistics import (
     COMPARED,
     RESAMPLES,
@@ -184,7 +185,10 @@ def to_csv(results: Mapping) -> str:
 
 def to_markdown(results: Mapping) -> str:
     """The report."""
-    sections = (_protocol, _accuracy, _training, _cost, difference_section, _delta_m, _interference, _claims, _limits)
+    sections = (
+        *(_protocol, protocol_section, _accuracy, out_of_fold_section, _training, _cost),
+        *(difference_section, _delta_m, _interference, _claims, _limits),
+    )
     return "\n\n".join(part for part in (section(results) for section in sections) if part) + "\n"
 
 

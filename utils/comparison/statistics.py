@@ -106,6 +106,13 @@ def resample(
         seed: of the draws; the same for all arms on the same images.
     """
     draws = group_draws([result.group for result in results], RESAMPLES, seed)
+    return drawn_metrics(results, class_count, view_count, tasks, draws)
+
+
+def drawn_metrics(
+    results: Sequence[ImageResult], class_count: int, view_count: int, tasks: Sequence[str], draws: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The compared metrics of `tasks`, (R,) each, where image i counts `draws[r, i]` times."""
     found = {}
     if "detection" in tasks:
         ap = resampled_ap(coco_evaluation(results, class_count), draws)

@@ -8,6 +8,7 @@ left at work is not disturbed: a training holds the lock of its run folder, and 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from tqdm import tqdm
 
-from utils.comparison.arms import DUAL, Arm, options_of
-from utils.core.files import ROOT, write_json
+from utils.comparison.arms import Arm, options_of
+from utils.core.files import ROOT, write_atomically, write_json
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import is_in_use
-from utils.core.options import DualOptions, JointOptions, TrainOptions, split_arguments
+from utils.core.options import TrainOptions
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
 from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
 
@@ -39,7 +41,7 @@ class Trial:
 
     Attributes:
         data: the data.yaml; one of a comparison's folds, or its only one.
-        common: the options that all arms share.
+        common: the options, and keys of the hyp file, that all arms share.
         folder: of the run.
         needed: the run folder that the arm's options come from, or None.
     """
@@ -62,38 +64,76 @@ class Trial:
     def _holds(self, name: str) -> bool:
         return (self.folder / name).exists() and self._matches()
 
-    def _given(self) -> dict[str, object]:
-        arm_options = options_of(self.arm, self.needed)
-        return {**self.common, **arm_options, "data": self.data, "seed": self.seed}
+    @property
+    def options(self) -> dict[str, object]:
+        """Those that all arms share, and over them the arm's own."""
+        return {**self.common, **self.arm.options}
+
+    def _settings(self) -> tuple[TrainOptions, HyperParameters]:
+        given = self.options | options_of(self.arm, self.needed)
+        return read_settings(self.arm, given | {"data": self.data, "seed": self.seed})
 
     def _matches(self) -> bool:
         """Whether the run in the folder was started with these options, as far as they matter."""
         if self.needed is not None and not (self.needed / "summary.json").exists():
             return False
-        options, over_hyp = split_arguments(self._given(), DualOptions if self.arm.script == DUAL else JointOptions)
-        wanted = {"opt": options, "hyp": load_hyperparameters(options.hyp, over_hyp)}
         return all(
-            _relevant(content) == _read_relevant(self.folder / f"{name}.yaml", type(content))
-            for name, content in wanted.items()
+            relevant(content) == _read_relevant(self.folder / f"{name}.yaml", type(content))
+            for name, content in zip(("opt", "hyp"), self._settings(), strict=True)
         )
+
+    @property
+    def _hyp_file(self) -> Path:
+        return self.folder.parent / "hyp" / f"{self.folder.name}.yaml"
+
+    def write_hyp(self) -> None:
+        """Write the hyper-parameters of a new training to the file that its command names."""
+        self._hyp_file.parent.mkdir(exist_ok=True)
+        _, hyp = self._settings()
+        text = yaml.safe_dump(to_mapping(hyp), sort_keys=False)
+        write_atomically(self._hyp_file, lambda path: path.write_text(text, encoding="utf-8"))
 
     def command(self) -> list[str]:
         """The training as a command line, without the interpreter: a new one, or the rest of one."""
         if self.is_begun:
             device = _as_arguments({"device": self.common["device"]})
             return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt"), *device]
+        options, _ = self._settings()
+        chosen = {name: value for name, value in to_mapping(options).items() if name in self.options}
+        chosen |= {"data": self.data, "seed": self.seed, "hyp": str(self._hyp_file)}
         place = {"project": str(self.folder.parent), "name": self.folder.name, "exist_ok": True}
-        return [self.arm.script, *_as_arguments(self._given() | place)]
+        return [self.arm.script, *_as_arguments(chosen | place)]
 
 
-def _relevant(options: TrainOptions | HyperParameters) -> dict[str, object]:
+def run_name(fold: str, arm: str, seed: int) -> str:
+    """Of a run folder; `fold` is empty where there is one data set."""
+    return f"{fold}-{arm}-seed{seed}" if fold else f"{arm}-seed{seed}"
+
+
+def read_settings(arm: Arm, given: Mapping[str, object]) -> tuple[TrainOptions, HyperParameters]:
+    """The options and the hyper-parameters that an arm is trained with.
+
+    Args:
+        given: options of the arm's script, and keys that lie over the hyp file.
+
+    Raises:
+        UserError: a wrong name, type or value.
+    """
+    names = {field.name for field in dataclasses.fields(arm.options_kind)}
+    options = from_mapping(arm.options_kind, {key: value for key, value in given.items() if key in names})
+    over_hyp = {key: value for key, value in given.items() if key not in names}
+    return options, load_hyperparameters(options.hyp, over_hyp)
+
+
+def relevant(options: TrainOptions | HyperParameters) -> dict[str, object]:
+    """What makes a training another one."""
     return {key: value for key, value in to_mapping(options).items() if key not in INDIFFERENT}
 
 
 def _read_relevant(path: Path, kind: type) -> dict[str, object] | None:
     """What a run was started with; an option that did not exist then has its default. None: cannot be read."""
     try:
-        return _relevant(from_mapping(kind, read_yaml_mapping(path, "")))
+        return relevant(from_mapping(kind, read_yaml_mapping(path, "")))
     except UserError:
         return None
 
@@ -176,6 +216,8 @@ def _next(waiting: Sequence[Trial]) -> Trial | None:
 def _start(trial: Trial, jobs: int) -> subprocess.Popen:
     if trial.folder.exists() and not trial.is_begun:
         _set_aside(trial.folder)
+    if not trial.is_begun:
+        trial.write_hyp()
     command = trial.command()
     log_folder = trial.folder.parent / "logs"
     log_folder.mkdir(exist_ok=True)
@@ -232,8 +274,8 @@ class _Progress:
     """One line about all trainings: which are at work, their epochs, and the time left."""
 
     def __init__(self, trials: Sequence[Trial]):
-        self.trials, self.epochs = trials, trials[0].common["epochs"]
-        self.bar = tqdm(total=len(trials) * self.epochs, initial=self._done(), unit="epoch", dynamic_ncols=True)
+        self.trials, total = trials, sum(trial.options["epochs"] for trial in trials)
+        self.bar = tqdm(total=total, initial=self._done(), unit="epoch", dynamic_ncols=True)
 
     def __enter__(self) -> _Progress:
         return self
@@ -243,7 +285,7 @@ class _Progress:
 
     def show(self, running: Sequence[Trial]) -> None:
         self.bar.n = self._done()
-        self.bar.set_description_str(", ".join(f"{t.folder.name} {_epoch(t)}/{self.epochs}" for t in running))
+        self.bar.set_description_str(", ".join(f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running))
         self.bar.refresh()
 
     def _done(self) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.core.files import find_file
 from utils.core.names import BALANCERS, GRADNORM_PLACES, GRADNORM_RULES, TASKS
 from utils.core.script import UserError
-from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
+from utils.core.values import from_mapping, is_number, read_yaml_mapping, to_mapping
 
 AUGMENTATION_KEYS = (
     *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"),
@@ -80,6 +80,8 @@ class HyperParameters:
     gradnorm_kappa: float = 0.1
     gradnorm_min_share: float = 0.01
     weight_sum: float | None = None
+    # For studies: the averages of the weights that are evaluated every epoch, see `averaging_windows`
+    record_averages: list = field(default_factory=list)
     # The dual backbone: a network's own rates; None takes the common key
     detection_lr0: float | None = None
     detection_lrf: float | None = None
@@ -100,8 +102,19 @@ class HyperParameters:
                 raise UserError(f"{name} is {value}, expected a value from {low} to {high}")
         if self.fl_gamma:
             raise UserError(f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0")
+        windows = self.averaging_windows
+        if len(set(windows)) < len(windows) or not all(is_number(window, 0.01, 1000) for window in windows):
+            raise UserError(
+                f"record_averages is {self.record_averages}, expected different numbers of epochs, and ramp for "
+                "YOLOv5's average, such as [ramp, 0.5, 1]"
+            )
         if (self.sampler, self.view_loss_weights) == ("views", "inverse"):
             raise UserError("sampler views and view_loss_weights inverse balance the views twice; use one of them")
+
+    @property
+    def averaging_windows(self) -> list[float]:
+        """The numbers in `record_averages`: windows of epochs. Beside them it may hold "ramp", YOLOv5's average."""
+        return [entry for entry in self.record_averages if entry != "ramp"]
 
     @property
     def network_rates(self) -> dict[str, float]:

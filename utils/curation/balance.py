@@ -1,4 +1,4 @@
-"""Splits that keep a patient's frames together and the classes and views balanced."""
+"""Splits that keep a patient's frames together, and give every part its share of each class's and view's patients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from utils.core.data_config import DataConfig
 from utils.core.script import UserError
 from utils.data.splits import Split
 
-TRIES, PLACES = 1000, 300_000  # assignments tried: TRIES, or fewer where groups x parts of all tries were more
+# Assignments tried: TRIES, or fewer where groups x parts of all tries were more than PLACES
+TRIES, PLACES = 300, 300_000
 MAX_MOVES = 300  # improvements of one assignment
+MOST_SWAPPED = 300  # groups; of more than that every pair is too many to look at, and there is less need to
+LEAST_GAIN = 1e-9  # of a move, above rounding
 VANISHED = 1e3  # cost of a class or view without a frame in a part; above any imbalance worth having
 
 
@@ -26,17 +29,21 @@ def merge(splits: Iterable[Split]) -> Split:
 
 @dataclass(frozen=True)
 class Content:
-    """What is counted: frames by their group (rows) and by what they hold (columns).
+    """What is counted: the units that are put into parts (rows), by what their frames hold (columns).
+
+    A unit is a group (a patient), or several that share almost identical frames.
 
     Attributes:
         names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ...; those with any frame.
-        counts: (groups, columns) frames.
-        group: (frames,) row of each frame.
+        counts: (units, columns) frames.
+        groups: (units, columns) groups with such a frame.
+        unit: (frames,) row of each frame.
     """
 
     names: tuple[str, ...]
     counts: np.ndarray
-    group: np.ndarray
+    groups: np.ndarray
+    unit: np.ndarray
 
     @property
     def required(self) -> np.ndarray:
@@ -44,33 +51,60 @@ class Content:
         return np.array([name.startswith(("class ", "view ")) for name in self.names])
 
     def sums(self, part: np.ndarray, parts: int) -> np.ndarray:
-        """(groups,) part of each group -> (parts, columns) frames."""
-        sums = np.zeros((parts, len(self.names)), dtype=np.int64)
-        np.add.at(sums, part, self.counts)
-        return sums
+        """(units,) part of each unit -> (parts, columns) frames."""
+        return _sums(self.counts, part, parts)
+
+    def group_sums(self, part: np.ndarray, parts: int) -> np.ndarray:
+        """(units,) part of each unit -> (parts, columns) groups."""
+        return _sums(self.groups, part, parts)
 
 
-def content_of(frames: Split, data: DataConfig, by_image: bool = False) -> Content:
-    """Count what the frames of each group hold; with `by_image`, every frame is a group.
+def _sums(rows: np.ndarray, part: np.ndarray, parts: int) -> np.ndarray:
+    sums = np.zeros((parts, rows.shape[1]), rows.dtype)
+    np.add.at(sums, part, rows)
+    return sums
 
-    Raises:
-        UserError: no `group_pattern`, or one that finds no group in a file name.
+
+def content_of(
+    frames: Split, data: DataConfig, groups: Sequence[str], together: Iterable[Sequence[Path]] = ()
+) -> Content:
+    """Count what the frames of each unit hold.
+
+    Args:
+        groups: of every frame, see `groups_of`.
+        together: images that must not be parted; their groups become one unit.
     """
-    keys = [str(image) for image in frames.images] if by_image else _groups(frames.images, data)
-    columns = {"frames": [True] * len(keys)}
+    columns = {"frames": [True] * len(groups)}
     for number, name in enumerate(data.names):
         columns[f"class {name}"] = [number in labels.boxes[:, 0] for labels in frames.labels]
     columns["no box"] = [len(labels.boxes) == 0 for labels in frames.labels]
     for number, name in enumerate(data.view_names):
         columns[f"view {name}"] = [labels.view == number for labels in frames.labels]
     columns = {name: column for name, column in columns.items() if any(column)}
-    rows, group = np.unique(keys, return_inverse=True)
-    counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
-    np.add.at(counts, group, np.array(list(columns.values()), dtype=np.int64).T)
-    return Content(tuple(columns), counts, group)
+    rows, group = np.unique(groups, return_inverse=True)
+    counts = _sums(np.array(list(columns.values()), dtype=np.int64).T, group, len(rows))
+    row_of = dict(zip(frames.images, group, strict=True))
+    unit = _joined(len(rows), [[row_of[image] for image in images] for images in together])
+    units = unit.max() + 1
+    held = (counts > 0).astype(np.int64)
+    return Content(tuple(columns), _sums(counts, unit, units), _sums(held, unit, units), unit[group])
 
 
-def _groups(images: Sequence[Path], data: DataConfig) -> list[str]:
+def _joined(count: int, sets: Iterable[Sequence[int]]) -> np.ndarray:
+    """(count,) number of the unit of each group, where all groups of a set are one unit."""
+    unit = np.arange(count)
+    for groups in sets:
+        members = unit[list(groups)]
+        unit[np.isin(unit, members)] = members.min()
+    return np.unique(unit, return_inverse=True)[1]
+
+
+def groups_of(images: Sequence[Path], data: DataConfig) -> list[str]:
+    """The group of every image.
+
+    Raises:
+        UserError: no `group_pattern`, or one that finds no group in a file name.
+    """
     if data.group_pattern is None:
         raise UserError(
             f"{data.source}: key 'group_pattern' is missing; it says what must not cross splits, e.g. '^(P\\d+)_' for "
@@ -99,41 +133,99 @@ def imbalance(sums: np.ndarray, shares: Sequence[float]) -> float:
     return float(np.sqrt(((sums / np.outer(shares, sums.sum(axis=0)) - 1) ** 2).mean()))
 
 
-def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Put each group into a part so that `imbalance` is small and no class or view misses a part.
+@dataclass(frozen=True)
+class Balance:
+    """How well an assignment of units to parts does, see `assign_groups`, and how it is made better.
 
-    From many random assignments, the best after single groups were moved for as long as that helps. scikit-learn's
-    StratifiedGroupKFold places each group once, for one label a frame, in equal parts.
+    Attributes:
+        counts: (units, 2 columns) frames, then groups.
+        wanted: (parts, 2 columns) of them.
+        weight: (parts, 2 columns) of a squared relative deviation.
+        required: (2 columns,) what must not be missing in a part.
+    """
+
+    counts: np.ndarray
+    wanted: np.ndarray
+    weight: np.ndarray
+    required: np.ndarray
+
+    @classmethod
+    def of(cls, content: Content, shares: Sequence[float]) -> Balance:
+        counts = np.hstack([content.counts, content.groups])
+        wanted = np.outer(shares, counts.sum(axis=0))
+        weight = np.hstack([np.ones((len(shares), len(content.names))), wanted[:, len(content.names) :]])
+        return cls(counts, wanted, weight, np.tile(content.required, 2))
+
+    def sums(self, part: np.ndarray) -> np.ndarray:
+        """(units,) part of each unit -> (parts, 2 columns)."""
+        return _sums(self.counts, part, len(self.wanted))
+
+    def cost(self, sums: np.ndarray, parts: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(..., 2 columns) that `parts` would hold -> (...,) cost of each."""
+        squares = self.weight[parts] * (sums / self.wanted[parts] - 1) ** 2
+        return (squares + VANISHED * ((sums == 0) & self.required)).sum(axis=-1)
+
+    def total(self, part: np.ndarray) -> float:
+        """The cost of an assignment."""
+        return float(self.cost(self.sums(part)).sum())
+
+    def improve(self, part: np.ndarray) -> np.ndarray:
+        """The assignment after single units were moved, or two exchanged, for as long as that helps."""
+        for _ in range(MAX_MOVES):
+            if not self._move(part) and not self._swap(part):
+                break
+        return part
+
+    def _move(self, part: np.ndarray) -> bool:
+        """Move the unit that gains most, in place; False if none gains."""
+        sums = self.sums(part)
+        leaves = self.cost(sums[part] - self.counts, part) - self.cost(sums)[part]
+        change = leaves[:, None] + self.cost(sums + self.counts[:, None]) - self.cost(sums)  # (units, parts)
+        change[np.arange(len(part)), part] = 0
+        unit, target = np.unravel_index(change.argmin(), change.shape)
+        if change[unit, target] > -LEAST_GAIN:
+            return False
+        part[unit] = target
+        return True
+
+    def _swap(self, part: np.ndarray) -> bool:
+        """Exchange the two units that gain most, in place; False if none gain."""
+        if len(part) > MOST_SWAPPED:
+            return False
+        sums, places = self.sums(part), part[:, None]
+        after = sums[places] + self.counts - self.counts[:, None]  # (units, units, 2 columns): j comes for i
+        change = self.cost(after, places) - self.cost(sums)[places]
+        change = change + change.T
+        change[places == part] = 0
+        one, other = np.unravel_index(change.argmin(), change.shape)
+        if change[one, other] > -LEAST_GAIN:
+            return False
+        part[[one, other]] = part[[other, one]]
+        return True
+
+
+def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> np.ndarray:
+    """Put each unit into a part so that every part has its share of each column's groups, and of its frames.
+
+    What is made small is the sum, over parts and columns, of (O - E)^2 / E of the groups (chi-square: O found, E the
+    part's share) and of (O / E - 1)^2 of the frames; no class or view misses a part where that can be. A class of few
+    patients weighs as much as one of many, and patients weigh more than frames: they are what a result is about.
+
+    From many random assignments, the best after `Balance.improve`. scikit-learn's StratifiedGroupKFold places each
+    group once, for one label a frame, in equal parts.
 
     Args:
-        shares: of all frames, for each part; they sum to 1.
+        shares: of the whole, for each part; they sum to 1.
         seed: the same gives the same parts.
 
     Returns:
-        (groups,) number of the part.
+        (units,) number of the part.
     """
-    counts, required, parts = content.counts, content.required, len(shares)
-    wanted = np.outer(shares, counts.sum(axis=0))
-
-    def cost(sums: np.ndarray, wanted: np.ndarray = wanted) -> np.ndarray:
-        return ((sums / wanted - 1) ** 2 + VANISHED * ((sums == 0) & required)).sum(axis=-1)
-
-    def improve(part: np.ndarray) -> np.ndarray:
-        for _ in range(MAX_MOVES):
-            sums = content.sums(part, parts)
-            leaves = cost(sums[part] - counts, wanted[part]) - cost(sums)[part]
-            change = leaves[:, None] + cost(sums + counts[:, None]) - cost(sums)  # (groups, parts) of each move
-            change[np.arange(len(part)), part] = 0
-            group, target = np.unravel_index(change.argmin(), change.shape)
-            if change[group, target] > -1e-9:
-                break
-            part[group] = target
-        return part
-
-    rng = np.random.default_rng(seed)
-    tries = min(TRIES, 1 + PLACES // (parts * len(counts)))
-    found = [improve(rng.choice(parts, len(counts), p=shares)) for _ in range(tries)]
-    return min(found, key=lambda part: cost(content.sums(part, parts)).sum())
+    balance, rng = Balance.of(content, shares), np.random.default_rng(seed)
+    parts, units = len(shares), len(content.counts)
+    tries = min(TRIES, 1 + PLACES // (parts * units))
+    found = [balance.improve(rng.choice(parts, units, p=shares)) for _ in range(tries)]
+    return min(found, key=balance.total)
 
 
 def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) -> None:
@@ -141,29 +233,38 @@ def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) ->
     missing = content.sums(part, len(names)) == 0
     problems = [
         f"no frame of {content.names[column]} in {', '.join(np.array(names)[missing[:, column]])} "
-        f"(groups that have it: {(content.counts[:, column] > 0).sum()})"
+        f"(groups that have it: {content.groups[:, column].sum()})"
         for column in np.flatnonzero(missing.any(axis=0) & content.required)
     ]
     if problems:
+        units = _amount(content)
         raise UserError(
-            f"{len(content.counts)} groups do not split into {len(names)} parts with every class and view in each; "
+            f"{units} do not split into {len(names)} parts with every class and view in each; "
             "ask for fewer or larger parts:\n  " + "\n  ".join(problems)
         )
 
 
+def _amount(content: Content) -> str:
+    """How many groups there are and, where some are joined, units."""
+    groups, units = content.groups[:, 0].sum(), len(content.groups)
+    return f"{groups} groups" + (f" in {units} units" if units < groups else "")
+
+
 def format_balance(content: Content, part: np.ndarray, names: Sequence[str], shares: Sequence[float]) -> str:
-    """A table: frames, groups, and the share of each part's frames that hold each class and view."""
-    sums = content.sums(part, len(names))
-    table, groups = np.vstack([sums.sum(axis=0), sums]), np.bincount(part, minlength=len(names))
-    rows = [("", ["all", *names]), ("frames", table[:, 0]), ("groups", [len(part), *groups])]
-    for name, held in zip(content.names[1:], table.T[1:], strict=True):
-        rows.append((name, [f"{share:.1%}" for share in held / table[:, 0].clip(1)]))
+    """A table: frames, groups, and for each class and view the share of each part's frames, and its groups."""
+    sums, group_sums = content.sums(part, len(names)), content.group_sums(part, len(names))
+    table, groups = (np.vstack([found.sum(axis=0), found]) for found in (sums, group_sums))
+    rows = [("", ["all", *names]), ("frames", table[:, 0]), ("groups", groups[:, 0])]
+    for name, frames, holders in zip(content.names[1:], table.T[1:], groups.T[1:], strict=True):
+        held = zip(frames / table[:, 0].clip(1), holders, strict=True)
+        rows.append((name, [f"{share:.1%} ({count})" for share, count in held]))
     width = max(len(name) for name, _ in rows)
     error = sums / np.outer(shares, table[0]) - 1
     worst, column = np.unravel_index(np.abs(error).argmax(), error.shape)
     return "\n".join(
         [
-            *(f"{name:<{width}}" + "".join(f"{cell!s:>9}" for cell in cells) for name, cells in rows),
+            *(f"{name:<{width}}" + "".join(f"{cell!s:>13}" for cell in cells) for name, cells in rows),
+            "share of the frames that show it (groups that do)",
             f"imbalance {imbalance(sums, shares):.3f} (root mean square of frames found / frames asked for - 1, over "
             f"rows and parts); the worst: {content.names[column]} in {names[worst]}, "
             f"{sums[worst, column]} for {table[0, column] * shares[worst]:.1f}",

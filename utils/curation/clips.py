@@ -10,18 +10,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from utils.core.data_config import DataConfig
 from utils.core.script import UserError
-from utils.data.labels import UNKNOWN_VIEW, view_line
+from utils.data.labels import UNKNOWN_VIEW, majority_view, view_line
 from utils.data.splits import Split, label_path
-
-MAJORITY = Fraction(3, 5)  # of a clip's labelled frames; a view with no more than that does not decide the clip
 
 
 @dataclass(frozen=True)
@@ -34,9 +30,8 @@ class Clip:
 
     @property
     def view(self) -> int:
-        """The view of more than `MAJORITY` of the labelled frames; -1 where there is none."""
-        best = int(np.argmax(self.votes))
-        return best if self.votes[best] > MAJORITY * sum(self.votes) else UNKNOWN_VIEW
+        """The one that decides the clip, see `majority_view`; -1 where none does."""
+        return majority_view(self.votes)
 
     @property
     def is_mixed(self) -> bool:

@@ -165,17 +165,28 @@ def find_orphans(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]
                 yield Finding("orphan_label", "", (path,))
 
 
-def find_duplicates(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
-    """Groups of files with the same pixels, and of files whose perceptual hashes chain within `NEAR_BITS`."""
-    once = [own[0] for own in group_by(frames, lambda frame: os.path.realpath(frame.path)).values()]
-    same = list(group_by(once, lambda frame: frame.pixels or None).values())
+def identical(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames by their pixels; those that cannot be read are left out."""
+    return list(group_by(frames, lambda frame: frame.pixels or None).values())
+
+
+def almost_identical(same: Sequence[list[Frame]]) -> list[list[Frame]]:
+    """What `identical` found, joined where perceptual hashes chain within `NEAR_BITS`."""
     chain = np.arange(len(same))
     for first, second in _near_pairs(np.array([own[0].bits for own in same])):
         chain[chain == chain[second]] = chain[first]
     near = group_by(range(len(same)), lambda index: chain[index]).values()
+    return [[frame for index in own for frame in same[index]] for own in near]
+
+
+def find_duplicates(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Finding]:
+    """Groups of files with the same pixels, and of files that are almost identical."""
+    once = [own[0] for own in group_by(frames, lambda frame: os.path.realpath(frame.path)).values()]
+    same = identical(once)
+    near = [own for own in almost_identical(same) if len({frame.pixels for frame in own}) > 1]
     for kind, groups in (
         ("duplicate", [own for own in same if len(own) > 1]),
-        ("near_duplicate", [[frame for index in own for frame in same[index]] for own in near if len(own) > 1]),
+        ("near_duplicate", near),
     ):
         for group in groups:
             is_shared = len({frame.split for frame in group}) > 1

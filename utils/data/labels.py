@@ -16,7 +16,9 @@ The format (blank lines are skipped):
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from utils.core.script import UserError
 from utils.data.line_breaks import BOX_VALUES, Verdict, crosses_itself, is_rectangle, judge_line
 
 UNKNOWN_VIEW = -1
+MAJORITY = Fraction(3, 5)  # of a clip's labelled frames; a view with no more than that does not decide the clip
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
 SAME = 1e-6  # by how much the numbers of identical rows may differ: the last digit that tools write
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -46,6 +49,16 @@ class FrameLabels:
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
     view: int = UNKNOWN_VIEW
+
+
+def majority_view(votes: Sequence[int]) -> int:
+    """The view of more than `MAJORITY` of a clip's labelled frames; -1 where there is none.
+
+    Args:
+        votes: (views,) frames that show each view.
+    """
+    best = int(np.argmax(votes))
+    return best if votes[best] > MAJORITY * sum(votes) else UNKNOWN_VIEW
 
 
 def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabels:

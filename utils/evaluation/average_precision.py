@@ -141,6 +141,26 @@ def _coco_data(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> C
     return data
 
 
+def coco_matches(evaluation: COCOeval, detections: int) -> np.ndarray:
+    """The true box that COCO matches to each detection at IoU 0.5, else -1; (detections,).
+
+    Detections and true boxes are numbered over all images, in the order of the results.
+    """
+    matches = np.full(detections, -1)
+    for record in filter(None, evaluation.evalImgs):
+        # ids start at 1, so that 0 is no match
+        matches[np.array(record["dtIds"], int) - 1] = record["dtMatches"][1].astype(int) - 1
+    return matches
+
+
+def coco_ap(is_right: np.ndarray, boxes: int) -> float:
+    """COCO's AP of detections by falling score, (n,) bool, of which each right one finds one of `boxes` true boxes."""
+    found = is_right.cumsum()
+    precision = _envelope(found / np.arange(1, len(found) + 1))
+    reached = np.searchsorted(COCO_RECALLS, found / boxes, side="right")
+    return float((precision * np.diff(reached, prepend=0)).sum() / len(COCO_RECALLS))
+
+
 def resampled_ap(evaluation: COCOeval, draws: np.ndarray) -> np.ndarray:
     """COCO AP (R, T), mean over classes, where image i occurs `draws[r, i]` times in resample r.
 

@@ -17,6 +17,7 @@ from utils.evaluation.average_precision import (
     resampled_ap,
     yolo_ap,
 )
+from utils.evaluation.error_kinds import error_kinds
 from utils.evaluation.results import (
     NO_INTERVALS,
     ImageResult,
@@ -92,6 +93,7 @@ def detection_metrics(
         "per_class": rows,
         "confusion": detection_confusion(results, len(names), threshold),
         "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
+        "errors": error_kinds(results, names, evaluation, threshold),
         "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
         "image_level": _image_level(results, names, threshold, draws),
         **_resampled(results, evaluation, means, draws),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +21,8 @@ from utils.core.options import USUAL_CONFIDENCE
 from utils.data.boxes import non_max_suppression
 from utils.data.dataset import JointDataset
 from utils.evaluation.metrics import confidence_of
-from utils.evaluation.results import ImageResult
+from utils.evaluation.predictions import FramePrediction
+from utils.evaluation.results import ImageResult, no_heads
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader
 
 MOSAIC_FRAMES = 16
@@ -45,11 +46,12 @@ def evaluate(
     """Predict every frame of `loader` and set it beside its labels; of several processes each takes its batches.
 
     Args:
-        criterion: if given, the mean losses are returned too.
+        criterion: if given, the mean losses are returned too, and every result has its detection loss.
         iou: threshold of non-maximum suppression.
 
     Returns:
-        One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at most 300;
+        One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at most 300, rounded
+        to what `utils.evaluation.predictions` keeps;
         and loss name -> mean over the batches, weighted by their images.
     """
     model.eval()
@@ -57,15 +59,21 @@ def evaluate(
         criterion.eval()
     numbered: list[tuple[int, ImageResult]] = []
     reader = LossReader(LOSS_READ_INTERVAL)
-    quiet = not distributed.is_main()
-    for index, batch in enumerate(tqdm(loader, loader.dataset.split.name, unit="batch", leave=False, disable=quiet)):
+    dataset, quiet = loader.dataset, not distributed.is_main()
+    for index, batch in enumerate(tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=quiet)):
         with precision.autocast():
             outputs = model(precision.images(batch["images"]))
+        labels, losses = on_device(batch, precision.device), [math.nan] * len(batch["paths"])
         if criterion:
-            reader.add(index, criterion(outputs, on_device(batch, precision.device)), batch["paths"])
+            reader.add(index, criterion(outputs, labels), batch["paths"])
+        if criterion and "detect" in outputs:
+            losses = criterion.detection_loss.of_frames(outputs["detect"], labels).tolist()
         detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
-        for number, boxes, views in zip(batch["indices"].tolist(), detections, probabilities, strict=True):
-            numbered.append((number, _image_result(loader.dataset, number, boxes, views, data)))
+        beside = _beside_probabilities(outputs, len(batch["paths"]))
+        frames = zip(batch["indices"].tolist(), detections, probabilities, losses, beside, strict=True)
+        for number, boxes, views, loss, others in frames:
+            prediction = _frame_prediction(dataset, number, boxes, views, loss, others)
+            numbered.append((number, prediction.beside_truth(data, dataset.split, number, dataset.bits)))
     reader.read()
     results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
     return results, reader.means() if criterion else {}
@@ -86,28 +94,31 @@ def _predictions(
     return detections, probabilities
 
 
-def _image_result(
-    dataset: JointDataset, index: int, detections: Tensor, probabilities: np.ndarray, data: DataConfig
-) -> ImageResult:
+def _beside_probabilities(outputs: Mapping[str, object], images: int) -> Sequence[np.ndarray]:
+    """(heads, views) of every image, by the view heads that are trained beside the first."""
+    if "classify_beside" not in outputs:
+        return [no_heads()] * images
+    return outputs["classify_beside"].float().softmax(dim=2).transpose(0, 1).cpu().numpy()
+
+
+def _frame_prediction(
+    dataset: JointDataset,
+    index: int,
+    detections: Tensor,
+    probabilities: np.ndarray,
+    detection_loss: float,
+    beside_probabilities: np.ndarray,
+) -> FramePrediction:
     height, width = dataset.original_sizes[index]
-    letterbox, labels = dataset.letterboxes[index], dataset.split.labels[index]
-    path = dataset.split.images[index]
-    boxes_xyxy = letterbox.restore(detections[:, :4].double().numpy(), height, width)
-    centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
-    true_boxes_xyxy = np.concatenate((centre - half, centre + half), axis=1) * [width, height, width, height]
-    return ImageResult(
-        image=str(path),
-        group=data.group_of(path),
+    return FramePrediction(
         height=height,
         width=width,
-        true_boxes_xyxy=true_boxes_xyxy,
-        true_classes=labels.boxes[:, 0].astype(int),
-        true_view=labels.view,
-        boxes_xyxy=boxes_xyxy,
+        boxes_xyxy=dataset.letterboxes[index].restore(detections[:, :4].double().numpy(), height, width),
         scores=detections[:, 4].numpy(),
-        classes=detections[:, 5].numpy().astype(int),
+        classes=detections[:, 5].numpy(),
         view_probabilities=probabilities,
-        bits=dataset.bits,
+        detection_loss=detection_loss,
+        beside_probabilities=beside_probabilities,
     )
 
 
@@ -117,32 +128,6 @@ def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResu
     chosen = confidence_of(metrics)
     confidence = USUAL_CONFIDENCE if chosen is None else chosen
     write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
-
-
-def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
-    """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
-    rows = [
-        {
-            "image_id": image_id,
-            "category_id": int(category),
-            "bbox": [round(float(v), 3) for v in (left, top, right - left, bottom - top)],
-            "score": round(float(score), 5),
-        }
-        for image_id, result in zip(_image_ids([Path(result.image) for result in results]), results, strict=True)
-        for (left, top, right, bottom), score, category in zip(
-            result.boxes_xyxy, result.scores, result.classes, strict=True
-        )
-    ]
-    write_json(path, rows)
-
-
-def _image_ids(images: Sequence[Path]) -> list[str]:
-    """File names without suffix, as YOLOv5's; where these repeat, paths below the folder that holds all images."""
-    stems = [image.stem for image in images]
-    if len(set(stems)) == len(images):
-        return stems
-    folder = os.path.commonpath([image.parent for image in images])
-    return [Path(os.path.relpath(image, folder)).with_suffix("").as_posix() for image in images]
 
 
 def _spread(results: Sequence[ImageResult]) -> list[ImageResult]:

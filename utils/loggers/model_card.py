@@ -122,7 +122,8 @@ def _figures(metrics: Mapping) -> str:
     cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
     table = markdown_table(["figure", "value", "95 % interval"], cells)
     text = "The last epoch's averaged weights (`last.pt`) on the validation split:"
-    return f"{text}\n\n{table}\n\n" + "\n".join(f"- {line}" for line in _reading(metrics))
+    lines = "\n".join(f"- {line}" for line in _reading(metrics))
+    return f"{text}\n\n{table}\n\n{lines}{_errors(metrics)}"
 
 
 def _reading(metrics: Mapping) -> list[str]:
@@ -138,6 +139,14 @@ def _reading(metrics: Mapping) -> list[str]:
         if any(row["groups"] is not None for row in rows):
             lines.append("patients behind: " + ", ".join(f"{row['name']} {row['groups']}" for row in rows))
     return lines
+
+
+def _errors(metrics: Mapping) -> str:
+    if "detection" not in metrics:
+        return ""
+    counts = metrics["detection"]["errors"]["counts"]
+    kinds = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+    return f"\n\nBoxes by kind, at the confidence of precision and recall: {kinds}; see `errors.png`."
 
 
 def _known(metrics: Mapping, data: DataConfig) -> str:

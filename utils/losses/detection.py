@@ -88,26 +88,47 @@ class DetectionLoss(nn.Module):
             total["cls"] = total["cls"] + self.gains.cls * losses["cls"] * matches
         return total
 
+    def of_frames(self, raw_maps: list[Tensor], batch: Mapping[str, object]) -> Tensor:
+        """(B,) box + obj + cls of every frame, as if it were a batch of its own; arguments as for `forward`."""
+        levels = [LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])]
+        total = 0.0
+        for raw, targets, balance in zip(raw_maps, levels, LEVEL_BALANCE[len(raw_maps)], strict=True):
+            losses = self._elements(raw.float(), targets)
+            total = total + self.gains.obj * balance * losses["obj"].mean(dim=(1, 2, 3))
+            for name in ("box", "cls"):
+                of_matches = losses[name].flatten(1).mean(dim=1)
+                total = total + getattr(self.gains, name) * _frame_means(of_matches, targets.index[0], len(raw))
+        return total
+
     def _level(self, raw: Tensor, targets: LevelTargets) -> dict[str, Tensor]:
+        losses = self._elements(raw, targets)
+        return {name: elements.mean() if len(elements) else elements.sum() for name, elements in losses.items()}
+
+    def _elements(self, raw: Tensor, targets: LevelTargets) -> dict[str, Tensor]:
+        """What the losses are means of: "box" (n, 1) and "cls" (n, nc) of the matches, "obj" (B, anchors, H, W)."""
         objectness = torch.zeros_like(raw[..., 4])
-        box_loss = cls_loss = raw.new_zeros(())
+        predicted = raw[targets.index]  # (n, 5 + nc)
+        xy = predicted[:, :2].sigmoid() * 2 - 0.5
+        wh = (predicted[:, 2:4].sigmoid() * 2).square() * targets.anchor_sizes
+        iou = pairwise_iou(torch.cat((xy, wh), dim=1), targets.boxes_xywh, "ciou")
         if len(targets):
-            predicted = raw[targets.index]  # (n, 5 + nc)
-            xy = predicted[:, :2].sigmoid() * 2 - 0.5
-            wh = (predicted[:, 2:4].sigmoid() * 2).square() * targets.anchor_sizes
-            iou = pairwise_iou(torch.cat((xy, wh), dim=1), targets.boxes_xywh, "ciou")
-            box_loss = (1 - iou).mean()
             objectness = _scatter_iou(objectness, targets.index, iou.detach().clamp(min=0))
-            cls_loss = self._class_loss(predicted[:, 5:], targets.class_number)
-        obj_loss = F.binary_cross_entropy_with_logits(raw[..., 4], objectness, pos_weight=self.obj_pw)
-        return {"box": box_loss, "obj": obj_loss, "cls": cls_loss}
+        obj_loss = F.binary_cross_entropy_with_logits(raw[..., 4], objectness, pos_weight=self.obj_pw, reduction="none")
+        cls_loss = self._class_loss(predicted[:, 5:], targets.class_number)
+        return {"box": (1 - iou)[:, None], "obj": obj_loss, "cls": cls_loss}
 
     def _class_loss(self, logits: Tensor, class_number: Tensor) -> Tensor:
         if logits.shape[1] == 1:  # with a single class, objectness says it all
-            return logits.new_zeros(())
+            return torch.zeros_like(logits)
         target = torch.full_like(logits, self.negative)
         target.scatter_(1, class_number[:, None], self.positive)
-        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.cls_pw)
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.cls_pw, reduction="none")
+
+
+def _frame_means(values: Tensor, frame: Tensor, frames: int) -> Tensor:
+    """(frames,) means of the values (n,) by the frame (n,) that they belong to; 0 for one without any."""
+    owned = frame == torch.arange(frames, device=frame.device)[:, None]  # (frames, n)
+    return (owned * values).sum(dim=1) / owned.sum(dim=1).clamp(min=1)
 
 
 def _scatter_iou(objectness: Tensor, index: tuple[Tensor, ...], iou: Tensor) -> Tensor:

@@ -53,6 +53,8 @@ class JointLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out.
 
+        "view_beside" is the sum over the view heads that are trained beside the first.
+
         Args:
             shares: as for `DetectionLoss`, and "views"; see `utils.core.distributed`.
         """
@@ -60,9 +62,14 @@ class JointLoss(nn.Module):
         if "detect" in outputs:
             losses |= self.detection_loss(outputs["detect"], batch, shares)
         if "classify" in outputs:
-            weights = self.view_weights if self.training else None
-            losses["view"] = view_loss(outputs["classify"], batch["views"], weights) * shares.get("views", 1.0)
+            losses["view"] = self._view_loss(outputs["classify"], batch, shares)
+        if "classify_beside" in outputs:
+            losses["view_beside"] = sum(self._view_loss(own, batch, shares) for own in outputs["classify_beside"])
         return losses
+
+    def _view_loss(self, logits: Tensor, batch: Mapping[str, object], shares: Mapping[str, float]) -> Tensor:
+        weights = self.view_weights if self.training else None
+        return view_loss(logits, batch["views"], weights) * shares.get("views", 1.0)
 
 
 def loss_counts(batch: Mapping[str, object]) -> dict[str, float]:
@@ -83,12 +90,14 @@ def joint_loss(
 
 
 def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Named losses -> {"detection": box + obj + cls, "classification": view}, of the tasks present."""
+    """Named losses -> {"detection": box + obj + cls, "classification": view (+ beside)}, of the tasks present."""
     tasks = {}
     if "box" in losses:
         tasks["detection"] = sum(losses[name] for name in DETECTION_LOSSES)
     if "view" in losses:
         tasks["classification"] = losses["view"]
+    if "view_beside" in losses:
+        tasks["classification"] = tasks["classification"] + losses["view_beside"]
     return tasks
 
 

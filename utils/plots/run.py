@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from utils.core.script import UserError, run_script
+from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
 from utils.plots.frames import plot_mosaic
 from utils.plots.gradnorm import plot_gradnorm_analysis, plot_weight_evolution
@@ -52,7 +53,7 @@ def _draw(folder: Path, pictures: Mapping[str, Callable]) -> list[Path]:
 
 
 def draw_evaluation(folder: Path) -> list[Path]:
-    """Draw what `metrics.json` and `val_batch.json` allow: PR and FROC curve, confusion matrices, mosaics.
+    """Draw what `metrics.json` and `val_batch.json` allow: PR and FROC curve, errors, confusion matrices, mosaics.
 
     Returns:
         The PNGs written, into the same folder; none without `metrics.json`.
@@ -68,6 +69,8 @@ def draw_evaluation(folder: Path) -> list[Path]:
         pictures["PR_curve"] = partial(plot_pr_curve, detection)
         if froc := detection.get("froc"):  # absent from earlier versions' files
             pictures["FROC_curve"] = partial(plot_froc_curve, froc)
+        if errors := detection.get("errors"):
+            pictures["errors"] = partial(plot_errors, errors, detection["confidence"])
         counts = np.asarray(detection["confusion"], float)
         counts[-1, -1] = np.nan  # background that was rightly left alone cannot be counted
         data = (counts, [*names, "missed"], [*names, "background"], "predicted", "true")

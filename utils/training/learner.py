@@ -26,31 +26,57 @@ from utils.training.optimiser import Schedule, Stepper
 EPOCHS_AFTER_WARMUP = 3  # before an epoch can be the best
 
 
-class ModelEMA:
-    """Exponential moving average of a model's parameters and buffers, with YOLOv5's ramp.
+@dataclass(frozen=True)
+class Ramp:
+    """YOLOv5's: update k keeps decay x (1 - exp(-k / tau)), so that early weights fade quickly."""
 
-    The decay of update k is decay x (1 - exp(-k / tau)), so that early weights fade quickly.
+    decay: float = 0.9999
+    tau: float = 2000.0
+
+    def keep(self, updates: np.ndarray) -> np.ndarray:
+        """What updates number k, from 1, keep of the average."""
+        return self.decay * (1 - np.exp(-updates / self.tau))
+
+
+YOLOV5_RAMP = Ramp()
+
+
+@dataclass(frozen=True)
+class Window:
+    """An average over about `steps` steps: update k keeps (1 + k) / (10 + k), and at most 1 - 1 / steps."""
+
+    steps: float
+
+    def keep(self, updates: np.ndarray) -> np.ndarray:
+        """What updates number k, from 1, keep of the average."""
+        return np.minimum(max(1 - 1 / self.steps, 0.0), (1 + updates) / (10 + updates))
+
+
+class ModelEMA:
+    """Exponential moving average of a model's parameters and buffers.
 
     Args:
         model: whose tensors are averaged; they are looked up once, as all changes to them are in place.
         average: a frozen copy of the model as it starts; holds the average from then on.
+        course: what an update keeps of the average.
     """
 
-    def __init__(self, model: nn.Module, average: nn.Module, decay: float = 0.9999, tau: float = 2000.0):
-        self._current, self._averaged = floating_tensors(model), floating_tensors(average)
-        self.decay, self.tau, self.updates = decay, tau, 0
+    def __init__(self, model: nn.Module, average: nn.Module, course: Ramp | Window = YOLOV5_RAMP):
+        self._current = floating_tensors(model)
+        self._averaged = floating_tensors(average)
+        self.course = course
+        self.updates = 0
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the model."""
         self.updates += 1
-        keep = self.decay * (1 - math.exp(-self.updates / self.tau))
+        keep = float(self.course.keep(np.float64(self.updates)))
         torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
 
     def window_steps(self) -> float:
         """How many steps' weights the average is worth: 1 / sum of the squared weights of all of them."""
-        updates = np.arange(1, self.updates + 1)
-        keep = self.decay * (1 - np.exp(-updates / self.tau))
+        keep = self.course.keep(np.arange(1.0, self.updates + 1))
         later = np.append(np.cumprod(keep[:0:-1])[::-1], 1.0)  # what is kept of a step by all that follow
         weights = (1 - keep) * later
         return 1 / float(np.square(weights).sum()) if self.updates else 0.0
@@ -89,6 +115,7 @@ class Learner:
         network: what to train, and when.
         model: which it is a part of, on its device.
         average: a frozen copy of `model`, whose part becomes the moving average.
+        recorded: window in epochs -> another frozen copy, which becomes the average over that window.
         batches: an epoch.
         batch_size: images a batch.
 
@@ -101,6 +128,7 @@ class Learner:
         network: Network,
         model: nn.Module,
         average: nn.Module,
+        recorded: Mapping[float, nn.Module],
         precision: Precision,
         batches: int,
         batch_size: int,
@@ -113,6 +141,12 @@ class Learner:
         self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
+        self.recorded = [
+            ModelEMA(
+                self.module, copy.get_submodule(network.path), Window(epochs * schedule.steps_an_epoch(batch_size))
+            )
+            for epochs, copy in recorded.items()
+        ]
         self.first_best_epoch = network.epochs.start + math.ceil(schedule.warmup_steps / batches) + EPOCHS_AFTER_WARMUP
         self.parts: dict[str, float] = {}
         self.best_parts: dict[str, float] = {}
@@ -133,7 +167,8 @@ class Learner:
     def step(self, epoch: int, batch: int) -> None:
         """Apply the gradients if enough batches have gathered, and move the average."""
         if self.stepper.step(epoch - self.network.epochs.start, batch):
-            self.ema.update()
+            for ema in (self.ema, *self.recorded):
+                ema.update()
 
     @property
     def fitness(self) -> float:
@@ -181,6 +216,7 @@ class Learner:
 
     def load_state_dict(self, state: Mapping) -> None:
         self.stepper.load_state_dict(state["stepper"])
-        self.ema.updates = state["ema_updates"]
+        for ema in (self.ema, *self.recorded):
+            ema.updates = state["ema_updates"]
         self.best_parts, self.best_epoch = dict(state["best_parts"]), state["best_epoch"]
         self.highest_detection = state["highest_detection"]

@@ -56,6 +56,11 @@ def rate_columns(network: Network, networks: Sequence[Network]) -> list[str]:
     return [f"x/{prefix}lr{group}" for group in range(3)]
 
 
+def loss_cells(split: str, losses: Mapping[str, float]) -> dict[str, float]:
+    """The columns of results.csv that mean losses on "train" or "val" fill."""
+    return {f"{split}/{name}_loss": losses[name] for name in LOSSES if name in losses}
+
+
 def metric_cells(metrics: Mapping[str, dict]) -> dict[str, float]:
     """The columns of results.csv that a `summarise` result fills."""
     cells = {"metrics/fitness": metrics["fitness"]}

@@ -147,6 +147,7 @@ class Run:
         folder: the run folder, which is this run's own until it is closed.
         resume: the checkpoint to go on from, or None.
         lock: of the folder; None in all processes but the one that writes.
+        given: the options that the user named; none for a resumed run.
     """
 
     options: TrainOptions
@@ -155,6 +156,7 @@ class Run:
     precision: Precision
     resume: Mapping[str, object] | None = None
     lock: FolderLock | None = None
+    given: frozenset[str] = frozenset()
 
     def __enter__(self) -> Run:
         return self
@@ -198,7 +200,7 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
         path = distributed.from_main(_interrupted_run(options, hyp) if distributed.is_main() else None)
         if path:
             return _resumed_run(path, {}, kind, options_kind, wait=True)
-    return _new_run(options, hyp, precision)
+    return _new_run(options, hyp, precision, frozenset(given))
 
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
@@ -215,10 +217,10 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
     return None
 
 
-def _new_run(options: TrainOptions, hyp: HyperParameters, precision: Precision) -> Run:
+def _new_run(options: TrainOptions, hyp: HyperParameters, precision: Precision, given: frozenset[str]) -> Run:
     lock = distributed.by_main(lambda: claim_run_folder(options.project, options.name, options.exist_ok))
     folder = distributed.from_main(lock and lock.folder)
-    return Run(options, hyp, folder, precision, lock=lock)
+    return Run(options, hyp, folder, precision, lock=lock, given=given)
 
 
 def _precision(options: TrainOptions) -> Precision:

@@ -32,6 +32,7 @@ from utils.data.loader import collate, make_loader
 from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.evaluate import evaluate, on_device, write_evaluation
 from utils.evaluation.metrics import confidence_of, summarise
+from utils.evaluation.predictions import FILE_NAME, Header, write_predictions
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.tables import format_table
 from utils.loggers.balance import balance_facts, describe_balance
@@ -44,6 +45,7 @@ from utils.training.records import (
     GRADNORM_COLUMNS,
     INTERFERENCE_COLUMNS,
     TIME_COLUMNS,
+    loss_cells,
     metric_cells,
     rate_columns,
     result_columns,
@@ -162,10 +164,7 @@ class Trainer:
         self.job, self.options = job, job.run.options
         self._make_loaders()
         self._place_model()
-        self.learners = [
-            Learner(network, self.model, self.average, self.precision, len(self.train_loader), self.options.batch_size)
-            for network in job.networks
-        ]
+        self.learners = [self._learner(network) for network in job.networks]
         frames = job.frames
         self.usual_batch = self._usual_batch()
         self.tasks = [task for task in TASKS if any(task in network.tasks for network in job.networks)]
@@ -182,6 +181,11 @@ class Trainer:
         self.fingerprint = f"{frames.train.split.fingerprint()}-{frames.val.split.fingerprint()}"
         if job.run.resume:
             self._restore(job.run.resume)
+
+    def _learner(self, network: Network) -> Learner:
+        batches = len(self.train_loader)
+        averages = (self.average, self.recorded)
+        return Learner(network, self.model, *averages, self.precision, batches, self.options.batch_size)
 
     def _make_loaders(self) -> None:
         job, frames, options = self.job, self.job.frames, self.options
@@ -212,6 +216,7 @@ class Trainer:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = wanted.place(model)
         self.average = frozen_copy(self.model)
+        self.recorded = {window: frozen_copy(self.model) for window in job.run.hyp.averaging_windows}
         self.criterion = job.criterion.to(wanted.device)
         self.precision = self._checked(wanted)
         torch.manual_seed(self.options.seed + distributed.rank())  # dropout differs between the processes
@@ -255,10 +260,11 @@ class Trainer:
         start = time.time()
         losses = self._train_epoch(epoch)
         trained = time.time()
-        row = {"epoch": epoch, **{f"train/{name}_loss": value for name, value in losses.items()}}
+        row = {"epoch": epoch} | loss_cells("train", losses)
         improved: list[str] = []
         if not self.options.noval or epoch == self.options.epochs - 1:
             row |= self._validate(epoch)
+            self._record_averages(epoch)
             improved = self._keep_best(epoch)
             row["best"] = " ".join(improved)
             row |= {f"metrics/{ln.network.name}_fitness": ln.fitness for ln in self.learners if len(self.learners) > 1}
@@ -420,12 +426,30 @@ class Trainer:
         distributed.equalise([*self.model.buffers(), *self.average.buffers()])  # each process has moved its own
         self.results, losses = evaluate(fused_copy(self.average), self.val_loader, self.precision, data, self.criterion)
         self.metrics = self._summarise(intervals=is_last)
-        cells = metric_cells(self.metrics) | {f"val/{name}_loss": value for name, value in losses.items()}
+        cells = metric_cells(self.metrics) | loss_cells("val", losses)
         shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
         figures = {label: cells.get(f"metrics/{name}") for label, name in shown.items()}
         figures = [f"{label} {'-' if value is None else f'{value:.3f}'}" for label, value in figures.items()]
         LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
+
+    def _record_averages(self, epoch: int) -> None:
+        """Keep what every average in `record_averages` predicts: predictions/epoch0_ramp.npz, epoch0_0.5.npz, ..."""
+        found = {}
+        if "ramp" in self.job.run.hyp.record_averages:
+            found["ramp"] = self.results
+        for window, average in self.recorded.items():
+            distributed.equalise(average.buffers())
+            evaluated = evaluate(
+                fused_copy(average), self.val_loader, self.precision, self.job.frames.data, self.criterion
+            )
+            found[f"{window:g}"] = evaluated[0]
+        if distributed.is_main():
+            header = replace(self._header(), confidence=None)  # none was chosen for these
+            for name, results in found.items():
+                path = self.job.run.folder / "predictions" / f"epoch{epoch}_{name}.npz"
+                path.parent.mkdir(exist_ok=True)
+                write_predictions(path, results, header)
 
     def _summarise(self, intervals: bool) -> dict[str, object]:
         data = self.job.frames.data
@@ -476,8 +500,9 @@ class Trainer:
             self.gradnorm_log.keep_before(self.first_epoch)
             self.interference_log.keep_before(self.first_epoch)
             return
-        for name in ("results.csv", "gradnorm.csv", "interference.csv", "summary.json"):
-            (run.folder / name).unlink(missing_ok=True)
+        for pattern in ("results.csv", "gradnorm.csv", "interference.csv", "summary.json", "predictions*.npz"):
+            for path in run.folder.glob(pattern):
+                path.unlink()
         for name, content in (("opt", run.options), ("hyp", run.hyp)):
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
             (run.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -492,6 +517,7 @@ class Trainer:
             "confidence": confidence_of(self.metrics or {}),
             "model": self.model.state_dict(),
             "ema": {"model": self.average.state_dict()},
+            "recorded": {str(window): average.state_dict() for window, average in self.recorded.items()},
             "networks": {learner.network.name: learner.state_dict() for learner in self.learners},
             "balancer": self.job.balancer.state_dict(),
             "random": states_of_ranks,
@@ -538,6 +564,8 @@ class Trainer:
             raise UserError(f"{source}: images or labels changed since this run started; start a new run instead")
         take_weights(self.model, state["model"], self.last_path)
         take_weights(self.average, state["ema"]["model"], self.last_path)
+        for window, average in self.recorded.items():
+            take_weights(average, state["recorded"][str(window)], self.last_path)
         for learner in self.learners:
             with _restoring(self.last_path, f"networks.{learner.network.name}"):
                 learner.load_state_dict(state["networks"][learner.network.name])
@@ -558,7 +586,7 @@ class Trainer:
             restore_random_states(state["random"][own])
 
     def _finish(self, epoch: int) -> dict[str, object]:
-        """Write metrics.json, val_batch.json, summary.json and the pictures, of the last epoch's average."""
+        """Write figures, predictions, summary.json and pictures, of the last epoch's average."""
         if self.metrics is None:  # resumed after the last epoch
             self._validate(epoch)
         if not self.metrics["resamples"]:  # stopped early
@@ -567,6 +595,16 @@ class Trainer:
         if distributed.is_main():
             self._write_results(summary)
         return summary
+
+    def _header(self) -> Header:
+        """Of the predictions that the metrics are of."""
+        frames = self.job.frames
+        known = {
+            "confidence": confidence_of(self.metrics),
+            "view_prior": to_mapping(self.prior) if self.prior else None,
+            "trained_on": frames.train.split.fingerprint(),
+        }
+        return Header.of(frames.data, frames.val, self.tasks, self.precision, **known)
 
     def _summary(self, epoch: int) -> dict[str, object]:
         summary = {
@@ -598,6 +636,7 @@ class Trainer:
         folder, frames = self.job.run.folder, self.job.frames
         self.job.run.confirm()
         write_evaluation(folder, self.metrics, self.results)
+        write_predictions(folder / FILE_NAME, self.results, self._header())
         card = model_card(summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split)
         write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
         write_json(folder / "summary.json", summary)

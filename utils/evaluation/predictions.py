@@ -1,0 +1,315 @@
+"""What a network found in every frame of a split, as a small file: enough to recompute every figure without it.
+
+`predictions.npz` is NumPy's compressed archive, without pickles. It holds no truth, no pixel and no path of a machine;
+the truth is joined from the data set, by the images' names, when figures are recomputed. Of N frames with M detections
+after non-maximum suppression, frame after frame:
+
+    images              (N,)    file paths below the folder that all of them have in common
+    sizes               (N, 2)  height and width of the original image, pixels
+    counts              (N,)    detections of a frame, by falling score
+    boxes_xyxy          (M, 4)  256ths of a pixel of the original image
+    scores              (M,)    of 65535
+    classes             (M,)    numbers of `names`
+    view_probabilities  (N, V)  float32; V is 0 without a view head
+    beside_probabilities (N, K, V) float32; of K view heads that were trained beside the first
+    detection_losses    (N,)    float32, of the frame alone; NaN where it was not measured
+    header              JSON: `version`, and the fields of `Header`
+
+The view's loss is not kept: it is -log of the true view's probability, so with the probabilities it would be the label.
+
+Boxes and scores are rounded when an `ImageResult` is made, not when the file is written, so that what is scored at once
+and what is scored from the file are the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.core.data_config import DataConfig
+from utils.core.device import Precision, machine_name
+from utils.core.files import write_atomically, write_json
+from utils.core.script import UserError
+from utils.core.values import from_mapping, to_mapping
+from utils.data.dataset import JointDataset
+from utils.data.splits import Split
+from utils.evaluation.results import ImageResult, ViewPrior, no_heads
+
+FILE_NAME = "predictions.npz"
+VERSION = 1
+# A pixel. With 16, AP50 of made-up boxes of 15 to 40 pixels moved by up to 0.005; with 256 by less than 0.0001.
+BOX_STEPS = 256
+SCORE_STEPS = 65535  # so that only the least confident can tie
+# What NumPy and JSON raise for a file that is cut off, changed, or of another program
+UNREADABLE = (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile)
+ARRAYS = (
+    *("images", "sizes", "counts", "boxes_xyxy", "scores", "classes"),
+    *("view_probabilities", "beside_probabilities", "detection_losses"),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of what, and with what, predictions were made.
+
+    Attributes:
+        names, view_names: of the box classes and the views, by number.
+        tasks: those the network answers.
+        split: its name.
+        fingerprint: of the split, see `Split.fingerprint`.
+        image_size: side of the letterboxed square, pixels.
+        precision, torch, machine: in words.
+        confidence: the threshold of the boxes, chosen on validation; None if none was.
+        bits: see `JointDataset`.
+        view_prior: the fields of `ViewPrior`, or None.
+        trained_on: fingerprint of the training split; "" if unknown.
+    """
+
+    names: list[str]
+    view_names: list[str]
+    tasks: list[str]
+    split: str
+    fingerprint: str
+    image_size: int
+    precision: str
+    torch: str
+    machine: str
+    confidence: float | None = None
+    bits: int | None = None
+    view_prior: dict[str, object] | None = None
+    trained_on: str = ""
+
+    @classmethod
+    def of(
+        cls, data: DataConfig, dataset: JointDataset, tasks: Sequence[str], precision: Precision, **known: object
+    ) -> Header:
+        """Of a split as it is loaded; `known` are the fields with a default."""
+        return cls(
+            names=list(data.names),
+            view_names=list(data.view_names),
+            tasks=list(tasks),
+            split=dataset.split.name,
+            fingerprint=dataset.split.fingerprint(),
+            image_size=dataset.image_size,
+            precision=str(precision),
+            torch=torch.__version__,
+            machine=machine_name(precision.device),
+            bits=dataset.bits,
+            **known,
+        )
+
+    @property
+    def prior(self) -> ViewPrior | None:
+        """What the training labels alone say of the view; JSON's keys are text."""
+        if self.view_prior is None:
+            return None
+        by_class = {int(number): view for number, view in self.view_prior["by_class"].items()}
+        return ViewPrior(self.view_prior["majority"], by_class)
+
+
+@dataclass(frozen=True)
+class FramePrediction:
+    """What a network says of one frame.
+
+    Attributes:
+        height, width: of the original image, pixels.
+        boxes_xyxy: (m, 4) pixels of the original image, by falling score.
+        scores, classes: (m,).
+        view_probabilities: (views,); empty without a view head.
+        detection_loss: of the frame alone; NaN where it was not measured.
+        beside_probabilities: (heads, views), of view heads trained beside the first.
+    """
+
+    height: int
+    width: int
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    view_probabilities: np.ndarray
+    detection_loss: float = math.nan
+    beside_probabilities: np.ndarray = field(default_factory=no_heads)
+
+    def beside_truth(self, data: DataConfig, split: Split, index: int, bits: int | None) -> ImageResult:
+        """The prediction, rounded to what a file keeps, and the labels of the split's frame `index`."""
+        path, labels = split.images[index], split.labels[index]
+        centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
+        corners = np.concatenate((centre - half, centre + half), axis=1)
+        return ImageResult(
+            image=str(path),
+            group=data.group_of(path),
+            height=self.height,
+            width=self.width,
+            true_boxes_xyxy=corners * [self.width, self.height, self.width, self.height],
+            true_classes=labels.boxes[:, 0].astype(int),
+            true_view=labels.view,
+            boxes_xyxy=_steps(self.boxes_xyxy, BOX_STEPS) / BOX_STEPS,
+            scores=_steps(self.scores, SCORE_STEPS) / SCORE_STEPS,
+            classes=self.classes.astype(int),
+            view_probabilities=self.view_probabilities,
+            bits=bits,
+            detection_loss=self.detection_loss,
+            beside_probabilities=self.beside_probabilities,
+        )
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The content of a file; `arrays` as in the module's docstring."""
+
+    source: Path
+    header: Header
+    arrays: dict[str, np.ndarray]
+
+    def frames(self) -> Iterator[FramePrediction]:
+        """One after the other, in pixels and shares of 1."""
+        arrays = self.arrays
+        ends = np.cumsum(arrays["counts"])
+        for index, end in enumerate(ends):
+            own = slice(end - arrays["counts"][index], end)
+            height, width = arrays["sizes"][index].tolist()
+            yield FramePrediction(
+                height=height,
+                width=width,
+                boxes_xyxy=arrays["boxes_xyxy"][own] / BOX_STEPS,
+                scores=arrays["scores"][own] / SCORE_STEPS,
+                classes=arrays["classes"][own],
+                view_probabilities=arrays["view_probabilities"][index],
+                detection_loss=float(arrays["detection_losses"][index]),
+                beside_probabilities=arrays["beside_probabilities"][index],
+            )
+
+
+def write_predictions(path: Path, results: Sequence[ImageResult], header: Header) -> None:
+    """Write the predictions in `results`, without their truth, atomically; equal ones give equal bytes."""
+    arrays = {
+        "images": np.array(names_below([Path(result.image) for result in results])),
+        "sizes": _compact(np.array([(result.height, result.width) for result in results])),
+        "counts": _compact(np.array([len(result.scores) for result in results])),
+        "boxes_xyxy": _compact(_steps(np.concatenate([result.boxes_xyxy for result in results]), BOX_STEPS)),
+        "scores": _compact(_steps(np.concatenate([result.scores for result in results]), SCORE_STEPS)),
+        "classes": _compact(np.concatenate([result.classes for result in results])),
+        "view_probabilities": np.array([result.view_probabilities for result in results], np.float32),
+        "beside_probabilities": np.array([result.beside_probabilities for result in results], np.float32),
+        "detection_losses": np.array([result.detection_loss for result in results], np.float32),
+    }
+    text = json.dumps({"version": VERSION, **to_mapping(header)})
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, header=np.array(text), **arrays)
+
+    write_atomically(path, save)
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """What `write_predictions` wrote.
+
+    Raises:
+        UserError: there is no such file, or it is no whole file of predictions.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected the {FILE_NAME} that a training or val.py left in its folder")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            arrays = {name: archive[name] for name in ARRAYS}
+        version = header.pop("version")
+    except UNREADABLE:
+        raise UserError(f"{path}: no file of predictions, or a damaged one; evaluate the weights again") from None
+    if version != VERSION:
+        raise UserError(f"{path}: version {version} of the format, expected {VERSION}; evaluate the weights again")
+    return Predictions(path, _header(header, path), arrays)
+
+
+def _header(content: dict[str, object], path: Path) -> Header:
+    try:
+        return from_mapping(Header, content)
+    except (UserError, TypeError) as error:
+        raise UserError(f"{path}: header: {error}; evaluate the weights again") from None
+
+
+def results_from(predictions: Predictions, split: Split, data: DataConfig) -> list[ImageResult]:
+    """The predictions beside their truth, one result a frame; the same as when they were made.
+
+    Raises:
+        UserError: the split has other images, labels or names than the one that the predictions were made on.
+    """
+    _refuse_other_data(predictions, split, data)
+    bits = predictions.header.bits
+    return [frame.beside_truth(data, split, index, bits) for index, frame in enumerate(predictions.frames())]
+
+
+def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig) -> None:
+    header, source, where = predictions.header, predictions.source, f"{split.name} of {data.source}"
+    mend = "name the data set as it was, or evaluate the weights again"
+    for key, found, expected in (
+        ("names", list(data.names), header.names),
+        ("cls_names", list(data.view_names), header.view_names),
+    ):
+        if found != expected:
+            raise UserError(f"{data.source}: {key} {found}, but {source} has predictions of {expected}; {mend}")
+    images, expected = names_below(split.images), predictions.arrays["images"].tolist()
+    if images != expected:
+        raise UserError(f"{where}: {_first_difference(images, expected)}, as {source} has it; {mend}")
+    if split.fingerprint() != header.fingerprint:
+        changed = "a label or an image's size in bytes is not what it was"
+        raise UserError(f"{where}: {changed} when {source} was written (fingerprint {header.fingerprint}); {mend}")
+
+
+def _first_difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    pairs = zip(found, expected, strict=False)
+    for index, (own, other) in enumerate(pairs):
+        if own != other:
+            return f"image {index + 1} is {own}, expected {other}"
+    return f"{len(found)} images, expected {len(expected)}"
+
+
+def names_below(images: Sequence[Path]) -> list[str]:
+    """The paths below the folder that holds all images, with slashes."""
+    folder = os.path.commonpath([image.parent for image in images])
+    return [Path(os.path.relpath(image, folder)).as_posix() for image in images]
+
+
+def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
+    """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
+    rows = []
+    for image_id, result in zip(_image_ids([Path(result.image) for result in results]), results, strict=True):
+        for box, score, category in zip(result.boxes_xyxy.tolist(), result.scores, result.classes, strict=True):
+            left, top, right, bottom = box
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "category_id": int(category),
+                    "bbox": [left, top, right - left, bottom - top],
+                    "score": round(float(score), 5),
+                }
+            )
+    write_json(path, rows)
+
+
+def _image_ids(images: Sequence[Path]) -> list[str]:
+    """File names without suffix, as YOLOv5's; where these repeat, paths below the folder that holds all images."""
+    stems = [image.stem for image in images]
+    if len(set(stems)) == len(images):
+        return stems
+    return [Path(name).with_suffix("").as_posix() for name in names_below(images)]
+
+
+def _steps(values: np.ndarray, steps: int) -> np.ndarray:
+    """The nearest whole numbers of steps, `steps` of which are 1."""
+    return np.rint(np.asarray(values, float) * steps).astype(int)
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """Whole numbers in the smallest type that holds them."""
+    smallest, largest = values.min(initial=0), values.max(initial=0)
+    return values.astype(np.promote_types(np.min_scalar_type(smallest), np.min_scalar_type(largest)))
