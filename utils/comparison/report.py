@@ -14,8 +14,8 @@ import pandas as pd
 
 from utils.comparison.arms import COINCIDING, GRID, Arm
 from utils.comparison.claims import examine
-from utils.comparison.outcomes import Outcome
 from utils.comparison.out_of_fold import out_of_fold_section
+from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast, Protocol, protocol_section
 from utils.comparison.statistics import (
     COMPARED,
