@@ -23,8 +23,10 @@ from utils.comparison.protocol import Contrast
 from utils.comparison.statistics import RESAMPLES, difference
 from utils.core.files import markdown_table
 from utils.core.script import LOGGER, run_script
+from utils.evaluation.average_precision import coco_evaluation, resampled_ap
+from utils.evaluation.detection import box_counts
 from utils.evaluation.intervals import figure_interval, kish
-from utils.evaluation.results import group_draws
+from utils.evaluation.results import ImageResult, effective_groups, group_draws
 from utils.plots.style import CLASS_COLOURS, CLASSIFICATION, DETECTION, GREY, PALE, new_figure
 
 FRAMES = np.array([1, 8, 9, 10, 11, 17, 25, 29, 40, 68])  # of the ten validation patients of a real split
@@ -133,6 +135,8 @@ def cover_folds(
 
 # ---- one training ------------------------------------------------------------------------------------------
 
+BOX, ELSEWHERE = np.array([10.0, 10, 50, 50]), np.array([60.0, 60, 90, 90])
+AP_REPETITIONS = 500
 RARE, EVEN = np.array([0.55, 0.25, 0.15, 0.05]), np.full(4, 0.25)  # how frequent the classes are
 
 
@@ -153,7 +157,7 @@ def cover_one_training(
     `Kish` is the one that is used. `complete` leaves out resamples without a class, `count` takes patients as equal.
     """
     rng = np.random.default_rng([patients, unequal])
-    counts, right = draw_classes(rng, 100_000, classes, unequal).sum(axis=1)
+    counts, right = draw_classes(rng, 50_000, classes, unequal).sum(axis=1)
     truth, done = (right / counts).mean(), 0
     draws = group_draws([f"{number:02}" for number in range(patients)])
     holds = {"Kish": 0, "count": 0, "complete": 0, "percentiles": 0}
@@ -175,6 +179,68 @@ def cover_one_training(
         for name, (low, high) in intervals.items():
             holds[name] += low <= truth <= high
     return {name: count / repetitions for name, count in holds.items()}
+
+
+def draw_boxes(rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool) -> list[ImageResult]:
+    """Frames with a box each, found with a probability of the patient's and its class's, among false boxes."""
+    results = []
+    for patient, count in enumerate(rng.choice(FRAMES, patients) if unequal else np.full(patients, 22)):
+        shares, skill = rng.dirichlet(1.2 * classes), rng.normal(0, 1) + rng.normal(0, 0.5, len(classes))
+        for frame in range(count):
+            results.append(_frame(rng, f"{patient:03}", frame, rng.choice(len(classes), p=shares), skill, classes))
+    return results
+
+
+def _frame(
+    rng: np.random.Generator, patient: str, number: int, box_class: int, skill: np.ndarray, classes: np.ndarray
+) -> ImageResult:
+    found = rng.binomial(1, 1 / (1 + np.exp(0.2 - skill[box_class])))
+    false = rng.poisson(1.5)
+    scores = np.clip(np.r_[rng.normal(0.6, 0.2, found), rng.normal(0.4, 0.2, false)], 0, 1)
+    order = np.argsort(-scores)
+    return ImageResult(
+        image=f"{patient}-{number}",
+        group=patient,
+        height=100,
+        width=100,
+        true_boxes_xyxy=BOX[None],
+        true_classes=np.array([box_class]),
+        true_view=-1,
+        boxes_xyxy=np.repeat([BOX, ELSEWHERE], [found, false], axis=0)[order],
+        scores=scores[order],
+        classes=np.r_[np.full(found, box_class), rng.choice(len(classes), false, p=classes)][order],
+        view_probabilities=np.zeros(0),
+    )
+
+
+def cover_average_precision(
+    patients: int, classes: np.ndarray, unequal: bool, repetitions: int = AP_REPETITIONS
+) -> dict[str, float]:
+    """As `cover_one_training`, of COCO's AP50 as it is evaluated; the truth is that of 1,500 patients."""
+    rng = np.random.default_rng([patients, unequal])
+    whole = draw_boxes(rng, 1500, classes, unequal)
+    truth = _ap50(whole, np.ones((1, len(whole))))[0]
+    holds, done = {"Kish": 0, "count": 0, "percentiles": 0}, 0
+    while done < repetitions:
+        results = draw_boxes(rng, patients, classes, unequal)
+        counts = box_counts(results, len(classes))
+        if not counts.any(axis=0).all():
+            continue
+        done += 1
+        (value,) = _ap50(results, np.ones((1, len(results))))
+        drawn = _ap50(results, group_draws([result.group for result in results]))
+        intervals = {
+            "Kish": figure_interval(value, drawn, effective_groups(results, counts)),
+            "count": figure_interval(value, drawn, patients),
+            "percentiles": np.percentile(drawn, [2.5, 97.5]),
+        }
+        for name, (low, high) in intervals.items():
+            holds[name] += low <= truth <= high
+    return {name: count / repetitions for name, count in holds.items()}
+
+
+def _ap50(results: Sequence[ImageResult], draws: np.ndarray) -> np.ndarray:
+    return resampled_ap(coco_evaluation(results, len(EVEN)), draws)[:, 1]
 
 
 # ---- tables and picture ------------------------------------------------------------------------------------
@@ -222,10 +288,17 @@ def training_table(repetitions: int) -> dict[str, Coverage]:
     return {name: cover_one_training(*cell, repetitions) for name, cell in training_cells().items()}
 
 
+def average_precision_table(repetitions: int) -> dict[str, Coverage]:
+    """Name of the cell -> its coverage; ten patients."""
+    cells = {name: cell for name, cell in training_cells().items() if cell[0] == 10}
+    return {name: cover_average_precision(*cell, repetitions) for name, cell in cells.items()}
+
+
 def as_markdown(
     seeds: Mapping[str, list[Coverage]],
     folds: Mapping[str, Mapping[str, list[Coverage]]],
     trainings: Mapping[str, Coverage],
+    average_precisions: Mapping[str, Coverage],
 ) -> str:
     header = ["case", "procedure", *(f"S {s}, P {p}" for s, p in SEED_CELLS)]
     rows = [
@@ -237,14 +310,18 @@ def as_markdown(
         [case, procedure, *(_range([cell[procedure] for cell in by_case[case]]) for by_case in folds.values())]
         for case, procedure in itertools.product(CASES, ("t", "Nadeau-Bengio"))
     ]
-    training_rows = [[name, *(f"{value:.3f}" for value in cell.values())] for name, cell in trainings.items()]
-    procedures = list(next(iter(trainings.values())))
     tables = (
         markdown_table(header, rows),
         markdown_table(["case", "procedure", *folds], fold_rows),
-        markdown_table(["one training", *procedures], training_rows),
+        _training_rows("one training, mean of classes", trainings),
+        _training_rows("one training, AP50", average_precisions),
     )
     return "\n\n".join(tables)
+
+
+def _training_rows(heading: str, cells: Mapping[str, Coverage]) -> str:
+    rows = [[name, *(f"{value:.3f}" for value in cell.values())] for name, cell in cells.items()]
+    return markdown_table([heading, *next(iter(cells.values()))], rows)
 
 
 def _range(values: Sequence[float]) -> str:
@@ -292,7 +369,7 @@ def main() -> None:
     args = parser.parse_args()
     tables = seed_table(args.repetitions), fold_table(args.repetitions), training_table(args.repetitions)
     draw(*tables, args.out)
-    LOGGER.info(as_markdown(*tables))
+    LOGGER.info(as_markdown(*tables, average_precision_table(min(args.repetitions, AP_REPETITIONS))))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def judge(kept: Kept, protocol: Protocol) -> dict[str, object]:
         by_seed = folds.setdefault(trial.arm.name, {})
         by_seed.setdefault(trial.seed, []).append(Fold(results, header.confidence))
     arms = {trial.arm.name: trial.arm for trial in kept.trials}
-    found = collect(_about(kept), protocol, list(arms.values()), outcomes, _read_interference(kept.trials))
+    found = collect(_about(kept), protocol, list(arms.values()), outcomes, _read_interference(kept))
     tasks = {name: arm.tasks for name, arm in arms.items()}
     data = next(iter(kept.truths.values())).data
     return found | {"out_of_fold": out_of_fold(folds, tasks, data)}
@@ -164,14 +164,14 @@ def _examine(kept: Kept, trial: Trial, results: Sequence[ImageResult], header: H
     )
 
 
-def _read_interference(trials: Sequence[Trial]) -> dict[str, pd.DataFrame]:
-    """Arm -> the rows of interference.csv of all its trainings, with the number of their data set and their seed."""
+def _read_interference(kept: Kept) -> dict[str, pd.DataFrame]:
+    """Arm -> the rows of interference.csv of all its trainings, with the numbers of their data set and seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
-    data_sets = list(dict.fromkeys(trial.data for trial in trials))
-    for trial in trials:
+    for trial in kept.trials:
         path = trial.folder / "interference.csv"
         if path.exists():
-            rows = pd.read_csv(path, dtype={"place": str}).assign(data=data_sets.index(trial.data), seed=trial.seed)
+            data, seed = kept.unit(trial)
+            rows = pd.read_csv(path, dtype={"place": str}).assign(data=data, seed=seed)
             tables.setdefault(trial.arm.name, []).append(rows)
     return {arm: pd.concat(own) for arm, own in tables.items()}
 

@@ -18,13 +18,13 @@ from utils.evaluation.average_precision import (
     yolo_ap,
 )
 from utils.evaluation.error_kinds import error_kinds
-from utils.evaluation.intervals import figure_interval
 from utils.evaluation.results import (
+    NO_INTERVALS,
     ImageResult,
-    count_incomplete,
     effective_groups,
     groups_behind,
     has_no_groups,
+    interval_figures,
     nan_mean,
 )
 
@@ -128,15 +128,11 @@ def _resampled(
     """The intervals of the APs, and what is behind them; see `utils.evaluation.metrics.summarise`."""
     counts = box_counts(results, len(evaluation.params.catIds))
     if draws is None or not counts.any():
-        return {"intervals": {}, "effective_groups": {}, "incomplete_resamples": 0}
+        return NO_INTERVALS
     ap = resampled_ap(evaluation, draws)
     drawn = {"mAP_0.5": ap[:, 1], "mAP_0.5:0.95": ap[:, 1:].mean(1)}
-    groups = effective_groups(results, counts)
-    return {
-        "intervals": {key: figure_interval(means[key], values, groups) for key, values in drawn.items()},
-        "effective_groups": dict.fromkeys(drawn, groups),
-        "incomplete_resamples": count_incomplete(counts, draws),
-    }
+    groups = dict.fromkeys(drawn, effective_groups(results, counts))
+    return interval_figures(means, drawn, groups, counts, draws)
 
 
 def _image_level(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils.evaluation.intervals import kish
+from utils.evaluation.intervals import figure_interval, kish
 
 RESAMPLES = 1000
+NO_INTERVALS = {"intervals": {}, "effective_groups": {}, "incomplete_resamples": 0}
 SAME_CLIP = "same clip in training"
 
 
@@ -115,6 +116,27 @@ def count_incomplete(counts: np.ndarray, draws: np.ndarray) -> int:
     """In how many resamples a column of `counts` (images, c), which is not zero throughout, is zero."""
     present = counts[:, counts.any(axis=0)]
     return int((draws @ present == 0).any(axis=1).sum())
+
+
+def interval_figures(
+    figures: Mapping[str, float],
+    drawn: Mapping[str, np.ndarray],
+    groups: Mapping[str, float],
+    counts: np.ndarray,
+    draws: np.ndarray,
+) -> dict[str, object]:
+    """What `metrics.json` says of intervals.
+
+    Args:
+        figures: name -> value, of those in `drawn` at least.
+        drawn: name -> (R,) its values on the resamples.
+        groups: name -> Kish's number of the groups behind it.
+        counts: (images, c) of the classes that a figure is a mean over.
+        draws: (R, images) of the resamples.
+    """
+    intervals = {name: figure_interval(figures[name], values, groups[name]) for name, values in drawn.items()}
+    incomplete = count_incomplete(counts, draws)
+    return {"intervals": intervals, "effective_groups": groups, "incomplete_resamples": incomplete}
 
 
 def nan_mean(values: np.ndarray, axis: int | None = None) -> np.ndarray:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from utils.evaluation.intervals import figure_interval
 from utils.evaluation.results import (
+    NO_INTERVALS,
     ImageResult,
     ViewPrior,
-    count_incomplete,
     effective_groups,
     groups_behind,
+    interval_figures,
     nan_mean,
 )
 
@@ -107,14 +107,10 @@ def _resampled(
 ) -> dict:
     """The intervals of accuracy and balanced accuracy, and what is behind them; see `metrics.summarise`."""
     if draws is None or not counts.any():
-        return {"intervals": {}, "effective_groups": {}, "incomplete_resamples": 0}
-    drawn = resampled_view_rates(results, counts.shape[1], draws)
+        return NO_INTERVALS
     groups = effective_view_groups(results, counts)
-    return {
-        "intervals": {key: figure_interval(rates[key], drawn[key], own) for key, own in groups.items()},
-        "effective_groups": groups,
-        "incomplete_resamples": count_incomplete(counts, draws),
-    }
+    resampled = resampled_view_rates(results, counts.shape[1], draws)
+    return interval_figures(rates, {key: resampled[key] for key in groups}, groups, counts, draws)
 
 
 def effective_view_groups(results: Sequence[ImageResult], counts: np.ndarray) -> dict[str, float]:

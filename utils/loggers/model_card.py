@@ -122,7 +122,8 @@ def _figures(metrics: Mapping) -> str:
     cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
     table = markdown_table(["figure", "value", "95 % interval"], cells)
     text = "The last epoch's averaged weights (`last.pt`) on the validation split:"
-    return f"{text}\n\n{table}\n\n" + "\n".join(f"- {line}" for line in _reading(metrics))
+    lines = "\n".join(f"- {line}" for line in _reading(metrics))
+    return f"{text}\n\n{table}\n\n{lines}"
 
 
 def _reading(metrics: Mapping) -> list[str]:
