@@ -77,12 +77,10 @@ def predict(
     dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
-    known = {
-        "confidence": args.conf_thres if args.conf_thres is not None else facts.confidence,
-        "view_prior": facts.view_prior if list(data.names) == list(facts.names) else None,
-        "trained_on": facts.fingerprint.partition("-")[0],  # the training split's
-    }
-    return results, Header.of(data, dataset, model.tasks, precision, **known)
+    confidence = facts.confidence if args.conf_thres is None else args.conf_thres
+    prior = facts.view_prior if list(data.names) == list(facts.names) else None
+    trained_on = facts.fingerprint.partition("-")[0]  # the training split's
+    return results, Header.of(data, dataset, model.tasks, precision, confidence, prior, trained_on)
 
 
 def rescore(args: argparse.Namespace) -> None:
@@ -110,7 +108,7 @@ def report(
     folder: Path,
 ) -> None:
     """Write what the predictions come to into the folder."""
-    confidence = args.conf_thres if args.conf_thres is not None else header.confidence
+    confidence = header.confidence if args.conf_thres is None else args.conf_thres
     if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
     metrics = summarise(results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks)

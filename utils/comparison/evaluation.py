@@ -82,12 +82,9 @@ def _predict(trial: Trial, load_model: ModelLoader, exam: Exam, precision: Preci
     data, loader = exam
     model, content = load_model(_weights(trial))
     results, _ = evaluate(precision.place(model), loader, precision, data)
-    known = {
-        "confidence": content["confidence"],
-        "view_prior": content["view_prior"],
-        "trained_on": content["fingerprint"].partition("-")[0],
-    }
-    header = Header.of(data, loader.dataset, trial.arm.tasks, precision, **known)
+    trained_on = content["fingerprint"].partition("-")[0]
+    confidence, prior = content["confidence"], content["view_prior"]
+    header = Header.of(data, loader.dataset, trial.arm.tasks, precision, confidence, prior, trained_on)
     write_predictions(predictions_path(trial.folder, split), results, header)
 
 

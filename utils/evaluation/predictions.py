@@ -27,7 +27,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,9 +89,16 @@ class Header:
 
     @classmethod
     def of(
-        cls, data: DataConfig, dataset: JointDataset, tasks: Sequence[str], precision: Precision, **known: object
+        cls,
+        data: DataConfig,
+        dataset: JointDataset,
+        tasks: Sequence[str],
+        precision: Precision,
+        confidence: float | None = None,
+        view_prior: Mapping[str, object] | None = None,
+        trained_on: str = "",
     ) -> Header:
-        """Of a split as it is loaded; `known` are the fields with a default."""
+        """Of predictions on a split as it is loaded here, by this machine."""
         return cls(
             names=list(data.names),
             view_names=list(data.view_names),
@@ -102,8 +109,10 @@ class Header:
             precision=str(precision),
             torch=torch.__version__,
             machine=machine_name(precision.device),
+            confidence=confidence,
             bits=dataset.bits,
-            **known,
+            view_prior=view_prior,
+            trained_on=trained_on,
         )
 
     @property

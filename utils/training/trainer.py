@@ -598,13 +598,10 @@ class Trainer:
 
     def _header(self) -> Header:
         """Of the predictions that the metrics are of."""
-        frames = self.job.frames
-        known = {
-            "confidence": confidence_of(self.metrics),
-            "view_prior": to_mapping(self.prior) if self.prior else None,
-            "trained_on": frames.train.split.fingerprint(),
-        }
-        return Header.of(frames.data, frames.val, self.tasks, self.precision, **known)
+        frames, confidence = self.job.frames, confidence_of(self.metrics)
+        prior = to_mapping(self.prior) if self.prior else None
+        trained_on = self.fingerprint.partition("-")[0]
+        return Header.of(frames.data, frames.val, self.tasks, self.precision, confidence, prior, trained_on)
 
     def _summary(self, epoch: int) -> dict[str, object]:
         summary = {
