@@ -269,8 +269,8 @@ FAULTS = (
         test="tests/training/test_timing.py",
     ),
     Fault(
-        symbol="utils.comparison.out_of_fold.thresholds",
-        old="fold is not own and ",
+        symbol="utils.comparison.out_of_fold.other_folds_thresholds",
+        old="fold != number and ",
         new="",
         test="tests/comparison/test_out_of_fold.py",
     ),
