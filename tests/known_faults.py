@@ -120,8 +120,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.training.learner.Learner.load_state_dict",
-        old='self.ema.updates = state["ema_updates"]',
-        new="self.ema.updates = 0",
+        old='ema.updates = state["ema_updates"]',
+        new="ema.updates = 0",
         test="tests/training/test_imbalance.py",
     ),
     Fault(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
+from utils.comparison.kept import TRAININGS
 from utils.core.script import run_script
 from utils.plots.interference import plot_interference
 from utils.plots.style import CLASSIFICATION, DETECTION, GREY, INK, new_figure
@@ -34,14 +35,22 @@ def draw_comparison(folder: Path) -> None:
     results = json.loads((folder / "comparison_results.json").read_text(encoding="utf-8"))
     for suffix in ("png", "pdf"):
         plot_solutions(results, folder / f"solution_comparison_analysis.{suffix}")
-    tables, seeds = {}, results["protocol"]["seeds"]
-    for arm in (name for name in SHOWN_ARMS if name in results["arms"]):
-        runs = [run for seed in seeds for run in (f"{arm}-seed{seed}", f"*-{arm}-seed{seed}")]  # alone, or of a fold
-        logs = sorted(log for run in runs for log in folder.glob(f"{run}/interference.csv"))
-        if logs:
-            tables[arm] = pd.concat([pd.read_csv(log, dtype={"place": str}) for log in logs])
+    tables = _interference(folder)
     if tables:
         plot_interference(tables, folder / "interference.png")
+
+
+def _interference(folder: Path) -> dict[str, pd.DataFrame]:
+    """Arm -> the rows of interference.csv of all its trainings, of the arms that are shown."""
+    record = json.loads((folder / TRAININGS).read_text(encoding="utf-8"))
+    tables = {}
+    for arm in SHOWN_ARMS:
+        runs = [training["folder"] for training in record["trainings"] if training["arm"] == arm]
+        logs = [folder / run / "interference.csv" for run in runs]
+        found = [pd.read_csv(log, dtype={"place": str}) for log in logs if log.exists()]
+        if found:
+            tables[arm] = pd.concat(found)
+    return tables
 
 
 def plot_solutions(results: Mapping, path: Path) -> None:
