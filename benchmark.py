@@ -4,9 +4,10 @@ python benchmark.py --data path/to/data.yaml                                    
 python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"   # and a second training, in turns
 python benchmark.py --size n --imgsz 160 --against=--rect --steps 100
 
-Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else the machine does
-slows both; the ratio printed is the median over blocks. The weights are thrown away. On CUDA every stage is waited
-for, so their sum is more than an epoch in which they overlap; peak memory is the process's, so of both trainings.
+Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else
+the machine does slows both; the ratio printed is the median over blocks. The weights are thrown
+away. On CUDA every stage is waited for, so their sum is more than an epoch in which they overlap;
+peak memory is the process's, so of both trainings.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ class Measured:
         """Epoch, index and batch, over and over, full batches only."""
         size = self.trainer.options.batch_size
         if distributed.world_size() > 1 or len(self.trainer.job.frames.train) < size:
-            raise UserError(f"the benchmark needs one process and {size} training frames; lower --batch-size")
+            raise UserError(
+                f"the benchmark needs one process and {size} training frames; lower --batch-size"
+            )
         for epoch in itertools.cycle(range(self.trainer.options.epochs)):
             self.trainer.sampler.set_epoch(epoch)
             for index, batch in enumerate(self.trainer.train_loader):
@@ -111,12 +114,21 @@ class Measured:
         """What the measured steps make of an epoch, and a validation."""
         trainer, seconds = self.trainer, self.watch.seconds
         batches = len(trainer.train_loader)
-        training = {stage: statistics.mean(seconds[stage]) * batches for stage in TRAINING_STAGES[:-1]}
+        training = {
+            stage: statistics.mean(seconds[stage]) * batches for stage in TRAINING_STAGES[:-1]
+        }
         whole = statistics.mean(seconds["whole step"]) * batches
         training["other"] = whole + training["load"] - sum(training.values())
-        steps = [load + step for load, step in zip(seconds["load"], seconds["whole step"], strict=True)]
+        steps = [
+            load + step for load, step in zip(seconds["load"], seconds["whole step"], strict=True)
+        ]
         height, width = trainer.job.frames.train.shape
-        flops = count_gflops(trainer.average, trainer.options.imgsz) * height * width / trainer.options.imgsz**2
+        flops = (
+            count_gflops(trainer.average, trainer.options.imgsz)
+            * height
+            * width
+            / trainer.options.imgsz**2
+        )
         flops *= trainer.options.batch_size
         computing = statistics.mean(seconds["forward"]) + statistics.mean(seconds["backward"])
         return EpochTime(
@@ -135,7 +147,8 @@ class Measured:
     def _gradnorm_s(self, steps_s: list[float]) -> float:
         """Seconds an epoch: what steps with an update take longer than the others, in the median."""
         times = {
-            wanted: [s for s, w in zip(steps_s, self.updates, strict=True) if w is wanted] for wanted in (True, False)
+            wanted: [s for s, w in zip(steps_s, self.updates, strict=True) if w is wanted]
+            for wanted in (True, False)
         }
         if not all(times.values()):
             return 0.0
@@ -150,7 +163,9 @@ class Measured:
 
         def decode_and_suppress(maps: list[torch.Tensor]) -> torch.Tensor:
             decoded = decode(maps)
-            suppress(decoded, confidence=0.001, iou=0.6, several_labels=True)  # as evaluate is about to do
+            suppress(
+                decoded, confidence=0.001, iou=0.6, several_labels=True
+            )  # as evaluate is about to do
             return decoded
 
         model.decode = decode_and_suppress
@@ -158,11 +173,15 @@ class Measured:
         arguments = (model, trainer.val_loader, trainer.precision, data, trainer.criterion)
         results, _ = watch.timed("evaluate", evaluate)(*arguments)
         names = (data.names, data.view_names)
-        watch.timed("coco", summarise)(results, *names, view_prior=trainer.prior, intervals=False, tasks=trainer.tasks)
+        watch.timed("coco", summarise)(
+            results, *names, view_prior=trainer.prior, intervals=False, tasks=trainer.tasks
+        )
         watch.timed("load", deque)(trainer.val_loader, maxlen=0)
         load, forward, nms = (watch.total(stage) for stage in ("load", "forward", "nms"))
         rest = watch.total("evaluate") - load - forward - 2 * nms
-        return dict(zip(VALIDATION_STAGES, (load, forward, nms, watch.total("coco"), rest), strict=True))
+        return dict(
+            zip(VALIDATION_STAGES, (load, forward, nms, watch.total("coco"), rest), strict=True)
+        )
 
     def _loader_images_per_s(self) -> float:
         self.trainer.sampler.set_epoch(0)
@@ -188,7 +207,10 @@ def measure(args: argparse.Namespace, configurations: Mapping[str, Mapping], res
             for one in measured.values():
                 one.steps(BLOCK)
         epochs = {name: one.epoch_time() for name, one in measured.items()}
-    content = {name: dataclasses.asdict(epoch) | {"epoch_s": epoch.epoch_s} for name, epoch in epochs.items()}
+    content = {
+        name: dataclasses.asdict(epoch) | {"epoch_s": epoch.epoch_s}
+        for name, epoch in epochs.items()
+    }
     for name, epoch in epochs.items():
         LOGGER.info(f"\n{name}: {measured[name].trainer.precision}\n{describe(epoch)}")
     if len(epochs) > 1:
@@ -202,22 +224,41 @@ def measure(args: argparse.Namespace, configurations: Mapping[str, Mapping], res
 
 def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
     """The benchmark's own arguments, and the options of each training, by name."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="to measure, a multiple of 10 (default: 60)")
-    parser.add_argument("--against", type=filled, metavar='"OPTIONS"', help="measure a second training, with these too")
-    parser.add_argument("--project", default="runs/benchmark", help="folder of results (default: runs/benchmark)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--steps", type=int, default=60, help="to measure, a multiple of 10 (default: 60)"
+    )
+    parser.add_argument(
+        "--against",
+        type=filled,
+        metavar='"OPTIONS"',
+        help="measure a second training, with these too",
+    )
+    parser.add_argument(
+        "--project", default="runs/benchmark", help="folder of results (default: runs/benchmark)"
+    )
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
     args, options = parser.parse_known_args()
     if args.steps < BLOCK or args.steps % BLOCK:
-        raise UserError(f"--steps is {args.steps}, expected a multiple of {BLOCK}, such as {6 * BLOCK}")
+        raise UserError(
+            f"--steps is {args.steps}, expected a multiple of {BLOCK}, such as {6 * BLOCK}"
+        )
     training = train_joint_gradnorm.build_parser("a training's options")
     configurations = {"as asked": vars(training.parse_args(options))}
     if args.against:
-        configurations[args.against] = vars(training.parse_args([*options, *shlex.split(args.against)]))
+        configurations[args.against] = vars(
+            training.parse_args([*options, *shlex.split(args.against)])
+        )
     for given in configurations.values():
         if "resume" in given:
-            raise UserError("--resume: the benchmark trains anew and throws the weights away; leave it out")
-        warn_without_effect(given, dict.fromkeys(WITHOUT_EFFECT, "the benchmark, which trains for --steps only"))
+            raise UserError(
+                "--resume: the benchmark trains anew and throws the weights away; leave it out"
+            )
+        warn_without_effect(
+            given, dict.fromkeys(WITHOUT_EFFECT, "the benchmark, which trains for --steps only")
+        )
     return args, configurations
 
 

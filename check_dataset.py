@@ -4,7 +4,8 @@ python check_dataset.py --data data/echo_phantom.yaml                   # a verd
 python check_dataset.py --data my.yaml --strict --out reports/my_data   # for CI: doubts make it fail as well
 python check_dataset.py --data my.yaml --plausible plausible.yaml       # do the view columns have another order?
 
-Exit code: 0 clean, 1 findings, 2 could not run. Errors and leaks count always, doubts with --strict only.
+Exit code: 0 clean, 1 findings, 2 could not run. Errors and leaks count always, doubts with --strict
+only.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def claimed_folder(out: str | None) -> FolderLock:
 
 def parse_arguments() -> argparse.Namespace:
     levels = "\n".join(
-        f"{title}:\n" + "\n".join(f"  {meaning}" for level, meaning in KINDS.values() if level == own)
+        f"{title}:\n"
+        + "\n".join(f"  {meaning}" for level, meaning in KINDS.values() if level == own)
         for own, title in LEVELS.items()
     )
     parser = argparse.ArgumentParser(
@@ -60,7 +62,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="data.yaml")
     parser.add_argument("--strict", action="store_true", help="exit with 1 for doubts as well")
     parser.add_argument(
-        "--out", type=filled, metavar="DIR", help="folder to write into (default: runs/check/exp, exp2, ...)"
+        "--out",
+        type=filled,
+        metavar="DIR",
+        help="folder to write into (default: runs/check/exp, exp2, ...)",
     )
     parser.add_argument(
         "--plausible",
@@ -77,7 +82,9 @@ def refuse_folder_of_data(folder: Path, found: Audit) -> None:
     for frame in found.frames:
         for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
             if folder.resolve().is_relative_to(taken.resolve()):
-                raise UserError(f"--out {folder}: lies in the data set's {taken}; choose another folder")
+                raise UserError(
+                    f"--out {folder}: lies in the data set's {taken}; choose another folder"
+                )
 
 
 if __name__ == "__main__":

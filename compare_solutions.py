@@ -33,7 +33,14 @@ from utils.core.options import JointOptions, filled, warn_without_effect
 from utils.core.script import LOGGER, UserError, run_script
 
 BASE = JointOptions()
-DEFAULTS = {"data": BASE.data, "folds": "", "arms": list(ARM_NAMES), "seeds": [0, 1, 2], "test": False, **COMMON}
+DEFAULTS = {
+    "data": BASE.data,
+    "folds": "",
+    "arms": list(ARM_NAMES),
+    "seeds": [0, 1, 2],
+    "test": False,
+    **COMMON,
+}
 
 
 def main() -> None:
@@ -66,7 +73,9 @@ def compare(args: argparse.Namespace) -> None:
         train_all(trials, args.jobs)
         lock.confirm()
         predict(trials, load_model, precision, protocol.split)
-        write_record(folder, trials, measure_networks(trials, load_model, precision), protocol.split)
+        write_record(
+            folder, trials, measure_networks(trials, load_model, precision), protocol.split
+        )
         publish(folder, open_kept(folder, list(found)))
 
 
@@ -82,15 +91,33 @@ def publish(folder: Path, kept: Kept) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """The arguments, with the `Protocol` that they make as `protocol`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--protocol", type=filled, metavar="FILE", help="YAML that fixes what the options below would")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--protocol",
+        type=filled,
+        metavar="FILE",
+        help="YAML that fixes what the options below would",
+    )
     add_protocol_options(parser)
     about = "a finished comparison: its report again, from its files and the data sets"
     parser.add_argument("--rescore", type=filled, metavar="DIR", help=about)
-    parser.add_argument("--device", default=BASE.device, help="auto, cpu, or a CUDA device's number (default: auto)")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the cores (default: 1)")
-    parser.add_argument("--project", default="runs/compare", help="folder of comparisons (default: runs/compare)")
-    parser.add_argument("--name", default="exp", help="of this comparison; an existing one goes on (default: exp)")
+    parser.add_argument(
+        "--device", default=BASE.device, help="auto, cpu, or a CUDA device's number (default: auto)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="trainings at a time, which share the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--project", default="runs/compare", help="folder of comparisons (default: runs/compare)"
+    )
+    parser.add_argument(
+        "--name", default="exp", help="of this comparison; an existing one goes on (default: exp)"
+    )
     args = parser.parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, expected at least 1")
@@ -102,7 +129,9 @@ def parse_arguments() -> argparse.Namespace:
         given = {name: value for name, value in given.items() if name not in unused}
     if args.protocol and given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UserError(f"--protocol {args.protocol} fixes {options} as well; leave them out, or change the file")
+        raise UserError(
+            f"--protocol {args.protocol} fixes {options} as well; leave them out, or change the file"
+        )
     args.protocol = load_protocol(args.protocol) if args.protocol else protocol_of(given)
     return args
 
@@ -112,7 +141,11 @@ def add_protocol_options(parser: argparse.ArgumentParser) -> None:
 
     def add(name: str, text: str, **kwargs: object) -> None:
         default = DEFAULTS[name[2:].replace("-", "_")]
-        shown = f" (default: {default})" if isinstance(default, str | int) and default not in ("", False) else ""
+        shown = (
+            f" (default: {default})"
+            if isinstance(default, str | int) and default not in ("", False)
+            else ""
+        )
         parser.add_argument(name, default=None, help=text + shown, **kwargs)
 
     add("--data", "data.yaml", type=filled)
@@ -186,7 +219,9 @@ def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
             for arm in protocol.arms:
                 options = protocol.common_options(arm) | {"device": args.device}
                 needed = folder / run_name(fold, arm.needs, seed) if arm.needs else None
-                trials.append(Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed))
+                trials.append(
+                    Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed)
+                )
     return trials
 
 

@@ -5,8 +5,9 @@ python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt -
 python detect.py --weights last.pt --source frame.jpg --explain                       # what the view decision looked at
 python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv         # and one view for a clip
 
-A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with the highest mean
-probability. --save-txt writes label files as training reads them. Nothing is written beside what is looked at.
+A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with
+the highest mean probability. --save-txt writes label files as training reads them. Nothing is
+written beside what is looked at.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def main() -> None:
 
 
 def look_at(
-    args: argparse.Namespace, sources: Sequence[Source], predictor: Predictor, facts: ModelFacts, folder: Path
+    args: argparse.Namespace,
+    sources: Sequence[Source],
+    predictor: Predictor,
+    facts: ModelFacts,
+    folder: Path,
 ) -> None:
     """Write what the model says of all frames into the folder."""
     model = predictor.model
@@ -64,7 +69,11 @@ def look_at(
     for problem in reader.problems:
         LOGGER.warning(f"warning: {problem}")
     parts = [tally.summary()]
-    parts += [f"{len(reader.problems)} of {len(sources)} files not read to their end"] if reader.problems else []
+    parts += (
+        [f"{len(reader.problems)} of {len(sources)} files not read to their end"]
+        if reader.problems
+        else []
+    )
     parts += [f"everything is in {folder}"] if kept[1:] else []
     LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
 
@@ -81,21 +90,47 @@ def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help="last.pt of a run, or last.onnx made of it")
-    parser.add_argument("--source", required=True, nargs="+", help="images, folders, quoted globs and videos")
-    parser.add_argument("--data", type=filled, help="data.yaml whose clip_pattern says which images are a clip")
-    parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
-    parser.add_argument("--conf-thres", type=float, help="lowest confidence of a box (default: the checkpoint's)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--weights", required=True, help="last.pt of a run, or last.onnx made of it"
+    )
+    parser.add_argument(
+        "--source", required=True, nargs="+", help="images, folders, quoted globs and videos"
+    )
+    parser.add_argument(
+        "--data", type=filled, help="data.yaml whose clip_pattern says which images are a clip"
+    )
+    parser.add_argument(
+        "--imgsz", type=int, help="side of the square, pixels (default: as trained)"
+    )
+    parser.add_argument(
+        "--conf-thres", type=float, help="lowest confidence of a box (default: the checkpoint's)"
+    )
     parser.add_argument("--iou-thres", type=float, default=0.45, help="of NMS (default: 0.45)")
-    parser.add_argument("--max-det", type=int, default=300, help="boxes an image, at most (default: 300)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)")
-    parser.add_argument("--explain", action="store_true", help="draw what spoke for the view (Grad-CAM) beside it")
+    parser.add_argument(
+        "--max-det", type=int, default=300, help="boxes an image, at most (default: 300)"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="draw what spoke for the view (Grad-CAM) beside it"
+    )
     parser.add_argument("--nosave", action="store_true", help="no pictures and videos")
-    parser.add_argument("--save-txt", action="store_true", help="write label files with boxes and view")
-    parser.add_argument("--save-csv", action="store_true", help="write predictions.csv, with confidences and clips")
-    parser.add_argument("--save-crop", action="store_true", help="write every box's pixels, in a folder a class")
-    parser.add_argument("--project", default="runs/detect", help="folder of results (default: runs/detect)")
+    parser.add_argument(
+        "--save-txt", action="store_true", help="write label files with boxes and view"
+    )
+    parser.add_argument(
+        "--save-csv", action="store_true", help="write predictions.csv, with confidences and clips"
+    )
+    parser.add_argument(
+        "--save-crop", action="store_true", help="write every box's pixels, in a folder a class"
+    )
+    parser.add_argument(
+        "--project", default="runs/detect", help="folder of results (default: runs/detect)"
+    )
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
     args = parser.parse_args()
@@ -115,10 +150,14 @@ def view_head(model: nn.Module, weights: str) -> ViewHead:
         UserError: there is none that can be looked into.
     """
     if is_onnx(weights):
-        raise UserError(f"--explain: {weights} is ONNX, which shows no gradients; give the checkpoint it was made of")
+        raise UserError(
+            f"--explain: {weights} is ONNX, which shows no gradients; give the checkpoint it was made of"
+        )
     heads = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
     if not heads:
-        raise UserError(f"--explain: {weights} has no view head, so there is no view to explain; leave it out")
+        raise UserError(
+            f"--explain: {weights} has no view head, so there is no view to explain; leave it out"
+        )
     if heads[0].map_count > 1:
         raise UserError(
             f"--explain: the view head of {weights} reads {heads[0].map_count} maps; expected one to explain"

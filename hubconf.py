@@ -3,8 +3,8 @@
     model = torch.hub.load("path/to/this/folder", "joint", weights="last.pt", source="local")
     boxes, view = model.predict("frame.jpg")
 
-Nothing is downloaded. The packages `models` and `utils` are this project's, so a program that has imported others of
-these names cannot load it.
+Nothing is downloaded. The packages `models` and `utils` are this project's, so a program that has
+imported others of these names cannot load it.
 """
 
 from __future__ import annotations
@@ -42,4 +42,6 @@ def joint(
     """
     precision = select_precision("auto", select_device(device))
     model, facts = open_model(weights, model_from_checkpoint, precision)
-    return HubModel.of(Predictor.of(model, facts, precision, imgsz, conf_thres, iou_thres, max_det), facts)
+    return HubModel.of(
+        Predictor.of(model, facts, precision, imgsz, conf_thres, iou_thres, max_det), facts
+    )

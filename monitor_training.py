@@ -5,9 +5,9 @@ python monitor_training.py runs/train/exp runs/train/exp2    # several at once
 python monitor_training.py runs/compare/exp                  # every run in a folder
 python monitor_training.py runs/train/exp --once             # print once; for scripts
 
-Losses, weights and metrics are the newest ones that the run has logged, the ratio is detection to classification, the
-time left is that of the epochs that are missing at the median epoch's pace. Whether a process is alive can be seen on
-its own machine only.
+Losses, weights and metrics are the newest ones that the run has logged, the ratio is detection to
+classification, the time left is that of the epochs that are missing at the median epoch's pace.
+Whether a process is alive can be seen on its own machine only.
 """
 
 from __future__ import annotations
@@ -34,15 +34,27 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of several runs")
-    parser.add_argument("--interval", type=float, default=3.0, metavar="S", help="seconds between looks (default: 3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of several runs"
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="seconds between looks (default: 3)",
+    )
     parser.add_argument("--once", action="store_true", help="look once, print, exit")
     args = parser.parse_args()
     if not args.interval > 0:
         raise UserError(f"--interval is {args.interval}; expected seconds above 0")
     if args.once and args.interval != parser.get_default("interval"):
-        raise UserError("--interval has no effect beside --once, which looks once; leave one of them out")
+        raise UserError(
+            "--interval has no effect beside --once, which looks once; leave one of them out"
+        )
     return args
 
 
@@ -84,7 +96,8 @@ def lines_of(runs: Sequence[RunStatus]) -> list[str]:
 def redraw(lines: Sequence[str], height: int) -> int:
     """Put `lines` in the place of the `height` lines above the cursor; -> how many there are now.
 
-    What the terminal has no room for is left out, from the top: the cursor cannot go back to lines that scrolled away.
+    What the terminal has no room for is left out, from the top: the cursor cannot go back to lines
+    that scrolled away.
     """
     columns, rows = shutil.get_terminal_size()
     lines = [line[: columns - 1] for line in lines][-(rows - 1) :]

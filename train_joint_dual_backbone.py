@@ -19,10 +19,20 @@ from utils.core.script import LOGGER, run_script
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
 from utils.training.learner import Network
-from utils.training.run import Run, build_model, freeze_layers, load_frames, prepare_anchors, start_run
+from utils.training.run import (
+    Run,
+    build_model,
+    freeze_layers,
+    load_frames,
+    prepare_anchors,
+    start_run,
+)
 from utils.training.trainer import Job, train
 
-PARTS = {"detection": "detector", "classification": "classifier"}  # task -> the network that answers for it
+PARTS = {
+    "detection": "detector",
+    "classification": "classifier",
+}  # task -> the network that answers for it
 
 
 def main() -> None:
@@ -35,28 +45,48 @@ def main() -> None:
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """What only two networks can be asked for."""
     networks = parser.add_argument_group("the two networks")
-    networks.add_argument("--classifier-cfg", help=f"classifier's YAML (default: {DualOptions.classifier_cfg})")
-    networks.add_argument("--freeze-task", action="append", choices=TASKS, help="leave this task's network as it is")
     networks.add_argument(
-        "--classification-start-epoch", type=int, metavar="N", help="let the classifier rest for N epochs (default: 0)"
+        "--classifier-cfg", help=f"classifier's YAML (default: {DualOptions.classifier_cfg})"
     )
     networks.add_argument(
-        "--classification-epochs", type=int, metavar="N", help="then train it for N epochs (default: to the end)"
+        "--freeze-task", action="append", choices=TASKS, help="leave this task's network as it is"
+    )
+    networks.add_argument(
+        "--classification-start-epoch",
+        type=int,
+        metavar="N",
+        help="let the classifier rest for N epochs (default: 0)",
+    )
+    networks.add_argument(
+        "--classification-epochs",
+        type=int,
+        metavar="N",
+        help="then train it for N epochs (default: to the end)",
     )
     rates = parser.add_argument_group("each network's rates, over the hyp file's")
     for task in TASKS:
         for name in RATE_RANGES:
-            rates.add_argument(f"--{task}-{name.replace('_', '-')}", type=float, help=f"as {name} in a hyp file")
+            rates.add_argument(
+                f"--{task}-{name.replace('_', '-')}", type=float, help=f"as {name} in a hyp file"
+            )
 
 
 def build_job(run: Run) -> Job:
     """Frames, the two networks, and their losses."""
     options = run.options
     frames = load_frames(run, trained=[task for task in TASKS if options.trained_epochs(task)])
-    shape = {"nc": len(frames.data.names), "views": len(frames.data.view_names), "size": options.size}
-    model = build_model(run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **shape)
+    shape = {
+        "nc": len(frames.data.names),
+        "views": len(frames.data.view_names),
+        "size": options.size,
+    }
+    model = build_model(
+        run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **shape
+    )
     if options.freeze_task and not options.weights:
-        LOGGER.warning(f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised")
+        LOGGER.warning(
+            f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised"
+        )
     freeze_layers(model.detector, options.freeze)
     prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(run.hyp, frames.data, frames.train.split)

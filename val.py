@@ -20,7 +20,13 @@ from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpo
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision, select_device, select_precision
 from utils.core.lock import claim_run_folder
-from utils.core.options import check_thresholds, filled, given_options, usual_confidence, warn_without_effect
+from utils.core.options import (
+    check_thresholds,
+    filled,
+    given_options,
+    usual_confidence,
+    warn_without_effect,
+)
 from utils.core.script import LOGGER, UserError, run_script
 from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
@@ -90,7 +96,9 @@ def rescore(args: argparse.Namespace) -> None:
     idle = dict.fromkeys(NETWORK_OPTIONS, f"--predictions {args.predictions}")
     warn_without_effect(args.given, idle | without_effect(header, args.predictions))
     if not args.data:
-        raise UserError("--data is missing: predictions do not say where their frames lie; name the data.yaml")
+        raise UserError(
+            "--data is missing: predictions do not say where their frames lie; name the data.yaml"
+        )
     data = load_data_config(args.data)
     data = dataclasses.replace(data, bits=data.bits or header.bits)
     split = load_split(data, header.split, args.skip_bad_labels)
@@ -111,7 +119,9 @@ def report(
     confidence = header.confidence if args.conf_thres is None else args.conf_thres
     if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
-    metrics = summarise(results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks)
+    metrics = summarise(
+        results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
+    )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
     write_evaluation(folder, metrics, results)
     if args.save_json:
@@ -124,20 +134,34 @@ def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]
     """Options that change nothing for a model, or for predictions of one -> because of what."""
     idle = {}
     if "detection" not in predictor.tasks:
-        idle |= dict.fromkeys(("conf_thres", "iou_thres", "save_json"), f"{source}, which finds no boxes")
+        idle |= dict.fromkeys(
+            ("conf_thres", "iou_thres", "save_json"), f"{source}, which finds no boxes"
+        )
     if is_onnx(source):
-        idle |= dict.fromkeys(("device", "amp"), f"{source}: ONNX runs on the CPU as it was exported")
+        idle |= dict.fromkeys(
+            ("device", "amp"), f"{source}: ONNX runs on the CPU as it was exported"
+        )
     return idle
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", type=filled, help="last.pt of a run, or last.onnx made of it")
-    source.add_argument("--predictions", type=filled, metavar="FILE", help="predictions.npz, in place of a network")
-    parser.add_argument("--data", type=filled, help="data.yaml (default: the one it was trained on)")
-    parser.add_argument("--task", choices=("train", "val", "test"), default="val", help="split (default: val)")
-    parser.add_argument("--imgsz", type=int, help="side of the square, pixels (default: as trained)")
+    source.add_argument(
+        "--predictions", type=filled, metavar="FILE", help="predictions.npz, in place of a network"
+    )
+    parser.add_argument(
+        "--data", type=filled, help="data.yaml (default: the one it was trained on)"
+    )
+    parser.add_argument(
+        "--task", choices=("train", "val", "test"), default="val", help="split (default: val)"
+    )
+    parser.add_argument(
+        "--imgsz", type=int, help="side of the square, pixels (default: as trained)"
+    )
     parser.add_argument("--batch-size", type=int, default=16, help="images a batch (default: 16)")
     parser.add_argument(
         "--conf-thres",
@@ -145,19 +169,29 @@ def parse_arguments() -> argparse.Namespace:
         help="confidence at which P, R, F1 are taken (default: the one in the checkpoint, chosen on validation)",
     )
     parser.add_argument("--iou-thres", type=float, default=0.6, help="of NMS (default: 0.6)")
-    parser.add_argument("--save-json", action="store_true", help="write predictions.json too, COCO's result format")
-    parser.add_argument("--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)")
+    parser.add_argument(
+        "--save-json", action="store_true", help="write predictions.json too, COCO's result format"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
     parser.add_argument("--amp", default="auto", help="auto, off, bf16 or fp16 (default: auto)")
-    parser.add_argument("--project", default="runs/val", help="folder of results (default: runs/val)")
+    parser.add_argument(
+        "--project", default="runs/val", help="folder of results (default: runs/val)"
+    )
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
     parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
-    parser.add_argument("--skip-bad-labels", action="store_true", help="leave out frames with wrong label files")
+    parser.add_argument(
+        "--skip-bad-labels", action="store_true", help="leave out frames with wrong label files"
+    )
     args = parser.parse_args()
     args.given = given_options(parser, args)
     check_thresholds(args)
     if args.workers < -1:
-        raise UserError(f"--workers is {args.workers}, expected at least 0, or -1 for as many as there are cores")
+        raise UserError(
+            f"--workers is {args.workers}, expected at least 0, or -1 for as many as there are cores"
+        )
     if args.batch_size < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
         raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
     return args
@@ -166,20 +200,25 @@ def parse_arguments() -> argparse.Namespace:
 def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
     """The data set, if its classes and views are those the model was trained on, as far as it answers for them.
 
-    Where it does not say how many bits its images store, they are taken to store as many as those in training.
+    Where it does not say how many bits its images store, they are taken to store as many as those
+    in training.
 
     Raises:
         UserError: they are not.
     """
     if not path:
-        raise UserError(f"--data is missing: {weights} does not say what it was trained on; name a data.yaml")
+        raise UserError(
+            f"--data is missing: {weights} does not say what it was trained on; name a data.yaml"
+        )
     data = load_data_config(path)
     for task, key, ours, theirs in (
         ("detection", "names", data.names, facts.names),
         ("classification", "cls_names", data.view_names, facts.view_names),
     ):
         if task in tasks and list(ours) != list(theirs):
-            raise UserError(f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}")
+            raise UserError(
+                f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}"
+            )
     return dataclasses.replace(data, bits=data.bits or facts.bits)
 
 

@@ -2,9 +2,10 @@
 
     python -m docs.statistics_coverage       # some minutes; prints the tables of docs/explanation/statistics.md, draws
 
-A made-up figure of an arm on a patient is the sum of what the training, the patient, and both together do to it. A
-`Spread` has their standard deviations in the difference of two arms; every arm has 1 / sqrt 2 of each. Patients have as
-many frames as one of the ten in `FRAMES`, and a figure is the mean over frames. The true difference is zero.
+A made-up figure of an arm on a patient is the sum of what the training, the patient, and both
+together do to it. A `Spread` has their standard deviations in the difference of two arms; every arm
+has 1 / sqrt 2 of each. Patients have as many frames as one of the ten in `FRAMES`, and a figure is
+the mean over frames. The true difference is zero.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from utils.evaluation.intervals import figure_interval, kish
 from utils.evaluation.results import ImageResult, effective_groups, group_draws
 from utils.plots.style import CLASS_COLOURS, CLASSIFICATION, DETECTION, GREY, PALE, new_figure
 
-FRAMES = np.array([1, 8, 9, 10, 11, 17, 25, 29, 40, 68])  # of the ten validation patients of a real split
+FRAMES = np.array(
+    [1, 8, 9, 10, 11, 17, 25, 29, 40, 68]
+)  # of the ten validation patients of a real split
 ARMS = ("gradnorm", "fixed", "dual", "equal", "tuned")
 CONTRAST = Contrast("gradnorm", "fixed", "mAP50")
 SEEDS, PATIENTS = (2, 3, 5), (10, 30)
@@ -54,18 +57,23 @@ CASES = {
     "trainings dominate": Spread(0.10, 0.05, 0.05),
     "patients dominate": Spread(0.01, 0.12, 0.05),
 }
-# Of the training set in a fold's difference: its standard deviation, and the share of the variance common to all folds
+# Of the training set in a fold's difference: its standard deviation, and the share of the variance
+# common to all folds
 TRAINING_SETS = {"none": (0.0, 0.0), "0.03": (0.03, 0.0), "0.03, 30 % common": (0.03, 0.3)}
 
 
-def outcome(arm: str, unit: tuple[int, int], figure: float, drawn: np.ndarray | None, patients: float) -> Outcome:
+def outcome(
+    arm: str, unit: tuple[int, int], figure: float, drawn: np.ndarray | None, patients: float
+) -> Outcome:
     """A training of which nothing is known but one metric."""
     metric = CONTRAST.metric
     resampled = {} if drawn is None else {metric: drawn}
     return Outcome(arm, unit, {metric: figure}, {}, resampled, {metric: patients}, {})
 
 
-def draw_arms(rng: np.random.Generator, spread: Spread, seeds: int, patients: int, factor: float) -> np.ndarray:
+def draw_arms(
+    rng: np.random.Generator, spread: Spread, seeds: int, patients: int, factor: float
+) -> np.ndarray:
     """Figures (arms, seeds, patients); the first arm's trainings vary `factor` times as much."""
     of_training = rng.normal(0, spread.training, (len(ARMS), seeds, 1))
     of_training[0] *= factor
@@ -103,12 +111,19 @@ def cover_seeds(
 def percentiles(drawn: np.ndarray) -> np.ndarray:
     """What these intervals replaced: the middle 95 % of means over trainings (S, R) that are drawn with replacement."""
     seeds, resamples = drawn.shape
-    shares = np.random.default_rng(1).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    shares = (
+        np.random.default_rng(1).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+        / seeds
+    )
     return np.percentile(np.einsum("rs,sr->r", shares, drawn), [2.5, 97.5])
 
 
 def cover_folds(
-    spread: Spread, seeds: int, patients: int, training_set: tuple[float, float], repetitions: int = REPETITIONS
+    spread: Spread,
+    seeds: int,
+    patients: int,
+    training_set: tuple[float, float],
+    repetitions: int = REPETITIONS,
 ) -> dict[str, float]:
     """Procedure -> the share of intervals that hold the true difference, five folds of all patients."""
     rng = np.random.default_rng([seeds, patients])
@@ -118,12 +133,18 @@ def cover_folds(
     for _ in range(repetitions):
         frames = rng.choice(FRAMES, patients)
         of_patient = rng.normal(0, spread.patient, patients)
-        of_set = np.sqrt(common) * rng.normal(0, deviation) + np.sqrt(1 - common) * rng.normal(0, deviation, FOLDS)
+        of_set = np.sqrt(common) * rng.normal(0, deviation) + np.sqrt(1 - common) * rng.normal(
+            0, deviation, FOLDS
+        )
         outcomes = {"gradnorm": [], "fixed": []}
         for fold, seed in np.ndindex(FOLDS, seeds):
             is_own = fold_of == fold
             of_frames = of_patient[is_own] + rng.normal(0, spread.rest, is_own.sum())
-            figure = np.average(of_frames, weights=frames[is_own]) + of_set[fold] + rng.normal(0, spread.training)
+            figure = (
+                np.average(of_frames, weights=frames[is_own])
+                + of_set[fold]
+                + rng.normal(0, spread.training)
+            )
             outcomes["gradnorm"].append(outcome("gradnorm", (fold, seed), float(figure), None, 0))
             outcomes["fixed"].append(outcome("fixed", (fold, seed), 0.0, None, 0))
         found = difference(outcomes, CONTRAST)
@@ -133,14 +154,16 @@ def cover_folds(
     return {name: count / repetitions for name, count in holds.items()}
 
 
-# ---- one training ------------------------------------------------------------------------------------------
+# ---- one training --------------------------------------------------------------------------------
 
 BOX, ELSEWHERE = np.array([10.0, 10, 50, 50]), np.array([60.0, 60, 90, 90])
 AP_REPETITIONS = 500
 RARE, EVEN = np.array([0.55, 0.25, 0.15, 0.05]), np.full(4, 0.25)  # how frequent the classes are
 
 
-def draw_classes(rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool) -> np.ndarray:
+def draw_classes(
+    rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool
+) -> np.ndarray:
     """How many frames of each class a patient has, and how many of them are right, (2, patients, classes)."""
     frames = rng.choice(FRAMES, patients) if unequal else np.full(patients, 22)
     shares = rng.dirichlet(1.2 * classes, patients)  # a patient has one or two of the classes
@@ -154,7 +177,8 @@ def cover_one_training(
 ) -> dict[str, float]:
     """Procedure -> the share of intervals that hold the true mean over classes of the share of frames that are right.
 
-    `Kish` is the one that is used. `complete` leaves out resamples without a class, `count` takes patients as equal.
+    `Kish` is the one that is used. `complete` leaves out resamples without a class, `count` takes
+    patients as equal.
     """
     rng = np.random.default_rng([patients, unequal])
     counts, right = draw_classes(rng, 50_000, classes, unequal).sum(axis=1)
@@ -181,18 +205,34 @@ def cover_one_training(
     return {name: count / repetitions for name, count in holds.items()}
 
 
-def draw_boxes(rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool) -> list[ImageResult]:
+def draw_boxes(
+    rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool
+) -> list[ImageResult]:
     """Frames with a box each, found with a probability of the patient's and its class's, among false boxes."""
     results = []
-    for patient, count in enumerate(rng.choice(FRAMES, patients) if unequal else np.full(patients, 22)):
-        shares, skill = rng.dirichlet(1.2 * classes), rng.normal(0, 1) + rng.normal(0, 0.5, len(classes))
+    for patient, count in enumerate(
+        rng.choice(FRAMES, patients) if unequal else np.full(patients, 22)
+    ):
+        shares, skill = (
+            rng.dirichlet(1.2 * classes),
+            rng.normal(0, 1) + rng.normal(0, 0.5, len(classes)),
+        )
         for frame in range(count):
-            results.append(_frame(rng, f"{patient:03}", frame, rng.choice(len(classes), p=shares), skill, classes))
+            results.append(
+                _frame(
+                    rng, f"{patient:03}", frame, rng.choice(len(classes), p=shares), skill, classes
+                )
+            )
     return results
 
 
 def _frame(
-    rng: np.random.Generator, patient: str, number: int, box_class: int, skill: np.ndarray, classes: np.ndarray
+    rng: np.random.Generator,
+    patient: str,
+    number: int,
+    box_class: int,
+    skill: np.ndarray,
+    classes: np.ndarray,
 ) -> ImageResult:
     found = rng.binomial(1, 1 / (1 + np.exp(0.2 - skill[box_class])))
     false = rng.poisson(1.5)
@@ -243,7 +283,7 @@ def _ap50(results: Sequence[ImageResult], draws: np.ndarray) -> np.ndarray:
     return resampled_ap(coco_evaluation(results, len(EVEN)), draws)[:, 1]
 
 
-# ---- tables and picture ------------------------------------------------------------------------------------
+# ---- tables and picture --------------------------------------------------------------------------
 
 Coverage = dict[str, float]
 SEED_CELLS = list(itertools.product(SEEDS, PATIENTS))
@@ -259,15 +299,24 @@ def training_cells() -> dict[str, tuple[int, np.ndarray, bool]]:
     frequencies = {"even": EVEN, "rare": RARE}
     frames = {"equal": False, "unequal": True}
     return {
-        f"{patients} patients, {own} frames, {frequency} classes": (patients, frequencies[frequency], frames[own])
+        f"{patients} patients, {own} frames, {frequency} classes": (
+            patients,
+            frequencies[frequency],
+            frames[own],
+        )
         for patients, own, frequency in itertools.product(PATIENTS, frames, frequencies)
     }
 
 
 def seed_table(repetitions: int) -> dict[str, list[Coverage]]:
     """Case -> the coverage for every pair of `SEED_CELLS`."""
-    rows = {name: [cover_seeds(case, *cell, repetitions) for cell in SEED_CELLS] for name, case in CASES.items()}
-    unequal = [cover_seeds(CASES["like mAP50"], *cell, repetitions, factor=2.0) for cell in SEED_CELLS]
+    rows = {
+        name: [cover_seeds(case, *cell, repetitions) for cell in SEED_CELLS]
+        for name, case in CASES.items()
+    }
+    unequal = [
+        cover_seeds(CASES["like mAP50"], *cell, repetitions, factor=2.0) for cell in SEED_CELLS
+    ]
     return rows | {"like mAP50, one arm varies twice as much": unequal}
 
 
@@ -307,7 +356,11 @@ def as_markdown(
         for procedure in cells[0]
     ]
     fold_rows = [
-        [case, procedure, *(_range([cell[procedure] for cell in by_case[case]]) for by_case in folds.values())]
+        [
+            case,
+            procedure,
+            *(_range([cell[procedure] for cell in by_case[case]]) for by_case in folds.values()),
+        ]
         for case, procedure in itertools.product(CASES, ("t", "Nadeau-Bengio"))
     ]
     tables = (
@@ -335,7 +388,11 @@ def draw(
     path: Path,
 ) -> None:
     """A panel for several seeds, folds and one training: a line a case, a dot a cell."""
-    fold_rows = {f"{case}; {effect}": cells for effect, by_case in folds.items() for case, cells in by_case.items()}
+    fold_rows = {
+        f"{case}; {effect}": cells
+        for effect, by_case in folds.items()
+        for case, cells in by_case.items()
+    }
     training_rows = {name: [cell] for name, cell in trainings.items()}
     panels = (
         ("seeds on one data set", seeds, ("percentiles", "t")),
@@ -346,15 +403,26 @@ def draw(
         for ax, (title, rows, procedures) in zip(figure.subplots(1, 3), panels, strict=True):
             _plot_panel(ax, rows, procedures)
             ax.set_title(title, loc="left", fontsize=11, weight="bold")
-        figure.supxlabel("share of 95 % intervals that hold the truth; grey: 0.925 to 0.975", fontsize=10)
+        figure.supxlabel(
+            "share of 95 % intervals that hold the truth; grey: 0.925 to 0.975", fontsize=10
+        )
 
 
 def _plot_panel(ax: Axes, rows: Mapping[str, list[Coverage]], procedures: Sequence[str]) -> None:
     ax.axvspan(LOW, HIGH, color=PALE, linewidth=0)
     ax.axvline(0.95, color=GREY, linewidth=0.8)
     for procedure in procedures:
-        points = [(cell[procedure], row) for row, cells in enumerate(rows.values()) for cell in cells]
-        ax.plot(*zip(*points, strict=True), "o", color=COLOURS[procedure], markersize=4.5, alpha=0.8, label=procedure)
+        points = [
+            (cell[procedure], row) for row, cells in enumerate(rows.values()) for cell in cells
+        ]
+        ax.plot(
+            *zip(*points, strict=True),
+            "o",
+            color=COLOURS[procedure],
+            markersize=4.5,
+            alpha=0.8,
+            label=procedure,
+        )
     ax.set_yticks(range(len(rows)), list(rows), fontsize=8.5)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0.6, 1.01)
@@ -363,13 +431,25 @@ def _plot_panel(ax: Axes, rows: Mapping[str, list[Coverage]], procedures: Sequen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"(default: {REPETITIONS})")
-    parser.add_argument("--out", type=Path, default=Path("docs/explanation/statistics_coverage.png"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--repetitions", type=int, default=REPETITIONS, help=f"(default: {REPETITIONS})"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("docs/explanation/statistics_coverage.png")
+    )
     args = parser.parse_args()
-    tables = seed_table(args.repetitions), fold_table(args.repetitions), training_table(args.repetitions)
+    tables = (
+        seed_table(args.repetitions),
+        fold_table(args.repetitions),
+        training_table(args.repetitions),
+    )
     draw(*tables, args.out)
-    LOGGER.info(as_markdown(*tables, average_precision_table(min(args.repetitions, AP_REPETITIONS))))
+    LOGGER.info(
+        as_markdown(*tables, average_precision_table(min(args.repetitions, AP_REPETITIONS)))
+    )
 
 
 if __name__ == "__main__":

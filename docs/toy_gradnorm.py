@@ -2,20 +2,22 @@
 
     python -m docs.toy_gradnorm              # three seeds; writes docs/toy_gradnorm.png
 
-Two regression tasks f_i(x) = sigma_i tanh((B + eps_i) x), x in R^250 of unit length, y in R^100, B ~ N(0, 10) and
-eps_i ~ N(0, 3.5) elementwise (standard deviations), sigma = (1, 100). A trunk of four layers of 100 ReLU units
-and one affine head a task learn both under squared loss. With equal weights the task of sigma 100 drowns the other;
-GradNorm (alpha = 0.12) should give the small task the larger weight, let the weights settle, and end
-with a lower sum of the test losses, each divided by its value at the start (the paper's normalisation).
+Two regression tasks f_i(x) = sigma_i tanh((B + eps_i) x), x in R^250 of unit length, y in R^100, B
+~ N(0, 10) and eps_i ~ N(0, 3.5) elementwise (standard deviations), sigma = (1, 100). A trunk of
+four layers of 100 ReLU units and one affine head a task learn both under squared loss. With equal
+weights the task of sigma 100 drowns the other; GradNorm (alpha = 0.12) should give the small task
+the larger weight, let the weights settle, and end with a lower sum of the test losses, each divided
+by its value at the start (the paper's normalisation).
 
-The paper does not name the optimiser. With Adam at 1e-4, the default here, it comes out so: after 15,000 steps the sum
-is 1.893 with equal weights and 1.876 with GradNorm for seed 0, 1.906 and 1.881 for seed 1, 1.914 and 1.858 for seed
-2, and the small task, which equal weights leave near where it began, has learnt as much as the other. Lower in three of
-three seeds is not significant (mean -0.033, 95 % interval -0.084 to +0.019, t with 2 degrees of freedom), and between
-7,500 and 11,000 steps the sums touch. With `--lr 1e-3`
-GradNorm leads for some 4,000 steps only; after 15,000 both are within 0.025: 1.676 and 1.663, 1.664 and 1.675, 1.647
-and 1.672. The likely reason: Adam divides a gradient by its own size, so equal weights starve only the trunk of the
-small task's wishes, not its head; and as the tasks share most of B, a trunk trained long enough for one serves both.
+The paper does not name the optimiser. With Adam at 1e-4, the default here, it comes out so: after
+15,000 steps the sum is 1.893 with equal weights and 1.876 with GradNorm for seed 0, 1.906 and 1.881
+for seed 1, 1.914 and 1.858 for seed 2, and the small task, which equal weights leave near where it
+began, has learnt as much as the other. Lower in three of three seeds is not significant (mean
+-0.033, 95 % interval -0.084 to +0.019, t with 2 degrees of freedom), and between 7,500 and 11,000
+steps the sums touch. With `--lr 1e-3` GradNorm leads for some 4,000 steps only; after 15,000 both
+are within 0.025: 1.676 and 1.663, 1.664 and 1.675, 1.647 and 1.672. The likely reason: Adam divides
+a gradient by its own size, so equal weights starve only the trunk of the small task's wishes, not
+its head; and as the tasks share most of B, a trunk trained long enough for one serves both.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ class ToyProblem:
         return x, [s * torch.tanh(x @ m.T) for s, m in zip(SIGMAS, self.matrices, strict=True)]
 
 
-def train_toy(seed: int, steps: int, balanced: bool, learning_rate: float = LEARNING_RATE) -> Course:
+def train_toy(
+    seed: int, steps: int, balanced: bool, learning_rate: float = LEARNING_RATE
+) -> Course:
     """Train on the toy of `seed` by Adam, with GradNorm or with equal weights."""
     problem = ToyProblem(seed)
     test_x, test_y = problem.sample(1000)
@@ -84,7 +88,11 @@ def train_toy(seed: int, steps: int, balanced: bool, learning_rate: float = LEAR
     heads = nn.ModuleList(nn.Linear(UNITS, OUTPUTS) for _ in SIGMAS)
     # An interval that never comes leaves the weights equal.
     criterion = GradNormLoss(
-        nn.functional.mse_loss, nn.functional.mse_loss, ALPHA, interval=1 if balanced else steps + 1, min_share=1e-4
+        nn.functional.mse_loss,
+        nn.functional.mse_loss,
+        ALPHA,
+        interval=1 if balanced else steps + 1,
+        min_share=1e-4,
     )
     optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters()], lr=learning_rate)
     rows = []
@@ -92,11 +100,16 @@ def train_toy(seed: int, steps: int, balanced: bool, learning_rate: float = LEAR
         if step % EVALUATE_EVERY == 0:
             with torch.no_grad():
                 features = trunk(test_x)
-                losses = [nn.functional.mse_loss(h(features), y).item() for h, y in zip(heads, test_y, strict=True)]
+                losses = [
+                    nn.functional.mse_loss(h(features), y).item()
+                    for h, y in zip(heads, test_y, strict=True)
+                ]
             rows.append((step, *(criterion.balancer.weights[task] for task in TASKS), *losses))
         x, y = problem.sample(BATCH)
         features = trunk(x)
-        loss = criterion(heads[0](features), y[0], heads[1](features), y[1], shared=trunk[-1][0].weight)
+        loss = criterion(
+            heads[0](features), y[0], heads[1](features), y[1], shared=trunk[-1][0].weight
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -116,8 +129,16 @@ def draw(courses: dict[int, tuple[Course, Course]], path: Path) -> None:
         total.plot(equal.steps, equal.losses.sum(1), color="#666666", linewidth=1.2, linestyle=":")
         total.plot(balanced.steps, balanced.losses.sum(1), color="#222222", linewidth=1.2)
     legends = (
-        (weights, "loss weights", (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-"))),
-        (tasks, "test loss / its start", (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-"))),
+        (
+            weights,
+            "loss weights",
+            (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-")),
+        ),
+        (
+            tasks,
+            "test loss / its start",
+            (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-")),
+        ),
         (total, "sum of both", (("GradNorm", "#222222", "-"), ("equal weights", "#666666", ":"))),
     )
     for ax, title, lines in legends:
@@ -133,15 +154,21 @@ def draw(courses: dict[int, tuple[Course, Course]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=STEPS, help=f"(default: {STEPS})")
-    parser.add_argument("--lr", type=float, default=LEARNING_RATE, help=f"of Adam (default: {LEARNING_RATE:g})")
+    parser.add_argument(
+        "--lr", type=float, default=LEARNING_RATE, help=f"of Adam (default: {LEARNING_RATE:g})"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/toy_gradnorm.png"))
     args = parser.parse_args()
     courses = {}
     for seed in args.seeds:
-        equal, balanced = (train_toy(seed, args.steps, balanced, args.lr) for balanced in (False, True))
+        equal, balanced = (
+            train_toy(seed, args.steps, balanced, args.lr) for balanced in (False, True)
+        )
         courses[seed] = equal, balanced
         LOGGER.info(
             f"seed {seed}: sum of the normalised test losses {equal.losses[-1].sum():.4f} with equal weights, "

@@ -5,12 +5,13 @@ A loss weighting holds `weights` and makes one scalar of the task losses:
     total = balancer.combine(losses)        # sum of w_i L_i, to call backward on
     balancer.observe(losses, gradients)     # after the backward pass; may change the weights of the next batch
 
-`wants_gradients` says, before the forward pass, whether `observe` needs the tasks' gradients of this batch,
-and `place` where they are to be measured: at the cut ("features") or at the last shared weight ("weights").
-To add one: subclass `LossWeighting`, override `wants_gradients`, `observe` and the state, and name it in
-`utils.core.names.BALANCERS` and in the script that offers it.
+`wants_gradients` says, before the forward pass, whether `observe` needs the tasks' gradients of
+this batch, and `place` where they are to be measured: at the cut ("features") or at the last shared
+weight ("weights"). To add one: subclass `LossWeighting`, override `wants_gradients`, `observe` and
+the state, and name it in `utils.core.names.BALANCERS` and in the script that offers it.
 
-A balancer with `combines_gradients` makes one gradient of the two at the cut, by its `aggregate`, rather than one loss.
+A balancer with `combines_gradients` makes one gradient of the two at the cut, by its `aggregate`,
+rather than one loss.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How a row of a model YAML becomes a layer: the modules it may name, and what each expects of the row.
 
-Nothing in a row is evaluated: a module is a name in `MODULES`, an arg a number, a truth value or a known word.
+Nothing in a row is evaluated: a module is a name in `MODULES`, an arg a number, a truth value or a
+known word.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ class Inputs:
     keys: Mapping[str, object]
 
 
-# A builder takes the inputs and a row's args, and returns the layer, its output's channels and its output's stride in
-# pixels.
+# A builder takes the inputs and a row's args, and returns the layer, its output's channels and its
+# output's stride in pixels.
 Built = tuple[nn.Module, int, int]
 
 
-def _build_conv(inputs: Inputs, channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None) -> Built:
+def _build_conv(
+    inputs: Inputs, channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None
+) -> Built:
     out, around = inputs.scale.channels(channels), kernel // 2 if padding is None else padding
     if not kernel - stride <= 2 * around < kernel:
         raise UserError(
@@ -73,7 +76,11 @@ def _build_conv(inputs: Inputs, channels: int, kernel: int = 1, stride: int = 1,
 
 def _build_c3(inputs: Inputs, channels: int, shortcut: bool = True) -> Built:
     out = inputs.scale.channels(channels)
-    return C3(inputs.widths[0], out, inputs.scale.repeats(inputs.number), shortcut), out, inputs.strides[0]
+    return (
+        C3(inputs.widths[0], out, inputs.scale.repeats(inputs.number), shortcut),
+        out,
+        inputs.strides[0],
+    )
 
 
 def _build_sppf(inputs: Inputs, channels: int, kernel: int = 5) -> Built:
@@ -83,8 +90,14 @@ def _build_sppf(inputs: Inputs, channels: int, kernel: int = 5) -> Built:
 
 def _build_upsample(inputs: Inputs, size: None, factor: int, mode: str) -> Built:
     if inputs.strides[0] % factor:
-        raise UserError(f"makes a map of stride {inputs.strides[0]} {factor} times as large, finer than pixels")
-    return nn.Upsample(scale_factor=factor, mode=mode), inputs.widths[0], inputs.strides[0] // factor
+        raise UserError(
+            f"makes a map of stride {inputs.strides[0]} {factor} times as large, finer than pixels"
+        )
+    return (
+        nn.Upsample(scale_factor=factor, mode=mode),
+        inputs.widths[0],
+        inputs.strides[0] // factor,
+    )
 
 
 def _build_concat(inputs: Inputs, dimension: int = 1) -> Built:
@@ -117,7 +130,8 @@ def _build_view_head(inputs: Inputs, views: int, dropout: float = 0.5) -> Built:
 def ordered_anchors(anchors: object) -> list[list[float]]:
     """A YAML's anchors, those of the finest level first; if they are listed the other way, turned round as YOLOv5 does.
 
-    Like YOLOv5 (`check_anchor_order`), this looks at the mean areas, in pixels, of the first level and the last.
+    Like YOLOv5 (`check_anchor_order`), this looks at the mean areas, in pixels, of the first level
+    and the last.
 
     Raises:
         UserError: they are no list of widths and heights a level, equally many a level.
@@ -131,8 +145,14 @@ def ordered_anchors(anchors: object) -> list[list[float]]:
         raise UserError(f"anchors of {len(anchors)} levels, expected {len(STRIDES)}")
     for level in anchors:
         if not isinstance(level, list | tuple) or not all(_is_length(side) for side in level):
-            raise UserError(f"anchors of a level are {level!r}, expected numbers above 0: width, height, width, ...")
-        if len(level) % 2 or not 0 < len(level) <= 2 * MOST_ANCHORS or len(level) != len(anchors[0]):
+            raise UserError(
+                f"anchors of a level are {level!r}, expected numbers above 0: width, height, width, ..."
+            )
+        if (
+            len(level) % 2
+            or not 0 < len(level) <= 2 * MOST_ANCHORS
+            or len(level) != len(anchors[0])
+        ):
             raise UserError(
                 f"anchors of {[len(level) for level in anchors]} numbers a level, expected equally many, in pairs"
             )
@@ -194,8 +214,13 @@ class Module:
         known = {key.name: key for key in self.keys}
         for name in keys:
             if name not in known:
-                raise UserError(f"unknown key {name!r}, expected some of {', '.join(known) or '(none)'}")
-        pairs = [*zip(self.args, args, strict=False), *((known[name], value) for name, value in keys.items())]
+                raise UserError(
+                    f"unknown key {name!r}, expected some of {', '.join(known) or '(none)'}"
+                )
+        pairs = [
+            *zip(self.args, args, strict=False),
+            *((known[name], value) for name, value in keys.items()),
+        ]
         for arg, value in pairs:
             if not arg.holds(value):
                 raise UserError(f"{arg.name} is {value!r}, expected {arg.expected}")
@@ -208,7 +233,9 @@ def _whole(name: str, low: int, high: int, is_optional: bool = True) -> _Arg:
 
 def _one_of(name: str, *values: object, is_optional: bool = False) -> _Arg:
     expected = " or ".join(map(str, values))
-    return _Arg(name, expected, lambda value: any(value is v or value == v for v in values), is_optional)
+    return _Arg(
+        name, expected, lambda value: any(value is v or value == v for v in values), is_optional
+    )
 
 
 def _yes_or_no(name: str) -> _Arg:
@@ -216,13 +243,27 @@ def _yes_or_no(name: str) -> _Arg:
 
 
 _CHANNELS = _whole("channels", 1, MOST_CHANNELS, is_optional=False)
-_ODD = _Arg("kernel", "an odd number from 1 to 31", lambda value: is_whole(value, 1, 31) and value % 2 == 1, True)
-_PADDING = _Arg("padding", "None or 0 to 15", lambda value: value is None or is_whole(value, 0, 15), True)
+_ODD = _Arg(
+    "kernel",
+    "an odd number from 1 to 31",
+    lambda value: is_whole(value, 1, 31) and value % 2 == 1,
+    True,
+)
+_PADDING = _Arg(
+    "padding", "None or 0 to 15", lambda value: value is None or is_whole(value, 0, 15), True
+)
 _SHORTCUT = _yes_or_no("shortcut")
-_DROPOUT = _Arg("dropout", "0 or more, below 1", lambda value: type(value) in (int, float) and 0 <= value < 1, True)
+_DROPOUT = _Arg(
+    "dropout",
+    "0 or more, below 1",
+    lambda value: type(value) in (int, float) and 0 <= value < 1,
+    True,
+)
 _ANY = _Arg("anchors", "", lambda value: True)  # the builder looks at them
 MODULES = {
-    "Conv": Module(_build_conv, (_CHANNELS, _whole("kernel", 1, 31), _whole("stride", 1, 32), _PADDING)),
+    "Conv": Module(
+        _build_conv, (_CHANNELS, _whole("kernel", 1, 31), _whole("stride", 1, 32), _PADDING)
+    ),
     "C3": Module(_build_c3, (_CHANNELS, _SHORTCUT), is_repeated=True),
     "SPPF": Module(_build_sppf, (_CHANNELS, _ODD)),
     "nn.Upsample": Module(
@@ -233,9 +274,13 @@ MODULES = {
             _one_of("mode", "nearest", "nearest-exact", "bilinear", "bicubic"),
         ),
     ),
-    "Concat": Module(_build_concat, (_one_of("dimension", 1, is_optional=True),), reads_several=True),
+    "Concat": Module(
+        _build_concat, (_one_of("dimension", 1, is_optional=True),), reads_several=True
+    ),
     "CBAM": Module(_build_cbam, (_whole("reduction", 1, MOST_CHANNELS), _ODD)),
-    "Detect": Module(_build_detect, (_whole("nc", 0, MOST_CLASSES, is_optional=False), _ANY), reads_several=True),
+    "Detect": Module(
+        _build_detect, (_whole("nc", 0, MOST_CLASSES, is_optional=False), _ANY), reads_several=True
+    ),
     "ViewHead": Module(
         _build_view_head,
         (_whole("views", 0, MOST_CLASSES, is_optional=False), _DROPOUT),

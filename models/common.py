@@ -1,7 +1,7 @@
 """The layers YOLOv5 (v6.0 and later) is made of, the view head's, and what turns raw maps into boxes (`decode`).
 
-Attribute names are those of YOLOv5's state dicts. A layer's `output_weight` is the weight of the convolution that
-makes its output.
+Attribute names are those of YOLOv5's state dicts. A layer's `output_weight` is the weight of the
+convolution that makes its output.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Bottleneck(nn.Module):
 class C3(nn.Module):
     """Cross-stage-partial block (Wang et al. 2019) of `repeats` bottlenecks, three convolutions around them."""
 
-    def __init__(self, in_channels: int, out_channels: int, repeats: int = 1, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, out_channels: int, repeats: int = 1, shortcut: bool = True
+    ):
         super().__init__()
         hidden = out_channels // 2
         self.cv1 = Conv(in_channels, hidden)
@@ -106,9 +108,10 @@ class Concat(nn.Module):
 class CBAM(nn.Module):
     """Convolutional block attention (Woo et al., ECCV 2018, arXiv:1807.06521): what matters, then where.
 
-    Channel attention, their eq. 2: one perceptron reads every channel's mean and maximum over the map. Spatial
-    attention, their eq. 3: a 7x7 convolution reads the mean and the maximum over the channels. Each scales the
-    features by a sigmoid. Pooling is by `mean` and `amax`, whose backward passes are deterministic on CUDA.
+    Channel attention, their eq. 2: one perceptron reads every channel's mean and maximum over the
+    map. Spatial attention, their eq. 3: a 7x7 convolution reads the mean and the maximum over the
+    channels. Each scales the features by a sigmoid. Pooling is by `mean` and `amax`, whose backward
+    passes are deterministic on CUDA.
 
     Args:
         channels: of the features; unchanged.
@@ -119,22 +122,26 @@ class CBAM(nn.Module):
     def __init__(self, channels: int, reduction: int = 16, kernel: int = 7):
         super().__init__()
         hidden = max(channels // reduction, 4)
-        self.perceptron = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.perceptron = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
         self.spatial = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
         pooled = torch.stack((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))))  # (2, B, C)
         x = x * self.perceptron(pooled).sum(dim=0).sigmoid()[:, :, None, None]
-        pooled = torch.cat((x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1)  # (B, 2, H, W)
+        pooled = torch.cat(
+            (x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1
+        )  # (B, 2, H, W)
         return x * self.spatial(pooled).sigmoid()
 
 
 class Attention(nn.Module):
     """Mean of a map's cells, weighted by a softmax over scores that a linear layer gives them.
 
-    Attention pooling without a gate (Ilse et al., ICML 2018, arXiv:1802.04712, eq. 8). The scores start at zero, so
-    it begins as the mean.
+    Attention pooling without a gate (Ilse et al., ICML 2018, arXiv:1802.04712, eq. 8). The scores
+    start at zero, so it begins as the mean.
 
     Args:
         channels: of the map.
@@ -157,9 +164,10 @@ POOLINGS = ("mean_max", "mean", "max", "attention")
 class ViewHead(nn.Module):
     """Image-level classifier: every channel pooled over the frame, dropout, one linear layer.
 
-    By default a channel is pooled to its mean and its maximum. Nothing is normalised over the batch, so a batch of one
-    and a map of one cell are as good as any; `mean` and `amax` have deterministic backward passes and take any frame
-    size. Small, because a thousand frames with contradictory labels are soon learnt by heart.
+    By default a channel is pooled to its mean and its maximum. Nothing is normalised over the
+    batch, so a batch of one and a map of one cell are as good as any; `mean` and `amax` have
+    deterministic backward passes and take any frame size. Small, because a thousand frames with
+    contradictory labels are soon learnt by heart.
 
     Args:
         view_count: number of views.
@@ -198,7 +206,9 @@ class ViewHead(nn.Module):
     def forward(self, maps: Tensor | list[Tensor]) -> Tensor:
         """One (B, C, H, W) or several -> (B, views) logits."""
         maps = [maps] if isinstance(maps, Tensor) else maps
-        if self.stop_gradient and self.training:  # what a trained head looks at can still be asked (Grad-CAM)
+        if (
+            self.stop_gradient and self.training
+        ):  # what a trained head looks at can still be asked (Grad-CAM)
             maps = [x.detach() for x in maps]
         pooled = torch.cat([self._pool(number, x) for number, x in enumerate(maps)], dim=1)
         return self.linear(self.drop(self.norm(pooled)))
@@ -224,7 +234,9 @@ class Detect(nn.Module):
         strides: pixels a cell of each level.
     """
 
-    def __init__(self, class_count: int, anchors: list[list[float]], channels: list[int], strides: list[int]):
+    def __init__(
+        self, class_count: int, anchors: list[list[float]], channels: list[int], strides: list[int]
+    ):
         super().__init__()
         self.class_count = class_count
         self.strides = tuple(strides)
@@ -241,7 +253,9 @@ class Detect(nn.Module):
 
     def set_anchors_px(self, anchors_px: Tensor) -> None:
         """Take other anchors, (levels * anchors, 2) pixels, those of the finest level first."""
-        self.anchors.copy_(anchors_px.view_as(self.anchors) / self.anchors.new_tensor(self.strides).view(-1, 1, 1))
+        self.anchors.copy_(
+            anchors_px.view_as(self.anchors) / self.anchors.new_tensor(self.strides).view(-1, 1, 1)
+        )
 
     def _initialise_biases(self) -> None:
         """Start from about 8 objects in a 640 px image and uniform classes (Lin et al. 2017, section 3.3)."""
@@ -275,7 +289,9 @@ def decode(raw_maps: list[Tensor], anchors: Tensor, strides: Iterable[int]) -> T
         batch, _, height, width, outputs = raw.shape
         scores = raw.float().sigmoid()
         y, x = torch.meshgrid(
-            torch.arange(height, device=raw.device), torch.arange(width, device=raw.device), indexing="ij"
+            torch.arange(height, device=raw.device),
+            torch.arange(width, device=raw.device),
+            indexing="ij",
         )
         cell = torch.stack((x, y), dim=-1)  # (H, W, 2)
         xy = (scores[..., :2] * 2 - 0.5 + cell) * stride

@@ -1,7 +1,7 @@
 """Two networks that share nothing: a YOLOv5 that detects, and a small classifier with attention for the view.
 
-No parameter is common to both, so no gradient of one task reaches the other: what interference costs a shared
-network is the difference to this one.
+No parameter is common to both, so no gradient of one task reaches the other: what interference
+costs a shared network is the difference to this one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ class ViewClassifier(LayerGraph):
         super().__init__(self.cfg, {"views": views}, source_of(cfg))
         self.view_count, self.view_index = views, self.index_of(ViewHead)
         if self.model[self.view_index].stop_gradient:
-            raise UserError(f"{self.source}: a view head behind a stop-gradient; nothing would train the layers before")
-        if self.view_index != len(self.model) - 1 or any(isinstance(layer, Detect) for layer in self.model):
+            raise UserError(
+                f"{self.source}: a view head behind a stop-gradient; nothing would train the layers before"
+            )
+        if self.view_index != len(self.model) - 1 or any(
+            isinstance(layer, Detect) for layer in self.model
+        ):
             raise UserError(f"{self.source}: expected one ViewHead, the last layer, and no Detect")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

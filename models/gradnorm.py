@@ -1,7 +1,7 @@
 """GradNorm: weights for several losses on one trunk, from the sizes of their gradients.
 
-Z. Chen, V. Badrinarayanan, C.-Y. Lee, A. Rabinovich: GradNorm: Gradient Normalization for Adaptive Loss
-Balancing in Deep Multitask Networks. ICML 2018, arXiv:1711.02257. Their symbols and ours:
+Z. Chen, V. Badrinarayanan, C.-Y. Lee, A. Rabinovich: GradNorm: Gradient Normalization for Adaptive
+Loss Balancing in Deep Multitask Networks. ICML 2018, arXiv:1711.02257. Their symbols and ours:
 
     L_i             losses[task]        loss of task i; here its mean over the batches since the last update
     w_i             weights[task]       its weight; the network descends  sum_i w_i L_i
@@ -17,7 +17,8 @@ Balancing in Deep Multitask Networks. ICML 2018, arXiv:1711.02257. Their symbols
     L_grad                              sum_i | G_i - target_i |                                 (their eq. 2)
     T               weight_sum          what the weights sum to after every update
 
-A task that trains slowly has r_i > 1, so its target is larger and its weight grows: the exponent is +alpha.
+A task that trains slowly has r_i > 1, so its target is larger and its weight grows: the exponent is
++alpha.
 
 Three rules move the weights towards the targets:
 
@@ -33,31 +34,40 @@ Three rules move the weights towards the targets:
                 a weight stays positive, and the ratio of two weights changes by at most exp(4.6 kappa), that is
                 1.58 for kappa = 0.1.
 
-Where they rest. Call m = mean_j r_j ** alpha. The targets sum to m times what the norms sum to. Unless all r_i are 1, m
-is 1 for alpha = 0 and for alpha = 1 only; else no weights meet all targets. "log" and "equilibrium" rest where all G_i
-miss their targets by the same factor m, the *equal-ratio point*. "gradient" with two tasks and m > 1 (alpha > 1) rests
-where the task of the smaller weight meets its target and the other pulls without effect, since the sum is fixed: its
-share of the sum of all G_i is m times that of the equal-ratio point (1.04 to 1.34 times for alpha = 1.5 and r from 1.33
-to 1.92). With noisy norms, of which "equilibrium" averages 1 / g_i, its weight is too large by what the noise adds to
-that mean; "log" averages logarithms and is not. `docs/explanation/gradnorm.md` has figures.
+Where they rest. Call m = mean_j r_j ** alpha. The targets sum to m times what the norms sum to.
+Unless all r_i are 1, m is 1 for alpha = 0 and for alpha = 1 only; else no weights meet all targets.
+"log" and "equilibrium" rest where all G_i miss their targets by the same factor m, the *equal-ratio
+point*. "gradient" with two tasks and m > 1 (alpha > 1) rests where the task of the smaller weight
+meets its target and the other pulls without effect, since the sum is fixed: its share of the sum of
+all G_i is m times that of the equal-ratio point (1.04 to 1.34 times for alpha = 1.5 and r from 1.33
+to 1.92). With noisy norms, of which "equilibrium" averages 1 / g_i, its weight is too large by what
+the noise adds to that mean; "log" averages logarithms and is not. `docs/explanation/gradnorm.md`
+has figures.
 
 Where this deviates from the paper, and why:
 
-- An update every `interval` batches rather than every batch: the losses are less noisy, the cost a tenth.
-- L_i(0) is given where the start of a loss is known, such as log(number of classes) for a cross-entropy, as in the
-  paper; else it is the mean over the first interval, since YOLO's losses have no known start. A start of (nearly) zero
-  says nothing about rates: the first interval whose mean is above zero is taken, and it is logged.
-- L_i is a training loss, as in the paper. A small data set is memorised: the loss of the task that is learnt by
-  heart goes to zero, its r_i ** alpha with it, and so does its weight, whatever the task still needs on new data.
-- At "features" a norm is of the stacked gradients of all frames, between which nothing cancels; at a weight frames do
-  cancel. The tasks' ratio differs: where one run of this project had 8:1 at the cut, it had 18:1 over the trunk's
-  weights, which GradNorm does not see (`--diagnose-interval` writes both).
-- A norm depends on the batch's size (roughly as 1 / sqrt(frames)), so it is measured on full batches only.
-- With alpha > 1 the targets can sum to more than the norms, and a step of 0.025 from 0.01 can cross zero. After
-  every step each weight's share of the sum is kept in [min_share, 1 - min_share] and the sum made exact; Adam's first
-  moment does not go on pushing against a bound. While a weight lies on its bound, the bound sets it, not GradNorm.
-- A batch in which a task has no label, or a gradient or loss is not finite, says nothing about the balance, nor does a
-  gradient of exactly zero. It is left out and counted; a due update waits for the next batch that will do.
+- An update every `interval` batches rather than every batch: the losses are less noisy, the cost a
+  tenth.
+- L_i(0) is given where the start of a loss is known, such as log(number of classes) for a
+  cross-entropy, as in the paper; else it is the mean over the first interval, since YOLO's losses
+  have no known start. A start of (nearly) zero says nothing about rates: the first interval whose
+  mean is above zero is taken, and it is logged.
+- L_i is a training loss, as in the paper. A small data set is memorised: the loss of the task that
+  is learnt by heart goes to zero, its r_i ** alpha with it, and so does its weight, whatever the
+  task still needs on new data.
+- At "features" a norm is of the stacked gradients of all frames, between which nothing cancels; at
+  a weight frames do cancel. The tasks' ratio differs: where one run of this project had 8:1 at the
+  cut, it had 18:1 over the trunk's weights, which GradNorm does not see (`--diagnose-interval`
+  writes both).
+- A norm depends on the batch's size (roughly as 1 / sqrt(frames)), so it is measured on full
+  batches only.
+- With alpha > 1 the targets can sum to more than the norms, and a step of 0.025 from 0.01 can cross
+  zero. After every step each weight's share of the sum is kept in [min_share, 1 - min_share] and
+  the sum made exact; Adam's first moment does not go on pushing against a bound. While a weight
+  lies on its bound, the bound sets it, not GradNorm.
+- A batch in which a task has no label, or a gradient or loss is not finite, says nothing about the
+  balance, nor does a gradient of exactly zero. It is left out and counted; a due update waits for
+  the next batch that will do.
 - The initial weights are used as given until the first update, whatever they sum to.
 
 An example, two quadratics that share `x`, one a hundred times as steep; the weights even that out:
@@ -87,7 +97,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# As in utils/core/names.py, which this file does without, so that it can be copied alone; a test compares them.
+# As in utils/core/names.py, which this file does without, so that it can be copied alone; a test
+# compares them.
 TASKS = ("detection", "classification")
 RULES = ("gradient", "equilibrium", "log")
 PLACES = ("features", "weights")
@@ -116,8 +127,8 @@ class TaskGradients:
 
     Attributes:
         norms: task -> L2 norm of the gradient of its unweighted, unscaled loss (mean per image).
-        cosine: of the angle between the gradients of two tasks, -1 to 1; NaN if one is zero, or it was not measured.
-            Below zero they conflict (Yu et al. 2020, definition 1).
+        cosine: of the angle between the gradients of two tasks, -1 to 1; NaN if one is zero, or it
+            was not measured. Below zero they conflict (Yu et al. 2020, definition 1).
     """
 
     norms: dict[str, float]
@@ -144,7 +155,9 @@ class LossWeighting:
     def __init__(self, weights: Mapping[str, float]):
         for task, weight in weights.items():
             if not 0 < weight < math.inf:
-                raise ValueError(f"the initial weight of {task} is {weight}, expected a number above zero")
+                raise ValueError(
+                    f"the initial weight of {task} is {weight}, expected a number above zero"
+                )
         self.weights = {task: float(weight) for task, weight in weights.items()}
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -164,7 +177,8 @@ class LossWeighting:
             losses: task -> unweighted loss.
             gradients: measured in this batch's backward pass if `wants_gradients`.
             labelled: whether the batch has a label of every task.
-            full: whether it has the usual number of frames, so that its norms compare with other batches'.
+            full: whether it has the usual number of frames, so that its norms compare with other
+                batches'.
         """
         return None
 
@@ -181,7 +195,9 @@ class LossWeighting:
             ValueError: the state is of other tasks.
         """
         if set(state["weights"]) != set(self.weights):
-            raise ValueError(f"the state is of the tasks {list(state['weights'])}, expected {list(self.weights)}")
+            raise ValueError(
+                f"the state is of the tasks {list(state['weights'])}, expected {list(self.weights)}"
+            )
         self.weights = {task: float(state["weights"][task]) for task in self.weights}
 
 
@@ -217,7 +233,11 @@ class Update:
             "target": self.targets,
             "rate": self.rates,
         }
-        row = {f"{name}/{task}": value for name, values in columns.items() for task, value in values.items()}
+        row = {
+            f"{name}/{task}": value
+            for name, values in columns.items()
+            for task, value in values.items()
+        }
         row |= {f"skipped_{reason}": count for reason, count in self.skipped.items()}
         return row | {"cosine": self.cosine, "at_bound": " ".join(self.at_bound)}
 
@@ -242,7 +262,8 @@ class GradNorm(LossWeighting):
         weights: task -> weight.
         initial_losses: task -> L_i(0), as far as known.
         last_update: an `Update`; None before the first.
-        skipped: reason -> number of batches left out so far: "unlabelled", "nonfinite", "partial", "zero".
+        skipped: reason -> number of batches left out so far: "unlabelled", "nonfinite", "partial",
+            "zero".
 
     Raises:
         ValueError: an argument is out of its range; the message has the range.
@@ -280,25 +301,41 @@ class GradNorm(LossWeighting):
 
     def _check(self) -> None:
         if len(self.tasks) < 2:
-            raise ValueError(f"GradNorm: the tasks are {list(self.tasks)}, expected two or more to balance")
+            raise ValueError(
+                f"GradNorm: the tasks are {list(self.tasks)}, expected two or more to balance"
+            )
         for name, allowed in (("rule", RULES), ("place", PLACES)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"GradNorm: {name} is {getattr(self, name)!r}, expected one of {allowed}")
+                raise ValueError(
+                    f"GradNorm: {name} is {getattr(self, name)!r}, expected one of {allowed}"
+                )
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"GradNorm: {name} is {value!r}, expected a number from {low} to {high}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not low <= value <= high
+            ):
+                raise ValueError(
+                    f"GradNorm: {name} is {value!r}, expected a number from {low} to {high}"
+                )
         if self.interval != int(self.interval):
-            raise ValueError(f"GradNorm: interval is {self.interval}, expected a whole number of batches")
+            raise ValueError(
+                f"GradNorm: interval is {self.interval}, expected a whole number of batches"
+            )
         if self.min_share >= 1 / len(self.tasks):
-            raise ValueError(f"GradNorm: min_share is {self.min_share}, expected below {1 / len(self.tasks):g}")
+            raise ValueError(
+                f"GradNorm: min_share is {self.min_share}, expected below {1 / len(self.tasks):g}"
+            )
         for task, loss in self.initial_losses.items():
             if task not in self.tasks or not SMALLEST_START <= loss < math.inf:
                 expected = f"expected one of {self.tasks} and a loss above zero"
                 raise ValueError(f"GradNorm: initial_losses has {task!r}: {loss}, {expected}")
 
     def _start_interval(self) -> None:
-        self._loss_sum: Tensor | None = None  # (tasks,) on the losses' device: no wait for it every batch
+        self._loss_sum: Tensor | None = (
+            None  # (tasks,) on the losses' device: no wait for it every batch
+        )
         self._batches = 0
         self._log_norms: list[list[float]] = []  # a row a measurement, a column a task
         self._skipped_since = dict.fromkeys(self.skipped, 0)
@@ -318,7 +355,9 @@ class GradNorm(LossWeighting):
         """Count a batch and, when an interval is complete, update the weights for the next one."""
         if not labelled:
             return self._skip("unlabelled")
-        if gradients is not None and not all(math.isfinite(norm) for norm in gradients.norms.values()):
+        if gradients is not None and not all(
+            math.isfinite(norm) for norm in gradients.norms.values()
+        ):
             return self._skip("nonfinite")
         self._add(losses)
         if self._batches < self.interval:
@@ -334,7 +373,9 @@ class GradNorm(LossWeighting):
 
     def _add(self, losses: Mapping[str, Tensor]) -> None:
         values = torch.stack([losses[task].detach().double() for task in self.tasks])
-        self._loss_sum = values if self._loss_sum is None else self._loss_sum.to(values.device) + values
+        self._loss_sum = (
+            values if self._loss_sum is None else self._loss_sum.to(values.device) + values
+        )
         self._batches += 1
 
     def _skip(self, reason: str) -> None:
@@ -342,7 +383,9 @@ class GradNorm(LossWeighting):
         self._skipped_since[reason] += 1
         self._left_out += 1
         if self._left_out == MANY:
-            LOGGER.warning(f"warning: GradNorm: the last {MANY} batches were left out ({reason}); the weights rest")
+            LOGGER.warning(
+                f"warning: GradNorm: the last {MANY} batches were left out ({reason}); the weights rest"
+            )
 
     def _update_if_losses_allow(self, cosine: float) -> dict[str, object] | None:
         means = (self._loss_sum / self._batches).tolist()
@@ -367,7 +410,9 @@ class GradNorm(LossWeighting):
             if task in self.initial_losses:
                 continue
             if losses[task] < SMALLEST_START:
-                LOGGER.warning(f"warning: GradNorm: the loss of {task} starts at zero; a later interval is its start")
+                LOGGER.warning(
+                    f"warning: GradNorm: the loss of {task} starts at zero; a later interval is its start"
+                )
                 return False
             self.initial_losses[task] = losses[task]
         return True
@@ -376,7 +421,11 @@ class GradNorm(LossWeighting):
         logs = torch.tensor(self._log_norms, dtype=torch.float64)
         norms = dict(zip(self.tasks, logs.mean(dim=0).exp().tolist(), strict=True))
         before = balance(self.weights, norms, losses, self.initial_losses, self.alpha)
-        step = {"gradient": self._gradient_step, "equilibrium": self._equilibrium_step, "log": self._log_step}
+        step = {
+            "gradient": self._gradient_step,
+            "equilibrium": self._equilibrium_step,
+            "log": self._log_step,
+        }
         shares = bounded_shares(step[self.rule](before, norms), self.min_share)
         self._set_weights(shares_to_weights(shares, self.weight_sum))
         at_bound = self._at_bound(shares)
@@ -421,7 +470,9 @@ class GradNorm(LossWeighting):
     def _log_step(self, before: Balance, norms: Mapping[str, float]) -> list[float]:
         weights = []
         for task in self.tasks:
-            gap = math.log(max(before.targets[task], 1e-300)) - math.log(max(before.norms[task], 1e-300))
+            gap = math.log(max(before.targets[task], 1e-300)) - math.log(
+                max(before.norms[task], 1e-300)
+            )
             gap = min(max(gap, -LARGEST_LOG_GAP), LARGEST_LOG_GAP)
             weights.append(self.weights[task] * math.exp(self.kappa * gap))
         return weights
@@ -529,7 +580,8 @@ def bounded_shares(values: list[float], low: float) -> list[float]:
 def shares_to_weights(shares: list[float], weight_sum: float) -> list[float]:
     """Weights in the ratio of `shares` that sum to `weight_sum` exactly.
 
-    All are multiples of the sum's last binary digit, so no addition rounds; the largest takes what is left.
+    All are multiples of the sum's last binary digit, so no addition rounds; the largest takes what
+    is left.
     """
     quantum = math.ulp(weight_sum)
     weights = [round(share * weight_sum / quantum) * quantum for share in shares]
@@ -547,18 +599,19 @@ class GradNormLoss(nn.Module):
 
     Two tasks, detection and classification, by position:
 
-        loss = GradNormLoss(detection_loss_fn, classification_loss_fn, alpha=1.5)
-        total = loss(detection_output, detection_target, class_output, class_target, shared=features)
+        loss = GradNormLoss(detection_loss_fn, classification_loss_fn, alpha=1.5) total =
+        loss(detection_output, detection_target, class_output, class_target, shared=features)
 
     or any number of tasks by name:
 
-        loss = GradNormLoss({"segmentation": fn, "depth": fn, "normals": fn}, alpha=1.5)
-        total = loss({"segmentation": (output, target), "depth": (output, target), ...}, shared=features)
+        loss = GradNormLoss({"segmentation": fn, "depth": fn, "normals": fn}, alpha=1.5) total =
+        loss({"segmentation": (output, target), "depth": (output, target), ...}, shared=features)
 
-    `total` is what to call `backward` on. Every `interval` calls in training mode the weights of the next call are
-    updated, for which each task's gradient at `shared` is measured by a backward pass of its own that ends there; no
-    `.grad` is touched. In evaluation mode, or without gradients, the total is the weighted sum and nothing else.
-    Where `torch.distributed` is initialised, losses and gradients are those of all ranks, and so are the weights.
+    `total` is what to call `backward` on. Every `interval` calls in training mode the weights of
+    the next call are updated, for which each task's gradient at `shared` is measured by a backward
+    pass of its own that ends there; no `.grad` is touched. In evaluation mode, or without
+    gradients, the total is the weighted sum and nothing else. Where `torch.distributed` is
+    initialised, losses and gradients are those of all ranks, and so are the weights.
 
     Args:
         detection_loss_fn: (output, target) -> loss; or a mapping of task -> loss function.
@@ -572,7 +625,8 @@ class GradNormLoss(nn.Module):
         losses: task -> last loss, detached.
 
     Raises:
-        ValueError: arguments, losses or `shared` that GradNorm cannot work with; the message says which and the fix.
+        ValueError: arguments, losses or `shared` that GradNorm cannot work with; the message says
+            which and the fix.
     """
 
     def __init__(
@@ -586,14 +640,18 @@ class GradNormLoss(nn.Module):
         super().__init__()
         self.takes_mapping = isinstance(detection_loss_fn, Mapping)
         if callable(alpha):
-            raise ValueError("alpha is a function; for three tasks or more pass a mapping {'task': loss_function, ...}")
+            raise ValueError(
+                "alpha is a function; for three tasks or more pass a mapping {'task': loss_function, ...}"
+            )
         functions = _functions_of(detection_loss_fn, classification_loss_fn)
         self.loss_functions = functions
         # Loss functions that are modules move, train and are saved with this one.
         self.loss_modules = nn.ModuleList(f for f in functions.values() if isinstance(f, nn.Module))
         options.setdefault("initial_weights", dict.fromkeys(functions, 1.0))
         if set(options["initial_weights"]) != set(functions):
-            raise ValueError(f"initial_weights is of {list(options['initial_weights'])}, expected {list(functions)}")
+            raise ValueError(
+                f"initial_weights is of {list(options['initial_weights'])}, expected {list(functions)}"
+            )
         self.balancer = GradNorm(alpha=alpha, **options)
         self.csv_path = None if csv_path is None else Path(csv_path)
         self.losses: dict[str, Tensor] = {}
@@ -624,15 +682,18 @@ class GradNormLoss(nn.Module):
         """The weighted sum of the losses, a scalar, to call `backward` on.
 
         Args:
-            detection_output: of the first task; or a mapping of task -> (output, target), from which a task that has
-                no label in this batch may be left out.
-            shared: where the tasks meet: the trunk's output or outputs, the last shared weight, or a module whose
-                parameters are shared. With several tensors the norm is over all of them.
-            labelled: whether the batch has a label of every task, or task -> whether it has. A task without is left
-                out of the sum, and the batch out of the balance. False alone leaves out the losses that are not finite.
-            full: whether the batch has the usual number of frames; an update that is due waits for one that has.
-            loss_scale: what the measured losses are multiplied with against underflow in half precision, such as
-                `scaler.get_scale()`; the norms are divided by it again.
+            detection_output: of the first task; or a mapping of task -> (output, target), from
+                which a task that has no label in this batch may be left out.
+            shared: where the tasks meet: the trunk's output or outputs, the last shared weight, or
+                a module whose parameters are shared. With several tensors the norm is over all of
+                them.
+            labelled: whether the batch has a label of every task, or task -> whether it has. A task
+                without is left out of the sum, and the batch out of the balance. False alone leaves
+                out the losses that are not finite.
+            full: whether the batch has the usual number of frames; an update that is due waits for
+                one that has.
+            loss_scale: what the measured losses are multiplied with against underflow in half
+                precision, such as `scaler.get_scale()`; the norms are divided by it again.
         """
         if self.takes_mapping:
             pairs = detection_output
@@ -653,14 +714,20 @@ class GradNormLoss(nn.Module):
         self.losses = {task: loss.detach() for task, loss in losses.items()}
         return total
 
-    def _losses_of(self, pairs: Mapping[str, tuple], labelled: bool | Mapping[str, bool]) -> dict[str, Tensor]:
+    def _losses_of(
+        self, pairs: Mapping[str, tuple], labelled: bool | Mapping[str, bool]
+    ) -> dict[str, Tensor]:
         """Task -> loss, of the tasks that have a label."""
         if not isinstance(pairs, Mapping):
-            raise ValueError(f"found {type(pairs).__name__}, expected a mapping of task -> (output, target)")
+            raise ValueError(
+                f"found {type(pairs).__name__}, expected a mapping of task -> (output, target)"
+            )
         has_label = labelled if isinstance(labelled, Mapping) else {}
         for name in (*pairs, *has_label):
             if name not in self.loss_functions:
-                raise ValueError(f"found the task {name!r}, expected some of {list(self.loss_functions)}")
+                raise ValueError(
+                    f"found the task {name!r}, expected some of {list(self.loss_functions)}"
+                )
         losses = {}
         for task in self.loss_functions:
             if task not in pairs or not has_label.get(task, True):
@@ -672,7 +739,9 @@ class GradNormLoss(nn.Module):
 
     def _loss_of(self, task: str, pair: tuple) -> Tensor:
         if not isinstance(pair, tuple | list):
-            raise ValueError(f"{task}: found {type(pair).__name__}, expected a tuple (output, target)")
+            raise ValueError(
+                f"{task}: found {type(pair).__name__}, expected a tuple (output, target)"
+            )
         loss = self.loss_functions[task](*pair)
         if isinstance(loss, tuple | list):
             fix = "return the one number that is minimised"
@@ -681,10 +750,14 @@ class GradNormLoss(nn.Module):
             fix = "return a tensor with its graph, without .item()"
             raise ValueError(f"the loss of {task} is a {type(loss).__name__}; {fix}")
         if loss.numel() != 1:
-            raise ValueError(f"the loss of {task} has shape {tuple(loss.shape)}, expected one number; take its mean")
+            raise ValueError(
+                f"the loss of {task} has shape {tuple(loss.shape)}, expected one number; take its mean"
+            )
         if self.training and torch.is_grad_enabled() and not loss.requires_grad:
             fix = f"compute it from the model's output, or pass labelled={{{task!r}: False}}"
-            raise ValueError(f"the loss of {task} has no graph, so nothing can learn from it; {fix}")
+            raise ValueError(
+                f"the loss of {task} has no graph, so nothing can learn from it; {fix}"
+            )
         return loss.reshape(())
 
     def _check_once(self, losses: Mapping[str, Tensor], tensors: list[Tensor]) -> None:
@@ -713,7 +786,12 @@ class GradNormLoss(nn.Module):
         self._is_checked = True
 
     def _observe(
-        self, losses: dict[str, Tensor], tensors: list[Tensor], is_whole: bool, full: bool, loss_scale: float
+        self,
+        losses: dict[str, Tensor],
+        tensors: list[Tensor],
+        is_whole: bool,
+        full: bool,
+        loss_scale: float,
     ) -> None:
         if not _has_several_ranks():
             seen = losses
@@ -742,10 +820,14 @@ class GradNormLoss(nn.Module):
         is_whole = bool((counts > 0).all()) and not refusals
         return dict(zip(tasks, means.unbind(), strict=True)), is_whole, not partial
 
-    def _measure(self, losses: Mapping[str, Tensor], tensors: list[Tensor], loss_scale: float) -> TaskGradients:
+    def _measure(
+        self, losses: Mapping[str, Tensor], tensors: list[Tensor], loss_scale: float
+    ) -> TaskGradients:
         """Every task's norm over all of `tensors`: of features all ranks' together, of a weight their mean's."""
         world = dist.get_world_size() if _has_several_ranks() else 1
-        squares = torch.zeros(len(self.loss_functions), dtype=torch.float64, device=tensors[0].device)
+        squares = torch.zeros(
+            len(self.loss_functions), dtype=torch.float64, device=tensors[0].device
+        )
         for i, task in enumerate(self.loss_functions):
             gradients = [None] * len(tensors)
             if task in losses:
@@ -775,11 +857,15 @@ def _functions_of(
     if not isinstance(first, Mapping):
         first = dict(zip(TASKS, (first, second), strict=True))
     elif second is not None:
-        raise ValueError("found a mapping and a second function; put all loss functions into the mapping")
+        raise ValueError(
+            "found a mapping and a second function; put all loss functions into the mapping"
+        )
     for task, function in first.items():
         if not callable(function):
             found = type(function).__name__
-            raise ValueError(f"the loss function of {task!r} is a {found}, expected a function of (output, target)")
+            raise ValueError(
+                f"the loss function of {task!r} is a {found}, expected a function of (output, target)"
+            )
     return dict(first)
 
 
@@ -793,10 +879,14 @@ def _tensors_of(shared: Shared | None) -> list[Tensor]:
         tensors = list(shared)
     else:
         found = type(shared).__name__
-        raise ValueError(f"shared is a {found}, expected a tensor, several, or a module: what every task depends on")
+        raise ValueError(
+            f"shared is a {found}, expected a tensor, several, or a module: what every task depends on"
+        )
     if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
         kinds = sorted({type(tensor).__name__ for tensor in tensors})
-        raise ValueError(f"shared holds {kinds or 'nothing that is trained'}, expected tensors that require gradients")
+        raise ValueError(
+            f"shared holds {kinds or 'nothing that is trained'}, expected tensors that require gradients"
+        )
     return tensors
 
 

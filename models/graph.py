@@ -1,8 +1,9 @@
 """A model YAML as a graph of layers: which layer reads which, and how each is built.
 
-A model is a list of layers, each reading one or more earlier ones. Which layers both heads depend on (the
-*trunk*), and which trunk outputs the rest reads (the *cut*), is derived from that graph: with the view head
-on layer 17 (P3) the trunk is layers 0-17 and the cut is the outputs of layers 10, 14 and 17.
+A model is a list of layers, each reading one or more earlier ones. Which layers both heads depend
+on (the *trunk*), and which trunk outputs the rest reads (the *cut*), is derived from that graph:
+with the view head on layer 17 (P3) the trunk is layers 0-17 and the cut is the outputs of layers
+10, 14 and 17.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ CONFIGURATION = "model configuration"  # what errors call one that is no file
 PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value
 LARGEST_MULTIPLE = 4.0
 SILU = ("nn.SiLU()", "nn.SiLU(inplace=True)", "nn.SiLU(True)", "torch.nn.SiLU()")
-# Keys of YOLOv5's model YAMLs for which there is one value here: that value in words, and whether it is this one.
+# Keys of YOLOv5's model YAMLs for which there is one value here: that value in words, and whether
+# it is this one.
 FIXED_KEYS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
-    "activation": ("nn.SiLU()", lambda value: isinstance(value, str) and value.replace(" ", "") in SILU),
+    "activation": (
+        "nn.SiLU()",
+        lambda value: isinstance(value, str) and value.replace(" ", "") in SILU,
+    ),
     "ch": ("3", lambda value: value == 3),
     "channel_multiple": ("8", lambda value: value == 8),
 }
@@ -37,9 +42,11 @@ class LayerGraph(nn.Module):
     """The layers of a model YAML in `self.model`, and who reads whom in `self.sources`.
 
     Args:
-        cfg: a parsed model YAML in YOLOv5's syntax: `depth_multiple`, `width_multiple`, `anchors`, and
-            `backbone` + `head`, rows of [from, number, module, args] or [from, number, module, args, {key: value}].
-        counts: what the names in the rows' args stand for: nc, and views for a model with a view head.
+        cfg: a parsed model YAML in YOLOv5's syntax: `depth_multiple`, `width_multiple`, `anchors`,
+            and `backbone` + `head`, rows of [from, number, module, args] or [from, number, module,
+            args, {key: value}].
+        counts: what the names in the rows' args stand for: nc, and views for a model with a view
+            head.
         source: the YAML's name, for errors.
 
     Raises:
@@ -52,7 +59,9 @@ class LayerGraph(nn.Module):
         self.sources: list[tuple[int, ...]] = []
         layers: list[nn.Module] = []
         self._channels, self._strides = [3], [1]  # of the layer before, then of every layer built
-        scale = Scale(*(_multiple(cfg, key, source) for key in ("depth_multiple", "width_multiple")))
+        scale = Scale(
+            *(_multiple(cfg, key, source) for key in ("depth_multiple", "width_multiple"))
+        )
         values = {"nc": cfg.get("nc"), "anchors": cfg.get("anchors"), **counts}
         for index, row in enumerate([*cfg["backbone"], *cfg["head"]]):
             try:
@@ -65,7 +74,9 @@ class LayerGraph(nn.Module):
         self._kept = {s for i, sources in enumerate(self.sources) for s in sources if s != i - 1}
         self._kept |= {index for index, stride in enumerate(self._strides[1:]) if stride == 0}
 
-    def _build_layer(self, index: int, row: object, values: Mapping, scale: Scale) -> tuple[tuple[int, ...], nn.Module]:
+    def _build_layer(
+        self, index: int, row: object, values: Mapping, scale: Scale
+    ) -> tuple[tuple[int, ...], nn.Module]:
         """Errors begin after the layer's number."""
         if not isinstance(row, list | tuple) or len(row) not in (4, 5):
             raise UserError(f": found {row!r}, expected [from, number, module, args]")
@@ -95,14 +106,21 @@ class LayerGraph(nn.Module):
         return sources
 
     def _inputs(
-        self, sources: tuple[int, ...], number: object, values: Mapping, scale: Scale, rest: Sequence[object]
+        self,
+        sources: tuple[int, ...],
+        number: object,
+        values: Mapping,
+        scale: Scale,
+        rest: Sequence[object],
     ) -> Inputs:
         """What a row's builder knows; `rest` is what the row holds after its args: nothing, or keys."""
         if not is_whole(number, 1, MOST_REPEATS):
             raise UserError(f"number is {number!r}, expected 1 to {MOST_REPEATS}")
         keys = rest[0] if rest else {}
         if not isinstance(keys, Mapping):
-            raise UserError(f"after the args: {keys!r}, expected keys like {{stop_gradient: True}}, or nothing")
+            raise UserError(
+                f"after the args: {keys!r}, expected keys like {{stop_gradient: True}}, or nothing"
+            )
         widths = [self._channels[s + 1] for s in sources]
         strides = [self._strides[s + 1] for s in sources]
         return Inputs(scale, widths, strides, number, values, keys)
@@ -110,12 +128,15 @@ class LayerGraph(nn.Module):
     def run(self, layers: Iterable[int], known: Features) -> Features:
         """Run `layers` in order on the outputs in `known`; -1 is the input image. Returns all outputs kept.
 
-        Kept are those that a layer other than the next one reads, those of heads, and the last of `layers`.
+        Kept are those that a layer other than the next one reads, those of heads, and the last of
+        `layers`.
         """
         outputs = dict(known)
         previous, x = None, None
         for index in layers:
-            inputs = [x if s == previous and x is not None else outputs[s] for s in self.sources[index]]
+            inputs = [
+                x if s == previous and x is not None else outputs[s] for s in self.sources[index]
+            ]
             is_listed = len(inputs) > 1 or isinstance(self.model[index], Concat | Detect)
             x = self.model[index](inputs if is_listed else inputs[0])
             previous = index
@@ -180,28 +201,39 @@ def load_model_yaml(
     """The content of a model YAML, with the keys it must have.
 
     Raises:
-        UserError: no such file, not a mapping, keys missing, or a key that asks for what is not done here.
+        UserError: no such file, not a mapping, keys missing, or a key that asks for what is not
+            done here.
     """
     source = source_of(cfg)
     if not isinstance(cfg, Mapping):
-        cfg = read_yaml_mapping(find_file(cfg), "expected a model YAML, e.g. models/yolov5s_joint.yaml")
+        cfg = read_yaml_mapping(
+            find_file(cfg), "expected a model YAML, e.g. models/yolov5s_joint.yaml"
+        )
         for key in sorted(cfg.keys() - KNOWN_KEYS, key=str):
-            LOGGER.warning(f"warning: {source}: unknown key '{key}' is ignored{did_you_mean(key, KNOWN_KEYS)}")
+            LOGGER.warning(
+                f"warning: {source}: unknown key '{key}' is ignored{did_you_mean(key, KNOWN_KEYS)}"
+            )
     missing = [key for key in required if key not in cfg]
     if missing:
         raise UserError(f"{source}: keys {missing} are missing; expected YOLOv5's model YAML")
     for key, (expected, holds) in FIXED_KEYS.items():
         if cfg.get(key) is not None and not holds(cfg[key]):
-            raise UserError(f"{source}: {key} is {cfg[key]!r}, expected {expected}, which is all there is here")
+            raise UserError(
+                f"{source}: {key} is {cfg[key]!r}, expected {expected}, which is all there is here"
+            )
     for key in ("backbone", "head"):
         if not isinstance(cfg[key], list | tuple) or not cfg[key]:
-            raise UserError(f"{source}: {key} is {cfg[key]!r}, expected rows of [from, number, module, args]")
+            raise UserError(
+                f"{source}: {key} is {cfg[key]!r}, expected rows of [from, number, module, args]"
+            )
     return dict(cfg)
 
 
 def sized(cfg: str | Path | Mapping, size: str) -> dict:
     """The content of a model YAML, in one of YOLOv5's sizes; "" is the size that the YAML has."""
-    scale = dict(zip(("depth_multiple", "width_multiple"), SIZES[size], strict=True)) if size else {}
+    scale = (
+        dict(zip(("depth_multiple", "width_multiple"), SIZES[size], strict=True)) if size else {}
+    )
     return load_model_yaml(cfg) | scale
 
 
@@ -217,14 +249,18 @@ def class_count(nc: object, source: str, fewest: int = 1) -> int:
         UserError: it is none.
     """
     if not is_whole(nc, fewest, MOST_CLASSES):
-        raise UserError(f"{source}: nc is {nc!r}, expected a whole number from {fewest} to {MOST_CLASSES}")
+        raise UserError(
+            f"{source}: nc is {nc!r}, expected a whole number from {fewest} to {MOST_CLASSES}"
+        )
     return nc
 
 
 def _multiple(cfg: Mapping, key: str, source: str) -> float:
     value = cfg.get(key, 1.0)
     if type(value) not in (int, float) or not 0 < value <= LARGEST_MULTIPLE:
-        raise UserError(f"{source}: {key} is {value!r}, expected a number above 0, at most {LARGEST_MULTIPLE:g}")
+        raise UserError(
+            f"{source}: {key} is {value!r}, expected a number above 0, at most {LARGEST_MULTIPLE:g}"
+        )
     return value
 
 

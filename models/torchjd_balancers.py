@@ -5,8 +5,8 @@ Loss scalarisations make one loss of two:
     uw            uncertainty weighting (Kendall, Gal, Cipolla 2018)
     dwa           dynamic weight average (Liu, Johns, Davison 2019)
 
-Gradient aggregators make one gradient of two, here of the tasks' gradients at the cut, that is of all that the heads
-are given. The heads themselves descend their own losses:
+Gradient aggregators make one gradient of two, here of the tasks' gradients at the cut, that is of
+all that the heads are given. The heads themselves descend their own losses:
 
     pcgrad        projects conflicting gradients off each other (Yu et al. 2020)
     upgrad        the same, averaged rather than summed for two tasks (Quinton, Rey 2024)
@@ -44,7 +44,9 @@ def torchjd_balancer(name: str) -> LossWeighting:
         return Scalarised(name) if name in TORCHJD_SCALARISERS else GradientCombiner(name)
     except ImportError as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--balancer {name} needs an extra package ({reason}); install it: {INSTALL}") from None
+        raise UserError(
+            f"--balancer {name} needs an extra package ({reason}); install it: {INSTALL}"
+        ) from None
 
 
 class Scalarised(LossWeighting):
@@ -64,7 +66,9 @@ class Scalarised(LossWeighting):
         self.scalariser = UW(len(TASKS)) if name == "uw" else DWA()
         parameters = list(self.scalariser.parameters())
         self._optimizer = torch.optim.Adam(parameters, lr=UW_LEARNING_RATE) if parameters else None
-        self._epoch_means: list[Tensor] = []  # of the last two epochs, all that DWA remembers between epochs
+        self._epoch_means: list[
+            Tensor
+        ] = []  # of the last two epochs, all that DWA remembers between epochs
         # As DWA counts, to the last bit: a resumed training relives its epochs from these.
         self._sum, self._batches = torch.zeros(len(TASKS)), 0
 
@@ -78,7 +82,11 @@ class Scalarised(LossWeighting):
         return total
 
     def observe(
-        self, losses: Mapping[str, Tensor], gradients: object = None, labelled: bool = True, full: bool = True
+        self,
+        losses: Mapping[str, Tensor],
+        gradients: object = None,
+        labelled: bool = True,
+        full: bool = True,
     ) -> None:
         """After the backward pass: move what the scalariser learns."""
         if self._optimizer:

@@ -57,19 +57,24 @@ class DetectionModel(LayerGraph):
 
     def arguments(self) -> dict[str, object]:
         """What `type(self)(**arguments)` needs to build this architecture again, anchors included; plain values."""
-        anchors = {"anchors": self.detect.anchors_px().flatten(1).tolist()} if self.detect is not None else {}
+        anchors = (
+            {"anchors": self.detect.anchors_px().flatten(1).tolist()}
+            if self.detect is not None
+            else {}
+        )
         return {"cfg": {**self.cfg, **anchors}, "nc": self.cfg["nc"]}
 
 
 class YOLOv5WithClassification(DetectionModel):
     """YOLOv5 with a view head on one of its layers.
 
-    A head's row may end with keys, such as {stop_gradient: True}, see `models.common.ViewHead`. Heads behind a
-    stop-gradient change nothing but themselves, so there may be several: the first is the model's, the others are
-    trained beside it, for studies.
+    A head's row may end with keys, such as {stop_gradient: True}, see `models.common.ViewHead`.
+    Heads behind a stop-gradient change nothing but themselves, so there may be several: the first
+    is the model's, the others are trained beside it, for studies.
 
     Args:
-        cfg: a model YAML's path or content with a `ViewHead` row; its `from` is where the head attaches.
+        cfg: a model YAML's path or content with a `ViewHead` row; its `from` is where the head
+            attaches.
         nc: number of box classes; 0 for `tasks` without detection.
         views: number of views; 0 for `tasks` without classification.
         size: see `sized`.
@@ -93,7 +98,9 @@ class YOLOv5WithClassification(DetectionModel):
         tasks: Sequence[str] = TASKS,
     ):
         # Without views or classes, the head for them is taken away again below.
-        super().__init__(cfg, nc, size, fewest_classes=int("detection" in tasks), views=max(views, 1))
+        super().__init__(
+            cfg, nc, size, fewest_classes=int("detection" in tasks), views=max(views, 1)
+        )
         self.view_count, self.tasks = views, tuple(tasks)
         self.view_indices = tuple(self.indices_of(ViewHead))
         detection_needs = self.ancestors(self.detect_index)
@@ -104,9 +111,12 @@ class YOLOv5WithClassification(DetectionModel):
         self.trunk_layers = tuple(sorted(shared))
         self.detection_layers = (*sorted(detection_needs - shared), self.detect_index)
         self.view_layers = (*sorted(view_needs - shared), *self.view_indices)
-        read_outside = {s for i in (*self.detection_layers, *self.view_layers) for s in self.sources[i]}
+        read_outside = {
+            s for i in (*self.detection_layers, *self.view_layers) for s in self.sources[i]
+        }
         self.cut = tuple(sorted(read_outside & shared))
-        # Removed only now, so that a seed gives the layers that stay the weights they have beside both heads.
+        # Removed only now, so that a seed gives the layers that stay the weights they have beside
+        # both heads.
         removed = {"detection": self.detection_layers, "classification": self.view_layers}
         for index in (index for task in TASKS if task not in self.tasks for index in removed[task]):
             self.model[index] = nn.Identity()
@@ -115,7 +125,9 @@ class YOLOv5WithClassification(DetectionModel):
         """Raise a `UserError` if there is no view head, or one that nothing would train or that disturbs another."""
         heads = {index: self.model[index] for index in self.view_indices}
         if not heads:
-            raise UserError(f"{self.source}: no ViewHead row, expected one, such as [17, 1, ViewHead, [views, 0.5]]")
+            raise UserError(
+                f"{self.source}: no ViewHead row, expected one, such as [17, 1, ViewHead, [views, 0.5]]"
+            )
         for index, head in heads.items():
             if len(heads) > 1 and not head.stop_gradient:
                 raise UserError(
@@ -140,9 +152,9 @@ class YOLOv5WithClassification(DetectionModel):
     def heads(self, features: Features, view_features: Features | None = None) -> dict[str, object]:
         """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}, of the tasks there are.
 
-        Where view heads are trained beside the first, theirs are "classify_beside": (heads, B, views).
-        `view_features`, if given, are read by the view head in place of `features`: aliases that tell the
-        two tasks' gradients apart.
+        Where view heads are trained beside the first, theirs are "classify_beside": (heads, B,
+        views). `view_features`, if given, are read by the view head in place of `features`: aliases
+        that tell the two tasks' gradients apart.
         """
         view_features = features if view_features is None else view_features
         outputs = {}
@@ -171,7 +183,9 @@ class YOLOv5WithClassification(DetectionModel):
     def trunk_parameters(self) -> dict[str, list[nn.Parameter]]:
         """The trained parameters of the "trunk" and of each of its layers, "0" to the last; none if all are frozen."""
         layers = {
-            str(index): [parameter for parameter in self.model[index].parameters() if parameter.requires_grad]
+            str(index): [
+                parameter for parameter in self.model[index].parameters() if parameter.requires_grad
+            ]
             for index in self.trunk_layers
         }
         layers = {name: parameters for name, parameters in layers.items() if parameters}
@@ -184,7 +198,9 @@ class YOLOv5WithClassification(DetectionModel):
         Heads beside each other are a part each.
         """
         _, *beside = self.view_indices
-        first = nn.ModuleList(self.model[index] for index in self.view_layers if index not in beside)
+        first = nn.ModuleList(
+            self.model[index] for index in self.view_layers if index not in beside
+        )
         heads = [first, *(self.model[index] for index in beside)]
         view_heads = [list(head.parameters()) for head in heads]
         others = {id(parameter) for head in view_heads for parameter in head}

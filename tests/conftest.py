@@ -103,6 +103,10 @@ def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     """A pickle that calls itself a checkpoint, and the file that it would create."""
     path, marker = tmp_path / "hostile.pt", tmp_path / "created"
-    content = {"format": "yolov5-joint-gradnorm", "version": 1, "model": Trap(open, str(marker), "w")}
+    content = {
+        "format": "yolov5-joint-gradnorm",
+        "version": 1,
+        "model": Trap(open, str(marker), "w"),
+    }
     path.write_bytes(pickle.dumps(content, protocol=2))
     return path, marker

@@ -1,7 +1,8 @@
 """One-line faults, each killed by the test file named beside it; re-anchored when code moves, never deleted.
 
-A change that only moves code leaves every fault as it is but for its `symbol`. If a test file no longer kills its
-fault, the tests have lost something. `test_known_faults.py` puts each into a copy of the project and runs that file.
+A change that only moves code leaves every fault as it is but for its `symbol`. If a test file no
+longer kills its fault, the tests have lost something. `test_known_faults.py` puts each into a copy
+of the project and runs that file.
 """
 
 from dataclasses import dataclass

@@ -30,8 +30,20 @@ MAY_IMPORT = {
         *("utils.core", "utils.data", "models", "utils.losses", "utils.evaluation"),
         *("utils.checkpoints", "utils.plots", "utils.curation", "utils.loggers"),
     },
-    "utils.inference": {"utils.core", "utils.data", "utils.evaluation", "utils.checkpoints", "utils.plots"},
-    "utils.comparison": {"utils.core", "utils.data", "utils.evaluation", "utils.plots", "utils.training"},
+    "utils.inference": {
+        "utils.core",
+        "utils.data",
+        "utils.evaluation",
+        "utils.checkpoints",
+        "utils.plots",
+    },
+    "utils.comparison": {
+        "utils.core",
+        "utils.data",
+        "utils.evaluation",
+        "utils.plots",
+        "utils.training",
+    },
     "utils": set(),
 }
 STANDS_ALONE = "models.gradnorm"  # people copy this file into their own projects
@@ -53,11 +65,14 @@ def name_of(path: Path) -> str:
 SCRIPTS = [
     path
     for path in TOP_LEVEL
-    if any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree_of(path).body)
+    if any(
+        isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+        for node in tree_of(path).body
+    )
 ]
 
 
-# ---- who imports whom --------------------------------------------------------------------------------------
+# ---- who imports whom ----------------------------------------------------------------------------
 
 
 def imports(tree: ast.Module) -> set[str]:
@@ -97,13 +112,17 @@ def circle(arrows: dict[str, set[str]]) -> list[str]:
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)
 def test_a_module_imports_what_its_room_may(path: Path):
-    wrong = {imported for imported in imports(tree_of(path)) if not allowed(module_name(path), imported)}
+    wrong = {
+        imported for imported in imports(tree_of(path)) if not allowed(module_name(path), imported)
+    }
     assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
 
 
 def test_no_room_and_no_module_is_on_a_circle():
     assert not circle(MAY_IMPORT)
-    assert not circle({module_name(path): imports(tree_of(path)) - {module_name(path)} for path in LIBRARY})
+    assert not circle(
+        {module_name(path): imports(tree_of(path)) - {module_name(path)} for path in LIBRARY}
+    )
 
 
 def test_a_circle_would_be_seen():
@@ -164,7 +183,9 @@ def test_gradnorm_imports_torch_and_the_standard_library_only():
     assert outside_imports(tree) - sys.stdlib_module_names == {"torch"}
 
 
-@pytest.mark.parametrize("name", ["names", "script", "values", "files", "data_config", "hyperparameters", "options"])
+@pytest.mark.parametrize(
+    "name", ["names", "script", "values", "files", "data_config", "hyperparameters", "options"]
+)
 def test_settings_and_errors_need_no_torch(name: str):
     """Nor does anything they import, so that help and mistakes are there at once."""
     seen, waiting = set(), {f"utils.core.{name}"}
@@ -176,7 +197,7 @@ def test_settings_and_errors_need_no_torch(name: str):
         waiting |= imports(tree) - seen
 
 
-# ---- what is never called ----------------------------------------------------------------------------------
+# ---- what is never called ------------------------------------------------------------------------
 
 # Names, as written after the import's alias is resolved.
 FORBIDDEN_CALLS = re.compile(
@@ -198,7 +219,9 @@ def full_names(tree: ast.Module) -> dict[str, str]:
                 package = alias.name.partition(".")[0]
                 names |= {alias.asname: alias.name} if alias.asname else {package: package}
         elif isinstance(node, ast.ImportFrom):
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
     return names
 
 
@@ -209,7 +232,9 @@ def dangers(tree: ast.Module) -> Iterator[str]:
         first, *rest = ast.unparse(call.func).split(".")
         function = ".".join([names.get(first, first), *rest])
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-        safe_loader = "SafeLoader" in " ".join([*map(ast.unparse, call.args[1:2]), keywords.get("Loader", "")])
+        safe_loader = "SafeLoader" in " ".join(
+            [*map(ast.unparse, call.args[1:2]), keywords.get("Loader", "")]
+        )
         if (
             FORBIDDEN_CALLS.fullmatch(function)
             or (function == "torch.hub.load" and keywords.get("source") != "'local'")
@@ -273,7 +298,7 @@ def test_what_is_harmless_is_not_a_danger(source: str):
     assert not list(dangers(ast.parse(source)))
 
 
-# ---- no side effects of an import --------------------------------------------------------------------------
+# ---- no side effects of an import ----------------------------------------------------------------
 
 STATEMENTS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
@@ -287,23 +312,35 @@ def test_importing_a_module_only_defines_things(path: Path):
     odd = [
         node
         for node in body
-        if not isinstance(node, STATEMENTS) and not (isinstance(node, ast.If) and ast.unparse(node.test) == main)
+        if not isinstance(node, STATEMENTS)
+        and not (isinstance(node, ast.If) and ast.unparse(node.test) == main)
     ]
     assert not odd, f"line {odd[0].lineno}: {ast.unparse(odd[0])}"
 
 
 @pytest.mark.parametrize("path", LIBRARY + TOP_LEVEL, ids=name_of)
 def test_pyplot_with_its_global_state_is_not_used(path: Path):
-    assert not [name for name in full_names(tree_of(path)).values() if name.startswith("matplotlib.pyplot")]
+    assert not [
+        name for name in full_names(tree_of(path)).values() if name.startswith("matplotlib.pyplot")
+    ]
 
 
-# ---- scripts -----------------------------------------------------------------------------------------------
+# ---- scripts -------------------------------------------------------------------------------------
 
 
 def options_of(*paths: Path) -> set[str]:
     """The options that occur as strings in the sources."""
-    strings = (node.value for path in paths for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant))
-    return {text for text in strings if isinstance(text, str) and re.fullmatch(r"--[a-z][a-z0-9-]*", text)}
+    strings = (
+        node.value
+        for path in paths
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Constant)
+    )
+    return {
+        text
+        for text in strings
+        if isinstance(text, str) and re.fullmatch(r"--[a-z][a-z0-9-]*", text)
+    }
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)

@@ -13,7 +13,17 @@ from known_faults import FAULTS, Fault
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 # Whatever else git ignores, so that a copy takes no time.
-NOT_COPIED = (".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "runs", "datasets", "*.egg-info", "*.pt")
+NOT_COPIED = (
+    ".git",
+    ".venv",
+    ".*_cache",
+    ".hypothesis",
+    "__pycache__",
+    "runs",
+    "datasets",
+    "*.egg-info",
+    "*.pt",
+)
 TESTS_FAILED = 1  # pytest's exit code; that of a file which cannot even be imported is 2
 
 
@@ -43,7 +53,9 @@ def parts_of(fault: Fault) -> tuple[Path, str, str, str]:
     node = ast.parse(text)
     for name in names:
         found = [child for child in node.body if name in names_of(child)]
-        assert len(found) == 1, f"{fault.symbol}: {len(found)} definitions of {name} in {path.relative_to(ROOT)}"
+        assert len(found) == 1, (
+            f"{fault.symbol}: {len(found)} definitions of {name} in {path.relative_to(ROOT)}"
+        )
         node = found[0]
     lines = text.split("\n")
     places = (0, node.lineno - 1), (node.lineno - 1, node.end_lineno), (node.end_lineno, len(lines))
@@ -82,5 +94,9 @@ def test_a_fault_is_killed(fault: Fault, tmp_path: Path):
     (copy / path.relative_to(ROOT)).write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", fault.test]
     surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=copy, env=surroundings, capture_output=True, text=True, timeout=600)
-    assert done.returncode == TESTS_FAILED, f"exit code {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+    done = subprocess.run(
+        command, cwd=copy, env=surroundings, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == TESTS_FAILED, (
+        f"exit code {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+    )

@@ -2,8 +2,9 @@
 
 python docs/recipe/measure.py runs/recipe/study --out docs/results/recipe
 
-Reads the predictions that a training with `record_averages` keeps, and writes two tables: `detection.csv`, a row a
-training, epoch and average, and `views.csv`, a row a training, epoch, average and view head.
+Reads the predictions that a training with `record_averages` keeps, and writes two tables:
+`detection.csv`, a row a training, epoch and average, and `views.csv`, a row a training, epoch,
+average and view head.
 """
 
 from __future__ import annotations
@@ -64,18 +65,27 @@ def recorded(folder: Path) -> Iterator[Recorded]:
 
 def detection_row(found: Recorded, classes: int) -> dict[str, object]:
     """COCO's figures."""
-    precision = coco_evaluation(found.results, classes).eval["precision"][..., 0, 0]  # (T, 101, classes)
+    precision = coco_evaluation(found.results, classes).eval["precision"][
+        ..., 0, 0
+    ]  # (T, 101, classes)
     ap = np.nanmean(np.where(precision < 0, np.nan, precision), axis=(1, 2))
     row = {"training": found.training, "epoch": found.epoch, "average": found.average}
     return row | {"mAP50": ap[1], "mAP50-95": ap[1:].mean(), "AP30": ap[0]}
 
 
-def view_rows(found: Recorded, names: list[str], view_names: list[str]) -> Iterator[dict[str, object]]:
+def view_rows(
+    found: Recorded, names: list[str], view_names: list[str]
+) -> Iterator[dict[str, object]]:
     """Every head's figures, the first head's number being 0."""
     heads = 1 + len(found.results[0].beside_probabilities)
     for head in range(heads):
         views = view_metrics([of_head(result, head) for result in found.results], names, view_names)
-        row = {"training": found.training, "epoch": found.epoch, "average": found.average, "head": head}
+        row = {
+            "training": found.training,
+            "epoch": found.epoch,
+            "average": found.average,
+            "head": head,
+        }
         kept = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
         yield row | {key: views[key] for key in kept}
 
@@ -89,21 +99,29 @@ def of_head(result: ImageResult, head: int) -> ImageResult:
 
 def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
     table = pd.DataFrame(rows)
-    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g"))
+    write_atomically(
+        path, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g")
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", type=Path, help="folder of the trainings")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     args = parser.parse_args()
     trainings = [path.parent for path in sorted(args.study.glob("*/predictions"))]
     if not trainings:
-        raise UserError(f"{args.study}: no training in it has recorded predictions; train with record_averages")
+        raise UserError(
+            f"{args.study}: no training in it has recorded predictions; train with record_averages"
+        )
     detection, views = [], []
     for folder in tqdm(trainings, unit="training"):
         for found in recorded(folder):
-            header = load_data_config(yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))["data"])
+            header = load_data_config(
+                yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))["data"]
+            )
             detection.append(detection_row(found, len(header.names)))
             views += view_rows(found, list(header.names), list(header.view_names))
     args.out.mkdir(parents=True, exist_ok=True)

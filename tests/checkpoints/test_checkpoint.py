@@ -16,7 +16,13 @@ import torch
 from torch import nn
 from traps import Trap
 
-from utils.checkpoints.checkpoint import FORMAT, VERSION, read_checkpoint, save_checkpoint, transfer_weights
+from utils.checkpoints.checkpoint import (
+    FORMAT,
+    VERSION,
+    read_checkpoint,
+    save_checkpoint,
+    transfer_weights,
+)
 from utils.core.script import UserError
 
 CONTENT = {
@@ -34,7 +40,7 @@ CONTENT = {
 }
 
 
-# ---- round trip --------------------------------------------------------------------------------------------
+# ---- round trip ----------------------------------------------------------------------------------
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path):
@@ -46,7 +52,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path):
     plain = CONTENT.keys() - {"model", "ema"}
     assert {key: loaded[key] for key in plain} == {key: CONTENT[key] for key in plain}
     for name, tensor in CONTENT["model"].items():
-        assert loaded["model"][name].dtype == tensor.dtype and torch.equal(loaded["model"][name], tensor)
+        assert loaded["model"][name].dtype == tensor.dtype and torch.equal(
+            loaded["model"][name], tensor
+        )
     assert loaded["ema"]["model"]["x"].dtype == torch.bfloat16 and loaded["ema"]["updates"] == 11
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -63,7 +71,7 @@ def test_optimiser_state_goes_through_a_file(tmp_path: Path):
         assert all(torch.equal(loaded["state"][key][name], value) for name, value in state.items())
 
 
-# ---- files that are no checkpoints -------------------------------------------------------------------------
+# ---- files that are no checkpoints ---------------------------------------------------------------
 
 
 def saved(content: object, **options: object) -> Callable[[Path], None]:
@@ -122,7 +130,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, kind: str):
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-# ---- hostile files -----------------------------------------------------------------------------------------
+# ---- hostile files -------------------------------------------------------------------------------
 
 
 TRAPS = {
@@ -143,10 +151,14 @@ CONTAINERS = {
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("place", ["alone", "inside"])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_pickle_that_would_execute_is_refused(tmp_path: Path, trap: str, container: str, protocol: int, place: str):
+def test_a_pickle_that_would_execute_is_refused(
+    tmp_path: Path, trap: str, container: str, protocol: int, place: str
+):
     path, marker = tmp_path / "hostile.pt", tmp_path / "created"
     content = TRAPS[trap](marker)
-    CONTAINERS[container](content if place == "alone" else OURS | {"model": content}, path, protocol)
+    CONTAINERS[container](
+        content if place == "alone" else OURS | {"model": content}, path, protocol
+    )
     with pytest.raises(UserError, match=rf"{re.escape(str(path))}: refused"):
         read_checkpoint(path)
     assert not marker.exists()
@@ -161,7 +173,7 @@ def test_the_traps_would_work(tmp_path: Path, trap: str):
     assert marker.exists()
 
 
-# ---- never half-written ------------------------------------------------------------------------------------
+# ---- never half-written --------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -185,14 +197,19 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, name: str, s
     size = path.stat().st_size
     save_checkpoint(path, CONTENT)
     before = path.read_bytes()
-    with pytest.raises(OSError, match="cannot be written: File too large") as error, room_for(int(share * (size - 1))):
+    with (
+        pytest.raises(OSError, match="cannot be written: File too large") as error,
+        room_for(int(share * (size - 1))),
+    ):
         save_checkpoint(path, larger)
     assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
-def test_what_has_nothing_to_do_with_the_disk_is_not_blamed_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_has_nothing_to_do_with_the_disk_is_not_blamed_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def fail(*arguments: object) -> None:
         raise RuntimeError("a tensor of a strange kind")
 
@@ -201,7 +218,7 @@ def test_what_has_nothing_to_do_with_the_disk_is_not_blamed_on_it(tmp_path: Path
         save_checkpoint(tmp_path / "last.pt", CONTENT)
 
 
-# ---- transfer ----------------------------------------------------------------------------------------------
+# ---- transfer ------------------------------------------------------------------------------------
 
 
 def two_layers(inner: int, outputs: int = 1) -> nn.Module:
@@ -212,13 +229,21 @@ def test_matching_tensors_are_transferred_and_the_rest_is_left(caplog: pytest.Lo
     source, target = two_layers(3), two_layers(3, outputs=5)
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     with caplog.at_level("INFO"):
-        count = transfer_weights(target, {**source.state_dict(), "9.weight": torch.zeros(1)}, "old.pt")
+        count = transfer_weights(
+            target, {**source.state_dict(), "9.weight": torch.zeros(1)}, "old.pt"
+        )
     after = target.state_dict()
     assert count == 2
-    assert all(torch.equal(after[name], source.state_dict()[name]) for name in ("0.weight", "0.bias"))
+    assert all(
+        torch.equal(after[name], source.state_dict()[name]) for name in ("0.weight", "0.bias")
+    )
     assert all(torch.equal(after[name], before[name]) for name in ("1.weight", "1.bias"))
     (record,) = caplog.records
-    assert "old.pt" in record.message and "2 of 4" in record.message and re.search(r"left.*: 1$", record.message)
+    assert (
+        "old.pt" in record.message
+        and "2 of 4" in record.message
+        and re.search(r"left.*: 1$", record.message)
+    )
 
 
 def test_everything_is_transferred_to_the_same_architecture(caplog: pytest.LogCaptureFixture):
@@ -226,9 +251,14 @@ def test_everything_is_transferred_to_the_same_architecture(caplog: pytest.LogCa
     with caplog.at_level("INFO"):
         assert transfer_weights(target, source.state_dict(), "old.pt") == 4
     assert "4 of 4" in caplog.text and "left" not in caplog.text
-    assert all(torch.equal(target.state_dict()[name], tensor) for name, tensor in source.state_dict().items())
+    assert all(
+        torch.equal(target.state_dict()[name], tensor)
+        for name, tensor in source.state_dict().items()
+    )
 
 
 def test_nothing_to_transfer_is_an_error():
     with pytest.raises(UserError, match=r"old\.pt: none of its 4 tensors"):
-        transfer_weights(two_layers(3), nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7)).state_dict(), "old.pt")
+        transfer_weights(
+            two_layers(3), nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7)).state_dict(), "old.pt"
+        )

@@ -43,7 +43,9 @@ def server(monkeypatch) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(
-            download, "https_opener", lambda: urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            download,
+            "https_opener",
+            lambda: urllib.request.build_opener(urllib.request.ProxyHandler({})),
         )
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -64,7 +66,9 @@ def test_what_is_expected_is_kept(release, tmp_path, monkeypatch, caplog):
 
 
 def test_what_is_not_expected_leaves_nothing_behind(release, tmp_path):
-    with pytest.raises(UserError, match=r"yolov5s\.pt: SHA-256 [0-9a-f]{64}, expected 8b3b748c.*thrown away"):
+    with pytest.raises(
+        UserError, match=r"yolov5s\.pt: SHA-256 [0-9a-f]{64}, expected 8b3b748c.*thrown away"
+    ):
         weights_file(str(tmp_path / "yolov5s.pt"), download=True)
     assert not list(tmp_path.iterdir())
 
@@ -76,7 +80,9 @@ def test_what_cannot_be_checked_is_kept_and_said(release, tmp_path, monkeypatch,
     assert f"SHA-256 {hashlib.sha256(CONTENT).hexdigest()}; it could not be checked" in caplog.text
 
 
-@pytest.mark.parametrize(("kind", "said"), [("short", "ended after 1000 of 768000 bytes"), ("none", "Not Found")])
+@pytest.mark.parametrize(
+    ("kind", "said"), [("short", "ended after 1000 of 768000 bytes"), ("none", "Not Found")]
+)
 def test_an_answer_that_is_not_the_file(server, tmp_path, monkeypatch, kind, said):
     monkeypatch.setattr(download, "RELEASE", f"{server}/{kind}")
     with pytest.raises(UserError, match=f"yolov5s.pt: cannot be fetched: {said}"):
@@ -90,7 +96,9 @@ def test_no_network_is_one_line(tmp_path, monkeypatch):
             raise urllib.error.URLError(OSError("Name or service not known"))
 
     monkeypatch.setattr(download, "https_opener", Nowhere)
-    with pytest.raises(UserError, match=r"^https://github.*cannot be fetched: Name or service not known.*yourself$"):
+    with pytest.raises(
+        UserError, match=r"^https://github.*cannot be fetched: Name or service not known.*yourself$"
+    ):
         fetch(tmp_path / "yolov5s.pt")
 
 
@@ -111,7 +119,9 @@ def test_only_https_is_spoken_even_where_an_answer_leads_elsewhere(monkeypatch):
     def answer(self, request):
         asked.append(request.full_url)
         headers = Message()
-        headers["Location"] = {1: "https://elsewhere.example/a", 2: "http://elsewhere.example/b"}[len(asked)]
+        headers["Location"] = {1: "https://elsewhere.example/a", 2: "http://elsewhere.example/b"}[
+            len(asked)
+        ]
         response = urllib.response.addinfourl(io.BytesIO(), headers, request.full_url, 302)
         response.msg = "Found"
         return response
@@ -125,9 +135,14 @@ def test_only_https_is_spoken_even_where_an_answer_leads_elsewhere(monkeypatch):
 def test_nothing_is_fetched_unless_asked_for_or_where_it_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "fetch", lambda path: pytest.fail(f"fetches {path}"))
     for name in PUBLIC:
-        with pytest.raises(UserError, match=f"{name}: no such checkpoint; add --download, or fetch https://.*{name}"):
+        with pytest.raises(
+            UserError,
+            match=f"{name}: no such checkpoint; add --download, or fetch https://.*{name}",
+        ):
             weights_file(str(tmp_path / name), download=False)
-    with pytest.raises(UserError, match=r"best\.pt: no such checkpoint, and --download fetches only yolov5n\.pt, "):
+    with pytest.raises(
+        UserError, match=r"best\.pt: no such checkpoint, and --download fetches only yolov5n\.pt, "
+    ):
         weights_file(str(tmp_path / "best.pt"), download=True)
     (tmp_path / "yolov5s.pt").write_bytes(b"mine")
     assert weights_file(str(tmp_path / "yolov5s.pt"), download=True).read_bytes() == b"mine"
@@ -137,7 +152,13 @@ def test_a_training_fetches_what_it_starts_from(shared_dir, tiny_data, tmp_path,
     official = (shared_dir / "reference" / "yolov5s_official_format.pt").read_bytes()
     monkeypatch.setattr(download, "fetch", lambda path: path.write_bytes(official))
     weights = tmp_path / "yolov5s.pt"
-    options = {"data": str(tiny_data), "imgsz": 64, "device": "cpu", "amp": "off", "project": str(tmp_path / "runs")}
+    options = {
+        "data": str(tiny_data),
+        "imgsz": 64,
+        "device": "cpu",
+        "amp": "off",
+        "project": str(tmp_path / "runs"),
+    }
     with pytest.raises(UserError, match="add --download"):
         new_job(options | {"weights": str(weights)})
     new_job(options | {"weights": str(weights), "download": True})

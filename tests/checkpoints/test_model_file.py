@@ -35,7 +35,9 @@ def test_stored_bits_are_kept_and_older_files_do_not_say(bits: int | None):
     ],
 )
 def test_wrong_metadata(changes: dict, expected: str):
-    properties = ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "").to_properties() | changes
+    properties = (
+        ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "").to_properties() | changes
+    )
     properties = {key: text for key, text in properties.items() if text is not None}
     with pytest.raises(UserError, match=r"^x\.onnx: not an export of this project") as refused:
         ModelFacts.of_properties(properties, "x.onnx")

@@ -50,14 +50,21 @@ def test_it_starts_the_joint_and_the_dual_model(official, nc, left):
     dual = DualBackbone("models/yolov5s.yaml", "models/view_classifier.yaml", nc)
     for model in (joint, dual):
         named = {f"{model.detection_path}{name}": tensor for name, tensor in state.items()}
-        # Of another class count the detection layer's weights and biases, of three levels, do not fit.
+        # Of another class count the detection layer's weights and biases, of three levels, do not
+        # fit.
         assert transfer_weights(model, named, "official") == len(state) - left
         first = f"{model.detection_path}model.0.conv.weight"
         assert torch.equal(model.state_dict()[first], state["model.0.conv.weight"])
 
 
 def test_training_starts_from_it(official, tiny_data, tmp_path):
-    options = {"data": str(tiny_data), "epochs": 1, "imgsz": 64, "device": "cpu", "weights": str(official)}
+    options = {
+        "data": str(tiny_data),
+        "epochs": 1,
+        "imgsz": 64,
+        "device": "cpu",
+        "weights": str(official),
+    }
     for script in ({}, {"script": train_joint_dual_backbone}):
         job = new_job(options | {"project": str(tmp_path), "amp": "off"}, **script)
         state = read_official(official)
@@ -69,7 +76,9 @@ def test_training_starts_from_it(official, tiny_data, tmp_path):
 
 def test_the_average_comes_before_the_model_and_parts_of_a_storage_are_read(tmp_path):
     average, model = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
-    average.weight = torch.nn.Parameter(torch.arange(20.0)[5:17:2].view(2, 3))  # begins within its storage, with gaps
+    average.weight = torch.nn.Parameter(
+        torch.arange(20.0)[5:17:2].view(2, 3)
+    )  # begins within its storage, with gaps
     path = tmp_path / "both.pt"
     torch.save({"model": model, "ema": average}, path)
     found = read_official(path)
@@ -90,7 +99,9 @@ class Hostile:
 def test_what_a_pickle_names_beyond_a_model_is_refused_by_name(tmp_path, function, protocol):
     trace = tmp_path / "trace"
     argument = str(trace) if function is not eval else f"__import__('os').mkdir({str(trace)!r})"
-    content = pickle.dumps({"model": Hostile(function, argument), "note": "models.yolo"}, protocol=protocol)
+    content = pickle.dumps(
+        {"model": Hostile(function, argument), "note": "models.yolo"}, protocol=protocol
+    )
     path = write_archive(tmp_path / "hostile.pt", content)
     with pytest.raises(UserError, match=r"refused.*(mkdir|eval|Path)"):
         read_official(path)
@@ -116,7 +127,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, damage):
         read_official(path)
 
 
-# ---- as a detector -----------------------------------------------------------------------------------------
+# ---- as a detector -------------------------------------------------------------------------------
 
 
 def public_model(**attributes: object) -> DetectionModel:
@@ -130,7 +141,14 @@ def public_model(**attributes: object) -> DetectionModel:
 
 
 def save_public(path: Path, model: object, protocol: int = 2, **notes: object) -> Path:
-    content = {"epoch": -1, "best_fitness": None, "model": model, "ema": None, "optimizer": None, **notes}
+    content = {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": model,
+        "ema": None,
+        "optimizer": None,
+        **notes,
+    }
     torch.save(content, path, pickle_protocol=protocol)
     return path
 
@@ -144,7 +162,11 @@ def test_the_public_trainers_file_is_a_detector(official, golden):
     with torch.inference_mode():
         decoded = model.decode(model(torch.from_numpy(golden["image"]))["detect"])
     np.testing.assert_allclose(decoded.numpy(), golden["official_decoded"], rtol=1e-4, atol=0.02)
-    assert (facts.kind, facts.names, facts.view_names) == ("detection", ["AR", "MR", "PR", "TR"], [])
+    assert (facts.kind, facts.names, facts.view_names) == (
+        "detection",
+        ["AR", "MR", "PR", "TR"],
+        [],
+    )
     assert (facts.imgsz, facts.confidence, facts.data, facts.view_prior) == (320, None, "", None)
 
 
@@ -162,7 +184,9 @@ def test_a_detector_answers_as_it_did(tmp_path, protocol):
     path = save_public(tmp_path / "a.pt", other, protocol, ema=model)
     found, images = opened(path)[0], torch.rand(2, 3, 64, 96)
     with torch.inference_mode():
-        for raw, expected in zip(found(images)["detect"], model.float()(images)["detect"], strict=True):
+        for raw, expected in zip(
+            found(images)["detect"], model.float()(images)["detect"], strict=True
+        ):
             torch.testing.assert_close(raw, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -187,7 +211,9 @@ NOTES = {
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("kind", NOTES)
 def test_what_a_trainer_notes_beside_the_model_does_not_matter(tmp_path, kind, protocol):
-    path = save_public(tmp_path / "a.pt", public_model(hyp={"x": NOTES[kind]}), protocol, best_fitness=NOTES[kind])
+    path = save_public(
+        tmp_path / "a.pt", public_model(hyp={"x": NOTES[kind]}), protocol, best_fitness=NOTES[kind]
+    )
     assert is_official(path) and opened(path)[1].names == ["AR", "MR", "PR", "TR"]
 
 
@@ -253,7 +279,11 @@ def with_yaml(**keys: object) -> DetectionModel:
 
 
 def with_row(index: int, row: list) -> DetectionModel:
-    return with_yaml(backbone=[row if i == index else old for i, old in enumerate(public_model().yaml["backbone"])])
+    return with_yaml(
+        backbone=[
+            row if i == index else old for i, old in enumerate(public_model().yaml["backbone"])
+        ]
+    )
 
 
 def with_weight(value: float) -> DetectionModel:
@@ -321,7 +351,9 @@ def test_a_flipped_bit_is_seen(tmp_path):
 
 def test_nothing_of_a_note_is_executed(tmp_path):
     trace = tmp_path / "trace"
-    path = save_public(tmp_path / "a.pt", public_model(), best_fitness=Hostile(os.mkdir, str(trace)))
+    path = save_public(
+        tmp_path / "a.pt", public_model(), best_fitness=Hostile(os.mkdir, str(trace))
+    )
     with pytest.raises(UserError, match=r"refused: it names posix\.mkdir"):
         opened(path)
     assert not trace.exists()
@@ -329,12 +361,19 @@ def test_nothing_of_a_note_is_executed(tmp_path):
 
 def test_our_own_file_that_speaks_of_yolov5_is_ours(tmp_path):
     model = mini_models()["joint"]
-    content = {"kind": "joint", "arguments": model.arguments(), "model": model.state_dict(), "note": "models.yolo"}
+    content = {
+        "kind": "joint",
+        "arguments": model.arguments(),
+        "model": model.state_dict(),
+        "note": "models.yolo",
+    }
     save_checkpoint(tmp_path / "a.pt", content)
     assert not is_official(tmp_path / "a.pt")
 
 
 def test_it_is_not_resumed(tmp_path):
     path = save_public(tmp_path / "last.pt", public_model())
-    with pytest.raises(UserError, match=r"last\.pt: a public YOLOv5 checkpoint cannot be resumed; .*--weights"):
+    with pytest.raises(
+        UserError, match=r"last\.pt: a public YOLOv5 checkpoint cannot be resumed; .*--weights"
+    ):
         new_job({"resume": str(path)})

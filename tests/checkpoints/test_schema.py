@@ -126,7 +126,11 @@ def test_what_is_wrong_in_a_checkpoint_is_one_line_with_file_and_key(
     message = str(refused.value)
     assert message.startswith(f"{file}: ") and "\n" not in message and len(message) < 500
     key = "arguments" if path == "arguments/cfg" else path.split("/")[-1]
-    assert key in message or path in ("kind", "names", "view_names")  # which then no longer fit the rest
+    assert key in message or path in (
+        "kind",
+        "names",
+        "view_names",
+    )  # which then no longer fit the rest
 
 
 def test_there_are_many_members():
@@ -151,15 +155,20 @@ def test_every_kind_of_model_is_described(kind: str):
 
 @pytest.mark.parametrize("where", ["model", "ema/model"])
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_one_number_that_is_not_finite_is_enough(sound: dict, tmp_path: Path, where: str, value: float):
+def test_one_number_that_is_not_finite_is_enough(
+    sound: dict, tmp_path: Path, where: str, value: float
+):
     weights = copy.deepcopy(sound["model"])
     weights["model.3.cv1.conv.weight"].view(-1)[-1] = value
     save_checkpoint(tmp_path / "a.pt", changed(sound, where, weights))
-    with pytest.raises(UserError, match=r"a\.pt: .*model\.model\.3\.cv1\.conv\.weight has values that are not finite"):
+    with pytest.raises(
+        UserError,
+        match=r"a\.pt: .*model\.model\.3\.cv1\.conv\.weight has values that are not finite",
+    ):
         load_checkpoint(tmp_path / "a.pt")
 
 
-# ---- every reader ------------------------------------------------------------------------------------------
+# ---- every reader --------------------------------------------------------------------------------
 
 FLOAT32 = select_precision("off", torch.device("cpu"))
 READERS: dict[str, Callable[[Path], object]] = {
@@ -188,12 +197,14 @@ def test_every_reader_refuses(sound: dict, tmp_path: Path, reader: str, path: st
 )
 def test_fine_tuning_refuses(sound: dict, tmp_path: Path, path: str, value: object):
     save_checkpoint(tmp_path / "a.pt", changed(sound, path, value))
-    asked = Run(JointOptions(weights=str(tmp_path / "a.pt")), HyperParameters(), tmp_path / "run", FLOAT32)
+    asked = Run(
+        JointOptions(weights=str(tmp_path / "a.pt")), HyperParameters(), tmp_path / "run", FLOAT32
+    )
     with pytest.raises(UserError, match=r"a\.pt: "):
         build_model(asked, YOLOv5WithClassification, **sound["arguments"])
 
 
-# ---- damage ------------------------------------------------------------------------------------------------
+# ---- damage --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", [0.1, 0.25, 0.5, 0.75, 0.9])
@@ -206,12 +217,17 @@ def test_one_flipped_bit_is_seen(sound: dict, tmp_path: Path, place: float, bit:
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if info.file_size > 16]
     member = members[int(place * len(members))]
-    start = member.header_offset + 30 + int.from_bytes(content[member.header_offset + 26 :][:2], "little")
+    start = (
+        member.header_offset
+        + 30
+        + int.from_bytes(content[member.header_offset + 26 :][:2], "little")
+    )
     start += int.from_bytes(content[member.header_offset + 28 :][:2], "little")
     content[start + int(place * member.file_size)] ^= 1 << bit
     path.write_bytes(content)
     with pytest.raises(
-        UserError, match=rf"a\.pt: not a readable checkpoint \({member.filename} differs from its checksum"
+        UserError,
+        match=rf"a\.pt: not a readable checkpoint \({member.filename} differs from its checksum",
     ):
         load_checkpoint(path)
 
@@ -224,10 +240,12 @@ def test_a_bare_pickle_is_refused(sound: dict, tmp_path: Path):
         load_checkpoint(tmp_path / "a.pt")
 
 
-# ---- versions ----------------------------------------------------------------------------------------------
+# ---- versions ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, -1, VERSION + 1, 99, "2", 2.0, True, None, [2], torch.tensor(2)], ids=name_of)
+@pytest.mark.parametrize(
+    "version", [0, -1, VERSION + 1, 99, "2", 2.0, True, None, [2], torch.tensor(2)], ids=name_of
+)
 def test_other_versions_are_refused(sound: dict, tmp_path: Path, version: object):
     save_checkpoint(tmp_path / "a.pt", sound | {"version": version})
     with pytest.raises(UserError, match=r"a\.pt: checkpoint version .*, expected 1 or 2"):
@@ -237,7 +255,10 @@ def test_other_versions_are_refused(sound: dict, tmp_path: Path, version: object
 @pytest.mark.parametrize("reader", READERS)
 def test_the_first_version_evaluates_detects_and_exports(sound: dict, tmp_path: Path, reader: str):
     """Its keys that were passed by then are passed by still, and its confidence 0 is none."""
-    old = changed(sound, "arguments/cfg/activation", "nn.ReLU()") | {"version": 1, "confidence": 0.0}
+    old = changed(sound, "arguments/cfg/activation", "nn.ReLU()") | {
+        "version": 1,
+        "confidence": 0.0,
+    }
     save_checkpoint(tmp_path / "a.pt", old)
     READERS[reader](tmp_path / "a.pt")
     content = load_checkpoint(tmp_path / "a.pt")
@@ -245,18 +266,22 @@ def test_the_first_version_evaluates_detects_and_exports(sound: dict, tmp_path: 
     assert hubconf.joint(tmp_path / "a.pt", device="cpu").predictor.confidence == 0.25
 
 
-def test_the_first_version_fine_tunes(sound: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_the_first_version_fine_tunes(
+    sound: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     save_checkpoint(tmp_path / "a.pt", sound | {"version": 1})
     caplog.set_level("INFO")
     options = JointOptions(weights=str(tmp_path / "a.pt"))
     asked = Run(options, HyperParameters(), tmp_path / "run", FLOAT32)
     arguments = sound["arguments"]
     model = build_model(asked, YOLOv5WithClassification, **arguments)
-    assert torch.equal(model.state_dict()["model.0.conv.weight"], sound["model"]["model.0.conv.weight"])
+    assert torch.equal(
+        model.state_dict()["model.0.conv.weight"], sound["model"]["model.0.conv.weight"]
+    )
     assert f"transferred {len(sound['model'])} of {len(sound['model'])} tensors" in caplog.text
 
 
-# ---- resume ------------------------------------------------------------------------------------------------
+# ---- resume --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -304,31 +329,44 @@ RESUMED = {
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [(path, value) for path, values in RESUMED.items() for value in values], ids=name_of
+    ("path", "value"),
+    [(path, value) for path, values in RESUMED.items() for value in values],
+    ids=name_of,
 )
-def test_what_is_wrong_for_a_resume_is_one_line(stopped: Path, tmp_path: Path, path: str, value: object):
+def test_what_is_wrong_for_a_resume_is_one_line(
+    stopped: Path, tmp_path: Path, path: str, value: object
+):
     with pytest.raises(UserError) as refused:
         resumed(stopped, tmp_path, "last.pt", path, value)
     message = str(refused.value)
-    assert "\n" not in message and (message.startswith(f"{tmp_path}/run/weights/last.pt: ") or path == "fingerprint")
+    assert "\n" not in message and (
+        message.startswith(f"{tmp_path}/run/weights/last.pt: ") or path == "fingerprint"
+    )
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [("best", {}), ("best", GONE), ("confidence", NAN), ("model", {})], ids=name_of
+    ("path", "value"),
+    [("best", {}), ("best", GONE), ("confidence", NAN), ("model", {})],
+    ids=name_of,
 )
-def test_a_wrong_best_checkpoint_is_one_line(stopped: Path, tmp_path: Path, path: str, value: object):
+def test_a_wrong_best_checkpoint_is_one_line(
+    stopped: Path, tmp_path: Path, path: str, value: object
+):
     with pytest.raises(UserError, match=r"best\.pt: "):
         resumed(stopped, tmp_path, "best.pt", path, value)
 
 
 def test_an_older_run_is_not_resumed(stopped: Path, tmp_path: Path):
     with pytest.raises(
-        UserError, match=r"last\.pt: written by an older version \(format 1, expected 2\), whose defaults"
+        UserError,
+        match=r"last\.pt: written by an older version \(format 1, expected 2\), whose defaults",
     ):
         resumed(stopped, tmp_path, "last.pt", "version", 1)
 
 
-def test_processes_that_start_again_do_not_go_on_with_an_older_run(stopped: Path, tmp_path: Path, monkeypatch):
+def test_processes_that_start_again_do_not_go_on_with_an_older_run(
+    stopped: Path, tmp_path: Path, monkeypatch
+):
     """Of the very launch, but begun before the program was replaced."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "launch")
     shutil.copytree(stopped, tmp_path / "run")
@@ -345,7 +383,7 @@ def test_an_unchanged_checkpoint_is_resumed(stopped: Path, tmp_path: Path):
     assert train(new_job({"resume": str(tmp_path / "run/weights/last.pt")}))["epochs"] == 3
 
 
-# ---- as a user calls it ------------------------------------------------------------------------------------
+# ---- as a user calls it --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("script", ["val.py", "export.py"])

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import run, small_options
 
-from utils.comparison.arms import ARM_NAMES, DUAL, GRID, WEIGHT_SUM, Arm, average_weights, expand, find_arm, options_of
+from utils.comparison.arms import (
+    ARM_NAMES,
+    DUAL,
+    GRID,
+    WEIGHT_SUM,
+    Arm,
+    average_weights,
+    expand,
+    find_arm,
+    options_of,
+)
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.names import BALANCERS, TASKS
@@ -38,15 +48,21 @@ def test_all_arms_that_balance_start_with_the_common_sum_but_those_that_start_as
         assert sums.pop(name) == 1.01 and weights_of(find_arm(name)) == [1.0, 0.01]
     assert set(GRID) == sums.keys()
     assert list(sums.values()) == pytest.approx([WEIGHT_SUM] * len(sums))
-    ratios = [weights_of(find_arm(name)) for name in ("equal", "ratio-1", "fixed-scaled", "ratio-100")]
+    ratios = [
+        weights_of(find_arm(name)) for name in ("equal", "ratio-1", "fixed-scaled", "ratio-100")
+    ]
     assert ratios[0] == ratios[1] and ratios[2] == ratios[3] == list(SCALED)
 
 
 def test_an_arms_options_are_its_scripts():
     for arm in expand([*ARM_NAMES, *BALANCERS]):
-        options, over_hyp = split_arguments(arm.options, DualOptions if arm.script == DUAL else JointOptions)
+        options, over_hyp = split_arguments(
+            arm.options, DualOptions if arm.script == DUAL else JointOptions
+        )
         hyp = load_hyperparameters(options.hyp, over_hyp)
-        assert (ROOT / arm.script).is_file() and getattr(options, "tasks", list(TASKS)) == list(arm.tasks)
+        assert (ROOT / arm.script).is_file() and getattr(options, "tasks", list(TASKS)) == list(
+            arm.tasks
+        )
         assert hyp.balancer == arm.options.get("balancer", HyperParameters().balancer)
     assert find_arm("gradnorm-alpha-0.5").options["gradnorm_alpha"] == 0.5
 
@@ -54,7 +70,18 @@ def test_an_arms_options_are_its_scripts():
 @pytest.mark.parametrize(
     "name",
     [
-        *("", "GradNorm", "gradnorm-", "all", "../fixed", "ratio-", "ratio-x", "ratio-0", "ratio--1", "ratio-inf"),
+        *(
+            "",
+            "GradNorm",
+            "gradnorm-",
+            "all",
+            "../fixed",
+            "ratio-",
+            "ratio-x",
+            "ratio-0",
+            "ratio--1",
+            "ratio-inf",
+        ),
         *("ratio-nan", "gradnorm-alpha-", "gradnorm-alpha-0", "gradnorm-alpha-high"),
     ],
 )
@@ -74,7 +101,7 @@ def test_every_arm_is_trained_once_and_after_what_it_needs():
     assert len(set(names)) == len(names) and {*ARM_NAMES, *GRID} - {"tuned"} == set(names)
 
 
-# ---- the average of GradNorm's weights ---------------------------------------------------------------------
+# ---- the average of GradNorm's weights -----------------------------------------------------------
 
 
 def write_logs(folder: Path, epochs: int, batches: int, updates: dict[int, float]) -> None:
@@ -89,9 +116,13 @@ def write_logs(folder: Path, epochs: int, batches: int, updates: dict[int, float
 
 
 @given(st.integers(2, 5), st.integers(1, 8), st.data())
-def test_the_average_is_that_over_the_batches(tmp_path_factory, epochs: int, batches: int, data: st.DataObject):
+def test_the_average_is_that_over_the_batches(
+    tmp_path_factory, epochs: int, batches: int, data: st.DataObject
+):
     steps = st.integers(0, epochs * batches - 1)
-    updates = data.draw(st.dictionaries(steps, st.floats(0.02, 1.98), min_size=1)) | {(epochs - 1) * batches: 1.5}
+    updates = data.draw(st.dictionaries(steps, st.floats(0.02, 1.98), min_size=1)) | {
+        (epochs - 1) * batches: 1.5
+    }
     folder = tmp_path_factory.mktemp("run")
     write_logs(folder, epochs, batches, updates)
     weights, totals = (1.0, 0.01), [0.0, 0.0]
@@ -103,7 +134,9 @@ def test_the_average_is_that_over_the_batches(tmp_path_factory, epochs: int, bat
     assert average_weights(folder) == pytest.approx(expected)
 
 
-def test_the_average_of_a_real_run(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_average_of_a_real_run(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Against the weights that every batch was given."""
     given_weights = []
 
@@ -120,7 +153,9 @@ def test_the_average_of_a_real_run(tiny_data: Path, tmp_path: Path, monkeypatch:
     average = [WEIGHT_SUM * total / sum(totals) for total in totals]
     assert average_weights(folder) == pytest.approx(average, rel=1e-5)
     static = find_arm("gradnorm-static")
-    assert static.needs == "gradnorm" and weights_of(static, folder) == pytest.approx(average, rel=1e-5)
+    assert static.needs == "gradnorm" and weights_of(static, folder) == pytest.approx(
+        average, rel=1e-5
+    )
     assert options_of(static, folder)["balancer"] == "fixed"
 
 

@@ -43,7 +43,8 @@ def test_a_claimed_gain(arm: str, claim: str, least: float):
         seeds = np.array([0.5 - spread, 0.5, 0.5 + spread])
         found = arms(fixed=seeds)
         found[arm] = [
-            outcome(arm, seed, factor=1 + gain, **dict.fromkeys(METRICS, value)) for seed, value in enumerate(seeds)
+            outcome(arm, seed, factor=1 + gain, **dict.fromkeys(METRICS, value))
+            for seed, value in enumerate(seeds)
         ]
         assert verdict_of(found, claim) == verdict
     assert not examine(arms(fixed=[0.5, 0.5]), 50, MARGINS)
@@ -52,7 +53,9 @@ def test_a_claimed_gain(arm: str, claim: str, least: float):
 def test_of_one_training_nothing_follows():
     found = arms(fixed=0.5, gradnorm=0.9)
     claim = claim_of(found, "GradNorm: detection")
-    assert claim.verdict == "not shown" and claim.measured == "mAP50 +80.0% no interval against fixed"
+    assert (
+        claim.verdict == "not shown" and claim.measured == "mAP50 +80.0% no interval against fixed"
+    )
 
 
 def course(arm: str, seed: int, first: int, last: float = 0.5) -> Outcome:
@@ -65,7 +68,12 @@ def course(arm: str, seed: int, first: int, last: float = 0.5) -> Outcome:
 
 @pytest.mark.parametrize(
     ("epochs", "verdict"),
-    [((5, 5, 6), "supported"), ((10, 10, 11), "contradicted"), ((5, 8, 11), "not shown"), ((5, 5), "not shown")],
+    [
+        ((5, 5, 6), "supported"),
+        ((10, 10, 11), "contradicted"),
+        ((5, 8, 11), "not shown"),
+        ((5, 5), "not shown"),
+    ],
 )
 def test_the_claim_of_faster_convergence(epochs: Sequence[int], verdict: str):
     found = {
@@ -97,12 +105,19 @@ def test_an_arm_that_ends_low_does_not_converge_sooner_for_that():
 )
 def test_the_claim_of_independence(alone: float, verdict: str):
     spread = np.array([-0.02, 0, 0.02])
-    found = arms(dual=0.5 + spread, detection_only=alone + spread, classification_only=alone + spread)
-    assert verdict_of(found, "dual backbone: as good as independent training (detection)") == verdict
+    found = arms(
+        dual=0.5 + spread, detection_only=alone + spread, classification_only=alone + spread
+    )
+    assert (
+        verdict_of(found, "dual backbone: as good as independent training (detection)") == verdict
+    )
     views = verdict_of(found, "dual backbone: as good as independent training (classification)")
     assert views == ("not shown" if "within" in verdict else verdict)  # there is no margin for it
     same = dict.fromkeys(("dual", "detection-only"), found["dual"])
-    assert verdict_of(same, "dual backbone: as good as independent training (detection)") == "supported"
+    assert (
+        verdict_of(same, "dual backbone: as good as independent training (detection)")
+        == "supported"
+    )
 
 
 def test_the_claim_of_the_best_ratio():
@@ -111,19 +126,30 @@ def test_the_claim_of_the_best_ratio():
     assert verdict_of(arms(**others, ratio_15=[0.3, 0.31, 0.33]), "15:1") == "not shown"
     better = {**others, "equal": [0.6, 0.61, 0.62]}
     claim = claim_of(arms(**better, ratio_15=[0.4, 0.41, 0.42]), "15:1")
-    assert (claim.verdict, claim.measured) == ("contradicted", "number 2 of 5 by fitness; best: equal")
+    assert (claim.verdict, claim.measured) == (
+        "contradicted",
+        "number 2 of 5 by fitness; best: equal",
+    )
 
 
 def test_claimed_levels_are_shown_by_a_lower_limit_and_tested_by_as_many_epochs():
     for value, shown in ((0.95, 2), (0.75, 1), (0.55, 0)):
         figures = dict.fromkeys((*LEVELS, *METRICS), value)
-        seeds = {arm: [outcome(arm, seed, **figures) for seed in range(4)] for arm in ("gradnorm", "fixed")}
-        claim = claim_of(seeds, "at least mAP50 0.6, precision 0.7, recall 0.7, F1 0.6, view accuracy 0.85 within 50")
+        seeds = {
+            arm: [outcome(arm, seed, **figures) for seed in range(4)]
+            for arm in ("gradnorm", "fixed")
+        }
+        claim = claim_of(
+            seeds,
+            "at least mAP50 0.6, precision 0.7, recall 0.7, F1 0.6, view accuracy 0.85 within 50",
+        )
         assert claim.verdict == f"{shown} of 5 shown"
         assert claim_of(seeds, "at least", epochs=15).verdict == "not tested (15 epochs)"
 
 
-@pytest.mark.parametrize(("fall", "verdict"), [(0.9, "supported"), (0.82, "not shown"), (0.5, "contradicted")])
+@pytest.mark.parametrize(
+    ("fall", "verdict"), [(0.9, "supported"), (0.82, "not shown"), (0.5, "contradicted")]
+)
 def test_the_fall_of_the_loss(fall: float, verdict: str):
     found = {
         "gradnorm": [

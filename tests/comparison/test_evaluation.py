@@ -17,20 +17,27 @@ VIEWS, NAMES = {"cls_names": ["A4C", "PSAX", "PLAX"]}, {"names": ["AR", "MR", "P
 def data_of(folder: Path, label: str, **content: object) -> str:
     """A data.yaml whose two images have this label."""
     make_set(folder, {"a.png": label, "b.png": label})
-    return str(write_yaml(folder, {"path": ".", "train": "images/train", "val": "images/train"} | content))
+    return str(
+        write_yaml(folder, {"path": ".", "train": "images/train", "val": "images/train"} | content)
+    )
 
 
 @pytest.mark.parametrize("arm", [*ARM_NAMES, "ratio-3", "uw", "pcgrad"])
 def test_an_arm_needs_what_its_tasks_need(tmp_path: Path, arm: str):
     arms = expand([arm])
     sets = {
-        "both": (data_of(tmp_path / "both", LABEL, **NAMES, **VIEWS), ("detection", "classification")),
+        "both": (
+            data_of(tmp_path / "both", LABEL, **NAMES, **VIEWS),
+            ("detection", "classification"),
+        ),
         "boxes": (data_of(tmp_path / "boxes", BOX, **NAMES), ("detection",)),
         "views": (data_of(tmp_path / "views", "0 1 0", names=[], **VIEWS), ("classification",)),
     }
     for path, tasks in sets.values():
         if set(arms[0].tasks) <= set(tasks):
-            assert {"train", "val", "names", "cls_names"} <= set(fingerprints(path, ("train", "val"), arms))
+            assert {"train", "val", "names", "cls_names"} <= set(
+                fingerprints(path, ("train", "val"), arms)
+            )
             continue
         named = ", ".join(own.name for own in arms)
         expected = rf"{re.escape(path)}: .*; arms {named} need it; on these data compare --arms {tasks[0]}-only$"

@@ -8,11 +8,20 @@ import yaml
 from small_files import LABEL, make_set, write_yaml
 
 from utils.comparison.arms import find_arm
-from utils.comparison.kept import copy_kept, open_kept, predictions_path, without_places, write_record
+from utils.comparison.kept import (
+    copy_kept,
+    open_kept,
+    predictions_path,
+    without_places,
+    write_record,
+)
 from utils.comparison.trainings import Trial
 from utils.core.script import UserError
 
-NETWORKS = {"fixed": {"gflops": 1.5, "latency_ms": 2.5}, "detection-only": {"gflops": 1.0, "latency_ms": 2.0}}
+NETWORKS = {
+    "fixed": {"gflops": 1.5, "latency_ms": 2.5},
+    "detection-only": {"gflops": 1.0, "latency_ms": 2.0},
+}
 
 
 @pytest.fixture
@@ -21,8 +30,15 @@ def data(tmp_path: Path) -> list[str]:
     paths = []
     for name in ("fold1", "fold2"):
         make_set(tmp_path / name, {"a.png": LABEL})
-        content = {"path": ".", "train": "images/train", "val": "images/train", "names": ["AR", "MR", "PR", "TR"]}
-        paths.append(str(write_yaml(tmp_path / name, content | {"cls_names": ["A4C", "PSAX", "PLAX"]})))
+        content = {
+            "path": ".",
+            "train": "images/train",
+            "val": "images/train",
+            "names": ["AR", "MR", "PR", "TR"],
+        }
+        paths.append(
+            str(write_yaml(tmp_path / name, content | {"cls_names": ["A4C", "PSAX", "PLAX"]}))
+        )
     return paths
 
 
@@ -50,14 +66,23 @@ def folder(trials: list[Trial], tmp_path: Path) -> Path:
     return folder
 
 
-def test_trainings_are_read_as_they_were_written(folder: Path, data: list[str], trials: list[Trial]):
+def test_trainings_are_read_as_they_were_written(
+    folder: Path, data: list[str], trials: list[Trial]
+):
     kept = open_kept(folder, data)
     for found, written in zip(kept.trials, trials, strict=True):
-        assert (found.data, found.seed, found.folder) == (written.data, written.seed, written.folder)
+        assert (found.data, found.seed, found.folder) == (
+            written.data,
+            written.seed,
+            written.folder,
+        )
         for key in ("name", "about", "script", "tasks"):
             assert getattr(found.arm, key) == getattr(written.arm, key)
     assert [kept.unit(trial) for trial in kept.trials[::2]] == [(0, 0), (0, 3), (1, 0), (1, 3)]
-    assert kept.record.networks == NETWORKS and kept.record.data == ["fold1/file.yaml", "fold2/file.yaml"]
+    assert kept.record.networks == NETWORKS and kept.record.data == [
+        "fold1/file.yaml",
+        "fold2/file.yaml",
+    ]
     assert [truth.data.source for truth in kept.truths.values()] == [Path(path) for path in data]
 
 
@@ -67,13 +92,19 @@ def test_the_record_has_no_path_of_a_machine(folder: Path, tmp_path: Path):
 
 
 def test_a_copy_has_what_may_be_published(folder: Path, tmp_path: Path):
-    (folder / "data.json").write_text(json.dumps({str(tmp_path / "fold1/file.yaml"): {"val": "0123"}}))
+    (folder / "data.json").write_text(
+        json.dumps({str(tmp_path / "fold1/file.yaml"): {"val": "0123"}})
+    )
     (folder / "notes.txt").write_text("private")
     copy_kept(folder, tmp_path / "copy")
-    names = {path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*")}
+    names = {
+        path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.*")
+    }
     assert {"trainings.json", "data.json", "0-fixed-0/opt.yaml"} <= names
     assert not [name for name in names if name.endswith(("notes.txt", "val_batch.json"))]
-    assert json.loads((tmp_path / "copy/data.json").read_text()) == {"fold1/file.yaml": {"val": "0123"}}
+    assert json.loads((tmp_path / "copy/data.json").read_text()) == {
+        "fold1/file.yaml": {"val": "0123"}
+    }
     options = yaml.safe_load((tmp_path / "copy/0-fixed-0/opt.yaml").read_text())
     assert options == {"data": "fold1/file.yaml", "epochs": 2, "weights": ""}
     with pytest.raises(UserError, match="is there already; remove it, or choose another folder"):
@@ -81,7 +112,9 @@ def test_a_copy_has_what_may_be_published(folder: Path, tmp_path: Path):
 
 
 def test_another_number_of_data_sets_is_refused(folder: Path, data: list[str]):
-    with pytest.raises(UserError, match=r"compared on 2 data sets \(fold1/file.yaml, .*\), found 1; name them by"):
+    with pytest.raises(
+        UserError, match=r"compared on 2 data sets \(fold1/file.yaml, .*\), found 1; name them by"
+    ):
         open_kept(folder, data[:1])
 
 
@@ -104,5 +137,11 @@ def test_splits_have_files_of_their_own():
 
 
 def test_places_are_left_out_wherever_they_are(tmp_path: Path):
-    content = {"a": [str(tmp_path / "b/c.yaml"), "hyp/d.yaml", 1, None], str(tmp_path / "e/f.yaml"): {"g": 2.5}}
-    assert without_places(content) == {"a": ["b/c.yaml", "hyp/d.yaml", 1, None], "e/f.yaml": {"g": 2.5}}
+    content = {
+        "a": [str(tmp_path / "b/c.yaml"), "hyp/d.yaml", 1, None],
+        str(tmp_path / "e/f.yaml"): {"g": 2.5},
+    }
+    assert without_places(content) == {
+        "a": ["b/c.yaml", "hyp/d.yaml", 1, None],
+        "e/f.yaml": {"g": 2.5},
+    }

@@ -9,7 +9,13 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from utils.comparison.out_of_fold import Fold, other_folds_thresholds, out_of_fold, out_of_fold_section, pooled
+from utils.comparison.out_of_fold import (
+    Fold,
+    other_folds_thresholds,
+    out_of_fold,
+    out_of_fold_section,
+    pooled,
+)
 from utils.core.data_config import DataConfig
 from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation.average_precision import match_predictions
@@ -25,7 +31,10 @@ def folds(count: int = 4, frames: int = 12) -> list[Fold]:
     made = []
     for number in range(count):
         results = random_results(frames, groups=3, seed=number)
-        own = [replace(r, image=f"{number}-{r.group}_F{r.image}", group=f"{number}-{r.group}") for r in results]
+        own = [
+            replace(r, image=f"{number}-{r.group}_F{r.image}", group=f"{number}-{r.group}")
+            for r in results
+        ]
         made.append(Fold(own, 0.2 + 0.1 * number))
     return made
 
@@ -78,31 +87,56 @@ def test_boxes_are_counted_at_the_thresholds_of_the_other_folds():
             missed += len(r.true_classes) - hits
     whole = pooled(made, DATA)
     assert whole["thresholds"] == pytest.approx(chosen)
-    assert [sum(row[key] for row in whole["classes"]) for key in ("found", "wrong", "missed")] == [found, wrong, missed]
-    expected = [found / (found + wrong), found / (found + missed), 2 * found / (2 * found + wrong + missed)]
-    assert [whole["figures"][name] for name in ("precision", "recall", "f1")] == pytest.approx(expected)
+    assert [sum(row[key] for row in whole["classes"]) for key in ("found", "wrong", "missed")] == [
+        found,
+        wrong,
+        missed,
+    ]
+    expected = [
+        found / (found + wrong),
+        found / (found + missed),
+        2 * found / (2 * found + wrong + missed),
+    ]
+    assert [whole["figures"][name] for name in ("precision", "recall", "f1")] == pytest.approx(
+        expected
+    )
 
 
 def test_each_class_has_its_counts_and_patients():
     box, far = (0, 0, 50, 50), (100, 50, 150, 90)
     frames = [
         image_result([(0, *box)], [(0.9, 0, *box)], name="a", group="P1"),
-        image_result([(0, *box), (1, *far)], [(0.9, 0, *far), (0.3, 1, *far)], name="b", group="P1"),
+        image_result(
+            [(0, *box), (1, *far)], [(0.9, 0, *far), (0.3, 1, *far)], name="b", group="P1"
+        ),
         image_result([(0, *box)], [], name="c", group="P2"),
     ]
     whole = pooled([Fold(frames, 0.1), Fold([], 0.5)], DATA, ("detection",))
     assert whole["classes"] == [
         {"name": "AR", "groups": 2, "found": 1, "wrong": 1, "missed": 2},
-        {"name": "MR", "groups": 1, "found": 0, "wrong": 0, "missed": 1},  # 0.3 is below the other fold's 0.5
+        {
+            "name": "MR",
+            "groups": 1,
+            "found": 0,
+            "wrong": 0,
+            "missed": 1,
+        },  # 0.3 is below the other fold's 0.5
         {"name": "PR", "groups": 0, "found": 0, "wrong": 0, "missed": 0},
     ]
-    assert whole["figures"] == pytest.approx({"precision": 1 / 2, "recall": 1 / 4, "f1": 1 / 3, "class_f1": 0.2})
+    assert whole["figures"] == pytest.approx(
+        {"precision": 1 / 2, "recall": 1 / 4, "f1": 1 / 3, "class_f1": 0.2}
+    )
     assert (whole["frames"], whole["groups"]) == (3, 2)
 
 
-def clip_of_frames(name: str, views: Sequence[int], probabilities: Sequence[Sequence[float]]) -> list[ImageResult]:
+def clip_of_frames(
+    name: str, views: Sequence[int], probabilities: Sequence[Sequence[float]]
+) -> list[ImageResult]:
     pairs = zip(views, probabilities, strict=True)
-    return [image_result(view=v, probabilities=p, name=f"{name}_F{number}") for number, (v, p) in enumerate(pairs)]
+    return [
+        image_result(view=v, probabilities=p, name=f"{name}_F{number}")
+        for number, (v, p) in enumerate(pairs)
+    ]
 
 
 def test_a_clip_has_the_view_of_most_frames_or_of_the_highest_mean():
@@ -127,7 +161,10 @@ def test_without_a_clip_pattern_there_are_no_clips():
 
 
 def test_figures_are_of_the_arms_tasks():
-    names = {task: set(pooled(folds(), DATA, (task,))["figures"]) for task in ("detection", "classification")}
+    names = {
+        task: set(pooled(folds(), DATA, (task,))["figures"])
+        for task in ("detection", "classification")
+    }
     assert names["detection"] == {"precision", "recall", "f1", "class_f1"}
     assert not names["detection"] & names["classification"]
 
@@ -145,7 +182,9 @@ def test_the_section_has_a_row_for_every_arm_with_its_spread_over_seeds():
     found = out_of_fold(held_out, tasks, DATA)
     text = out_of_fold_section({"out_of_fold": found})
     figures = [seed["figures"]["view_accuracy"] for seed in found["gradnorm"]]
-    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| `")}
+    rows = {
+        line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| `")
+    }
     assert f"{np.mean(figures):.3f} ± {np.std(figures, ddof=1):.3f}" in rows["`gradnorm`"]
     assert "±" not in rows["`detection-only`"] and rows["`detection-only`"].count(" - ") == 6
     assert "48 frames of 12 groups" in text

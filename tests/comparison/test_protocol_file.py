@@ -20,9 +20,13 @@ EXAMPLE = ROOT / "docs/example-protocol.yaml"
 def test_what_the_file_says_is_the_protocol(tmp_path: Path):
     path = write_protocol(tmp_path)
     protocol = load_protocol(path)
-    assert protocol.data == {f"fold{n}": str(tmp_path / f"folds/fold{n}/data.yaml") for n in range(3)}
+    assert protocol.data == {
+        f"fold{n}": str(tmp_path / f"folds/fold{n}/data.yaml") for n in range(3)
+    }
     assert protocol.arms == (find_arm("fixed"), find_arm("gradnorm")) and protocol.seeds == (0, 1)
-    assert protocol.counted == (Contrast("gradnorm", "fixed", "mAP50"),) and protocol.margins == {"mAP50": 0.08}
+    assert protocol.counted == (Contrast("gradnorm", "fixed", "mAP50"),) and protocol.margins == {
+        "mAP50": 0.08
+    }
     assert protocol.options == COMMON | {"size": "n", "epochs": 3} and protocol.split == "val"
     assert protocol.primary == PRIMARY and protocol.source == path
     assert (protocol.planned, protocol.budget.trainings, protocol.budget.hours) == (12, 12, 2)
@@ -44,7 +48,10 @@ def test_arms_of_ones_own(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text("lr0: 0.002\n")
     own = {
         "fixed": "fixed",
-        "gradnorm": {"like": "gradnorm", "options": {"hyp": "mine.yaml", "epochs": 5, "gradnorm_alpha": 0.5}},
+        "gradnorm": {
+            "like": "gradnorm",
+            "options": {"hyp": "mine.yaml", "epochs": 5, "gradnorm_alpha": 0.5},
+        },
         "two": {"script": "dual", "options": {"detection_lr0": 0.01}, "about": "two rates"},
         "boxes": {"script": "joint", "options": {"tasks": ["detection"]}},
         "also-boxes": {"like": "detection-only"},
@@ -54,9 +61,18 @@ def test_arms_of_ones_own(tmp_path: Path):
     arms = {arm.name: arm for arm in protocol.arms}
     assert list(arms) == list(own)
     options, hyp = protocol.settings(arms["gradnorm"])
-    assert (options.epochs, hyp.lr0, hyp.gradnorm_alpha, hyp.initial_classification_weight) == (5, 0.002, 0.5, 0.01)
+    assert (options.epochs, hyp.lr0, hyp.gradnorm_alpha, hyp.initial_classification_weight) == (
+        5,
+        0.002,
+        0.5,
+        0.01,
+    )
     assert protocol.settings(arms["fixed"])[0].epochs == 3
-    assert (arms["two"].script, arms["two"].about, arms["boxes"].script) == (DUAL, "two rates", JOINT)
+    assert (arms["two"].script, arms["two"].about, arms["boxes"].script) == (
+        DUAL,
+        "two rates",
+        JOINT,
+    )
     assert arms["boxes"].tasks == arms["also-boxes"].tasks == ("detection",)
     assert arms["other-name"].options == find_arm("ratio-15").options
 
@@ -64,8 +80,14 @@ def test_arms_of_ones_own(tmp_path: Path):
 def test_what_an_arm_needs_or_stands_for_is_planned_too(tmp_path: Path):
     arms = {"static": {"like": "gradnorm-static"}, "tuned": "tuned"}
     contrast = {"arm": "tuned", "reference": "static", "metric": "mAP50"}
-    protocol = load_protocol(write_protocol(tmp_path, arms=arms, compare=[contrast], budget={"trainings": 42}))
-    assert {arm.name for arm in protocol.arms} == {"static", "gradnorm", *GRID} and protocol.planned == 42
+    protocol = load_protocol(
+        write_protocol(tmp_path, arms=arms, compare=[contrast], budget={"trainings": 42})
+    )
+    assert {arm.name for arm in protocol.arms} == {
+        "static",
+        "gradnorm",
+        *GRID,
+    } and protocol.planned == 42
 
 
 def contrast(**changes: str) -> dict:
@@ -87,7 +109,10 @@ def contrast(**changes: str) -> dict:
         ({"folds": "nowhere"}, "nowhere: 0 folds; expected DIR/*/data.yaml"),
         ({"fold_numbers": [1, 5]}, "fold_numbers: folds has no fold5; found fold0, fold1, fold2"),
         ({"fold_numbers": ["1"]}, "fold_numbers is ['1'], expected different whole numbers"),
-        ({"folds": None, "data": "x.yaml", "fold_numbers": [1]}, "fold_numbers is given, but no folds"),
+        (
+            {"folds": None, "data": "x.yaml", "fold_numbers": [1]},
+            "fold_numbers is given, but no folds",
+        ),
         ({"split": "vall"}, "split is 'vall', expected val or test; did you mean 'val'?"),
         ({"options": {"epoch": 3}}, "options: unknown key 'epoch'; did you mean 'epochs'?"),
         ({"options": {"epochs": "ten"}}, "options: epochs is 'ten', expected int"),
@@ -95,7 +120,10 @@ def contrast(**changes: str) -> dict:
         ({"options": {"lr0": -1}}, "options: lr0 is -1.0, expected a value from"),
         ({"options": {"hyp": "none.yaml"}}, "options: none.yaml: no such file"),
         ({"options": {"seed": 3}}, "options: 'seed' is not set here but by key seeds"),
-        ({"options": {"device": "cpu"}}, "options: 'device' is not set here but by the command line"),
+        (
+            {"options": {"device": "cpu"}},
+            "options: 'device' is not set here but by the command line",
+        ),
         ({"arms": {}}, "arms is empty"),
         ({"arms": {"fixed": "fixt"}}, "arms: fixed: no arm 'fixt'; expected some of fixed, "),
         ({"arms": {"fixed": 3}}, "arms: fixed: is 3, expected a built-in arm's name"),
@@ -103,26 +131,56 @@ def contrast(**changes: str) -> dict:
         ({"arms": {7: "fixed"}}, "arms: 7: expected a name of letters, digits"),
         ({"arms": {"a": {"option": {}}}}, "arms: a: unknown key 'option'; did you mean 'options'?"),
         ({"arms": {"a": {}}}, "arms: a: expected one of the keys like"),
-        ({"arms": {"a": {"like": "fixed", "script": "joint"}}}, "arms: a: expected one of the keys like"),
-        ({"arms": {"a": {"script": "jiont"}}}, "script is 'jiont', expected joint or dual; did you mean 'joint'?"),
-        ({"arms": {"a": {"like": "fixed", "options": {"imgsz": 100}}}}, "arms: a: --imgsz is 100, expected a multiple"),
+        (
+            {"arms": {"a": {"like": "fixed", "script": "joint"}}},
+            "arms: a: expected one of the keys like",
+        ),
+        (
+            {"arms": {"a": {"script": "jiont"}}},
+            "script is 'jiont', expected joint or dual; did you mean 'joint'?",
+        ),
+        (
+            {"arms": {"a": {"like": "fixed", "options": {"imgsz": 100}}}},
+            "arms: a: --imgsz is 100, expected a multiple",
+        ),
         (
             {"arms": {"a": {"like": "dual", "options": {"tasks": ["detection"]}}}},
             "arms: a: options: unknown key 'tasks'",
         ),
-        ({"primary": {"detection": "f1"}}, "primary: detection is 'f1', expected mAP50 or mAP50-95"),
-        ({"primary": {"boxes": "mAP50"}}, "primary: task is 'boxes', expected detection or classification"),
-        (contrast(arm="gradnrom"), "compare, entry 1: arm is 'gradnrom', expected fixed or gradnorm; did you mean"),
+        (
+            {"primary": {"detection": "f1"}},
+            "primary: detection is 'f1', expected mAP50 or mAP50-95",
+        ),
+        (
+            {"primary": {"boxes": "mAP50"}},
+            "primary: task is 'boxes', expected detection or classification",
+        ),
+        (
+            contrast(arm="gradnrom"),
+            "compare, entry 1: arm is 'gradnrom', expected fixed or gradnorm; did you mean",
+        ),
         (contrast(reference="gradnorm"), "compare, entry 1: gradnorm is compared with itself"),
         (contrast(metric="map50"), "compare, entry 1: metric is 'map50', expected mAP50 or"),
         (contrast(metric="view_accuracy"), "compare, entry 1: margins has no view_accuracy"),
-        ({"compare": ["gradnorm"]}, "compare, entry 1: is 'gradnorm', expected the keys arm, reference and metric"),
-        ({"compare": [{"arm": "fixed", "metric": "mAP50"}]}, "compare, entry 1: key 'reference' is missing"),
-        ({"compare": CONTENT["compare"] * 2}, "compare, entry 2: gradnorm - fixed in mAP50 is there twice"),
+        (
+            {"compare": ["gradnorm"]},
+            "compare, entry 1: is 'gradnorm', expected the keys arm, reference and metric",
+        ),
+        (
+            {"compare": [{"arm": "fixed", "metric": "mAP50"}]},
+            "compare, entry 1: key 'reference' is missing",
+        ),
+        (
+            {"compare": CONTENT["compare"] * 2},
+            "compare, entry 2: gradnorm - fixed in mAP50 is there twice",
+        ),
         ({"margins": {"mAP50": 0}}, "margins: mAP50 is 0, expected a number above 0 and below 1"),
         ({"margins": {"mAP50": "8%"}}, "margins: mAP50 is '8%', expected a number"),
         ({"margins": {"mAP": 0.1}}, "margins: metric is 'mAP', expected mAP50 or"),
-        ({"budget": {"trainings": 11}}, "3 data sets x 2 seeds x 2 arms (fixed, gradnorm) are 12 trainings"),
+        (
+            {"budget": {"trainings": 11}},
+            "3 data sets x 2 seeds x 2 arms (fixed, gradnorm) are 12 trainings",
+        ),
         ({"budget": {"trainings": 0}}, "budget: is {'trainings': 0}, expected numbers above 0"),
         ({"budget": {"hours": 3}}, "budget: key 'trainings' is missing"),
         ({"budget": {"trainings": 12, "days": 1}}, "budget: unknown key 'days'"),
@@ -141,16 +199,22 @@ def test_an_arm_without_a_task_is_not_compared_in_its_metric(tmp_path: Path):
     arms = CONTENT["arms"] | {"detection-only": "detection-only"}
     entry = {"arm": "gradnorm", "reference": "detection-only", "metric": "view_accuracy"}
     path = write_protocol(tmp_path, arms=arms, compare=[entry], budget={"trainings": 18})
-    with pytest.raises(UserError, match="detection-only has no view_accuracy: it is trained for detection"):
+    with pytest.raises(
+        UserError, match="detection-only has no view_accuracy: it is trained for detection"
+    ):
         load_protocol(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(UserError, match=r"none\.yaml: no such file; --protocol takes a protocol file"):
+    with pytest.raises(
+        UserError, match=r"none\.yaml: no such file; --protocol takes a protocol file"
+    ):
         load_protocol(tmp_path / "none.yaml")
 
 
-def test_an_option_of_an_arm_that_changes_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_an_option_of_an_arm_that_changes_nothing_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     arms = CONTENT["arms"] | {"gradnorm": {"like": "fixed", "options": {"gradnorm_alpha": 1.0}}}
     load_protocol(write_protocol(tmp_path, arms=arms))
     assert "--gradnorm-alpha has no effect beside the balancer fixed" in caplog.text
@@ -173,6 +237,12 @@ def test_the_how_to_names_every_key():
     text = (ROOT / "docs/how-to/compare-with-a-protocol.md").read_text(encoding="utf-8")
     keys = [field.name for field in dataclasses.fields(ProtocolFile)]
     assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == sorted(keys)
-    assert all(f"{field.name}:" in text or f"`{field.name}`" in text for field in dataclasses.fields(ArmEntry))
+    assert all(
+        f"{field.name}:" in text or f"`{field.name}`" in text
+        for field in dataclasses.fields(ArmEntry)
+    )
     commands = [line for line in text.splitlines() if line.startswith("python ")]
-    assert f"--protocol {EXAMPLE.relative_to(ROOT)}" in commands[1] and "--out runs/phantom-folds" in commands[0]
+    assert (
+        f"--protocol {EXAMPLE.relative_to(ROOT)}" in commands[1]
+        and "--out runs/phantom-folds" in commands[0]
+    )

@@ -38,7 +38,12 @@ def trials(begun: int = 0) -> list[SimpleNamespace]:
 
 def finish(folder: Path, protocol: Protocol, hours: float = 0.0) -> list[Path]:
     """Write what the finished trainings of a protocol leave, each of which took that long; returns their folders."""
-    runs = [folder / f"{f}-{arm.name}-seed{s}" for f in protocol.data for s in protocol.seeds for arm in protocol.arms]
+    runs = [
+        folder / f"{f}-{arm.name}-seed{s}"
+        for f in protocol.data
+        for s in protocol.seeds
+        for arm in protocol.arms
+    ]
     times = {"time/epoch_s": [hours * 3000, 0], "time/val_s": [0, hours * 600]}
     for run in runs:
         run.mkdir(exist_ok=True)
@@ -59,9 +64,15 @@ def test_the_file_is_copied_before_training_with_the_time(tmp_path: Path, folder
     head, _, text = (folder / COPY).read_text().partition("\n")
     assert text == path.read_text() and yaml.safe_load((folder / COPY).read_text()) == CONTENT
     facts = protocol_facts(folder)
-    assert facts["time"] in head and facts["time"].endswith("UTC") and facts["begun"] == "before any training"
+    assert (
+        facts["time"] in head
+        and facts["time"].endswith("UTC")
+        and facts["begun"] == "before any training"
+    )
     assert facts["text"] == text and facts["source"] == str(path) and facts["departures"] == []
-    assert facts["counted"] == ["`gradnorm` - `fixed` in mAP50"] and facts["margins"] == {"mAP50": 0.08}
+    assert facts["counted"] == ["`gradnorm` - `fixed` in mAP50"] and facts["margins"] == {
+        "mAP50": 0.08
+    }
     json.dumps(facts)
 
 
@@ -77,7 +88,9 @@ def test_going_on_with_the_same_file_changes_nothing(tmp_path: Path, folder: Pat
     for begun in (0, 2):
         note_protocol(folder, protocol, trials(begun))
         kept = [(folder / name).read_bytes() for name in (COPY, HISTORY)]
-    reworded = load_protocol(write_protocol(tmp_path, reasons="in other words", question="Is it worse?"))
+    reworded = load_protocol(
+        write_protocol(tmp_path, reasons="in other words", question="Is it worse?")
+    )
     note_protocol(folder, reworded, trials(3))
     assert [(folder / name).read_bytes() for name in (COPY, HISTORY)] == kept
     finish(folder, reworded)
@@ -134,7 +147,9 @@ def test_arms_that_came_or_went_are_told_also_by_the_command_line(tmp_path: Path
     note_protocol(folder, now, trials())
     found = departures(folder)
     assert any(line.startswith("arms: `fixed` left out") for line in found)
-    assert any(line.startswith("arms: `dual` added") and "from the command line" in line for line in found)
+    assert any(
+        line.startswith("arms: `dual` added") and "from the command line" in line for line in found
+    )
 
 
 def test_a_file_that_comes_after_trainings_is_told(tmp_path: Path, folder: Path):
@@ -164,8 +179,12 @@ def test_trainings_that_are_missing_are_told(tmp_path: Path, folder: Path):
     assert departures(folder) == [f"2 of 12 trainings were not finished: {names}"]
 
 
-@pytest.mark.parametrize(("hours", "found"), [(0.125, ["the trainings took 1.5 hours, the budget was 1"]), (0.05, [])])
-def test_more_hours_than_the_budgets_are_told(tmp_path: Path, folder: Path, hours: float, found: list[str]):
+@pytest.mark.parametrize(
+    ("hours", "found"), [(0.125, ["the trainings took 1.5 hours, the budget was 1"]), (0.05, [])]
+)
+def test_more_hours_than_the_budgets_are_told(
+    tmp_path: Path, folder: Path, hours: float, found: list[str]
+):
     protocol = load_protocol(write_protocol(tmp_path, budget={"trainings": 12, "hours": 1}))
     note_protocol(folder, protocol, trials())
     finish(folder, protocol, hours)
@@ -174,7 +193,9 @@ def test_more_hours_than_the_budgets_are_told(tmp_path: Path, folder: Path, hour
 
 def test_without_a_file_what_counts_is_noted_and_nothing_else_is_said(folder: Path):
     arms = tuple(expand(["fixed", "gradnorm"]))
-    protocol = Protocol(built_in_contrasts(arms), MARGINS, data={"": "data.yaml"}, arms=arms, seeds=(0,))
+    protocol = Protocol(
+        built_in_contrasts(arms), MARGINS, data={"": "data.yaml"}, arms=arms, seeds=(0,)
+    )
     for seeds in ((0,), (0, 1)):
         note_protocol(folder, replace(protocol, seeds=seeds), trials())
     facts = protocol_facts(folder)

@@ -54,7 +54,9 @@ def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     return run
 
 
-def test_trainings_wait_for_what_they_need_and_for_a_free_place(train_with: Callable, tmp_path: Path):
+def test_trainings_wait_for_what_they_need_and_for_a_free_place(
+    train_with: Callable, tmp_path: Path
+):
     lines = """
 (folder / "began").write_text(str(time.time()))
 time.sleep(0.2)
@@ -62,13 +64,20 @@ time.sleep(0.2)
 (folder / "summary.json").touch()
 """
     train_with(lines, {"a": None, "c": "b", "b": None, "d": None}, jobs=2)
-    began, ended = ({n: float((tmp_path / "runs" / n / w).read_text()) for n in "abcd"} for w in ("began", "ended"))
+    began, ended = (
+        {n: float((tmp_path / "runs" / n / w).read_text()) for n in "abcd"}
+        for w in ("began", "ended")
+    )
     assert began["c"] >= ended["b"]
-    at_work = [sum(began[other] <= began[name] < ended[other] for other in "abcd") for name in "abcd"]
+    at_work = [
+        sum(began[other] <= began[name] < ended[other] for other in "abcd") for name in "abcd"
+    ]
     assert max(at_work) == 2
 
 
-def test_a_training_that_fails_is_one_line_and_stops_the_others(train_with: Callable, tmp_path: Path, capsys):
+def test_a_training_that_fails_is_one_line_and_stops_the_others(
+    train_with: Callable, tmp_path: Path, capsys
+):
     lines = """
 if folder.name == "bad":
     while not (folder.parent / "good" / "began").exists():
@@ -79,9 +88,15 @@ wait_for_the_end()
 """
     with pytest.raises(SystemExit) as stop:
         run_script(lambda: train_with(lines, {"bad": None, "good": None, "later": None}, jobs=2))
-    (message,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    (message,) = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")
+    ]
     log = tmp_path / "runs/logs/bad.log"
-    assert stop.value.code == 2 and "exit code 7: error: the disc is full (see" in message and f"{log})" in message
+    assert (
+        stop.value.code == 2
+        and "exit code 7: error: the disc is full (see" in message
+        and f"{log})" in message
+    )
     assert "--epochs 1" in log.read_text() and "a line" in log.read_text()
     assert (tmp_path / "runs/good/stopped").exists() and not (tmp_path / "runs/later").exists()
 
@@ -109,7 +124,10 @@ def test_a_run_that_cannot_be_gone_on_with_is_kept(train_with: Callable, tmp_pat
         (tmp_path / "runs/a/results.csv").write_text(f"of another training {number}")
         train_with("(folder / 'summary.json').touch()", {"a": None})
         kept = tmp_path / f"runs/replaced/a-{number}/results.csv"
-        assert kept.read_text() == f"of another training {number}" and not (tmp_path / "runs/a/results.csv").exists()
+        assert (
+            kept.read_text() == f"of another training {number}"
+            and not (tmp_path / "runs/a/results.csv").exists()
+        )
 
 
 LEFT_BEHIND = """
@@ -124,7 +142,9 @@ with lock_folder(Path(sys.argv[1])) as lock:
 """
 
 
-def test_a_training_that_was_left_behind_is_waited_for(train_with: Callable, tmp_path: Path, caplog):
+def test_a_training_that_was_left_behind_is_waited_for(
+    train_with: Callable, tmp_path: Path, caplog
+):
     """It goes on undisturbed, though the comparison that started it was killed."""
     caplog.set_level("INFO")
     (tmp_path / "runs/left").mkdir(parents=True)
@@ -137,7 +157,9 @@ def test_a_training_that_was_left_behind_is_waited_for(train_with: Callable, tmp
     assert (tmp_path / "runs/other/summary.json").exists()
 
 
-def test_a_training_that_found_another_at_work_is_no_failure(train_with: Callable, tmp_path: Path, monkeypatch):
+def test_a_training_that_found_another_at_work_is_no_failure(
+    train_with: Callable, tmp_path: Path, monkeypatch
+):
     """One left behind may lock its folder only after the next comparison has looked."""
     looks = iter([False, False, True])  # at the start, before the training, after it
     monkeypatch.setattr(trainings, "is_in_use", lambda folder: next(looks, False))
@@ -153,7 +175,9 @@ sys.exit(2)
 
 
 def test_a_split_that_is_asked_for_later_is_no_change(tmp_path: Path):
-    check_fingerprints(tmp_path, {"a.yaml": {"train": "1", "val": "2"}, "b.yaml": {"train": "3", "val": "4"}})
+    check_fingerprints(
+        tmp_path, {"a.yaml": {"train": "1", "val": "2"}, "b.yaml": {"train": "3", "val": "4"}}
+    )
     check_fingerprints(tmp_path, {"a.yaml": {"train": "1", "val": "2", "test": "5"}})
     check_fingerprints(tmp_path, {"b.yaml": {"train": "3", "val": "4"}, "c.yaml": {"train": "6"}})
     for changed in ({"a.yaml": {"test": "6"}}, {"b.yaml": {"train": "3", "val": "5"}}):
@@ -171,9 +195,13 @@ def test_a_split_that_is_asked_for_later_is_no_change(tmp_path: Path):
         ("clip_pattern", None, "(a)(b)"),
     ],
 )
-def test_a_data_yaml_that_changed_between_two_halves(tmp_path: Path, key: str, before: object, now: object):
+def test_a_data_yaml_that_changed_between_two_halves(
+    tmp_path: Path, key: str, before: object, now: object
+):
     check_fingerprints(tmp_path, {"a.yaml": {"train": "1"}})  # as older comparisons noted
     check_fingerprints(tmp_path, {"a.yaml": {"train": "1", key: before}})
     with pytest.raises(UserError) as refused:
         check_fingerprints(tmp_path, {"a.yaml": {"train": "1", key: now}})
-    assert str(refused.value).startswith(f"a.yaml: {key} ({before!r} -> {now!r}) changed since {tmp_path} was begun")
+    assert str(refused.value).startswith(
+        f"a.yaml: {key} ({before!r} -> {now!r}) changed since {tmp_path} was begun"
+    )

@@ -19,14 +19,19 @@ from utils.comparison.statistics import (
 from utils.comparison.words import difference_section, relative_span, state
 from utils.evaluation.intervals import Estimate
 
-BOXES, VIEWS = Contrast("gradnorm", "fixed", "mAP50"), Contrast("gradnorm", "fixed", "view_balanced_accuracy")
+BOXES, VIEWS = (
+    Contrast("gradnorm", "fixed", "mAP50"),
+    Contrast("gradnorm", "fixed", "view_balanced_accuracy"),
+)
 OTHER = Contrast("dual", "gradnorm", "mAP50")
 ALONE = Protocol((BOXES,), {"mAP50": 0.08})
 
 
 def found(value: float, error: float, basis: str = FOLDS) -> Found:
     """With many degrees of freedom: the 95 % interval is 1.96 errors wide to each side."""
-    return Found(value, (value,), basis, Estimate(value, error, 1e6), Estimate(value, 1.5 * error, 1e6))
+    return Found(
+        value, (value,), basis, Estimate(value, error, 1e6), Estimate(value, 1.5 * error, 1e6)
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,10 @@ def test_equivalences_are_corrected_among_themselves():
 
 def test_what_counts_comes_first_and_the_rest_is_exploratory_however_clear():
     statements = state({OTHER: found(0.5, 0.01), BOXES: found(0.0, 0.1)}, ALONE)
-    assert [(own.arm, own.word) for own in statements] == [("gradnorm", "not shown"), ("dual", "exploratory")]
+    assert [(own.arm, own.word) for own in statements] == [
+        ("gradnorm", "not shown"),
+        ("dual", "exploratory"),
+    ]
     assert statements[1].p_value is statements[1].margin is statements[1].detectable is None
     assert statements[1].low > 0.4
 
@@ -89,10 +97,12 @@ def test_where_there_is_no_interval_its_reason_is_the_word(basis: str):
 
 def test_one_training_never_gets_a_word():
     (statement,) = state({BOXES: found(0.9, 0.01, ONE_TRAINING)}, ALONE)
-    assert statement.word == "of this training" and statement.p_value is None and statement.low > 0.8
+    assert (
+        statement.word == "of this training" and statement.p_value is None and statement.low > 0.8
+    )
 
 
-# ---- the section of the report -----------------------------------------------------------------------------
+# ---- the section of the report -------------------------------------------------------------------
 
 ABOUT = {"resampled": "patients (group_pattern)", "resamples": 2000, "counted": 1}
 
@@ -118,8 +128,14 @@ def test_nadeau_and_bengio_stand_beside_every_better():
 
 
 def test_the_text_describes_the_procedures_that_were_used_and_no_other():
-    seeds, one, several = (section(found(0.2, 0.05, basis)) for basis in (SEEDS, ONE_TRAINING, FOLDS))
-    assert "pooled over the arms" in seeds and "2000 bootstrap resamples" in seeds and "over the folds" not in seeds
+    seeds, one, several = (
+        section(found(0.2, 0.05, basis)) for basis in (SEEDS, ONE_TRAINING, FOLDS)
+    )
+    assert (
+        "pooled over the arms" in seeds
+        and "2000 bootstrap resamples" in seeds
+        and "over the folds" not in seeds
+    )
     assert "of this one training" in one and "Holm's correction" not in one
     assert "over the folds' differences" in several and "bootstrap" not in several
     assert "{" not in seeds + one + several
@@ -138,4 +154,7 @@ def test_a_gain_of_one_training_says_so():
     gain = {"value": 0.1, "low": -0.05, "high": 0.3, "basis": FOLDS}
     assert relative_span(gain) == "[-5.0%, +30.0%]"
     assert relative_span(gain | {"basis": ONE_TRAINING}) == "[-5.0%, +30.0%] (of this training)"
-    assert relative_span({"value": 0.1, "low": None, "high": None, "basis": TOO_FEW}) == "too few trainings"
+    assert (
+        relative_span({"value": 0.1, "low": None, "high": None, "basis": TOO_FEW})
+        == "too few trainings"
+    )

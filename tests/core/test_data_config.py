@@ -10,13 +10,22 @@ from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import ROOT
 from utils.core.script import UserError
 
-DATA = {"train": "images/train", "val": "images/val", "nc": 2, "names": ["AR", "MR"], "cls_names": ["A4C", "PSAX"]}
+DATA = {
+    "train": "images/train",
+    "val": "images/val",
+    "nc": 2,
+    "names": ["AR", "MR"],
+    "cls_names": ["A4C", "PSAX"],
+}
 
 
 def test_data_yaml(tmp_path: Path):
     (tmp_path / "yaml").mkdir()
     patterns = {"group_pattern": r"^(P\d+)_", "clip_pattern": r"^(P\d+_.+)_F(\d+)"}
-    path = write_yaml(tmp_path / "yaml", DATA | patterns | {"path": "../set", "test": ["a", "b.txt"], "generate": "x"})
+    path = write_yaml(
+        tmp_path / "yaml",
+        DATA | patterns | {"path": "../set", "test": ["a", "b.txt"], "generate": "x"},
+    )
     data = load_data_config(path)
     root = (tmp_path / "set").resolve()
     assert (data.source, data.root, data.generate) == (path, root, "x")
@@ -39,18 +48,25 @@ def test_data_yaml(tmp_path: Path):
         (None, "P07_V1-1_F0013.jpg", None),
     ],
 )
-def test_the_clip_of_a_frame_and_its_number(pattern: str | None, name: str, clip: tuple[str, int] | None):
+def test_the_clip_of_a_frame_and_its_number(
+    pattern: str | None, name: str, clip: tuple[str, int] | None
+):
     data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), clip_pattern=pattern)
     assert data.clip_of(Path("P99_V9_F9") / name) == data.clip_of(f"P99_V9_F9/{name}") == clip
 
 
 def test_paths_without_a_path_key_are_relative_to_the_yaml_file(tmp_path: Path):
-    assert load_data_config(write_yaml(tmp_path, DATA)).splits["train"] == (tmp_path.resolve() / "images/train",)
+    assert load_data_config(write_yaml(tmp_path, DATA)).splits["train"] == (
+        tmp_path.resolve() / "images/train",
+    )
 
 
 def test_labels_are_relative_to_the_yaml_file(tmp_path: Path):
     (tmp_path / "yaml").mkdir()
-    path = write_yaml(tmp_path / "yaml", DATA | {"path": "../set", "labels": "../mended", "val": "../lists/val.txt"})
+    path = write_yaml(
+        tmp_path / "yaml",
+        DATA | {"path": "../set", "labels": "../mended", "val": "../lists/val.txt"},
+    )
     data = load_data_config(path)
     assert data.labels == (tmp_path / "mended").resolve()
     assert data.splits["val"] == (tmp_path.resolve() / "lists/val.txt",)  # without the ".."
@@ -58,12 +74,19 @@ def test_labels_are_relative_to_the_yaml_file(tmp_path: Path):
 
 
 def test_absolute_paths_stay(tmp_path: Path):
-    data = load_data_config(write_yaml(tmp_path, DATA | {"path": "/sets/echo", "val": "/elsewhere/val.txt"}))
-    assert data.splits == {"train": (Path("/sets/echo/images/train"),), "val": (Path("/elsewhere/val.txt"),)}
+    data = load_data_config(
+        write_yaml(tmp_path, DATA | {"path": "/sets/echo", "val": "/elsewhere/val.txt"})
+    )
+    assert data.splits == {
+        "train": (Path("/sets/echo/images/train"),),
+        "val": (Path("/elsewhere/val.txt"),),
+    }
 
 
 @pytest.mark.parametrize(
-    "names", [["AR", "MR"], {0: "AR", 1: "MR"}, {1: "MR", 0: "AR"}], ids=["list", "numbered", "numbered, any order"]
+    "names",
+    [["AR", "MR"], {0: "AR", 1: "MR"}, {1: "MR", 0: "AR"}],
+    ids=["list", "numbered", "numbered, any order"],
 )
 def test_names_as_list_or_numbered(tmp_path: Path, names: object):
     assert load_data_config(write_yaml(tmp_path, DATA | {"names": names})).names == ("AR", "MR")
@@ -84,7 +107,9 @@ def test_nc_and_views_may_be_left_out(tmp_path: Path):
         pytest.param({"val": None}, "'val' is missing", id="no val"),
         pytest.param({"names": None}, "'names' is missing", id="no names"),
         pytest.param({"names": "AR"}, "names is 'AR'", id="one name"),
-        pytest.param({"names": {1: "AR", 2: "MR"}}, r"names has numbers \[1, 2\]", id="numbered from 1"),
+        pytest.param(
+            {"names": {1: "AR", 2: "MR"}}, r"names has numbers \[1, 2\]", id="numbered from 1"
+        ),
         pytest.param({"names": {0: "AR", "x": "MR"}}, "names", id="numbered with a letter"),
         pytest.param({"names": ["AR", "AR"]}, "names repeats", id="names twice"),
         pytest.param({"cls_names": "A4C"}, "cls_names is 'A4C'", id="one view"),
@@ -93,14 +118,24 @@ def test_nc_and_views_may_be_left_out(tmp_path: Path):
         pytest.param({"path": 3}, "path", id="path a number"),
         pytest.param({"labels": ["a"]}, "labels", id="labels a list"),
         pytest.param({"generate": ["x"]}, "generate", id="generate a list"),
-        pytest.param({"group_pattern": "(P"}, "group_pattern '.P' is not a regular expression", id="open parenthesis"),
+        pytest.param(
+            {"group_pattern": "(P"},
+            "group_pattern '.P' is not a regular expression",
+            id="open parenthesis",
+        ),
         pytest.param({"group_pattern": "P"}, "group_pattern 'P' has 0 groups", id="no group"),
         pytest.param({"group_pattern": 3}, "group_pattern 3", id="pattern a number"),
         *(
-            pytest.param({"bits": bits}, r"bits is .*, expected a whole number from 8 to 16", id=f"bits {bits!r}")
+            pytest.param(
+                {"bits": bits},
+                r"bits is .*, expected a whole number from 8 to 16",
+                id=f"bits {bits!r}",
+            )
             for bits in (7, 17, 0, -12, 12.0, "12", True, [12], {"DICOM": 12}, float("nan"))
         ),
-        pytest.param({"clip_pattern": "(P)"}, "clip_pattern '.P.' has 1 groups", id="one group of two"),
+        pytest.param(
+            {"clip_pattern": "(P)"}, "clip_pattern '.P.' has 1 groups", id="one group of two"
+        ),
     ],
 )
 def test_a_wrong_data_yaml_names_file_and_key(tmp_path: Path, change: dict, found: str):
@@ -115,7 +150,9 @@ def test_stored_bits(tmp_path: Path, bits: int | None):
     assert load_data_config(write_yaml(tmp_path, DATA | {"bits": bits})).bits == bits
 
 
-def test_an_unknown_key_warns_and_names_the_nearest(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_an_unknown_key_warns_and_names_the_nearest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     load_data_config(write_yaml(tmp_path, DATA | {"group_patern": "(P)"}))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -131,26 +168,57 @@ def test_our_own_data_files_load(path: Path, caplog: pytest.LogCaptureFixture):
     assert ROOT / "datasets" in data.root.parents  # git-ignored
 
 
-# ---- what YAML makes of a value that was meant as text ------------------------------------------------------
+# ---- what YAML makes of a value that was meant as text -------------------------------------------
 
 TYPED = {  # as written in the file -> as PyYAML reads it
-    **{"No": "False", "on": "True", "{y: 1}": "{'y': 1}", "true": "True", "010": "8", "12:30": "750", "7": "7"},
+    **{
+        "No": "False",
+        "on": "True",
+        "{y: 1}": "{'y': 1}",
+        "true": "True",
+        "010": "8",
+        "12:30": "750",
+        "7": "7",
+    },
     **{"null": "None", "~": "None", "1.5": "1.5", ".inf": "inf", "0x1F": "31", "1_000": "1000"},
-    **{"2024-05-01": "datetime.date(2024, 5, 1)", "[AR]": "['AR']", "{AR: 1}": "{'AR': 1}", "!!set {AR}": "{'AR'}"},
+    **{
+        "2024-05-01": "datetime.date(2024, 5, 1)",
+        "[AR]": "['AR']",
+        "{AR: 1}": "{'AR': 1}",
+        "!!set {AR}": "{'AR'}",
+    },
 }
-AS_TEXT = ["1e3", "'No'", '"010"', "'null'", "No finding", "12:30h", "0o17", "3D", "n", "AR/MR", "\u5fc3"]
+AS_TEXT = [
+    "1e3",
+    "'No'",
+    '"010"',
+    "'null'",
+    "No finding",
+    "12:30h",
+    "0o17",
+    "3D",
+    "n",
+    "AR/MR",
+    "\u5fc3",
+]
 
 
 def typed_yaml(folder: Path, **lines: str) -> Path:
     """A data.yaml with these lines as they are."""
     known = {"train": "a", "val": "b", "names": "[AR, MR]", "cls_names": "[A4C, PSAX]"}
-    return write_yaml(folder, "".join(f"{key}: {value}\n" for key, value in (known | lines).items()))
+    return write_yaml(
+        folder, "".join(f"{key}: {value}\n" for key, value in (known | lines).items())
+    )
 
 
 @pytest.mark.parametrize("key", ["names", "cls_names"])
-@pytest.mark.parametrize("form", ["[AR, {}]", "\n  - AR\n  - {}", "{{0: AR, 1: {}}}", "\n  1: {}\n  0: AR"])
+@pytest.mark.parametrize(
+    "form", ["[AR, {}]", "\n  - AR\n  - {}", "{{0: AR, 1: {}}}", "\n  1: {}\n  0: AR"]
+)
 @pytest.mark.parametrize("written", TYPED)
-def test_a_name_that_yaml_did_not_read_as_text_is_refused(tmp_path: Path, key: str, form: str, written: str):
+def test_a_name_that_yaml_did_not_read_as_text_is_refused(
+    tmp_path: Path, key: str, form: str, written: str
+):
     with pytest.raises(UserError, match=rf": {key}: entry 2 is .+, expected text") as error:
         load_data_config(typed_yaml(tmp_path, **{key: form.format(written)}))
     assert TYPED[written] in str(error.value)
@@ -160,7 +228,9 @@ def test_a_name_that_yaml_did_not_read_as_text_is_refused(tmp_path: Path, key: s
 
 @pytest.mark.parametrize("written", AS_TEXT)
 def test_what_yaml_reads_as_text_is_a_name(tmp_path: Path, written: str):
-    data = load_data_config(typed_yaml(tmp_path, names=f"[AR, {written}]", cls_names=f"[A4C, {written}]"))
+    data = load_data_config(
+        typed_yaml(tmp_path, names=f"[AR, {written}]", cls_names=f"[A4C, {written}]")
+    )
     assert data.names[1] == data.view_names[1] == written.strip("'\"")
 
 
@@ -223,11 +293,13 @@ def test_a_test_split_without_anything_is_none(tmp_path: Path, written: str):
 
 def test_data_without_boxes_say_so(tmp_path: Path):
     assert load_data_config(typed_yaml(tmp_path, names="[]", nc="0")).names == ()
-    with pytest.raises(UserError, match=r"'names' is missing; .*names: \[\] if the data have no boxes"):
+    with pytest.raises(
+        UserError, match=r"'names' is missing; .*names: \[\] if the data have no boxes"
+    ):
         load_data_config(typed_yaml(tmp_path, names=""))
 
 
-# ---- the patient in a file name ----------------------------------------------------------------------------
+# ---- the patient in a file name ------------------------------------------------------------------
 
 GROUPS = [  # pattern, file name, what it finds
     (r"^(P\d+)_", "P07_x.png", "P07"),
@@ -275,6 +347,8 @@ def test_the_group_of_a_frame_is_always_text(pattern: str, name: str, group: str
         (r"^(y)?|(z)", None),
     ],
 )
-def test_the_clip_of_a_frame_is_text_and_number_or_nothing(pattern: str, clip: tuple[str, int] | None):
+def test_the_clip_of_a_frame_is_text_and_number_or_nothing(
+    pattern: str, clip: tuple[str, int] | None
+):
     data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), clip_pattern=pattern)
     assert data.clip_of("x_F3.png") == clip

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from models.yolo import YOLOv5WithClassification
-from utils.core.device import Precision, fused_copy, select_device, select_precision, tune_for, verified
+from utils.core.device import (
+    Precision,
+    fused_copy,
+    select_device,
+    select_precision,
+    tune_for,
+    verified,
+)
 from utils.core.script import UserError
 
 CPU = torch.device("cpu")
@@ -29,12 +36,14 @@ def model() -> YOLOv5WithClassification:
     return model.eval()
 
 
-# ---- precision ---------------------------------------------------------------------------------------------
+# ---- precision -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def images_uint8() -> torch.Tensor:
-    return torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def test_bf16_stands_its_check(model, images_uint8, caplog):
@@ -61,7 +70,9 @@ def test_precision_is_chosen_and_refused(monkeypatch):
     assert select_precision("off", cpu).dtype is torch.float32
     assert not select_precision("off", cpu).channels_last
     for has_bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("utils.core.device.cpu_has_fast_bf16", lambda has_bf16=has_bf16: has_bf16)
+        monkeypatch.setattr(
+            "utils.core.device.cpu_has_fast_bf16", lambda has_bf16=has_bf16: has_bf16
+        )
         assert select_precision("auto", cpu).dtype is dtype
     with pytest.raises(UserError, match="CUDA"):
         select_precision("fp16", cpu)
@@ -69,7 +80,7 @@ def test_precision_is_chosen_and_refused(monkeypatch):
         select_precision("fast", cpu)
 
 
-# ---- fused batch norms -------------------------------------------------------------------------------------
+# ---- fused batch norms ---------------------------------------------------------------------------
 
 
 def test_fused_layers_give_the_same_outputs(model, images_uint8):
@@ -79,7 +90,11 @@ def test_fused_layers_give_the_same_outputs(model, images_uint8):
     with torch.inference_mode():
         images = images_uint8 / 255
         expected, found = model(images), fused(images)
-    for a, b in zip([*found["detect"], found["classify"]], [*expected["detect"], expected["classify"]], strict=True):
+    for a, b in zip(
+        [*found["detect"], found["classify"]],
+        [*expected["detect"], expected["classify"]],
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 

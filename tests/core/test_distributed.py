@@ -16,5 +16,8 @@ def test_the_average_of_shared_means_is_the_mean_of_all(monkeypatch):
     parts = [[1.0, 4.0], [2.0], []]
     totals = {"n": sum(map(len, parts))}
     means = [sum(part) / len(part) if part else 0.0 for part in parts]
-    terms = [m * distributed.shares({"n": len(part)}, totals)["n"] for m, part in zip(means, parts, strict=True)]
+    terms = [
+        m * distributed.shares({"n": len(part)}, totals)["n"]
+        for m, part in zip(means, parts, strict=True)
+    ]
     assert sum(terms) / 3 == pytest.approx(7 / 3)

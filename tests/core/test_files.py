@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from utils.core.files import DEVICES, LONGEST_NAME, CsvLog, file_names, new_run_folder, write_atomically, write_json
+from utils.core.files import (
+    DEVICES,
+    LONGEST_NAME,
+    CsvLog,
+    file_names,
+    new_run_folder,
+    write_atomically,
+    write_json,
+)
 from utils.core.script import UserError
 
-# ---- names of files ----------------------------------------------------------------------------------------
+# ---- names of files ------------------------------------------------------------------------------
 
 FAMILIES = [
     ["HER2+", "HER2-", "HER2", "HER2 ", "HER2.", " HER2", "HER2\n"],
@@ -21,7 +29,16 @@ FAMILIES = [
     ["caf\u00e9", "cafe\u0301", "CAF\u00c9"],
     ["\u5fc3\u81df", "\u5fc3\u810f", "\u0441\u0435\u0440\u0434\u0446\u0435", "\u2460", "1"],
     ["x" * 300, "x" * 299 + "y", "x" * 256, "\u5fc3" * 100, "\u5fc3" * 99 + "\u81df"],
-    ["../../etc/passwd", "/etc/passwd", "~", "C:\\x", "a/../b", "\u202etxt.exe", "\ud800", "\udcff"],
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "~",
+        "C:\\x",
+        "a/../b",
+        "\u202etxt.exe",
+        "\ud800",
+        "\udcff",
+    ],
 ]
 
 
@@ -42,13 +59,28 @@ def test_names_of_files_are_unlike_each_other_on_every_system(tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
-    "name", ["HER2+", "HER2-", "A4C", "two words", "v1.2", "\u5fc3\u81df", "na\u00efve", "x" * 200, "(1)", "#1", "CONE"]
+    "name",
+    [
+        "HER2+",
+        "HER2-",
+        "A4C",
+        "two words",
+        "v1.2",
+        "\u5fc3\u81df",
+        "na\u00efve",
+        "x" * 200,
+        "(1)",
+        "#1",
+        "CONE",
+    ],
 )
 def test_a_name_that_can_be_a_files_stays(name: str):
     assert file_names([name, "other"])[name] == name
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a/b", "a_b"), ("NUL.x", "_NUL.x"), ("x.", "x_"), ("../x", "___x")])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a/b", "a_b"), ("NUL.x", "_NUL.x"), ("x.", "x_"), ("../x", "___x")]
+)
 def test_another_stays_readable(name: str, expected: str):
     assert file_names([name]) == {name: expected}
 
@@ -60,7 +92,7 @@ def test_a_name_that_another_would_get_is_avoided():
     assert len(set(file_names(names).values())) == len(names)
 
 
-# ---- files that are written --------------------------------------------------------------------------------
+# ---- files that are written ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, RuntimeError])
@@ -105,7 +137,10 @@ def test_run_folders_count_up(tmp_path):
 def test_those_that_start_together_get_a_folder_each(tmp_path: Path):
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(lambda _: new_run_folder(tmp_path / "runs", "exp"), range(40)))
-    assert {folder.name for folder in folders} == {"exp", *(f"exp{number}" for number in range(2, 41))}
+    assert {folder.name for folder in folders} == {
+        "exp",
+        *(f"exp{number}" for number in range(2, 41)),
+    }
     assert all(folder.is_dir() for folder in folders)
 
 
@@ -126,17 +161,35 @@ def test_those_that_start_together_get_a_folder_each(tmp_path: Path):
         ("心脏", ("心脏", "心脏2")),
     ],
 )
-def test_a_name_given_twice_stays_inside_the_project(tmp_path: Path, name: str, expected: tuple[str, str]):
+def test_a_name_given_twice_stays_inside_the_project(
+    tmp_path: Path, name: str, expected: tuple[str, str]
+):
     for each in expected:
         assert new_run_folder(tmp_path / "runs", name) == tmp_path / "runs" / each
 
 
 @pytest.mark.parametrize("exist_ok", [False, True])
 @pytest.mark.parametrize(
-    "name", ["", ".", "./", "..", "../exp", "a/..", "a/../b", "a/../../b", "/", "/tmp/exp", "//tmp", "./.."]
+    "name",
+    [
+        "",
+        ".",
+        "./",
+        "..",
+        "../exp",
+        "a/..",
+        "a/../b",
+        "a/../../b",
+        "/",
+        "/tmp/exp",
+        "//tmp",
+        "./..",
+    ],
 )
 def test_a_name_that_leads_out_of_the_project_is_refused(tmp_path: Path, name: str, exist_ok: bool):
-    with pytest.raises(UserError, match=f"^--name is {name!r}, expected the name of a folder inside --project"):
+    with pytest.raises(
+        UserError, match=f"^--name is {name!r}, expected the name of a folder inside --project"
+    ):
         new_run_folder(tmp_path / "runs", name, exist_ok)
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,12 @@ import yaml
 from small_files import write_yaml
 
 from utils.core.files import ROOT
-from utils.core.hyperparameters import AUGMENTATION_KEYS, RATE_RANGES, HyperParameters, load_hyperparameters
+from utils.core.hyperparameters import (
+    AUGMENTATION_KEYS,
+    RATE_RANGES,
+    HyperParameters,
+    load_hyperparameters,
+)
 from utils.core.names import TASKS
 from utils.core.options import DualOptions
 from utils.core.script import UserError
@@ -50,17 +55,21 @@ OFF = HyperParameters()
 DEFAULTS = DualOptions()
 
 
-# ---- files -------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def test_yolov5s_hyp_file_loads_unchanged(tmp_path: Path):
     hyp = load_hyperparameters(write_yaml(tmp_path, YOLOV5_HYP))
     assert {key: getattr(hyp, key) for key in YOLOV5_HYP} == YOLOV5_HYP
     assert hyp.augmentation == {
-        k: YOLOV5_HYP[k] for k in ("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic")
+        k: YOLOV5_HYP[k]
+        for k in ("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr", "mosaic")
     }
     assert not hyp.not_applied
-    assert HyperParameters(copy_paste=0.3, anchors=3.0).not_applied == {"copy_paste": 0.3, "anchors": 3.0}
+    assert HyperParameters(copy_paste=0.3, anchors=3.0).not_applied == {
+        "copy_paste": 0.3,
+        "anchors": 3.0,
+    }
 
 
 def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path):
@@ -74,7 +83,11 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
 def test_our_own_hyp_files_have_every_key_that_applies():
     every = {field.name for field in fields(HyperParameters)} - {"anchors", "record_averages"}
     of_networks = {f"{task}_{name}" for task in TASKS for name in RATE_RANGES}
-    of_weights = {name for name in every if name.startswith(("balancer", "gradnorm_", "initial_", "weight_sum"))}
+    of_weights = {
+        name
+        for name in every
+        if name.startswith(("balancer", "gradnorm_", "initial_", "weight_sum"))
+    }
     assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
     dual = yaml.safe_load((ROOT / DualOptions.hyp).read_text(encoding="utf-8"))
     assert dual.keys() == every - of_weights - RATE_RANGES.keys()
@@ -84,11 +97,16 @@ def test_our_own_hyp_file_has_no_augmentation():
     hyp = load_hyperparameters(RULES)
     assert not hyp.augmentation and hyp.patience == 0 and hyp.classification_required
     assert (hyp.optimizer, hyp.nominal_batch_size) == ("AdamW", None)
-    assert (hyp.gradnorm_alpha, hyp.initial_detection_weight, hyp.initial_classification_weight) == (1.5, 1.0, 0.01)
+    assert (
+        hyp.gradnorm_alpha,
+        hyp.initial_detection_weight,
+        hyp.initial_classification_weight,
+    ) == (1.5, 1.0, 0.01)
 
 
 @pytest.mark.parametrize(
-    ("written", "value"), [("1e-3", 0.001), ("1E3", 1000.0), ("3", 3.0), (".5", 0.5), ("'0.1'", 0.1)]
+    ("written", "value"),
+    [("1e-3", 0.001), ("1E3", 1000.0), ("3", 3.0), (".5", 0.5), ("'0.1'", 0.1)],
 )
 def test_numbers_as_people_write_them(tmp_path: Path, written: str, value: float):
     hyp = load_hyperparameters(write_yaml(tmp_path, f"box: {written}\n"))
@@ -97,15 +115,20 @@ def test_numbers_as_people_write_them(tmp_path: Path, written: str, value: float
 
 @pytest.mark.parametrize(
     ("key", "nearest"),
-    [("gradnorm_alfa", "gradnorm_alpha"), ("Box", "box"), ("mosiac", "mosaic"), ("weightdecay", "weight_decay")],
+    [
+        ("gradnorm_alfa", "gradnorm_alpha"),
+        ("Box", "box"),
+        ("mosiac", "mosaic"),
+        ("weightdecay", "weight_decay"),
+    ],
 )
 def test_an_unknown_key_names_file_key_and_nearest(tmp_path: Path, key: str, nearest: str):
     path = write_yaml(tmp_path, {key: 1.0})
     with pytest.raises(UserError) as error:
         load_hyperparameters(path)
-    assert str(error.value).startswith(f"{path}: unknown key '{key}'") and f"did you mean '{nearest}'" in str(
-        error.value
-    )
+    assert str(error.value).startswith(
+        f"{path}: unknown key '{key}'"
+    ) and f"did you mean '{nearest}'" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +187,7 @@ def test_an_override_of_none_is_no_override():
     assert load_hyperparameters(RULES, {"lr0": None}) == load_hyperparameters(RULES)
 
 
-# ---- networks ----------------------------------------------------------------------------------------------
+# ---- networks ------------------------------------------------------------------------------------
 
 
 def test_a_networks_own_rates_lie_over_the_common_ones():
@@ -178,21 +201,29 @@ def test_the_default_rates_are_the_reports():
     hyp = load_hyperparameters(DEFAULTS.hyp)
     for task in TASKS:
         own = hyp.of_network(task)
-        assert (own.optimizer, own.cos_lr, own.lr0, own.lr0 * own.lrf) == ("AdamW", True, 0.001, pytest.approx(0.0001))
+        assert (own.optimizer, own.cos_lr, own.lr0, own.lr0 * own.lrf) == (
+            "AdamW",
+            True,
+            0.001,
+            pytest.approx(0.0001),
+        )
 
 
-# ---- augmentation and sampling -----------------------------------------------------------------------------
+# ---- augmentation and sampling -------------------------------------------------------------------
 
 
 def test_our_files_differ_in_augmentation_alone_and_without_what_changes_the_anatomy():
     rules, augmented = (
-        load_hyperparameters(ROOT / f"hyp/joint_{n}.yaml") for n in ("training_rules", "with_augmentation")
+        load_hyperparameters(ROOT / f"hyp/joint_{n}.yaml")
+        for n in ("training_rules", "with_augmentation")
     )
     assert replace(augmented, **dict.fromkeys(AUGMENTATION_KEYS, 0.0)) == rules
     assert set(augmented.augmentation) == {"hsv_s", "hsv_v", "gamma", "translate", "scale"}
 
 
-@pytest.mark.parametrize(("key", "value"), [("fliplr", 1.1), ("scale", 1.0), ("mosaic", -0.1), ("perspective", 0.1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("fliplr", 1.1), ("scale", 1.0), ("mosaic", -0.1), ("perspective", 0.1)]
+)
 def test_a_value_out_of_range_is_an_error(key: str, value: float):
     with pytest.raises(UserError, match=f"{key} is"):
         replace(OFF, **{key: value})
@@ -205,6 +236,8 @@ def test_views_are_not_balanced_twice():
 
 @pytest.mark.parametrize("wrong", [["half"], [0.5, 0.5], [0], [-1.0], [True], [float("nan")]])
 def test_recorded_averages_are_windows_of_epochs(wrong: list):
-    with pytest.raises(UserError, match=r"record_averages is .*, expected different numbers of epochs"):
+    with pytest.raises(
+        UserError, match=r"record_averages is .*, expected different numbers of epochs"
+    ):
         HyperParameters(record_averages=wrong)
     assert HyperParameters(record_averages=["ramp", 0.5, 1]).averaging_windows == [0.5, 1]

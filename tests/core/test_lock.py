@@ -55,18 +55,24 @@ def touch(path: Path, age_s: float) -> None:
     os.utime(path, (now - age_s, now - age_s))
 
 
-def test_the_second_is_refused_in_one_line_that_names_the_first(other: subprocess.Popen, tmp_path: Path):
+def test_the_second_is_refused_in_one_line_that_names_the_first(
+    other: subprocess.Popen, tmp_path: Path
+):
     with pytest.raises(FolderInUse) as refused:
         lock_folder(tmp_path)
     message = str(refused.value)
-    assert message.startswith(f"{tmp_path}: process {other.pid} on host {socket.gethostname()} is at work there")
+    assert message.startswith(
+        f"{tmp_path}: process {other.pid} on host {socket.gethostname()} is at work there"
+    )
     assert "\n" not in message and is_in_use(tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_process_is_replaced_at_once(other: subprocess.Popen, tmp_path: Path, number: int):
     other.send_signal(number)
-    while not lock._look_at(tmp_path / LOCK_NAME).is_free:  # it may be a zombie by then, which is dead too
+    while not lock._look_at(
+        tmp_path / LOCK_NAME
+    ).is_free:  # it may be a zombie by then, which is dead too
         time.sleep(0.01)
     with lock_folder(tmp_path):
         assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
@@ -104,7 +110,9 @@ def test_when_a_lock_is_free(tmp_path: Path, changes: dict, age_s: float, is_tak
 
 
 @pytest.mark.parametrize("shift_s", [-86400.0, 86400.0])
-def test_this_machines_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_s: float):
+def test_this_machines_clock_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_s: float
+):
     real_time = time.time
     monkeypatch.setattr(time, "time", lambda: real_time() + shift_s)
     write_lock(tmp_path, host="elsewhere")
@@ -114,7 +122,18 @@ def test_this_machines_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b'{"pid": 1}', b'{"host": 3}', b"\xff\xfe", b'{"unknown": "key"}', b"1e999"]
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"pid": 1}',
+        b'{"host": 3}',
+        b"\xff\xfe",
+        b'{"unknown": "key"}',
+        b"1e999",
+    ],
 )
 def test_a_lock_that_cannot_be_read_is_somebodys_for_ten_minutes(tmp_path: Path, content: bytes):
     path = tmp_path / LOCK_NAME
@@ -126,7 +145,9 @@ def test_a_lock_that_cannot_be_read_is_somebodys_for_ten_minutes(tmp_path: Path,
         assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
-def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_of_many_that_find_a_stale_lock_one_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Threads stand for processes, so that a lock of this process is not free for them."""
     monkeypatch.setattr(Holder, "is_this_process", lambda self: False)
 
@@ -190,7 +211,9 @@ def test_it_is_touched_while_it_is_held_and_only_then(tmp_path: Path, monkeypatc
     held.release()
 
 
-def test_a_waiting_process_gets_it_in_the_end(other: subprocess.Popen, tmp_path: Path, monkeypatch, caplog):
+def test_a_waiting_process_gets_it_in_the_end(
+    other: subprocess.Popen, tmp_path: Path, monkeypatch, caplog
+):
     caplog.set_level("INFO")
 
     def end_the_other(seconds: float) -> None:
@@ -218,14 +241,17 @@ def test_a_child_process_gives_nothing_back(tmp_path: Path):
         assert (tmp_path / LOCK_NAME).exists()
 
 
-# ---- run folders -------------------------------------------------------------------------------------------
+# ---- run folders ---------------------------------------------------------------------------------
 
 
 def test_what_stays_empty_is_removed_with_the_parents_that_were_made(tmp_path: Path):
     with claim_run_folder(tmp_path / "runs/train", "a/exp") as claimed:
         assert claimed.folder == tmp_path / "runs/train/a/exp"
     assert list(tmp_path.iterdir()) == []
-    with claim_run_folder(tmp_path / "runs/train", "exp") as first, claim_run_folder(tmp_path / "runs/train", "exp"):
+    with (
+        claim_run_folder(tmp_path / "runs/train", "exp") as first,
+        claim_run_folder(tmp_path / "runs/train", "exp"),
+    ):
         (first.folder / "file").touch()
     assert [path.name for path in (tmp_path / "runs/train").rglob("*")] == ["exp", "file"]
 
@@ -247,7 +273,7 @@ def test_exist_ok_onto_a_live_run(other: subprocess.Popen, tmp_path: Path):
         assert claimed.folder.name == f"{tmp_path.name}2"
 
 
-# ---- signals ------------------------------------------------------------------------------------------------
+# ---- signals -------------------------------------------------------------------------------------
 
 
 def claim_new(folder: Path) -> lock.FolderLock:
@@ -255,7 +281,9 @@ def claim_new(folder: Path) -> lock.FolderLock:
 
 
 @pytest.mark.parametrize("begin", [claim_new, lock_folder])
-def test_a_signal_while_the_lock_is_made_leaves_none(begin: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_signal_while_the_lock_is_made_leaves_none(
+    begin: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     create = lock._create
 
     def interrupted(path: Path, content: bytes) -> bool:

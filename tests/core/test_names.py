@@ -21,7 +21,9 @@ def test_gradnorm_which_stands_alone_repeats_the_names_truly():
 
 @pytest.mark.parametrize("name", names.BALANCERS)
 def test_every_balancer_is_implemented(name: str):
-    balancer = train_joint_gradnorm.build_balancer(HyperParameters(balancer=name), names.TASKS, views=3)
+    balancer = train_joint_gradnorm.build_balancer(
+        HyperParameters(balancer=name), names.TASKS, views=3
+    )
     assert isinstance(balancer, LossWeighting)
     assert tuple(balancer.weights) == names.TASKS
     assert balancer.combines_gradients == (name in names.TORCHJD_AGGREGATORS)

@@ -23,7 +23,9 @@ from utils.core.script import UserError
 
 def test_command_line_over_hyp_file_over_defaults(tmp_path: Path):
     path = write_yaml(tmp_path, {"momentum": 0.5, "patience": 7, "cos_lr": True})
-    given = vars(training_parser("").parse_args(["--patience", "9", "--epochs", "3", "--batch-size", "4"]))
+    given = vars(
+        training_parser("").parse_args(["--patience", "9", "--epochs", "3", "--batch-size", "4"])
+    )
     options, over = split_arguments(given)
     hyp = load_hyperparameters(path, over)
     assert (hyp.patience, hyp.momentum, hyp.lr0) == (9, 0.5, HyperParameters().lr0)
@@ -36,8 +38,17 @@ def test_command_line_over_hyp_file_over_defaults(tmp_path: Path):
 
 def test_defaults_of_the_contract():
     options = TrainOptions()
-    assert (options.imgsz, options.batch_size, options.project, options.name) == (320, 16, "runs/train", "exp")
-    assert (ROOT / options.cfg).is_file() and (ROOT / options.data).is_file() and (ROOT / options.hyp).is_file()
+    assert (options.imgsz, options.batch_size, options.project, options.name) == (
+        320,
+        16,
+        "runs/train",
+        "exp",
+    )
+    assert (
+        (ROOT / options.cfg).is_file()
+        and (ROOT / options.data).is_file()
+        and (ROOT / options.hyp).is_file()
+    )
 
 
 def test_when_each_network_trains():
@@ -54,7 +65,10 @@ def test_when_each_network_trains():
         ({"tasks": ["detection", "detection"]}, "--tasks is detection detection"),
         ({"tasks": ["segmentation"]}, "--tasks is segmentation"),
         ({"diagnose_interval": -1}, "--diagnose-interval is -1, expected at least 0"),
-        ({"diagnose_interval": 5, "tasks": ["detection"]}, "--diagnose-interval: --tasks detection has nothing"),
+        (
+            {"diagnose_interval": 5, "tasks": ["detection"]},
+            "--diagnose-interval: --tasks detection has nothing",
+        ),
         ({"size": "q"}, "--size is 'q', expected one of n, s, m, l, x"),
         ({"epochs": 0}, "--epochs is 0"),
     ],
@@ -67,8 +81,13 @@ def test_wrong_options_of_the_joint_script(given: dict, message: str):
 def test_options_of_the_joint_script():
     assert JointOptions().tasks == list(TASKS) and not JointOptions().diagnose_interval
     assert JointOptions(tasks=["classification"], size="x").tasks == ["classification"]
-    options, over_hyp = split_arguments({"tasks": ["detection"], "balancer": "fixed", "lr0": 0.1}, JointOptions)
-    assert options == JointOptions(tasks=["detection"]) and over_hyp == {"balancer": "fixed", "lr0": 0.1}
+    options, over_hyp = split_arguments(
+        {"tasks": ["detection"], "balancer": "fixed", "lr0": 0.1}, JointOptions
+    )
+    assert options == JointOptions(tasks=["detection"]) and over_hyp == {
+        "balancer": "fixed",
+        "lr0": 0.1,
+    }
 
 
 def test_every_option_of_a_training_can_be_given():
@@ -79,7 +98,15 @@ def test_every_option_of_a_training_can_be_given():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("imgsz", 0), ("workers", -2), ("seed", -1), ("freeze", -1)],
+    [
+        ("epochs", 0),
+        ("epochs", -1),
+        ("batch_size", 0),
+        ("imgsz", 0),
+        ("workers", -2),
+        ("seed", -1),
+        ("freeze", -1),
+    ],
 )
 def test_options_have_lower_limits(name: str, value: int):
     with pytest.raises(UserError, match=rf"--{name.replace('_', '-')} is {value}, expected"):
@@ -88,7 +115,9 @@ def test_options_have_lower_limits(name: str, value: int):
 
 @pytest.mark.parametrize("value", [0, -2, -7])
 def test_a_save_period_is_epochs_or_never(value: int):
-    with pytest.raises(UserError, match=f"^--save-period is {value}, expected at least 1 .*, or -1 for never"):
+    with pytest.raises(
+        UserError, match=f"^--save-period is {value}, expected at least 1 .*, or -1 for never"
+    ):
         TrainOptions(save_period=value)
     assert TrainOptions(save_period=1).save_period == 1
 
@@ -96,7 +125,9 @@ def test_a_save_period_is_epochs_or_never(value: int):
 @pytest.mark.parametrize("kind", [TrainOptions, JointOptions, DualOptions])
 @pytest.mark.parametrize("name", ["cfg", "data", "hyp", "device", "amp"])
 def test_an_empty_option_is_refused(kind: type[TrainOptions], name: str):
-    with pytest.raises(UserError, match=f"^--{name} is empty; leave it out for {getattr(kind, name)}$"):
+    with pytest.raises(
+        UserError, match=f"^--{name} is empty; leave it out for {getattr(kind, name)}$"
+    ):
         kind(**{name: ""})
 
 
@@ -126,19 +157,49 @@ IN_VAIN = [  # options, the one of them without effect, because of what
         for option, value in OF_TWO_LOSSES.items()
     ),
     *(
-        (DualOptions, {"freeze_task": [task], f"{task}_{rate}": 0.1}, f"{task}_{rate}", f"--freeze-task {task}")
+        (
+            DualOptions,
+            {"freeze_task": [task], f"{task}_{rate}": 0.1},
+            f"{task}_{rate}",
+            f"--freeze-task {task}",
+        )
         for task in TASKS
         for rate in RATE_RANGES
     ),
-    (JointOptions, {"balancer": "fixed", "gradnorm_alpha": 2.0}, "gradnorm_alpha", "the balancer fixed"),
-    (JointOptions, {"balancer": "fixed", "gradnorm_place": "weights"}, "gradnorm_place", "the balancer fixed"),
-    (JointOptions, {"balancer": "uw", "gradnorm_interval": 3}, "gradnorm_interval", "the balancer uw"),
-    (JointOptions, {"balancer": "mgda", "gradnorm_rule": "gradient"}, "gradnorm_rule", "the balancer mgda"),
+    (
+        JointOptions,
+        {"balancer": "fixed", "gradnorm_alpha": 2.0},
+        "gradnorm_alpha",
+        "the balancer fixed",
+    ),
+    (
+        JointOptions,
+        {"balancer": "fixed", "gradnorm_place": "weights"},
+        "gradnorm_place",
+        "the balancer fixed",
+    ),
+    (
+        JointOptions,
+        {"balancer": "uw", "gradnorm_interval": 3},
+        "gradnorm_interval",
+        "the balancer uw",
+    ),
+    (
+        JointOptions,
+        {"balancer": "mgda", "gradnorm_rule": "gradient"},
+        "gradnorm_rule",
+        "the balancer mgda",
+    ),
     (
         *(JointOptions, {"balancer": "pcgrad", "initial_detection_weight": 1.0}),
         *("initial_detection_weight", "the balancer pcgrad"),
     ),
-    (JointOptions, {"tasks": ["classification"], "autoanchor": True}, "autoanchor", "--tasks classification"),
+    (
+        JointOptions,
+        {"tasks": ["classification"], "autoanchor": True},
+        "autoanchor",
+        "--tasks classification",
+    ),
     (
         *(JointOptions, {"tasks": ["detection"], "view_loss_weights": "inverse"}),
         *("view_loss_weights", "--tasks detection"),
@@ -154,16 +215,22 @@ IN_VAIN = [  # options, the one of them without effect, because of what
 ]
 
 
-def warnings_about(kind: type[TrainOptions], given: dict, caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings_about(
+    kind: type[TrainOptions], given: dict, caplog: pytest.LogCaptureFixture
+) -> list[str]:
     options, over_hyp = split_arguments(given, kind)
     warn_without_effect(given, options.without_effect(load_hyperparameters(options.hyp, over_hyp)))
     return caplog.messages
 
 
 @pytest.mark.parametrize(("kind", "given", "in_vain", "because"), IN_VAIN, ids=str)
-def test_what_has_no_effect_is_said(caplog, kind: type[TrainOptions], given: dict, in_vain: str, because: str):
+def test_what_has_no_effect_is_said(
+    caplog, kind: type[TrainOptions], given: dict, in_vain: str, because: str
+):
     option = f"--{in_vain.replace('_', '-')}"
-    assert warnings_about(kind, given, caplog) == [f"warning: {option} has no effect beside {because}"]
+    assert warnings_about(kind, given, caplog) == [
+        f"warning: {option} has no effect beside {because}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,13 +254,18 @@ def test_what_has_an_effect_is_not_spoken_of(caplog, kind: type[TrainOptions], g
 
 
 def test_anchors_of_a_frozen_network_are_not_fitted():
-    with pytest.raises(UserError, match=r"^--autoanchor changes the detection network, which --freeze-task detection"):
+    with pytest.raises(
+        UserError,
+        match=r"^--autoanchor changes the detection network, which --freeze-task detection",
+    ):
         DualOptions(autoanchor=True, freeze_task=["detection"])
     assert DualOptions(autoanchor=True, freeze_task=["classification"]).autoanchor
 
 
 @pytest.mark.parametrize(("size", "nearest"), [(100, 96), (330, 320), (1, 32), (17, 32)])
 def test_image_size_is_a_multiple_of_the_stride(size: int, nearest: int):
-    with pytest.raises(UserError, match=rf"--imgsz is {size}, expected a multiple of 32.*{nearest}\b"):
+    with pytest.raises(
+        UserError, match=rf"--imgsz is {size}, expected a multiple of 32.*{nearest}\b"
+    ):
         TrainOptions(imgsz=size)
     assert TrainOptions(imgsz=nearest).imgsz == nearest

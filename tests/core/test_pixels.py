@@ -9,7 +9,7 @@ from PIL import Image
 from utils.core.pixels import decode, fits_few_bits, largest_value, to_8_bits
 from utils.core.script import UserError
 
-# ---- 8 bits ------------------------------------------------------------------------------------------------
+# ---- 8 bits --------------------------------------------------------------------------------------
 
 COLOUR = Image.fromarray((noise(8, 4)).astype(np.uint8))
 FORMS = {
@@ -40,8 +40,13 @@ def shallow() -> dict[str, bytes]:
         for kind in ("PNG", "JPEG", "TIFF"):
             files[f"orientation {orientation} {kind}"] = by_pillow(FORMS["RGB"], kind, exif=exif)
     grey = noise(8).astype(np.uint8).tobytes()
-    files |= {f"2 pages {kind}": by_pillow(FORMS["RGB"], kind, **PAGES) for kind in ("TIFF", "WEBP")}
-    files |= {f"LZW {form}": by_pillow(FORMS[form], "TIFF", compression="tiff_lzw") for form in ("RGB", "grey", "RGBA")}
+    files |= {
+        f"2 pages {kind}": by_pillow(FORMS["RGB"], kind, **PAGES) for kind in ("TIFF", "WEBP")
+    }
+    files |= {
+        f"LZW {form}": by_pillow(FORMS[form], "TIFF", compression="tiff_lzw")
+        for form in ("RGB", "grey", "RGBA")
+    }
     files["BigTIFF"] = by_pillow(FORMS["RGB"], "TIFF", big_tiff=True)
     files["white is 0"] = tiff(grey, 8, photometric=0)
     files["planar"] = tiff(noise(8, 3).astype(np.uint8).tobytes(), 8, 3, planar=2)
@@ -63,7 +68,7 @@ def test_8_bits_are_what_opencv_makes_of_them_in_colour(name: str):
         assert to_8_bits(pixels, bits) is pixels
 
 
-# ---- 16 bits -----------------------------------------------------------------------------------------------
+# ---- 16 bits -------------------------------------------------------------------------------------
 
 GREY, RGB, RGBA = noise(16), noise(16, 3), noise(16, 4)
 TURNED = Image.Exif()
@@ -82,12 +87,20 @@ DEEP = {
     "TIFF of OpenCV": (encoded(".tiff", RGB[..., ::-1]), RGB),
     "TIFF big-endian": (by_pillow(Image.fromarray(GREY.astype(">u2")), "TIFF"), GREY),
     "TIFF LZW": (by_pillow(Image.fromarray(GREY), "TIFF", compression="tiff_lzw"), GREY),
-    "TIFF differences": (by_pillow(Image.fromarray(GREY), "TIFF", compression="tiff_lzw", tiffinfo={317: 2}), GREY),
+    "TIFF differences": (
+        by_pillow(Image.fromarray(GREY), "TIFF", compression="tiff_lzw", tiffinfo={317: 2}),
+        GREY,
+    ),
     "TIFF turned": (by_pillow(Image.fromarray(GREY), "TIFF", exif=TURNED), np.rot90(GREY, -1)),
     "TIFF one plane": (tiff(GREY.tobytes(), 16, planar=2), GREY),
     "BigTIFF": (by_pillow(Image.fromarray(GREY), "TIFF", big_tiff=True), GREY),
     "TIFF of 2 pages": (
-        by_pillow(Image.fromarray(GREY), "TIFF", save_all=True, append_images=[Image.fromarray(GREY[::-1].copy())]),
+        by_pillow(
+            Image.fromarray(GREY),
+            "TIFF",
+            save_all=True,
+            append_images=[Image.fromarray(GREY[::-1].copy())],
+        ),
         GREY,
     ),
 }
@@ -122,20 +135,27 @@ def test_the_rule_does_not_depend_on_the_frame():
 def test_a_value_beyond_the_stored_bits_is_named(bits: int):
     most = (1 << bits) - 1
     to_8_bits(np.array([[most]], np.uint16), bits)
-    with pytest.raises(UserError, match=rf"holds the value {most + 1}, but 'bits: {bits}' allows {most} at most"):
+    with pytest.raises(
+        UserError, match=rf"holds the value {most + 1}, but 'bits: {bits}' allows {most} at most"
+    ):
         to_8_bits(np.array([[0, most + 1]], np.uint16), bits)
 
 
-@pytest.mark.parametrize(("largest", "few"), [(None, False), (0, True), (255, True), (4095, True), (4096, False)])
+@pytest.mark.parametrize(
+    ("largest", "few"), [(None, False), (0, True), (255, True), (4095, True), (4096, False)]
+)
 def test_12_bits_or_fewer_leave_it_open_how_many_are_stored(largest: int | None, few: bool):
     assert fits_few_bits(largest) is few
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 COUNT = HEIGHT * WIDTH
 REFUSED = {
-    "32-bit floating-point": (by_pillow(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "32-bit floating-point"),
+    "32-bit floating-point": (
+        by_pillow(Image.fromarray(GREY.astype(np.float32)), "TIFF"),
+        "32-bit floating-point",
+    ),
     "floating-point colour": (encoded(".tiff", RGB.astype(np.float32)), "32-bit floating-point"),
     "64-bit floating-point": (encoded(".tiff", GREY.astype(np.float64)), "64-bit floating-point"),
     "half floats": (tiff(bytes(2 * COUNT), 16, sample_format=3), "16-bit floating-point"),

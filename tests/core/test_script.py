@@ -19,7 +19,9 @@ from utils.core.script import run_script
         (OSError("the cable is out"), "the cable is out"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture, error: OSError, message: str):
+def test_what_the_system_refuses_is_one_line(
+    capsys: pytest.CaptureFixture, error: OSError, message: str
+):
     def main() -> None:
         raise error
 

@@ -19,7 +19,12 @@ def read_named(path: Path) -> dict:
 
 @pytest.mark.parametrize(
     "config",
-    [HyperParameters(), TrainOptions(epochs=3), DualOptions(freeze_task=["detection"]), JointOptions(size="n")],
+    [
+        HyperParameters(),
+        TrainOptions(epochs=3),
+        DualOptions(freeze_task=["detection"]),
+        JointOptions(size="n"),
+    ],
 )
 def test_plain_values_and_back(config: object):
     assert from_mapping(type(config), yaml.safe_load(yaml.safe_dump(to_mapping(config)))) == config
@@ -48,7 +53,9 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, load, content: bytes
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("load", [load_data_config, load_hyperparameters, load_model_yaml, read_named])
+@pytest.mark.parametrize(
+    "load", [load_data_config, load_hyperparameters, load_model_yaml, read_named]
+)
 @pytest.mark.parametrize(
     ("text", "key", "lines"),
     [
@@ -62,22 +69,33 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, load, content: bytes
         ("~: 1\nnull: 2", "None", "1 and 2"),
     ],
 )
-def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, load, text: str, key: str, lines: str):
+def test_a_key_that_is_there_twice_is_refused(
+    tmp_path: Path, load, text: str, key: str, lines: str
+):
     path = tmp_path / "file.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
         load(path)
-    assert str(error.value) == f"{path}: key {key} is there twice, in lines {lines}; leave one of them out"
+    assert (
+        str(error.value)
+        == f"{path}: key {key} is there twice, in lines {lines}; leave one of them out"
+    )
 
 
 def test_keys_that_are_merged_may_be_overridden(tmp_path: Path):
     path = tmp_path / "file.yaml"
-    path.write_text("a: &a {x: 1, y: 1}\nb: &b {y: 2, <<: *a}\nc: {<<: *a, <<: *b, x: 3}\nd: {<<: [*b], y: 4}\n")
+    path.write_text(
+        "a: &a {x: 1, y: 1}\nb: &b {y: 2, <<: *a}\nc: {<<: *a, <<: *b, x: 3}\nd: {<<: [*b], y: 4}\n"
+    )
     content = read_yaml_mapping(path, "")
-    assert (content["b"], content["d"]) == ({"x": 1, "y": 2}, {"x": 1, "y": 4}) and content["c"]["x"] == 3
+    assert (content["b"], content["d"]) == ({"x": 1, "y": 2}, {"x": 1, "y": 4}) and content["c"][
+        "x"
+    ] == 3
 
 
-@pytest.mark.parametrize("text", ["1: a", "on: a", "2024-05-01: a", "~: a", "1.5: a", "? !!binary eA==\n: a", "'': a"])
+@pytest.mark.parametrize(
+    "text", ["1: a", "on: a", "2024-05-01: a", "~: a", "1.5: a", "? !!binary eA==\n: a", "'': a"]
+)
 def test_a_key_that_is_no_text_is_refused(tmp_path: Path, text: str):
     path = tmp_path / "file.yaml"
     path.write_text(text)

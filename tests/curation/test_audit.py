@@ -22,14 +22,18 @@ from utils.data.labels import view_line
 from utils.data.splits import label_path, load_splits
 from utils.training.run import load_frames, start_run
 
-# ---- the whole ---------------------------------------------------------------------------------------------
+# ---- the whole -----------------------------------------------------------------------------------
 
 
 def test_a_clean_set_has_no_finding(frames: Path):
     result = look(frames)
     assert found_in(result) == {}
     assert (result.exit_code(), result.exit_code(strict=True)) == (0, 0)
-    assert result.groups.total == 5 and result.groups.shared == () and set(result.groups.touched.values()) == {0}
+    assert (
+        result.groups.total == 5
+        and result.groups.shared == ()
+        and set(result.groups.touched.values()) == {0}
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,22 +42,30 @@ def test_a_clean_set_has_no_finding(frames: Path):
         ({"AR": ["A4C"]}, "found classes"),
         ({"AR": ["A4C"], "MR": "A4C", "PR": ["A4C"], "TR": []}, "MR is 'A4C'"),
         ({"AR": ["A4C"], "MR": ["A9C"], "PR": ["A4C"], "TR": []}, "A9C"),
-        ({0: ["A4C"], 1: ["A4C"], 2: ["A4C"], 3: ["A4C"]}, "key is 0, expected text; put it in quotes"),
+        (
+            {0: ["A4C"], 1: ["A4C"], 2: ["A4C"], 3: ["A4C"]},
+            "key is 0, expected text; put it in quotes",
+        ),
         ({"AR": ["A4C"], "MR": [0], "PR": [1], "TR": [2]}, "MR is [0], expected a list of views"),
         ({"AR": ["A4C"], "MR": [True], "PR": ["A4C"], "TR": []}, "MR is [True]"),
         ({"AR": ["A4C"], "MR": [["A4C"]], "PR": ["A4C"], "TR": []}, "MR is [['A4C']]"),
         ({"AR": ["A4C"], "MR": None, "PR": ["A4C"], "TR": []}, "MR is None"),
         ({"AR": ["A4C"], "MR": {"A4C": 1}, "PR": ["A4C"], "TR": []}, "MR is {'A4C': 1}"),
-        ({"ar": ["A4C"], "MR": ["A4C"], "PR": ["A4C"], "TR": []}, "found classes ['MR', 'PR', 'TR', 'ar']"),
+        (
+            {"ar": ["A4C"], "MR": ["A4C"], "PR": ["A4C"], "TR": []},
+            "found classes ['MR', 'PR', 'TR', 'ar']",
+        ),
         ({"AR": [], "MR": [], "PR": [], "TR": []}, "no class has a plausible view"),
     ],
 )
 def test_a_wrong_table_is_refused(frames: Path, tmp_path: Path, content: dict, message: str):
     with pytest.raises(UserError, match=re.escape(message)):
-        read_plausible(plausible_file(tmp_path, content), load_data_config(frames.parent / "data.yaml"))
+        read_plausible(
+            plausible_file(tmp_path, content), load_data_config(frames.parent / "data.yaml")
+        )
 
 
-# ---- what a training says ----------------------------------------------------------------------------------
+# ---- what a training says ------------------------------------------------------------------------
 
 
 def quick(frames: Path) -> str:
@@ -70,7 +82,11 @@ def test_a_clean_set_is_trained_on_without_a_word(frames: Path, caplog: pytest.L
 def test_a_training_warns_in_one_paragraph(frames: Path, caplog: pytest.LogCaptureFixture):
     one, two, other, *_ = images_of(frames)
     move(frames, other)
-    for image, text in ((one, "1 0 0"), (two, "0 1 0"), (images_of(frames, VAL)[0], "0 0.5 0.5 0.1 0.1")):
+    for image, text in (
+        (one, "1 0 0"),
+        (two, "0 1 0"),
+        (images_of(frames, VAL)[0], "0 0.5 0.5 0.1 0.1"),
+    ):
         label_path(image).write_text(f"{text}\n")
     load_frames(start_run({"data": str(frames.parent / "data.yaml"), "imgsz": 64}, "joint"))
     (record,) = caplog.records
@@ -98,20 +114,27 @@ def test_the_command_can_be_pasted(frames: Path):
     label_path(images_of(frames)[0]).write_text("")
     moved = frames.parent.rename(frames.parent.with_name("my set (1)"))
     command = quick(moved / "frames").splitlines()[-1].split(maxsplit=1)[1]
-    assert shlex.split(command) == ["python", "check_dataset.py", "--data", str(moved / "data.yaml")]
+    assert shlex.split(command) == [
+        "python",
+        "check_dataset.py",
+        "--data",
+        str(moved / "data.yaml"),
+    ]
 
 
 def test_the_warnings_of_the_real_data_without_a_look_at_an_image(shared_dir: Path, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("an image is decoded"))
     data = load_data_config(shared_dir / "regurgitation/data.yaml")
     lines = quick_warnings(data, *load_splits(data, ("train", "val"))).splitlines()
-    assert "33 of 54 groups (99% of val's frames), 77 of 142 clips (98% of val's frames)" in lines[1]
+    assert (
+        "33 of 54 groups (99% of val's frames), 77 of 142 clips (98% of val's frames)" in lines[1]
+    )
     assert lines[2].endswith("frames without a view: 2 in train") and len(lines) == 5
     patientwise = load_data_config(shared_dir / "regurgitation/data_patientwise.yaml")
     assert "in both" not in quick_warnings(patientwise, *load_splits(patientwise, ("train", "val")))
 
 
-# ---- the real data -----------------------------------------------------------------------------------------
+# ---- the real data -------------------------------------------------------------------------------
 
 
 def test_the_audit_of_the_real_data_set_finds_its_facts(shared_dir: Path):
@@ -133,23 +156,45 @@ def test_the_audit_of_the_real_data_set_finds_its_facts(shared_dir: Path):
     neighbour, view = result.neighbour["val"], result.view["val"]
     assert (neighbour.with_neighbour, neighbour.median_distance) == (180, 1)
     figures = [neighbour.iou_quantiles[50], neighbour.same_class, neighbour.same_class_iou_50]
-    figures += [neighbour.same_class_iou_50_adjacent, neighbour.iou_75, view.accuracy, view.class_lookup_accuracy]
+    figures += [
+        neighbour.same_class_iou_50_adjacent,
+        neighbour.iou_75,
+        view.accuracy,
+        view.class_lookup_accuracy,
+    ]
     assert [round(figure, 2) for figure in figures] == [0.60, 0.97, 0.63, 0.70, 0.19, 0.66, 0.70]
-    errors = {"bad_label", "unreadable_image", "damaged_image", "empty_image", "missing_label", "orphan_label"}
+    errors = {
+        "bad_label",
+        "unreadable_image",
+        "damaged_image",
+        "empty_image",
+        "missing_label",
+        "orphan_label",
+    }
     assert not errors & set(found)
 
 
 @pytest.mark.parametrize("names", [["0", "1", "2", "3"], ["1.5", "No", "010", "null"]])
-def test_names_that_look_like_numbers_are_judged_as_text(frames: Path, tmp_path: Path, names: list[str]):
-    data = replace(load_data_config(frames.parent / "data.yaml"), names=tuple(names), view_names=("7", "8", "on"))
+def test_names_that_look_like_numbers_are_judged_as_text(
+    frames: Path, tmp_path: Path, names: list[str]
+):
+    data = replace(
+        load_data_config(frames.parent / "data.yaml"),
+        names=tuple(names),
+        view_names=("7", "8", "on"),
+    )
     table = plausible_file(tmp_path, {name: ["7", "8", "on"] for name in names})
-    assert set(score_column_orders(data, read_frames(data), read_plausible(table, data)).values()) == {0}
+    assert set(
+        score_column_orders(data, read_frames(data), read_plausible(table, data)).values()
+    ) == {0}
     table.write_text(", ".join(f"{name}: [7, 8, on]" for name in names).join("{}"))
-    with pytest.raises(UserError, match=r"expected text; put it in quotes|expected a list of views"):
+    with pytest.raises(
+        UserError, match=r"expected text; put it in quotes|expected a list of views"
+    ):
         read_plausible(table, data)
 
 
-# ---- what a training says of missing examples and of the same files ----------------------------------------
+# ---- what a training says of missing examples and of the same files ------------------------------
 
 
 def label(classes: str, view: int | None = None) -> str:
@@ -194,7 +239,9 @@ def test_a_training_says_what_has_no_example(frames: Path, train, val, tasks, sa
 @pytest.mark.parametrize("kind", ["the same list", "a link", "the same folder"])
 def test_a_training_says_that_both_splits_have_the_same_files(frames: Path, kind: str):
     image = images_of(frames)[0]
-    data = replace(load_data_config(frames.parent / "data.yaml"), group_pattern=None, clip_pattern=None)
+    data = replace(
+        load_data_config(frames.parent / "data.yaml"), group_pattern=None, clip_pattern=None
+    )
     splits = {"train": (frames / TRAIN,), "val": (frames / VAL,)}
     if kind == "a link":
         target = frames / VAL / "elsewhere.png"
@@ -203,18 +250,29 @@ def test_a_training_says_that_both_splits_have_the_same_files(frames: Path, kind
     elif kind == "the same folder":
         splits["val"] = splits["train"]
     else:
-        (frames / "list.txt").write_text(f"{TRAIN}/{image.name}\n{VAL}/{images_of(frames, VAL)[0].name}")
+        (frames / "list.txt").write_text(
+            f"{TRAIN}/{image.name}\n{VAL}/{images_of(frames, VAL)[0].name}"
+        )
         splits["val"] = (frames / "list.txt",)
     data = replace(data, splits=splits)
-    count = {"a link": "1 of val's 9", "the same folder": "12 of val's 12", "the same list": "1 of val's 2"}
+    count = {
+        "a link": "1 of val's 9",
+        "the same folder": "12 of val's 12",
+        "the same list": "1 of val's 2",
+    }
     found = quick_warnings(data, *load_splits(data, ("train", "val")))
     assert f"the same image files in train and val: {count[kind]}, the first: {frames}" in found
     result = audit(data)
-    assert len(result.of_kind("shared_file")) == int(count[kind].split()[0]) and result.exit_code() == 1
+    assert (
+        len(result.of_kind("shared_file")) == int(count[kind].split()[0])
+        and result.exit_code() == 1
+    )
     assert not result.of_kind("shared_duplicate")
 
 
 def test_a_training_says_which_names_tell_no_group(frames: Path):
     data = replace(load_data_config(frames.parent / "data.yaml"), group_pattern=r"^(P0[0-2])?")
     found = quick_warnings(data, *load_splits(data, ("train", "val")))
-    assert re.search(r"file names without a group, each a group by itself: \d+, the first: P\d+", found)
+    assert re.search(
+        r"file names without a group, each a group by itself: \d+, the first: P\d+", found
+    )

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.core.data_config import load_data_config
-from utils.curation.balance import Content, assign_groups, content_of, format_balance, groups_of, imbalance
+from utils.curation.balance import (
+    Content,
+    assign_groups,
+    content_of,
+    format_balance,
+    groups_of,
+    imbalance,
+)
 
 
 def content(counts: object) -> Content:
@@ -22,7 +29,9 @@ def content(counts: object) -> Content:
 
 
 COUNTS = st.integers(1, 3).flatmap(
-    lambda columns: st.lists(st.lists(st.integers(0, 9), min_size=columns, max_size=columns), min_size=3, max_size=7)
+    lambda columns: st.lists(
+        st.lists(st.integers(0, 9), min_size=columns, max_size=columns), min_size=3, max_size=7
+    )
 )
 COUNTS = COUNTS.filter(lambda rows: np.array(rows).any(axis=0).all())
 
@@ -34,7 +43,9 @@ def test_the_best_of_all_assignments_is_found(counts: list, shares: tuple[float,
     units = content(counts)
 
     def rank(part: object) -> tuple[int, float]:
-        frames, groups = (found(np.array(part), len(shares)) for found in (units.sums, units.group_sums))
+        frames, groups = (
+            found(np.array(part), len(shares)) for found in (units.sums, units.group_sums)
+        )
         wanted, expected = (np.outer(shares, found.sum(axis=0)) for found in (frames, groups))
         cost = ((frames / wanted - 1) ** 2 + (groups - expected) ** 2 / expected).sum()
         return int((frames[:, 1:] == 0).sum()), cost
@@ -60,7 +71,9 @@ def test_every_fold_has_its_share_of_the_patients_of_each_class(seed: int):
 def test_imbalance_is_zero_for_exact_shares_and_relative_to_them():
     assert imbalance(np.array([[80, 8], [20, 2]]), [0.8, 0.2]) == pytest.approx(0)
     # 0.9 / 0.8 and 0.1 / 0.2 of both columns
-    assert imbalance(np.array([[90, 9], [10, 1]]), [0.8, 0.2]) == pytest.approx(np.sqrt((0.125**2 + 0.5**2) / 2))
+    assert imbalance(np.array([[90, 9], [10, 1]]), [0.8, 0.2]) == pytest.approx(
+        np.sqrt((0.125**2 + 0.5**2) / 2)
+    )
 
 
 def test_a_rare_class_reaches_every_part():
@@ -115,5 +128,9 @@ def test_the_table_has_the_groups_beside_the_share_of_the_frames(tmp_path: Path)
     found = count(make_set(tmp_path, THREE_PATIENTS))
     table = format_balance(found, np.array([0, 1, 1]), ["train", "val"], [0.5, 0.5])
     rows = [line.split() for line in table.splitlines()]
-    assert rows[:3] == [["all", "train", "val"], ["frames", "4", "2", "2"], ["groups", "3", "1", "2"]]
+    assert rows[:3] == [
+        ["all", "train", "val"],
+        ["frames", "4", "2", "2"],
+        ["groups", "3", "1", "2"],
+    ]
     assert ["class", "AR", "50.0%", "(2)", "50.0%", "(1)", "50.0%", "(1)"] in rows

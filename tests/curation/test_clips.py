@@ -38,7 +38,12 @@ VIEW = st.sampled_from(["0 1 0", "[0, 0, 1]", " 1.0 0 0 ", None])
 END = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\n \t\r\n"])
 
 
-@given(st.lists(st.tuples(BOX, END), max_size=4), VIEW, st.sampled_from(["", "\ufeff"]), END | st.just(""))
+@given(
+    st.lists(st.tuples(BOX, END), max_size=4),
+    VIEW,
+    st.sampled_from(["", "\ufeff"]),
+    END | st.just(""),
+)
 @settings(deadline=None)
 def test_only_the_view_line_is_replaced(boxes: list, view: str | None, mark: str, end: str):
     lines = "".join(box + after for box, after in boxes)
@@ -62,7 +67,9 @@ def test_clips_are_taken_over_all_splits_and_frames_without_labels_left_alone(tm
         ("P1_V1", 5, (3, 1, 0)),
         ("P1_V2", 1, (0, 0, 1)),
     ]
-    found = dict(zip((image.name for image in split.images), harmonise(split, clips).labels, strict=True))
+    found = dict(
+        zip((image.name for image in split.images), harmonise(split, clips).labels, strict=True)
+    )
     assert [found[f"P1_V1_F{number}.png"].view for number in range(6)] == [0, 0, 0, 0, 0, -1]
 
 

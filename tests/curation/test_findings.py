@@ -17,7 +17,7 @@ from utils.data.images import read_image
 from utils.data.labels import FrameLabels
 from utils.data.splits import label_path
 
-# ---- single files ------------------------------------------------------------------------------------------
+# ---- single files --------------------------------------------------------------------------------
 
 
 def test_missing_views_labels_and_images_are_named(frames: Path):
@@ -26,7 +26,11 @@ def test_missing_views_labels_and_images_are_named(frames: Path):
     label_path(second).unlink()
     third.unlink()
     result = look(frames)
-    expected = {"missing_view": first.name, "missing_label": second.name, "orphan_label": label_path(third).name}
+    expected = {
+        "missing_view": first.name,
+        "missing_label": second.name,
+        "orphan_label": label_path(third).name,
+    }
     assert found_in(result) == {kind: [{name}] for kind, name in expected.items()}
     assert (result.exit_code(), result.exit_code(strict=True)) == (0, 1)
 
@@ -53,7 +57,7 @@ def test_a_name_without_a_patient_is_named(frames: Path):
     assert found_in(look(frames)) == {"unmatched_name": [{"odd.png"}]}
 
 
-# ---- duplicates --------------------------------------------------------------------------------------------
+# ---- duplicates ----------------------------------------------------------------------------------
 
 
 def test_duplicates_within_a_split(frames: Path):
@@ -91,7 +95,9 @@ def test_duplicates_whose_labels_disagree(frames: Path, text: str, iou: float, c
     twin = copy(image, image.with_name(f"{image.stem}b.png"))
     label_path(twin).write_text(text)
     result = look(frames, clip_pattern=None)
-    assert set(found_in(result)) - {"missing_view"} == {"duplicate"} | ({"conflict"} if conflict else set())
+    assert set(found_in(result)) - {"missing_view"} == {"duplicate"} | (
+        {"conflict"} if conflict else set()
+    )
     finding = result.of_kind("duplicate")[0]
     assert finding.iou == pytest.approx(iou)
     assert conflict in finding.detail
@@ -113,7 +119,7 @@ def test_a_picture_stored_anew_is_a_near_duplicate(frames: Path):
     }
 
 
-# ---- groups, clips, views ----------------------------------------------------------------------------------
+# ---- groups, clips, views ------------------------------------------------------------------------
 
 
 def test_a_patient_in_two_splits(frames: Path):
@@ -162,7 +168,9 @@ def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: P
     """Each class of this set is seen in one view only, whose column is called by another's name."""
     boxes, columns = ("0", "1", "3"), ("1 0 0", "0 1 0", "0 0 1")
     for number, image in enumerate((*images_of(frames), *images_of(frames, VAL))):
-        label_path(image).write_text(f"{boxes[number // 2 % 3]} 0.5 0.5 0.2 0.2\n{columns[number // 2 % 3]}\n")
+        label_path(image).write_text(
+            f"{boxes[number // 2 % 3]} 0.5 0.5 0.2 0.2\n{columns[number // 2 % 3]}\n"
+        )
     table = {"AR": ["PSAX"], "MR": ["A4C"], "PR": ["PSAX"], "TR": ["PLAX"]}
     data = load_data_config(frames.parent / "data.yaml")
     plausible = read_plausible(plausible_file(tmp_path, table), data)
@@ -176,7 +184,7 @@ def test_the_order_of_the_columns_is_judged_by_a_table(frames: Path, tmp_path: P
     assert score_column_orders(right, result.frames, plausible) == result.column_orders
 
 
-# ---- what there is nothing of, and what there is twice -----------------------------------------------------
+# ---- what there is nothing of, and what there is twice -------------------------------------------
 
 
 def write_labels(frames: Path, folder: str, text: str) -> None:
@@ -197,7 +205,12 @@ def write_labels(frames: Path, folder: str, text: str) -> None:
             {"no_example": "train: MR, PR, TR, A4C, PLAX", "single_view": "train: PSAX"},
             0,
         ),
-        (VAL, "3 .5 .5 .1 .1\n1 0 0", {"no_example": "val: AR, MR, PR, PSAX, PLAX", "single_view": "val: A4C"}, 0),
+        (
+            VAL,
+            "3 .5 .5 .1 .1\n1 0 0",
+            {"no_example": "val: AR, MR, PR, PSAX, PLAX", "single_view": "val: A4C"},
+            0,
+        ),
     ],
 )
 def test_nothing_to_learn_from(frames: Path, folder: str, text: str, found: dict, exit_code: int):
@@ -223,9 +236,17 @@ def test_data_of_one_task_are_asked_for_no_other(frames: Path, folder: str, text
     ("text", "kind", "detail"),
     [
         ("1 .5 .5 .2 .2\n1 .5 .5 .2 .2\n0 1 0", "repeated_row", "1 of 2 rows"),
-        ("1 .5 .5 .2 .2\n1 .4 .4 .6 .4 .6 .6 .4 .6\n1 .5 .5 .2 .2\n0 1 0", "repeated_row", "2 of 3 rows"),
+        (
+            "1 .5 .5 .2 .2\n1 .4 .4 .6 .4 .6 .6 .4 .6\n1 .5 .5 .2 .2\n0 1 0",
+            "repeated_row",
+            "2 of 3 rows",
+        ),
         ("1 .5 .5 .2 .2\n2 .5 .5 .2 .2\n0 1 0", "two_classes", "MR and PR"),
-        ("1 .2 .2 .8 .8 .8 .2 .2 .7 .5 .9\n0 1 0", "doubtful_line", "line 1: the outline crosses itself"),
+        (
+            "1 .2 .2 .8 .8 .8 .2 .2 .7 .5 .9\n0 1 0",
+            "doubtful_line",
+            "line 1: the outline crosses itself",
+        ),
         ("1 .5 .5 .2 .2 0 .3 .3 .2 .2 0 1 0", "bad_label", "can only be 2 boxes and a view"),
     ],
 )
@@ -248,7 +269,8 @@ def test_a_file_that_is_listed_twice_is_no_duplicate(frames: Path):
 
 
 @pytest.mark.parametrize(
-    ("differing", "is_near"), [(0, True), (1, True), (12, True), (13, True), (24, True), (25, False)]
+    ("differing", "is_near"),
+    [(0, True), (1, True), (12, True), (13, True), (24, True), (25, False)],
 )
 def test_how_many_bits_make_a_near_duplicate(frames: Path, differing: int, is_near: bool):
     data = load_data_config(frames.parent / "data.yaml")
@@ -262,7 +284,9 @@ def test_how_many_bits_make_a_near_duplicate(frames: Path, differing: int, is_ne
     assert [finding.kind for finding in find_duplicates(data, pair)] == ["near_duplicate"] * is_near
 
 
-@pytest.mark.parametrize("pattern", [r"^(?:(P0[0-2])|P\d+)_", r"^(P\d+)_(?:.*_F(\d+)x)?", r"^()(F\d+)?"])
+@pytest.mark.parametrize(
+    "pattern", [r"^(?:(P0[0-2])|P\d+)_", r"^(P\d+)_(?:.*_F(\d+)x)?", r"^()(F\d+)?"]
+)
 def test_patterns_with_parts_that_are_not_there(frames: Path, pattern: str):
     clip_pattern = pattern if "F" in pattern else pattern + "(x)?"
     result = look(frames, group_pattern=pattern, clip_pattern=clip_pattern)

@@ -147,11 +147,20 @@ def test_several_faults_at_once_are_all_named(frames: Path):
     for image, spoil in zip(train, (empty, cut, text, grey), strict=False):
         spoil(image)
     kinds = ("empty_image", "damaged_image", "unreadable_image", "grey_image")
-    assert found_in(look(frames)) == {kind: [{image.name}] for kind, image in zip(kinds, train, strict=False)}
+    assert found_in(look(frames)) == {
+        kind: [{image.name}] for kind, image in zip(kinds, train, strict=False)
+    }
 
 
 @pytest.mark.parametrize(
-    "content", [b"0 0.5 0.5\n", b"7 0.5 0.5 0.1 0.1\n1 0 0\n", b"1 1 0\n", b"0 nan 0.5 0.1 0.1\n", b"\xff\xfe\n"]
+    "content",
+    [
+        b"0 0.5 0.5\n",
+        b"7 0.5 0.5 0.1 0.1\n1 0 0\n",
+        b"1 1 0\n",
+        b"0 nan 0.5 0.1 0.1\n",
+        b"\xff\xfe\n",
+    ],
 )
 def test_a_label_that_breaks_the_format_is_named(frames: Path, content: bytes):
     image = images_of(frames)[2]

@@ -18,7 +18,7 @@ from utils.evaluation.metrics import summarise
 from utils.evaluation.results import SAME_CLIP
 from utils.evaluation.tables import format_table
 
-# ---- the oracles -------------------------------------------------------------------------------------------
+# ---- the oracles ---------------------------------------------------------------------------------
 
 
 CONFIG = DataConfig(
@@ -33,14 +33,24 @@ CONFIG = DataConfig(
 
 def split_of(name: str, frames: dict[str, tuple[list[float] | None, int]]) -> Split:
     """File name -> class and xywhn of its box, and its view."""
-    labels = [FrameLabels(np.array([box] if box else []).reshape(-1, 5), view) for box, view in frames.values()]
+    labels = [
+        FrameLabels(np.array([box] if box else []).reshape(-1, 5), view)
+        for box, view in frames.values()
+    ]
     return Split(name, tuple(map(Path, frames)), tuple(labels))
 
 
 def test_the_neighbour_oracle_takes_the_nearest_frame_of_the_clip():
     box, moved, other = [0, 0.5, 0.5, 0.2, 0.2], [0, 0.5, 0.55, 0.2, 0.2], [1, 0.5, 0.5, 0.2, 0.2]
     train = split_of(
-        "train", {"a_F1": (box, 0), "a_F9": (other, 0), "b_F2": (moved, 0), "b_F6": (other, 0), "c_F5": (box, 0)}
+        "train",
+        {
+            "a_F1": (box, 0),
+            "a_F9": (other, 0),
+            "b_F2": (moved, 0),
+            "b_F6": (other, 0),
+            "c_F5": (box, 0),
+        },
     )
     val = split_of("val", {"a_F3": (box, 0), "b_F4": (box, 0), "d_F5": (box, 0)})
     oracle = neighbour_oracle(CONFIG, train, val)
@@ -50,12 +60,16 @@ def test_the_neighbour_oracle_takes_the_nearest_frame_of_the_clip():
     assert oracle.same_class_iou_50 == pytest.approx(3 / 4)
     assert oracle.same_class_iou_50_adjacent is None
     assert oracle.iou_75 == pytest.approx(3 / 4)
-    assert oracle.map_50 == pytest.approx(0.5, abs=0.02)  # 3 of 6 true boxes found, without a mistake above them
+    assert oracle.map_50 == pytest.approx(
+        0.5, abs=0.02
+    )  # 3 of 6 true boxes found, without a mistake above them
     assert oracle.map_30 >= oracle.map_50 > oracle.map_50_95
 
 
 def test_a_training_frame_is_not_its_own_neighbour():
-    train = split_of("train", {"a_F1": ([0, 0.5, 0.5, 0.2, 0.2], 0), "a_F4": ([1, 0.5, 0.5, 0.2, 0.2], 0)})
+    train = split_of(
+        "train", {"a_F1": ([0, 0.5, 0.5, 0.2, 0.2], 0), "a_F4": ([1, 0.5, 0.5, 0.2, 0.2], 0)}
+    )
     oracle = neighbour_oracle(CONFIG, train, train)
     assert (oracle.median_distance, oracle.same_class, oracle.iou_75) == (3, 0, 1)
 
@@ -63,7 +77,8 @@ def test_a_training_frame_is_not_its_own_neighbour():
 def test_the_view_oracle_takes_the_clips_majority():
     box = [0, 0.5, 0.5, 0.2, 0.2]
     train = split_of(
-        "train", {"a_F1": (box, 1), "a_F2": (box, 1), "a_F3": (box, 0), "b_F1": (box, 0), "c_F1": (box, -1)}
+        "train",
+        {"a_F1": (box, 1), "a_F2": (box, 1), "a_F3": (box, 0), "b_F1": (box, 0), "c_F1": (box, -1)},
     )
     val = split_of("val", {"a_F5": (box, 1), "b_F2": (box, 0), "c_F2": (box, 1), "d_F1": (box, -1)})
     oracle = view_oracle(CONFIG, train, val)
@@ -77,11 +92,16 @@ def test_the_view_oracle_takes_the_clips_majority():
 def test_without_neighbours_or_views_the_oracles_are_undefined():
     train, val = split_of("train", {"a_F1": (None, -1)}), split_of("val", {"b_F1": (None, -1)})
     oracle = neighbour_oracle(CONFIG, train, val)
-    assert (oracle.with_neighbour, oracle.map_50, oracle.same_class, oracle.iou_quantiles) == (0, None, None, {})
+    assert (oracle.with_neighbour, oracle.map_50, oracle.same_class, oracle.iou_quantiles) == (
+        0,
+        None,
+        None,
+        {},
+    )
     assert view_oracle(CONFIG, train, val).accuracy is None
 
 
-# ---- the reference of an evaluation ------------------------------------------------------------------------
+# ---- the reference of an evaluation --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -91,13 +111,20 @@ def mixed(tiny_data: Path, tmp_path: Path) -> DataConfig:
 
 def reference_of(data: DataConfig, split: str = "val") -> dict | None:
     """With a model of the data's training split."""
-    return same_clip_reference(data, load_split(data, split), load_split(data, "train").fingerprint())
+    return same_clip_reference(
+        data, load_split(data, split), load_split(data, "train").fingerprint()
+    )
 
 
 def test_the_reference_is_the_audits(mixed: DataConfig):
     expected = audit(mixed)
     boxes, views = expected.neighbour["val"], expected.view["val"]
-    assert boxes.with_neighbour == 10 and boxes.map_50 > 0 and views.with_clip >= 5 and views.accuracy > 0.5
+    assert (
+        boxes.with_neighbour == 10
+        and boxes.map_50 > 0
+        and views.with_clip >= 5
+        and views.accuracy > 0.5
+    )
     reference = reference_of(mixed)
     assert reference == {"boxes": asdict(boxes), "views": asdict(views)}
 
@@ -123,8 +150,12 @@ def broken(folder: Path) -> None:
     (folder / "train.txt").write_text("a.png\nb.png")
 
 
-@pytest.mark.parametrize(("spoil", "reason"), [(absent, "train.txt"), (unlabelled, "none of 1"), (broken, "2 bad")])
-def test_training_labels_that_cannot_be_read_cost_one_warning(mixed: DataConfig, caplog, spoil: Callable, reason: str):
+@pytest.mark.parametrize(
+    ("spoil", "reason"), [(absent, "train.txt"), (unlabelled, "none of 1"), (broken, "2 bad")]
+)
+def test_training_labels_that_cannot_be_read_cost_one_warning(
+    mixed: DataConfig, caplog, spoil: Callable, reason: str
+):
     split, trained_on = load_split(mixed, "val"), load_split(mixed, "train").fingerprint()
     spoil(mixed.source.parent)
     assert same_clip_reference(mixed, split, trained_on) is None
@@ -132,7 +163,9 @@ def test_training_labels_that_cannot_be_read_cost_one_warning(mixed: DataConfig,
     assert SAME_CLIP in record.message and reason in record.message and "\n" not in record.message
 
 
-def test_a_model_of_other_frames_has_no_reference_in_this_data(mixed: DataConfig, tiny_data: Path, caplog):
+def test_a_model_of_other_frames_has_no_reference_in_this_data(
+    mixed: DataConfig, tiny_data: Path, caplog
+):
     other = load_split(load_data_config(tiny_data), "train").fingerprint()
     assert same_clip_reference(mixed, load_split(mixed, "val"), other) is None
     assert "trained on other frames or labels than train of" in caplog.text
@@ -155,7 +188,9 @@ def test_no_image_is_decoded_and_views_are_optional(tmp_path: Path, views: tuple
 
 
 def same_clip_lines(reference: dict | None) -> list[str]:
-    lines = format_table(summarise(random_results(), NAMES, VIEWS) | {"reference": reference}).splitlines()
+    lines = format_table(
+        summarise(random_results(), NAMES, VIEWS) | {"reference": reference}
+    ).splitlines()
     assert max(map(len, lines)) <= 110
     return [line for line in lines if line.startswith(SAME_CLIP)]
 
@@ -183,7 +218,7 @@ def test_where_no_frame_has_one_it_is_said_and_no_zero_is_shown(tiny_data: Path)
     assert "none of the 8 frames" in line and "0.000" not in line
 
 
-# ---- the real data -----------------------------------------------------------------------------------------
+# ---- the real data -------------------------------------------------------------------------------
 
 
 def test_the_reference_of_the_real_data(shared_dir: Path):

@@ -17,5 +17,7 @@ def test_the_report_holds_without_views_patterns_or_boxes(frames: Path, tmp_path
     assert found_in(result) == {"nothing_to_learn": [set()], "no_example": [set()]}
     assert (result.groups, result.clips, result.neighbour) == (None, None, {})
     json.dumps(to_mapping(result), allow_nan=False)
-    assert "verdict: 1 error, 0 leaks" in verdict(result) and "Verdict: 1 error, 0 leaks" in markdown(result)
+    assert "verdict: 1 error, 0 leaks" in verdict(
+        result
+    ) and "Verdict: 1 error, 0 leaks" in markdown(result)
     write_report(result, tmp_path)

@@ -46,7 +46,9 @@ def frame_of(boxes_px: Sequence[tuple[int, int, int, int, int]]) -> Sample:
     return frame, np.array(rows, np.float32).reshape(-1, 5)
 
 
-def augmenter(samples: Sequence[Sample], views: Sequence[int] | None = None, seed: int = 0, **keys: float) -> Augmenter:
+def augmenter(
+    samples: Sequence[Sample], views: Sequence[int] | None = None, seed: int = 0, **keys: float
+) -> Augmenter:
     views = [0] * len(samples) if views is None else views
     return Augmenter(replace(OFF, **keys), seed, lambda index: samples[index], views)
 
@@ -62,10 +64,12 @@ def xyxy(row: np.ndarray) -> np.ndarray:
     return np.concatenate((centre - half, centre + half))
 
 
-# ---- geometry ----------------------------------------------------------------------------------------------
+# ---- geometry ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keys", [{key: value} for key, value in GEOMETRY.items()] + [GEOMETRY], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{key: value} for key, value in GEOMETRY.items()] + [GEOMETRY], ids=str
+)
 def test_boxes_move_with_their_pixels(keys: dict[str, float]):
     augment = augmenter([frame_of([(0, 50, 30, 80, 60)])], **keys)
     changed = checked = 0
@@ -96,10 +100,13 @@ def test_without_keys_a_frame_stays_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("shift_px", "kept"), [((0, 0), True), ((-34, 0), True), ((-38, 0), False), ((0, 200), False), ((-60, -60), False)]
+    ("shift_px", "kept"),
+    [((0, 0), True), ((-34, 0), True), ((-38, 0), False), ((0, 200), False), ((-60, -60), False)],
 )
 def test_a_box_of_which_too_little_is_left_is_left_out(shift_px: tuple[int, int], kept: bool):
-    boxes = frame_of([(3, 0, 0, 40, 40)])[1]  # 40 px: what a shift by 34 leaves is 15 %, by 38 it is 5 %
+    boxes = frame_of([(3, 0, 0, 40, 40)])[
+        1
+    ]  # 40 px: what a shift by 34 leaves is 15 %, by 38 it is 5 %
     moved = moved_boxes(boxes, translation(*shift_px), HEIGHT, WIDTH)
     assert len(moved) == kept
     if kept:
@@ -111,7 +118,7 @@ def test_a_frame_without_boxes_has_none_afterwards():
     assert boxes.shape == (0, 5) and boxes.dtype == np.float32
 
 
-# ---- several frames ----------------------------------------------------------------------------------------
+# ---- several frames ------------------------------------------------------------------------------
 
 
 def test_a_mosaic_shows_frames_of_the_same_view_and_boxes_where_their_colours_are():
@@ -136,17 +143,21 @@ def test_mixup_lays_a_frame_of_the_same_view_over_the_first():
         assert len(boxes) == 2 and boxes[0, 0] == 1 and boxes[1, 0] in (1, 2, 3)
         if boxes[1, 0] != 1:
             assert 60 < frame[50, 45].max() < 200  # about half of either
-    assert {int(augment(epoch, 0)[1][1, 0]) for epoch in range(10)} == {0}  # no view is a view of its own
+    assert {int(augment(epoch, 0)[1][1, 0]) for epoch in range(10)} == {
+        0
+    }  # no view is a view of its own
 
 
-# ---- colour ------------------------------------------------------------------------------------------------
+# ---- colour --------------------------------------------------------------------------------------
 
 
 def test_gamma_keeps_black_white_and_the_order_of_greys():
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
     middles = []
     for number in range(200):
-        changed = recoloured(ramp, replace(OFF, gamma=0.5), np.random.default_rng(number))[0, :, 0].astype(int)
+        changed = recoloured(ramp, replace(OFF, gamma=0.5), np.random.default_rng(number))[
+            0, :, 0
+        ].astype(int)
         assert changed[0] == 0 and changed[255] == 255 and (np.diff(changed) >= 0).all()
         middles.append(np.log(changed[128] / 255) / np.log(128 / 255))
     assert min(middles) == pytest.approx(np.exp(-0.5), rel=0.05) and max(middles) == pytest.approx(
@@ -165,10 +176,12 @@ def test_each_of_hue_saturation_and_value_changes_alone(key: str, channel: int):
         others = [other for other in range(3) if other != channel]
         np.testing.assert_allclose(found[others], hsv[0, 0, others], atol=3)
         factors.append(found[channel] / hsv[0, 0, channel])
-    assert min(factors) == pytest.approx(0.6, abs=0.03) and max(factors) == pytest.approx(1.4, abs=0.03)
+    assert min(factors) == pytest.approx(0.6, abs=0.03) and max(factors) == pytest.approx(
+        1.4, abs=0.03
+    )
 
 
-# ---- always the same ---------------------------------------------------------------------------------------
+# ---- always the same -----------------------------------------------------------------------------
 
 
 def test_a_frame_depends_on_seed_epoch_and_number_alone():
@@ -196,21 +209,34 @@ def test_workers_make_the_same_frames_in_every_epoch(tiny_data: Path, workers: i
         sampler.set_epoch(epoch)
         for batch in loader:
             for number, image in zip(batch["indices"].tolist(), batch["images"], strict=True):
-                assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(expected[epoch, number][1]))
+                assert torch.equal(
+                    image.permute(1, 2, 0), torch.from_numpy(expected[epoch, number][1])
+                )
     assert not (expected[0, 3][1] == expected[1, 3][1]).all()
-    assert (expected[3][1] == JointDataset(split, 64, "ram")[3][1]).all()  # without an epoch: as it is
+    assert (
+        expected[3][1] == JointDataset(split, 64, "ram")[3][1]
+    ).all()  # without an epoch: as it is
 
 
-def test_a_resumed_training_sees_the_frames_it_would_have_seen(tiny_data: Path, tmp_path: Path, monkeypatch):
-    options = small_options(tiny_data, tmp_path) | {"hyp": str(ROOT / "hyp/joint_with_augmentation.yaml")}
+def test_a_resumed_training_sees_the_frames_it_would_have_seen(
+    tiny_data: Path, tmp_path: Path, monkeypatch
+):
+    options = small_options(tiny_data, tmp_path) | {
+        "hyp": str(ROOT / "hyp/joint_with_augmentation.yaml")
+    }
     whole = run(options, tmp_path / "whole")
     plain = run(options | {"hyp": str(ROOT / "hyp/joint_training_rules.yaml")}, tmp_path / "plain")
     with pytest.raises(AssertionError):
         assert_same_run(whole, plain)
     job = new_job(options | {"project": str(tmp_path), "name": "parts"})
     load, calls = job.frames.train.augmenter.load, iter(range(10**6))
+
     # In the second epoch's second batch.
-    stopping = lambda index: load(index) if next(calls) < 17 else (_ for _ in ()).throw(Interrupted("", 2))  # noqa: E731
+    def stopping(index: int) -> object:
+        if next(calls) >= 17:
+            raise Interrupted("", 2)
+        return load(index)
+
     monkeypatch.setattr(job.frames.train.augmenter, "load", stopping)
     with pytest.raises(Interrupted):
         train(job)

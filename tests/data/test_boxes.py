@@ -16,7 +16,8 @@ def test_iou_family_equals_the_reference(golden, kind):
 
 
 def test_iou_family_by_hand():
-    # Two 2 x 2 squares, the second one to the right: overlap 2, union 6, hull 3 x 2, centres 1 apart.
+    # Two 2 x 2 squares, the second one to the right: overlap 2, union 6, hull 3 x 2, centres 1
+    # apart.
     a, b = torch.tensor([[1.0, 1, 2, 2]]), torch.tensor([[2.0, 1, 2, 2]])
     values = {kind: pairwise_iou(a, b, kind).item() for kind in KINDS}
     assert values["iou"] == pytest.approx(1 / 3, abs=1e-6)

@@ -27,11 +27,12 @@ def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-# ---- samples -----------------------------------------------------------------------------------------------
+# ---- samples -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "name", ["a b.png", "a+b=c (1).png", "\u5fc3\u81df \u8d85\u97f3\u6ce2.png", "P01_V1-3.F0017.png"]
+    "name",
+    ["a b.png", "a+b=c (1).png", "\u5fc3\u81df \u8d85\u97f3\u6ce2.png", "P01_V1-3.F0017.png"],
 )
 @pytest.mark.parametrize("cache", ["ram", "disk", "off"])
 def test_names_with_unusual_characters(tmp_path: Path, name: str, cache: str):
@@ -57,8 +58,15 @@ def test_unreadable_images_are_found_before_training_and_all_named(tmp_path: Pat
 def test_samples_are_the_same_with_and_without_the_cache(tiny_data: Path, cache: str):
     split = load_split(load_data_config(tiny_data), "val")
     cached, uncached = JointDataset(split, 96, cache), JointDataset(split, 96, "off")
-    assert cached.cached is (cache == "ram") and not uncached.cached and len(cached) == len(uncached) == 8
-    assert cached.letterboxes == uncached.letterboxes and cached.original_sizes == uncached.original_sizes
+    assert (
+        cached.cached is (cache == "ram")
+        and not uncached.cached
+        and len(cached) == len(uncached) == 8
+    )
+    assert (
+        cached.letterboxes == uncached.letterboxes
+        and cached.original_sizes == uncached.original_sizes
+    )
     for one, other in zip(cached, uncached, strict=False):
         assert one[0] == other[0] and one[3:] == other[3:]
         np.testing.assert_array_equal(one[1], other[1])
@@ -66,7 +74,9 @@ def test_samples_are_the_same_with_and_without_the_cache(tiny_data: Path, cache:
 
 
 @pytest.mark.parametrize(("free_bytes", "cached"), [(10**9, True), (0, False)])
-def test_automatic_cache_asks_for_free_memory(tmp_path: Path, monkeypatch, free_bytes: int, cached: bool):
+def test_automatic_cache_asks_for_free_memory(
+    tmp_path: Path, monkeypatch, free_bytes: int, cached: bool
+):
     monkeypatch.setattr("utils.data.dataset.free_memory_bytes", lambda: free_bytes)
     split = load_split(make_set(tmp_path, {"a.png": LABEL}), "train")
     assert JointDataset(split, 64, "auto").cached is cached
@@ -94,10 +104,12 @@ def test_nothing_is_written_into_the_data_set(tmp_path: Path):
     assert state() == before
 
 
-# ---- images of 16 bits ------------------------------------------------------------------------------------
+# ---- images of 16 bits ---------------------------------------------------------------------------
 
 
-def deep_split(folder: Path, *pixels: np.ndarray, suffix: str = ".png", bits: int | None = None) -> Split:
+def deep_split(
+    folder: Path, *pixels: np.ndarray, suffix: str = ".png", bits: int | None = None
+) -> Split:
     """A split of these images, (height, width) or (height, width, 3) RGB."""
     paths = [folder / f"{number}{suffix}" for number in range(len(pixels))]
     for path, image in zip(paths, pixels, strict=True):
@@ -108,10 +120,18 @@ def deep_split(folder: Path, *pixels: np.ndarray, suffix: str = ".png", bits: in
 @pytest.mark.parametrize("cache", ["ram", "disk", "off"])
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_deep_images_and_their_upper_8_bits_are_the_same_frames(tmp_path: Path, bits: int, suffix: str, cache: str):
+def test_deep_images_and_their_upper_8_bits_are_the_same_frames(
+    tmp_path: Path, bits: int, suffix: str, cache: str
+):
     """Beside one of 8 bits, which stays as it is."""
-    deep, colour, shallow = noise(bits), noise(bits, 3, seed=1), noise(8, 3, seed=2).astype(np.uint8)
-    found = JointDataset(deep_split(tmp_path, deep, colour, shallow, suffix=suffix, bits=bits), 64, cache)
+    deep, colour, shallow = (
+        noise(bits),
+        noise(bits, 3, seed=1),
+        noise(8, 3, seed=2).astype(np.uint8),
+    )
+    found = JointDataset(
+        deep_split(tmp_path, deep, colour, shallow, suffix=suffix, bits=bits), 64, cache
+    )
     (tmp_path / "8").mkdir()
     upper = [(image >> (bits - 8)).astype(np.uint8) for image in (deep, colour)]
     expected = JointDataset(deep_split(tmp_path / "8", *upper, shallow), 64, "off")
@@ -127,7 +147,9 @@ def test_a_split_that_fits_12_bits_has_to_say_so(tmp_path: Path, largest: int, c
     images = [np.full((8, 9), value, np.uint16) for value in (0, largest)]
     split = deep_split(tmp_path, *images, noise(8).astype(np.uint8))
     for _ in range(2):
-        expected = rf"^train: the largest value of its 2 images of 16 bits is {largest}, .*'bits: 12'"
+        expected = (
+            rf"^train: the largest value of its 2 images of 16 bits is {largest}, .*'bits: 12'"
+        )
         with pytest.raises(UserError, match=expected) as error:
             JointDataset(split, 64, cache)
         assert "\n" not in str(error.value)
@@ -138,14 +160,18 @@ def test_a_split_that_fits_12_bits_has_to_say_so(tmp_path: Path, largest: int, c
 @pytest.mark.parametrize("largest", [4096, 16383, 65535])
 def test_a_split_that_needs_more_than_12_bits_has_16(tmp_path: Path, largest: int):
     """And its dark frames are read as its bright ones."""
-    dataset = JointDataset(deep_split(tmp_path, *(np.full((8, 8), v, np.uint16) for v in (256, largest))), 64)
+    dataset = JointDataset(
+        deep_split(tmp_path, *(np.full((8, 8), v, np.uint16) for v in (256, largest))), 64
+    )
     assert dataset.bits == 16
     assert [dataset[index][1][0, 0, 0] for index in range(2)] == [1, largest >> 8]
 
 
 def test_values_beyond_the_bits_that_were_said_are_named(tmp_path: Path):
     split = deep_split(tmp_path, noise(12), noise(13), bits=12)
-    with pytest.raises(UserError, match=r"1 images cannot be read:\n  .*1\.png: holds the value 8191.*'bits: 12'"):
+    with pytest.raises(
+        UserError, match=r"1 images cannot be read:\n  .*1\.png: holds the value 8191.*'bits: 12'"
+    ):
         JointDataset(split, 64)
 
 
@@ -156,7 +182,7 @@ def test_the_bits_that_a_data_set_names_are_obeyed(tmp_path: Path):
     assert (frame == 200).all()
 
 
-# ---- images that change while they are used ----------------------------------------------------------------
+# ---- images that change while they are used ------------------------------------------------------
 
 
 @pytest.mark.parametrize("rect", [False, True])
@@ -165,7 +191,9 @@ def test_the_bits_that_a_data_set_names_are_obeyed(tmp_path: Path):
 def test_an_image_of_another_size_does_not_keep_its_boxes(
     tmp_path: Path, height: int, width: int, cache: str, rect: bool
 ):
-    dataset = JointDataset(load_split(make_set(tmp_path, {"a.png": LABEL}), "train"), 64, cache, rect)
+    dataset = JointDataset(
+        load_split(make_set(tmp_path, {"a.png": LABEL}), "train"), 64, cache, rect
+    )
     image = tmp_path / "images/train/a.png"
     dataset.augment(HyperParameters(fliplr=0.5), seed=0)
     before = [dataset[key][1] for key in (0, (1, 0))]
@@ -180,7 +208,7 @@ def test_an_image_of_another_size_does_not_keep_its_boxes(
         np.testing.assert_array_equal(dataset[key][1], frame)
 
 
-# ---- links and folders -------------------------------------------------------------------------------------
+# ---- links and folders ---------------------------------------------------------------------------
 
 
 def test_links_to_nowhere_are_named(tiny_data: Path, tmp_path: Path):
@@ -189,7 +217,9 @@ def test_links_to_nowhere_are_named(tiny_data: Path, tmp_path: Path):
     image, other, *_ = load_split(config, "train").images
     image.unlink()
     image.symlink_to("gone.png")
-    with pytest.raises(UserError, match=rf"{re.escape(str(image))}: cannot be read as an image: No such file"):
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(image))}: cannot be read as an image: No such file"
+    ):
         JointDataset(load_split(config, "train"), 64)
     label = label_path(other)
     label.unlink()
@@ -202,11 +232,13 @@ def test_a_folder_named_like_an_image_is_named(tiny_data: Path, tmp_path: Path):
     shutil.copytree(tiny_data.parent, tmp_path / "set")
     folder = tmp_path / "set/frames/images/train/P99_A4C-1_F0001.jpg"
     folder.mkdir()
-    with pytest.raises(UserError, match=rf"{re.escape(str(folder))}: cannot be read as an image: Is a directory"):
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(folder))}: cannot be read as an image: Is a directory"
+    ):
         JointDataset(load_split(load_data_config(tmp_path / "set/data.yaml"), "train"), 64)
 
 
-# ---- --rect ------------------------------------------------------------------------------------------------
+# ---- --rect --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -229,12 +261,17 @@ def test_rect_cuts_nothing_but_border(split, cache):
         np.testing.assert_allclose(in_square - (columns, rows, 0, 0), in_cut, atol=1e-3)
         size = rect.original_sizes[index]
         corners = xywh_to_xyxy(torch.from_numpy(in_cut)).numpy()
-        restored = xyxy_to_xywh(torch.from_numpy(rect.letterboxes[index].restore(corners, *size))).numpy()
-        np.testing.assert_allclose(restored / np.tile(size[::-1], 2), labels.boxes[:, 1:], atol=1e-5)
+        restored = xyxy_to_xywh(
+            torch.from_numpy(rect.letterboxes[index].restore(corners, *size))
+        ).numpy()
+        np.testing.assert_allclose(
+            restored / np.tile(size[::-1], 2), labels.boxes[:, 1:], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "sides"), [(320, 430, (256, 320)), (556, 800, (224, 320)), (90, 30, (320, 128))]
+    ("height", "width", "sides"),
+    [(320, 430, (256, 320)), (556, 800, (224, 320)), (90, 30, (320, 128))],
 )
 def test_rect_sides_are_the_next_multiples_of_32(monkeypatch, height, width, sides):
     dataset = JointDataset.__new__(JointDataset)

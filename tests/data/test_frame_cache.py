@@ -49,7 +49,9 @@ def frames_of(split: Split, cache: str = "disk") -> np.ndarray:
 
 
 def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.data.dataset.decode_image", lambda *_: pytest.fail("an image is decoded"))
+    monkeypatch.setattr(
+        "utils.data.dataset.decode_image", lambda *_: pytest.fail("an image is decoded")
+    )
 
 
 def test_the_second_start_decodes_nothing(split: Split, cache_folder: Path, monkeypatch):
@@ -61,7 +63,9 @@ def test_the_second_start_decodes_nothing(split: Split, cache_folder: Path, monk
     assert len(list(cache_folder.iterdir())) == len(split.images)
 
 
-def test_the_same_image_in_another_place_is_found(split: Split, tmp_path: Path, cache_folder: Path, monkeypatch):
+def test_the_same_image_in_another_place_is_found(
+    split: Split, tmp_path: Path, cache_folder: Path, monkeypatch
+):
     frames_of(split)
     moved = [path.rename(path.with_stem(f"moved {path.stem}")) for path in split.images]
     no_decoding(monkeypatch)
@@ -108,7 +112,9 @@ def test_frames_of_other_stored_bits_are_kept_side_by_side(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("swap", ["one for another", "all round"])
-def test_a_whole_file_under_another_name_is_not_served(split: Split, cache_folder: Path, swap: str, monkeypatch):
+def test_a_whole_file_under_another_name_is_not_served(
+    split: Split, cache_folder: Path, swap: str, monkeypatch
+):
     expected = frames_of(split)
     files = sorted(cache_folder.iterdir())
     contents = [path.read_bytes() for path in files]
@@ -138,7 +144,10 @@ DAMAGE = {
     "zeros": lambda content: bytes(len(content)),
     "text": lambda content: b"no frame",
     "a pickle": lambda content: b"\x80\x04N." + content[4:],
-    **{f"bit {n} flipped": flipped(n) for n in (0, 3, 4, 8, 12, -1, *random.Random(0).sample(range(12000), 10))},
+    **{
+        f"bit {n} flipped": flipped(n)
+        for n in (0, 3, 4, 8, 12, -1, *random.Random(0).sample(range(12000), 10))
+    },
 }
 
 
@@ -154,7 +163,9 @@ def test_a_damaged_file_is_made_anew(split: Split, cache_folder: Path, damage: s
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_frames_that_are_lost_while_running_are_made_anew(split: Split, cache_folder: Path, workers: int):
+def test_frames_that_are_lost_while_running_are_made_anew(
+    split: Split, cache_folder: Path, workers: int
+):
     loader = make_loader(JointDataset(split, SIZE, "disk"), 4, workers, pin_memory=False)
     for path in sorted(cache_folder.iterdir())[:2]:
         path.unlink()
@@ -213,5 +224,7 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_mend(tmp_path: Path, mon
 def test_the_folder_is_the_users(monkeypatch, tmp_path: Path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for value in (None, ""):
-        monkeypatch.setenv("XDG_CACHE_HOME", value) if value is not None else monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("XDG_CACHE_HOME", value) if value is not None else monkeypatch.delenv(
+            "XDG_CACHE_HOME"
+        )
         assert user_cache_folder() == tmp_path / ".cache/yolov5-joint-gradnorm"

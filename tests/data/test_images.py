@@ -11,14 +11,18 @@ from small_files import UNREADABLE
 from utils.core.script import UserError
 from utils.data.images import Letterbox, read_image
 
-# ---- letterbox ---------------------------------------------------------------------------------------------
+# ---- letterbox -----------------------------------------------------------------------------------
 
 
 def check_letterbox(case: np.ndarray) -> None:
     """height, width, new height, new width, ratio, half of the padding left + right and top + bottom."""
     height, width, new_height, new_width, ratio, half_x, half_y = case
     letterbox = Letterbox.fit(int(height), int(width), 320)
-    assert letterbox.apply(np.zeros((int(height), int(width), 3), np.uint8)).shape == (new_height, new_width, 3)
+    assert letterbox.apply(np.zeros((int(height), int(width), 3), np.uint8)).shape == (
+        new_height,
+        new_width,
+        3,
+    )
     assert letterbox.ratio == pytest.approx(ratio, rel=1e-12)
     assert (letterbox.pad_left + letterbox.pad_right) / 2 == half_x
     assert (letterbox.pad_top + letterbox.pad_bottom) / 2 == half_y
@@ -42,11 +46,19 @@ def test_letterbox_as_the_public_yolov5_from_copied_figures(case: tuple):
 
 
 def test_the_smaller_half_of_an_odd_padding_is_left_and_above():
-    assert Letterbox.fit(600, 200, 320).pad_left == 106 and Letterbox.fit(600, 200, 320).pad_right == 107
-    assert Letterbox.fit(200, 600, 320).pad_top == 106 and Letterbox.fit(200, 600, 320).pad_bottom == 107
+    assert (
+        Letterbox.fit(600, 200, 320).pad_left == 106
+        and Letterbox.fit(600, 200, 320).pad_right == 107
+    )
+    assert (
+        Letterbox.fit(200, 600, 320).pad_top == 106
+        and Letterbox.fit(200, 600, 320).pad_bottom == 107
+    )
 
 
-@pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48), (64, 64), (33, 97), (1, 64), (1, 999), (999, 1)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(48, 96), (96, 48), (64, 64), (33, 97), (1, 64), (1, 999), (999, 1)]
+)
 def test_letterboxed_frames_are_square_with_grey_borders(height: int, width: int):
     letterbox = Letterbox.fit(height, width, 64)
     frame = letterbox.apply(np.full((height, width, 3), 255, np.uint8))
@@ -55,7 +67,11 @@ def test_letterboxed_frames_are_square_with_grey_borders(height: int, width: int
     assert rows.min() == letterbox.pad_top and rows.max() == 63 - letterbox.pad_bottom
     assert columns.min() == letterbox.pad_left and columns.max() == 63 - letterbox.pad_right
     assert (
-        frame[letterbox.pad_top : 64 - letterbox.pad_bottom, letterbox.pad_left : 64 - letterbox.pad_right] == 255
+        frame[
+            letterbox.pad_top : 64 - letterbox.pad_bottom,
+            letterbox.pad_left : 64 - letterbox.pad_right,
+        ]
+        == 255
     ).all()
 
 
@@ -70,12 +86,21 @@ def test_letterboxed_boxes_lie_on_what_they_mark(height: int, width: int):
     letterbox = Letterbox.fit(height, width, 320)
     rows, columns = (letterbox.apply(image)[..., 0] > 180).nonzero()
     box = np.array(
-        [[(left + right) / width, (top + bottom) / height, 2 * (right - left) / width, 2 * (bottom - top) / height]]
+        [
+            [
+                (left + right) / width,
+                (top + bottom) / height,
+                2 * (right - left) / width,
+                2 * (bottom - top) / height,
+            ]
+        ]
     )
     xc, yc, w, h = letterbox.boxes(box / 2)[0] * 320
     seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     np.testing.assert_allclose(
-        [xc - w / 2, yc - h / 2, xc + w / 2, yc + h / 2], seen, atol=1.01 * max(1, letterbox.ratio / 2)
+        [xc - w / 2, yc - h / 2, xc + w / 2, yc + h / 2],
+        seen,
+        atol=1.01 * max(1, letterbox.ratio / 2),
     )
 
 
@@ -97,7 +122,7 @@ def test_restored_boxes_are_clipped_to_the_image():
     np.testing.assert_allclose(found, [[0, 0, 430, 320]])
 
 
-# ---- reading an image --------------------------------------------------------------------------------------
+# ---- reading an image ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

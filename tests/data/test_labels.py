@@ -72,7 +72,10 @@ def test_valid(text: str, boxes: list, view: int):
 
 def test_a_box_inside_the_image_keeps_its_numbers_bit_for_bit():
     text = "1 0.123456789012345 0.3333333333333333 0.1 0.6\n0 0.25 0.5 0.5 1\n"
-    assert parse(text).boxes.tolist() == [[1, 0.123456789012345, 0.3333333333333333, 0.1, 0.6], [0, 0.25, 0.5, 0.5, 1]]
+    assert parse(text).boxes.tolist() == [
+        [1, 0.123456789012345, 0.3333333333333333, 0.1, 0.6],
+        [0, 0.25, 0.5, 0.5, 1],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,9 @@ def test_a_box_inside_the_image_keeps_its_numbers_bit_for_bit():
         pytest.param("0 1 1 1 1", 0, 1, UNKNOWN_VIEW, id="a data set without views"),
     ],
 )
-def test_a_line_that_could_be_box_and_view_is_the_view(text: str, views: int, boxes: int, view: int):
+def test_a_line_that_could_be_box_and_view_is_the_view(
+    text: str, views: int, boxes: int, view: int
+):
     labels = parse(text, views)
     assert (len(labels.boxes), labels.view) == (boxes, view)
 
@@ -163,12 +168,16 @@ def test_a_long_number_is_shortened_in_the_message(token: str):
     assert len(str(error.value)) < 300
 
 
-# ---- files -------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "content",
-    [f"{BOX}\n0 1 0\n".encode(), f"{BOX}\r\n[0, 1, 0]\r\n".encode(), f"{BOX}\n0 1 0".encode("utf-8-sig")],
+    [
+        f"{BOX}\n0 1 0\n".encode(),
+        f"{BOX}\r\n[0, 1, 0]\r\n".encode(),
+        f"{BOX}\n0 1 0".encode("utf-8-sig"),
+    ],
     ids=["LF", "CRLF", "BOM"],
 )
 def test_file(tmp_path: Path, content: bytes):
@@ -193,7 +202,10 @@ def test_file_that_is_not_utf8(tmp_path: Path, content: bytes):
 def test_the_line_of_a_byte_that_is_not_utf8(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_bytes(f"{BOX}\r\n{BOX}\n\n0 \u00e9".encode("latin-1"))
-    with pytest.raises(LabelError, match=rf"{re.escape(str(path))}:4: found a byte that is not UTF-8, 0xe9, expected"):
+    with pytest.raises(
+        LabelError,
+        match=rf"{re.escape(str(path))}:4: found a byte that is not UTF-8, 0xe9, expected",
+    ):
         read_label_file(path, CLASSES, VIEWS)
 
 
@@ -207,14 +219,29 @@ def test_a_label_error_is_a_user_error():
     assert issubclass(LabelError, UserError)
 
 
-# ---- any text ----------------------------------------------------------------------------------------------
+# ---- any text ------------------------------------------------------------------------------------
 
 
 # The same examples every time, so that a failure is everybody's.
 SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 TOKENS = st.one_of(
     st.sampled_from(
-        ["0", "1", "0.5", "[0,", "1]", "-0.001", "1.001", "nan", "-inf", "1e999", "1_0", "", ",", "\ufeff"]
+        [
+            "0",
+            "1",
+            "0.5",
+            "[0,",
+            "1]",
+            "-0.001",
+            "1.001",
+            "nan",
+            "-inf",
+            "1e999",
+            "1_0",
+            "",
+            ",",
+            "\ufeff",
+        ]
     ),
     st.floats().map(repr),
     st.floats(0, 1).map(repr),
@@ -224,9 +251,9 @@ LINES = st.lists(TOKENS, max_size=9).map(" ".join)
 TEXTS = st.one_of(
     st.text(),
     st.text("01 .-+eE_[](),\n\r\t"),
-    st.tuples(st.sampled_from(["\n", "\r\n", "\r", "\x0b", "\u2028"]), st.lists(LINES, max_size=5)).map(
-        lambda pair: pair[0].join(pair[1])
-    ),
+    st.tuples(
+        st.sampled_from(["\n", "\r\n", "\r", "\x0b", "\u2028"]), st.lists(LINES, max_size=5)
+    ).map(lambda pair: pair[0].join(pair[1])),
 )
 
 
@@ -234,7 +261,9 @@ TEXTS = st.one_of(
 @given(TEXTS, st.integers(1, 9), st.integers(0, 9))
 @example("0 1 1e-320 1 1e-320", 1, 0)
 @example("-0 0.5 0.5 1 1", 1, 5)
-def test_any_text_gives_valid_labels_or_one_error_with_its_line(text: str, classes: int, views: int):
+def test_any_text_gives_valid_labels_or_one_error_with_its_line(
+    text: str, classes: int, views: int
+):
     try:
         labels = parse_labels(text, classes, views, SOURCE)
     except LabelError as error:
@@ -268,7 +297,9 @@ def assert_nothing_is_guessed(text: str, labels: FrameLabels) -> None:
             points = points[0] + np.outer([-0.5, 0.5], points[1])
         low, high = points.min(axis=0).clip(0, 1), points.max(axis=0).clip(0, 1)
         assert (
-            kind == number and np.abs(np.subtract(coordinates, np.clip(coordinates, 0, 1))).max() <= TOLERANCE + 1e-12
+            kind == number
+            and np.abs(np.subtract(coordinates, np.clip(coordinates, 0, 1))).max()
+            <= TOLERANCE + 1e-12
         )
         np.testing.assert_allclose(box, [*(low + high) / 2, *(high - low)], rtol=0, atol=1e-12)
 
@@ -286,7 +317,9 @@ FILES = st.one_of(
 @SETTINGS
 @given(FILES)
 @example(b"\xef\xbb\xbf0 1 0\n\xff")
-def test_any_file_gives_what_its_text_gives_or_one_error_with_its_line(tmp_path_factory, content: bytes):
+def test_any_file_gives_what_its_text_gives_or_one_error_with_its_line(
+    tmp_path_factory, content: bytes
+):
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(content)
     try:
@@ -316,7 +349,9 @@ def boxes_inside(draw: st.DrawFn) -> tuple[float, ...]:
 def test_what_is_written_is_read_back(boxes: list, view: int, brackets: str, comma: str, end: str):
     lines = [" ".join(map(repr, box)) for box in boxes]
     if view != UNKNOWN_VIEW:
-        lines.append(brackets.format(comma.join("1" if column == view else "0" for column in range(5))))
+        lines.append(
+            brackets.format(comma.join("1" if column == view else "0" for column in range(5)))
+        )
     labels = parse("".join(line + end for line in lines), views=5)
     assert labels.boxes.tolist() == [list(map(float, box)) for box in boxes]
     assert labels.view == view
@@ -336,20 +371,28 @@ def test_corners_become_their_bounding_box(corners: list):
     np.testing.assert_allclose(box, [*(low + high) / 2, *(high - low)], rtol=0, atol=1e-15)
 
 
-EDGES = st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True).map(sorted).filter(lambda x: x[1] - x[0] > 1e-9)
+EDGES = (
+    st.lists(st.floats(0, 1), min_size=2, max_size=2, unique=True)
+    .map(sorted)
+    .filter(lambda x: x[1] - x[0] > 1e-9)
+)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.integers(0, 3), EDGES, EDGES), max_size=4), st.integers(-1, 4))
 def test_label_text_is_read_back(boxes: list, view: int):
-    xyxy = torch.tensor([(x[0], y[0], x[1], y[1]) for _, x, y in boxes], dtype=torch.float64).reshape(-1, 4)
-    labels = FrameLabels(np.column_stack(([number for number, *_ in boxes], xyxy_to_xywh(xyxy).numpy())), view)
+    xyxy = torch.tensor(
+        [(x[0], y[0], x[1], y[1]) for _, x, y in boxes], dtype=torch.float64
+    ).reshape(-1, 4)
+    labels = FrameLabels(
+        np.column_stack(([number for number, *_ in boxes], xyxy_to_xywh(xyxy).numpy())), view
+    )
     read = parse_labels(label_text(labels, view_count=5), class_count=4, view_count=5)
     np.testing.assert_allclose(read.boxes, labels.boxes, rtol=0, atol=1e-15)
     assert read.view == view
 
 
-# ---- identical rows ----------------------------------------------------------------------------------------
+# ---- identical rows ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -357,16 +400,26 @@ def test_label_text_is_read_back(boxes: list, view: int):
     [
         pytest.param([BOX, BOX], [0], id="twice"),
         pytest.param([BOX] * 5, [0], id="five times"),
-        pytest.param([BOX, "0 0.1 0.2 0.1 0.1", BOX, "0 0.1 0.2 0.1 0.1"], [0, 1], id="two boxes in turns"),
+        pytest.param(
+            [BOX, "0 0.1 0.2 0.1 0.1", BOX, "0 0.1 0.2 0.1 0.1"], [0, 1], id="two boxes in turns"
+        ),
         pytest.param([BOX, "2 .50 4e-1 0.2000 +0.1"], [0], id="written in another way"),
         pytest.param([BOX, "2 0.4 0.35 0.6 0.35 0.6 0.45 0.4 0.45"], [0], id="as corners"),
-        pytest.param([BOX, "2 0.6 0.45 0.4 0.45 0.4 0.35 0.6 0.35 0.5 0.4"], [0], id="as other corners"),
+        pytest.param(
+            [BOX, "2 0.6 0.45 0.4 0.45 0.4 0.35 0.6 0.35 0.5 0.4"], [0], id="as other corners"
+        ),
         pytest.param([BOX, "2 0.5000009 0.4 0.2 0.1"], [0], id="the last digit"),
         pytest.param([BOX, "2 0.500002 0.4 0.2 0.1"], [0, 1], id="more than the last digit"),
-        pytest.param(["1 0.1234565 0.5 0.1 0.1", "1 0.12345650001 0.5 0.1 0.1"], [0], id="rounded up and down"),
+        pytest.param(
+            ["1 0.1234565 0.5 0.1 0.1", "1 0.12345650001 0.5 0.1 0.1"],
+            [0],
+            id="rounded up and down",
+        ),
         pytest.param([BOX, BOX.replace("2", "3", 1)], [0, 1], id="two classes"),
         pytest.param([BOX, "2 0.5 0.4 0.1 0.2"], [0, 1], id="another shape"),
-        pytest.param(["0 0.05 0.5 0.2 0.4", "0 0.075 0.5 0.15 0.4"], [0], id="the same within the image"),
+        pytest.param(
+            ["0 0.05 0.5 0.2 0.4", "0 0.075 0.5 0.15 0.4"], [0], id="the same within the image"
+        ),
         pytest.param([BOX], [0], id="once"),
         pytest.param([], [], id="none"),
     ],
@@ -376,7 +429,9 @@ def test_identical_rows_count_once(rows: list[str], kept: list[int], end: str):
     labels = parse("\n".join([*rows, end]))
     once = without_repeats(labels)
     assert once.view == labels.view and once.boxes.dtype == np.float64
-    assert once.boxes.tolist() == labels.boxes[kept].tolist() if kept else once.boxes.shape == (0, 5)
+    assert (
+        once.boxes.tolist() == labels.boxes[kept].tolist() if kept else once.boxes.shape == (0, 5)
+    )
     assert (once is labels) == (len(kept) == len(rows))
 
 

@@ -49,7 +49,9 @@ def parse(text: str, views: int = 2) -> list:
     ],
 )  # fmt: skip
 def test_what_can_only_be_several_lines_is_refused(text: str, views: int, what: str):
-    with pytest.raises(LabelError, match=rf":\d+: found what can only be {what} in '.*', expected a line for each"):
+    with pytest.raises(
+        LabelError, match=rf":\d+: found what can only be {what} in '.*', expected a line for each"
+    ):
         parse(text, views)
 
 
@@ -80,14 +82,20 @@ def outline_in_image(rng: np.random.Generator) -> str:
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(5, 40)))
     radii, turn = rng.uniform(0.05, 0.8, 2), rng.uniform(0, np.pi)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii
-    points = points @ [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]] + rng.uniform(-0.1, 1.1, 2)
+    points = points @ [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]] + rng.uniform(
+        -0.1, 1.1, 2
+    )
     image = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
     _, inside = cv2.intersectConvexConvex(points.astype(np.float32), image)
     if inside is None or len(inside) < 3 or inside.min() < 0 or inside.max() > 1:
         return ""
     corners = np.roll(inside[:, 0].astype(float).round(6), rng.integers(len(inside)), axis=0)
     area = np.ptp(corners, axis=0).prod()
-    return f"{rng.integers(2)} " + " ".join(f"{value:g}" for value in corners.ravel()) if area > 1e-3 else ""
+    return (
+        f"{rng.integers(2)} " + " ".join(f"{value:g}" for value in corners.ravel())
+        if area > 1e-3
+        else ""
+    )
 
 
 @pytest.mark.parametrize("views", range(7))
@@ -99,7 +107,9 @@ def test_outlines_of_what_the_image_cuts_off_are_read(views: int):
     for text in texts:
         values = np.array(text.split(), float)[1:].reshape(-1, 2)
         low, high = values.min(axis=0), values.max(axis=0)
-        np.testing.assert_allclose(parse(text, views)[0][1:], [*(low + high) / 2, *(high - low)], atol=1e-12)
+        np.testing.assert_allclose(
+            parse(text, views)[0][1:], [*(low + high) / 2, *(high - low)], atol=1e-12
+        )
 
 
 def random_line(rng: np.random.Generator, is_rectangle: bool) -> str:
@@ -152,12 +162,17 @@ def test_rectangles_and_crossings():
     star = np.array([[np.cos(a), np.sin(a)] for a in np.arange(5) * 4 * np.pi / 5])
     assert crosses_itself(star) and not crosses_itself(star[[0, 3, 1, 4, 2]])
     round_shape = np.array([[np.cos(a), np.sin(a)] for a in np.linspace(0, 6, 300)])
-    assert not crosses_itself(round_shape) and crosses_itself(round_shape[[0, 9, 8, *range(10, 300)]])
+    assert not crosses_itself(round_shape) and crosses_itself(
+        round_shape[[0, 9, 8, *range(10, 300)]]
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "files", "boxes", "digest"),
-    [("regurgitation", 4, 1225, 1225, "47904d3327b0bed2"), ("chest-xray", 2, 246, 492, "f0b8e82cd16b14ea")],
+    [
+        ("regurgitation", 4, 1225, 1225, "47904d3327b0bed2"),
+        ("chest-xray", 2, 246, 492, "f0b8e82cd16b14ea"),
+    ],
 )
 def test_the_real_label_files_are_read_as_before(
     shared_dir: Path, name: str, classes: int, files: int, boxes: int, digest: str
@@ -167,7 +182,9 @@ def test_the_real_label_files_are_read_as_before(
     paths = sorted(folder.rglob("labels/*.txt"))
     labels = [read_label_file(path, classes, 3) for path in paths]
     for path, frame in zip(paths, labels, strict=True):
-        found.update(f"{path.relative_to(folder).as_posix()} {frame.view} ".encode() + frame.boxes.tobytes())
+        found.update(
+            f"{path.relative_to(folder).as_posix()} {frame.view} ".encode() + frame.boxes.tobytes()
+        )
         assert doubtful_lines(path.read_text(), classes, 3) == []
     assert (len(paths), sum(len(frame.boxes) for frame in labels)) == (files, boxes)
     assert found.hexdigest()[:16] == digest

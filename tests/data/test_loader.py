@@ -27,7 +27,9 @@ def test_batch(mixed: JointDataset):
     np.testing.assert_array_equal(batch["images"][2].permute(1, 2, 0), mixed[0][1])
     assert batch["boxes"].dtype == torch.float32
     assert batch["boxes"][:, :2].tolist() == [[0, 3], [2, 1], [2, 0]]  # image, class
-    np.testing.assert_array_equal(batch["boxes"][:, 2:], np.vstack([mixed[2][2], mixed[0][2]])[:, 1:])
+    np.testing.assert_array_equal(
+        batch["boxes"][:, 2:], np.vstack([mixed[2][2], mixed[0][2]])[:, 1:]
+    )
     assert batch["views"].dtype == torch.int64 and batch["views"].tolist() == [-1, 0, 1]
     assert batch["indices"].tolist() == [2, 1, 0]
     assert [Path(path).name for path in batch["paths"]] == ["2.png", "1.png", "0.png"]

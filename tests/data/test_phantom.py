@@ -16,7 +16,13 @@ from utils.core.files import ROOT
 from utils.core.script import UserError
 from utils.data.phantom.anatomy import KINDS, VIEWS
 from utils.data.phantom.frames import Shot, draw
-from utils.data.phantom.generate import FRAMES_PER_CLIP, TRAIN_PATIENTS, VAL_PATIENTS, generate, label_text
+from utils.data.phantom.generate import (
+    FRAMES_PER_CLIP,
+    TRAIN_PATIENTS,
+    VAL_PATIENTS,
+    generate,
+    label_text,
+)
 from utils.data.phantom.patients import new_patient
 
 DATA_YAML = ROOT / "data" / "echo_phantom.yaml"
@@ -26,7 +32,9 @@ VIEW_LINE = re.compile(r"^(\[?)([01])(, | )([01])\3([01])(\]?)$")
 class Label(NamedTuple):
     boxes: list[tuple[int, np.ndarray]]  # class, (x1, y1, x2, y2) in [0, 1]
     view: int | None
-    form: tuple[str | None, str | None, bool]  # of the boxes, of the view line, blank line between them
+    form: tuple[
+        str | None, str | None, bool
+    ]  # of the boxes, of the view line, blank line between them
 
 
 def read_label(text: str) -> Label:
@@ -56,7 +64,10 @@ def read_label(text: str) -> Label:
 
 def digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +82,10 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def labels(data_set: Path) -> dict[str, dict[str, Label]]:
     """Split -> file stem -> label."""
     return {
-        split: {path.stem: read_label(path.read_text()) for path in sorted((data_set / "labels" / split).glob("*.txt"))}
+        split: {
+            path.stem: read_label(path.read_text())
+            for path in sorted((data_set / "labels" / split).glob("*.txt"))
+        }
         for split in ("train", "val")
     }
 
@@ -119,7 +133,10 @@ def test_an_existing_folder_is_not_touched(tmp_path: Path):
 
 def test_patients_and_clips_do_not_cross_splits(labels: dict):
     data = yaml.safe_load(DATA_YAML.read_text())
-    patients = {split: {re.match(data["group_pattern"], stem)[1] for stem in stems} for split, stems in labels.items()}
+    patients = {
+        split: {re.match(data["group_pattern"], stem)[1] for stem in stems}
+        for split, stems in labels.items()
+    }
     assert len(patients["train"]) == TRAIN_PATIENTS
     assert len(patients["val"]) == VAL_PATIENTS
     assert not patients["train"] & patients["val"]
@@ -154,9 +171,13 @@ def test_classes_and_views_are_balanced_in_both_splits(labels: dict):
 
 
 def test_every_form_of_a_label_file_occurs(labels: dict):
-    forms = {label.form for label in labels["train"].values() if label.boxes and label.view is not None}
+    forms = {
+        label.form for label in labels["train"].values() if label.boxes and label.view is not None
+    }
     box_forms, view_forms = {"corners", "xywh", "outline"}, {" ", ", ", "[ ]", "[, ]"}
-    assert forms == {(box, view, gap) for box in box_forms for view in view_forms for gap in (True, False)}
+    assert forms == {
+        (box, view, gap) for box in box_forms for view in view_forms for gap in (True, False)
+    }
 
 
 def test_boxes_lie_inside_the_frame_and_have_a_useful_size(data_set: Path, labels: dict):
@@ -197,7 +218,9 @@ def test_several_jets_do_not_overlap():
         assert not (masks[0][1] & masks[1][1]).any()
 
 
-def test_colours_do_not_tell_the_kind_of_a_jet_but_the_view_and_the_place_do(data_set: Path, labels: dict):
+def test_colours_do_not_tell_the_kind_of_a_jet_but_the_view_and_the_place_do(
+    data_set: Path, labels: dict
+):
     colours, places, kinds = ({"train": [], "val": []} for _ in range(3))
     for split, stems in labels.items():
         for stem, label in stems.items():

@@ -13,7 +13,7 @@ from utils.core.data_config import DataConfig, load_data_config
 from utils.core.script import UserError
 from utils.data.splits import GENERATORS, find_images, label_path, load_split, load_splits
 
-# ---- finding images and labels -----------------------------------------------------------------------------
+# ---- finding images and labels -------------------------------------------------------------------
 
 
 def test_folders_are_searched_to_any_depth_in_a_fixed_order(tmp_path: Path):
@@ -27,9 +27,17 @@ def test_folders_are_searched_to_any_depth_in_a_fixed_order(tmp_path: Path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_list_is_relative_to_itself_and_keeps_its_order(tmp_path: Path, encoding: str, end: str):
-    images = [write_image(tmp_path / "set/images" / name) for name in ("b.png", "a 1.png", "\u5fc3.png")]
+    images = [
+        write_image(tmp_path / "set/images" / name) for name in ("b.png", "a 1.png", "\u5fc3.png")
+    ]
     elsewhere = write_image(tmp_path / "elsewhere/images/c.png")
-    lines = ["../set/images/b.png", "", "./../set/images/a 1.png", "../set/images/\u5fc3.png", str(elsewhere)]
+    lines = [
+        "../set/images/b.png",
+        "",
+        "./../set/images/a 1.png",
+        "../set/images/\u5fc3.png",
+        str(elsewhere),
+    ]
     listing = tmp_path / "lists/train.txt"
     listing.parent.mkdir()
     listing.write_bytes(end.join(lines).encode(encoding))
@@ -96,7 +104,7 @@ def test_with_the_key_labels_that_folder_mirrors_the_data_sets(image: str, label
         label_path(Path("/sets/a.jpg"), data)
 
 
-# ---- a split -----------------------------------------------------------------------------------------------
+# ---- a split -------------------------------------------------------------------------------------
 
 
 def test_labels_stand_beside_their_images(tmp_path: Path):
@@ -119,7 +127,9 @@ def test_the_key_labels_replaces_the_labels_beside_the_images(tmp_path: Path):
         load_split(replace(data, labels=tmp_path / "gone"), "train")
 
 
-def test_missing_label_files_are_background_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_missing_label_files_are_background_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     split = load_split(make_set(tmp_path, {"a.png": None, "b.png": LABEL, "c.png": None}), "train")
     assert [(len(frame.boxes), frame.view) for frame in split.labels] == [(0, -1), (1, 1), (0, -1)]
     (record,) = caplog.records
@@ -138,7 +148,9 @@ def test_every_bad_label_file_is_named_at_once(tmp_path: Path, count: int):
         load_split(make_set(tmp_path, {"good.png": LABEL, **bad}), "train")
     message = str(error.value)
     assert f"{count} bad label files" in message and "--skip-bad-labels" in message
-    assert sorted(re.findall(r"bad\d\d(?=\.txt:1: found class 9)", message)) == [Path(name).stem for name in bad]
+    assert sorted(re.findall(r"bad\d\d(?=\.txt:1: found class 9)", message)) == [
+        Path(name).stem for name in bad
+    ]
     assert "good" not in message
 
 
@@ -147,7 +159,9 @@ def test_bad_label_files_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptu
     split = load_split(data, "train", skip_bad_labels=True)
     assert [path.name for path in split.images] == ["b.png", "d.png"] and len(split.labels) == 2
     (record,) = caplog.records
-    assert "2 frames" in record.message and "a.txt:1" in record.message and "c.txt:1" in record.message
+    assert (
+        "2 frames" in record.message and "a.txt:1" in record.message and "c.txt:1" in record.message
+    )
 
 
 def test_leaving_out_everything_is_an_error(tmp_path: Path):
@@ -162,7 +176,7 @@ def test_a_folder_named_like_a_label_file_is_an_error(tmp_path: Path):
         load_split(data, "train")
 
 
-# ---- one label file, one image -----------------------------------------------------------------------------
+# ---- one label file, one image -------------------------------------------------------------------
 
 PAIRS = [
     ("a.png", "a.jpg"),
@@ -189,7 +203,9 @@ def test_images_that_share_a_label_file_are_an_error(tmp_path: Path, first: str,
     with pytest.raises(UserError, match=r"train: 1 bad label files") as error:
         load_split(data, "train")
     (line,) = str(error.value).split("\n")[1:]
-    assert str(label) in line and first in line and second in line and "good" not in str(error.value)
+    assert (
+        str(label) in line and first in line and second in line and "good" not in str(error.value)
+    )
 
 
 def test_the_key_labels_can_make_images_share_a_label_file(tmp_path: Path):
@@ -208,12 +224,15 @@ def test_an_image_in_the_folder_of_labels_shares_them(tmp_path: Path):
     write_image(tmp_path / "labels/train/a.png")
     both = {"train": (tmp_path / "images/train", tmp_path / "labels/train")}
     with pytest.raises(
-        UserError, match=r"labels.train.a\.txt: belongs to .*images.train.a\.png and .*labels.train.a\.png"
+        UserError,
+        match=r"labels.train.a\.txt: belongs to .*images.train.a\.png and .*labels.train.a\.png",
     ):
         load_split(replace(data, splits=both), "train")
 
 
-def test_images_that_share_a_label_file_can_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_images_that_share_a_label_file_can_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     data, label = make_twins(tmp_path, "a.png", "a.jpg")
     split = load_split(data, "train", skip_bad_labels=True)
     assert [path.name for path in split.images] == ["good.png"]
@@ -238,18 +257,36 @@ def test_images_of_one_name_without_a_label_file_are_background(tmp_path: Path):
     assert len(load_split(data, "train").images) == 3
 
 
-# ---- what is left out --------------------------------------------------------------------------------------
+# ---- what is left out ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        (["a.dcm", "b.DCM", "c.gif", "IM0001", "1.2.840.10008.55"], "2 .dcm, 2 without suffix, 1 .gif"),
+        (
+            ["a.dcm", "b.DCM", "c.gif", "IM0001", "1.2.840.10008.55"],
+            "2 .dcm, 2 without suffix, 1 .gif",
+        ),
         (["a.heic"], "1 .heic"),
         (["a.nii.gz", "deep/b.mha"], "1 .gz, 1 .mha"),
-        (["a.txt", "b.yaml", "c.csv", "d.json", ".DS_Store", "Thumbs.db", "labels.cache", ".hidden.dcm"], ""),
+        (
+            [
+                "a.txt",
+                "b.yaml",
+                "c.csv",
+                "d.json",
+                ".DS_Store",
+                "Thumbs.db",
+                "labels.cache",
+                ".hidden.dcm",
+            ],
+            "",
+        ),
         (["a.mp4"], "1 .mp4"),
-        ([f"a.k{n}" for n in range(9)], f"{', '.join(f'1 .k{n}' for n in range(6))}, 3 of other kinds"),
+        (
+            [f"a.k{n}" for n in range(9)],
+            f"{', '.join(f'1 .k{n}' for n in range(6))}, 3 of other kinds",
+        ),
     ],
 )
 def test_other_kinds_of_files_are_counted(tmp_path: Path, caplog, names: list[str], expected: str):
@@ -262,7 +299,9 @@ def test_other_kinds_of_files_are_counted(tmp_path: Path, caplog, names: list[st
     assert (f"(left out: {expected})" in str(error.value)) == bool(expected)
     (tmp_path / "z.png").touch()
     assert find_images([tmp_path], "train", SOURCE) == [tmp_path / "z.png"]
-    assert caplog.messages == ([f"warning: data.yaml: train: left out: {expected}"] if expected else [])
+    assert caplog.messages == (
+        [f"warning: data.yaml: train: left out: {expected}"] if expected else []
+    )
 
 
 def test_an_unknown_split_is_an_error(tmp_path: Path):
@@ -270,7 +309,9 @@ def test_an_unknown_split_is_an_error(tmp_path: Path):
         load_split(make_set(tmp_path, {"a.png": LABEL}), "test")
 
 
-def test_data_are_generated_where_they_do_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_data_are_generated_where_they_do_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     calls = []
 
     def generate(folder: Path) -> None:
@@ -279,7 +320,9 @@ def test_data_are_generated_where_they_do_not_exist(tmp_path: Path, monkeypatch:
 
     monkeypatch.setitem(GENERATORS, "stub", generate)
     root = tmp_path / "set"
-    data = DataConfig(SOURCE, root, {"train": (root / "images",)}, ("a", "b"), ("A", "B", "C"), generate="stub")
+    data = DataConfig(
+        SOURCE, root, {"train": (root / "images",)}, ("a", "b"), ("A", "B", "C"), generate="stub"
+    )
     for _ in range(2):
         assert len(load_split(data, "train").images) == 1
     assert calls == [root]
@@ -287,7 +330,7 @@ def test_data_are_generated_where_they_do_not_exist(tmp_path: Path, monkeypatch:
         load_split(replace(data, root=tmp_path / "other", generate="no"), "train")
 
 
-# ---- fingerprint -------------------------------------------------------------------------------------------
+# ---- fingerprint ---------------------------------------------------------------------------------
 
 
 def fingerprint(folder: Path) -> str:
@@ -327,7 +370,9 @@ def test_fingerprint_changes_with_the_data(three_frames: Path, change):
 
 
 @pytest.mark.parametrize(("bits", "differs"), [(None, False), (16, False), (12, True), (8, True)])
-def test_fingerprint_changes_with_the_stored_bits(three_frames: Path, bits: int | None, differs: bool):
+def test_fingerprint_changes_with_the_stored_bits(
+    three_frames: Path, bits: int | None, differs: bool
+):
     """16 are what is taken where the data set does not say."""
     split = load_split(replace(make_set(three_frames, {}), bits=bits), "train")
     assert (split.fingerprint() != replace(split, bits=None).fingerprint()) == differs
@@ -340,7 +385,7 @@ def test_fingerprint_does_not_depend_on_place_or_form(three_frames: Path, tmp_pa
     assert fingerprint(tmp_path / "moved") == before
 
 
-# ---- symbolic links ----------------------------------------------------------------------------------------
+# ---- symbolic links ------------------------------------------------------------------------------
 
 
 def test_symbolic_links_are_what_they_lead_to(tiny_data: Path, tmp_path: Path):
@@ -352,7 +397,9 @@ def test_symbolic_links_are_what_they_lead_to(tiny_data: Path, tmp_path: Path):
     for number, image in enumerate(expected.images):
         part = "real" if number < 6 else "elsewhere"
         for file in (image, label_path(image)):
-            target = frames / file.relative_to(tiny_data.parent / "frames").parts[0] / part / file.name
+            target = (
+                frames / file.relative_to(tiny_data.parent / "frames").parts[0] / part / file.name
+            )
             target.parent.mkdir(exist_ok=True)
             target.symlink_to(file)
     for kind in ("images", "labels"):
@@ -362,7 +409,13 @@ def test_symbolic_links_are_what_they_lead_to(tiny_data: Path, tmp_path: Path):
     (frames / "images/real/circle").symlink_to(frames / "images")
     config = load_data_config(tiny_data)
     linked = load_split(
-        type(config)(config.source, frames, {"train": (frames / "images/train",)}, config.names, config.view_names),
+        type(config)(
+            config.source,
+            frames,
+            {"train": (frames / "images/train",)},
+            config.names,
+            config.view_names,
+        ),
         "train",
     )
     assert [path.name for path in linked.images] == [path.name for path in expected.images]
@@ -370,12 +423,17 @@ def test_symbolic_links_are_what_they_lead_to(tiny_data: Path, tmp_path: Path):
         assert one.view == other.view and (one.boxes == other.boxes).all()
 
 
-# ---- what comes twice --------------------------------------------------------------------------------------
+# ---- what comes twice ----------------------------------------------------------------------------
 
 
-def test_identical_rows_count_once_after_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_identical_rows_count_once_after_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     box, view = "1 0.5 0.5 0.25 0.5\n", "0 1 0"
-    data = make_set(tmp_path, {"a.png": box * 3 + view, "b.png": LABEL, "c.png": box + box + "2 0.5 0.5 0.25 0.5\n"})
+    data = make_set(
+        tmp_path,
+        {"a.png": box * 3 + view, "b.png": LABEL, "c.png": box + box + "2 0.5 0.5 0.25 0.5\n"},
+    )
     split = load_split(data, "train")
     assert [frame.boxes[:, 0].tolist() for frame in split.labels] == [[1], [1], [1, 2]]
     assert [frame.view for frame in split.labels] == [1, 1, -1]
@@ -392,7 +450,9 @@ def test_the_fingerprint_is_of_what_is_learnt(three_frames: Path):
     assert fingerprint(three_frames) == before
 
 
-@pytest.mark.parametrize("kind", ["the path", "another way to it", "a link to the file", "a link to its folder"])
+@pytest.mark.parametrize(
+    "kind", ["the path", "another way to it", "a link to the file", "a link to its folder"]
+)
 def test_an_image_that_is_listed_twice_stays_so_after_a_warning(tmp_path: Path, caplog, kind: str):
     data = make_set(tmp_path, {"a.png": LABEL, "b.png": LABEL})
     again = {
@@ -410,11 +470,16 @@ def test_an_image_that_is_listed_twice_stays_so_after_a_warning(tmp_path: Path, 
     split = load_split(replace(data, splits={"train": (listing,)}), "train")
     assert len(split.images) == 3
     (record,) = caplog.records
-    assert "train: 1 images are listed 2 times; each counts as often as it is listed, the first:" in record.message
+    assert (
+        "train: 1 images are listed 2 times; each counts as often as it is listed, the first:"
+        in record.message
+    )
     assert record.message.endswith("images/train/a.png")
 
 
-def test_a_folder_within_another_lists_its_images_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_folder_within_another_lists_its_images_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     data = make_set(tmp_path, {"a.png": LABEL, "b.png": LABEL})
     folders = (tmp_path / "images", tmp_path / "images/train")
     assert len(load_split(replace(data, splits={"train": folders}), "train").images) == 4

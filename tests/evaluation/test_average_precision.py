@@ -26,9 +26,15 @@ def direct_coco_ap(results: list[ImageResult], box_class: int, threshold: float)
     """COCO's AP by its definition, one box after the other."""
     rows, true_count = [], 0
     for result in results:
-        free = [b for b, c in zip(result.true_boxes_xyxy, result.true_classes, strict=True) if c == box_class]
+        free = [
+            b
+            for b, c in zip(result.true_boxes_xyxy, result.true_classes, strict=True)
+            if c == box_class
+        ]
         true_count += len(free)
-        for box, score, found_class in zip(result.boxes_xyxy, result.scores, result.classes, strict=True):
+        for box, score, found_class in zip(
+            result.boxes_xyxy, result.scores, result.classes, strict=True
+        ):
             if found_class != box_class:
                 continue
             overlaps = [iou(box, true) for true in free]
@@ -42,11 +48,13 @@ def direct_coco_ap(results: list[ImageResult], box_class: int, threshold: float)
     return np.mean([precision[recall >= level].max(initial=0) for level in np.linspace(0, 1, 101)])
 
 
-# ---- YOLOv5's figures --------------------------------------------------------------------------------------
+# ---- YOLOv5's figures ----------------------------------------------------------------------------
 
 
 def test_yolo_ap_equals_the_public_yolov5(golden):
-    curves = yolo_ap(golden["ap_tp"], golden["ap_conf"], golden["ap_pred_cls"], golden["ap_target_cls"])
+    curves = yolo_ap(
+        golden["ap_tp"], golden["ap_conf"], golden["ap_pred_cls"], golden["ap_target_cls"]
+    )
     precision, recall, f1 = curves.at(curves.best_confidence)
     np.testing.assert_allclose(precision, golden["ap_precision"], atol=1e-6)
     np.testing.assert_allclose(recall, golden["ap_recall"], atol=1e-6)
@@ -58,19 +66,25 @@ def test_yolo_ap_by_hand():
     # Class 2: right at 0.9, wrong at 0.6, right at 0.5, of 4 true boxes. Class 5: never predicted.
     # Class 7: predicted, but no true box, so it is no row.
     tp = np.array([[1, 1], [0, 0], [0, 0], [1, 0]], bool)
-    curves = yolo_ap(tp, np.array([0.9, 0.6, 0.7, 0.5]), np.array([2, 2, 7, 2]), np.array([2, 2, 2, 2, 5]))
+    curves = yolo_ap(
+        tp, np.array([0.9, 0.6, 0.7, 0.5]), np.array([2, 2, 7, 2]), np.array([2, 2, 2, 2, 5])
+    )
     assert curves.classes.tolist() == [2, 5]
     grid = curves.confidence
     for index in (0, 500, 600, 650, 899, 950):
-        # YOLOv5 interpolates precision over confidence; left of the first prediction's confidence it is 1
+        # YOLOv5 interpolates precision over confidence; left of the first prediction's confidence
+        # it is 1
         expected_precision = np.interp(grid[index], [0.5, 0.6, 0.9], [2 / 3, 1 / 2, 1])
-        expected_recall = np.interp(grid[index], [0.5, 0.6], [0.5, 0.25]) if grid[index] <= 0.9 else 0
+        expected_recall = (
+            np.interp(grid[index], [0.5, 0.6], [0.5, 0.25]) if grid[index] <= 0.9 else 0
+        )
         precision, recall, f1 = curves.at(grid[index])
         assert precision.tolist() == pytest.approx([expected_precision, 0])
         assert recall.tolist() == pytest.approx([expected_recall, 0])
         both = 2 * expected_precision * expected_recall / (expected_precision + expected_recall)
         assert f1.tolist() == pytest.approx([both, 0])
-    # Envelope: 1 up to recall 1/4, 2/3 up to 1/2, then the straight line to (1, 0); sampled at 101 points.
+    # Envelope: 1 up to recall 1/4, 2/3 up to 1/2, then the straight line to (1, 0); sampled at 101
+    # points.
     assert curves.ap[0, 0] == pytest.approx(0.25 + 0.25 * 2 / 3 + 0.5 * (2 / 3) / 2, abs=2e-3)
     # Only the first is right: 1 up to recall 1/4, then the line from (1/4, 1/3) to (1, 0).
     assert curves.ap[0, 1] == pytest.approx(0.25 + 0.75 * (1 / 3) / 2, abs=4e-3)
@@ -92,14 +106,17 @@ def test_best_confidence_prefers_a_broad_hill_to_a_spike():
     assert 0.25 <= curves.best_confidence <= 0.35
 
 
-# ---- matching ----------------------------------------------------------------------------------------------
+# ---- matching ------------------------------------------------------------------------------------
 
 
 def test_a_true_box_takes_its_most_confident_claimant():
     truth = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], float)
     found = np.array([[0, 0, 10, 8], [0, 0, 10, 10], [20, 0, 30, 10], [20, 0, 30, 10]], float)
-    tp, claimed = match_predictions(found, np.array([0, 0, 1, 0]), truth, np.array([0, 0]), np.array([0.5, 0.9]))
-    # the second has the higher IoU but only gets its box where the first, at IoU 0.8, does not qualify
+    tp, claimed = match_predictions(
+        found, np.array([0, 0, 1, 0]), truth, np.array([0, 0]), np.array([0.5, 0.9])
+    )
+    # the second has the higher IoU but only gets its box where the first, at IoU 0.8, does not
+    # qualify
     assert tp.tolist() == [[True, False], [False, True], [False, False], [True, True]]
     assert claimed[[0, 1, 3]].tolist() == [0, 0, 1]
 
@@ -114,7 +131,10 @@ def test_matching_is_one_to_one_within_a_class_and_above_the_threshold():
             assert len(set(claimed[hits])) == len(hits)
             for hit in hits:
                 assert result.classes[hit] == result.true_classes[claimed[hit]]
-                assert iou(result.boxes_xyxy[hit], result.true_boxes_xyxy[claimed[hit]]) >= threshold - 1e-12
+                assert (
+                    iou(result.boxes_xyxy[hit], result.true_boxes_xyxy[claimed[hit]])
+                    >= threshold - 1e-12
+                )
         half = len(result.scores) // 2
         few, _ = match_predictions(result.boxes_xyxy[:half], result.classes[:half], *args[2:])
         np.testing.assert_array_equal(few, tp[:half])
@@ -123,17 +143,21 @@ def test_matching_is_one_to_one_within_a_class_and_above_the_threshold():
 def test_matching_without_boxes():
     none, one = np.zeros((0, 4)), np.array([[0, 0, 9, 9.0]])
     for found, truth in ((none, none), (none, one), (one, none)):
-        tp, claimed = match_predictions(found, np.zeros(len(found), int), truth, np.zeros(len(truth), int))
+        tp, claimed = match_predictions(
+            found, np.zeros(len(found), int), truth, np.zeros(len(truth), int)
+        )
         assert tp.shape == (len(found), 10) and not tp.any() and claimed.shape == (len(found),)
 
 
-# ---- COCO --------------------------------------------------------------------------------------------------
+# ---- COCO ----------------------------------------------------------------------------------------
 
 
 def test_coco_ap_equals_a_direct_computation():
     results = random_results()
     detection = summarise(results, NAMES, VIEWS, intervals=False)["detection"]
-    ap = np.array([[direct_coco_ap(results, c, t) for t in COCO_IOU_THRESHOLDS] for c in range(len(NAMES))])
+    ap = np.array(
+        [[direct_coco_ap(results, c, t) for t in COCO_IOU_THRESHOLDS] for c in range(len(NAMES))]
+    )
     assert 0.2 < ap.mean() < 0.9
     assert detection["mAP_0.3"] == pytest.approx(ap[:, 0].mean())
     assert detection["mAP_0.5"] == pytest.approx(ap[:, 1].mean())

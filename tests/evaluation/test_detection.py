@@ -49,8 +49,13 @@ def test_localisation_error_by_hand():
 def test_the_chosen_confidence_given_back_gives_the_same_figures():
     results = random_results()
     chosen = summarise(results, NAMES, VIEWS, intervals=False)["detection"]
-    given = summarise(results, NAMES, VIEWS, confidence=chosen["confidence"], intervals=False)["detection"]
-    assert chosen.pop("confidence_source") == "maximises F1 here" and given.pop("confidence_source") == "given"
+    given = summarise(results, NAMES, VIEWS, confidence=chosen["confidence"], intervals=False)[
+        "detection"
+    ]
+    assert (
+        chosen.pop("confidence_source") == "maximises F1 here"
+        and given.pop("confidence_source") == "given"
+    )
     assert chosen == given
     for other in (0.1, 0.9):
         detection = summarise(results, NAMES, VIEWS, confidence=other, intervals=False)["detection"]
@@ -59,24 +64,34 @@ def test_the_chosen_confidence_given_back_gives_the_same_figures():
 
 def test_counts_per_class():
     truth = [(0, 0, 0, 10, 10), (0, 20, 0, 30, 10), (1, 40, 0, 50, 10)]
-    rows = summarise([image_result(truth), image_result(truth[:1], name="b")], NAMES, VIEWS)["detection"]["per_class"]
+    rows = summarise([image_result(truth), image_result(truth[:1], name="b")], NAMES, VIEWS)[
+        "detection"
+    ]["per_class"]
     assert [(row["images"], row["boxes"]) for row in rows] == [(2, 3), (1, 1), (0, 0)]
 
 
-# ---- where no threshold finds a box ------------------------------------------------------------------------
+# ---- where no threshold finds a box --------------------------------------------------------------
 
 BOX = (0, 0, 0, 10, 10)
 NOTHING_FOUND = {
     "no prediction": [image_result([BOX])],
     "far away": [image_result([BOX], [(0.9, 0, 100, 50, 150, 90)])],
     "of another class": [image_result([BOX], [(0.9, 1, 0, 0, 10, 10)])],
-    "of a class that nothing is": [image_result([BOX], [(0.3, 2, 0, 0, 10, 10), (0.2, 1, 0, 0, 10, 10)])],
+    "of a class that nothing is": [
+        image_result([BOX], [(0.3, 2, 0, 0, 10, 10), (0.2, 1, 0, 0, 10, 10)])
+    ],
     "too large": [image_result([BOX], [(0.9, 0, 0, 0, 100, 100)])],
     "of scores that are almost 0": [image_result([BOX], [(0.001, 0, 50, 50, 60, 60)] * 150)],
     "no true box": [image_result([], [(0.9, 0, 0, 0, 10, 10)])],
     "neither": [image_result(), image_result(name="b.jpg")],
-    "several images": [image_result([BOX], [(0.9, 2, 0, 0, 9, 9)]), image_result([(1, 5, 5, 50, 50)], name="b.jpg")],
-    "on the wrong image": [image_result([BOX]), image_result([], [(0.8, 0, 0, 0, 10, 10)], name="b.jpg")],
+    "several images": [
+        image_result([BOX], [(0.9, 2, 0, 0, 9, 9)]),
+        image_result([(1, 5, 5, 50, 50)], name="b.jpg"),
+    ],
+    "on the wrong image": [
+        image_result([BOX]),
+        image_result([], [(0.8, 0, 0, 0, 10, 10)], name="b.jpg"),
+    ],
 }
 
 
@@ -86,21 +101,40 @@ def test_no_threshold_is_chosen_where_none_finds_a_box(kind: str):
     metrics = summarise(results, NAMES, VIEWS)
     detection = metrics["detection"]
     assert detection["confidence"] is None and confidence_of(metrics) is None
-    assert detection["confidence_source"] == f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
+    assert (
+        detection["confidence_source"] == f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
+    )
     assert {detection[key] for key in ("precision", "recall", "f1")} <= {0, None}
     at_usual = summarise(results, NAMES, VIEWS, confidence=USUAL_CONFIDENCE)["detection"]
-    for key in ("precision", "recall", "f1", "per_class", "confusion", "image_level", "matched_share", "mse_xywhn"):
+    for key in (
+        "precision",
+        "recall",
+        "f1",
+        "per_class",
+        "confusion",
+        "image_level",
+        "matched_share",
+        "mse_xywhn",
+    ):
         assert detection[key] == at_usual[key]
     table = format_table(metrics)
-    assert "P, R, F1 at confidence - (none finds a box" in table and "at least confidence 0.25, the usual" in table
+    assert (
+        "P, R, F1 at confidence - (none finds a box" in table
+        and "at least confidence 0.25, the usual" in table
+    )
 
 
 @pytest.mark.parametrize("kind", NOTHING_FOUND)
 def test_boxes_that_find_nothing_are_drawn_from_the_usual_confidence_on(kind: str, tmp_path: Path):
     results = NOTHING_FOUND[kind]
     write_evaluation(tmp_path, summarise(results, NAMES, VIEWS), results)
-    drawn = [record["prediction"]["scores"] for record in json.loads((tmp_path / "val_batch.json").read_text())]
-    assert drawn == [[score for score in result.scores if score >= USUAL_CONFIDENCE] for result in results]
+    drawn = [
+        record["prediction"]["scores"]
+        for record in json.loads((tmp_path / "val_batch.json").read_text())
+    ]
+    assert drawn == [
+        [score for score in result.scores if score >= USUAL_CONFIDENCE] for result in results
+    ]
 
 
 def test_a_confusion_without_a_threshold_is_drawn(tmp_path: Path):
@@ -113,4 +147,6 @@ def test_a_confusion_without_a_threshold_is_drawn(tmp_path: Path):
 def test_a_threshold_that_finds_a_box_is_above_zero(score: float):
     """At 0 every box counts, so that a file which says 0 says nothing."""
     detection = summarise([image_result([BOX], [(score, *BOX)])], NAMES, VIEWS)["detection"]
-    assert 0 < detection["confidence"] <= 1 and detection["confidence_source"] == "maximises F1 here"
+    assert (
+        0 < detection["confidence"] <= 1 and detection["confidence_source"] == "maximises F1 here"
+    )

@@ -32,11 +32,13 @@ def mixed_up_results(images: int = 40, seed: int = 0, every: int = 1) -> list[Im
         low, high = result.boxes_xyxy[:, :2], result.boxes_xyxy[:, 2:]
         boxes_xyxy = np.hstack((low, np.maximum(high, low + 1)))[::every]
         classes = np.where(is_mixed_up, (result.classes + 1) % len(NAMES), result.classes)[::every]
-        results.append(replace(result, boxes_xyxy=boxes_xyxy, classes=classes, scores=result.scores[::every]))
+        results.append(
+            replace(result, boxes_xyxy=boxes_xyxy, classes=classes, scores=result.scores[::every])
+        )
     return results
 
 
-# ---- by hand -----------------------------------------------------------------------------------------------
+# ---- by hand -------------------------------------------------------------------------------------
 
 TRUTH = [
     (0, 0, 0, 40, 40),
@@ -83,7 +85,9 @@ def test_counts_are_from_a_confidence_on_and_gains_are_of_all():
     results = [image_result(TRUTH, FOUND)]
     few, every = errors_of(results, confidence=0.8), errors_of(results)
     named = {"right": 1, "loose box": 1, "wrong class": 1, "duplicate": 1}
-    assert few["counts"] == NO_ERROR | named | {"missed": 3}  # but not what is loose or of a wrong class
+    assert few["counts"] == NO_ERROR | named | {
+        "missed": 3
+    }  # but not what is loose or of a wrong class
     assert few["delta_mAP_0.5"] == every["delta_mAP_0.5"]
 
 
@@ -104,7 +108,7 @@ def test_a_class_of_which_nothing_is_left_counts_by_whether_it_is_named():
     assert errors_of(named)["delta_mAP_0.5"]["missed"] == 0
 
 
-# ---- properties --------------------------------------------------------------------------------------------
+# ---- properties ----------------------------------------------------------------------------------
 
 
 def test_a_perfect_detector_has_no_error_and_nothing_to_gain():
@@ -117,14 +121,16 @@ def test_a_perfect_detector_has_no_error_and_nothing_to_gain():
 def test_a_blind_detector_misses_all():
     results = [without_predictions(result) for result in random_results()]
     errors = errors_of(results)
-    assert errors["counts"] == NO_ERROR | {"missed": sum(len(result.true_classes) for result in results)}
+    assert errors["counts"] == NO_ERROR | {
+        "missed": sum(len(result.true_classes) for result in results)
+    }
     assert errors["delta_mAP_0.5"] == dict.fromkeys(ERRORS, 0) | {"missed": 1}
 
 
 def test_without_true_boxes_all_is_background_and_no_gain_is_defined():
-    errors = summarise([image_result(found=FOUND), image_result()], NAMES, VIEWS, confidence=0.65)["detection"][
-        "errors"
-    ]
+    errors = summarise([image_result(found=FOUND), image_result()], NAMES, VIEWS, confidence=0.65)[
+        "detection"
+    ]["errors"]
     assert errors["counts"] == NO_ERROR | {"background": 6}
     assert errors["delta_mAP_0.5"] == dict.fromkeys(ERRORS)
 
@@ -163,7 +169,7 @@ def test_the_evaluation_counts_at_the_confidence_of_its_precision():
     assert detection["errors"] == errors_of(results, detection["confidence"])
 
 
-# ---- against other ways ------------------------------------------------------------------------------------
+# ---- against other ways --------------------------------------------------------------------------
 
 
 def mended_results(results: list[ImageResult], kind: str) -> list[ImageResult]:
@@ -174,7 +180,9 @@ def mended_results(results: list[ImageResult], kind: str) -> list[ImageResult]:
         for name in ("scores", "boxes_xyxy", "true_boxes_xyxy")
     )
     image_of = np.repeat(np.arange(len(results)), [len(result.scores) for result in results])
-    true_image_of = np.repeat(np.arange(len(results)), [len(result.true_classes) for result in results])
+    true_image_of = np.repeat(
+        np.arange(len(results)), [len(result.true_classes) for result in results]
+    )
     by_score = np.argsort(-scores, kind="stable")
     taken = set(boxes.meant[boxes.kinds == "right"])
     found = {image: [] for image in range(len(results))}
@@ -189,7 +197,9 @@ def mended_results(results: list[ImageResult], kind: str) -> list[ImageResult]:
         found[image_of[place]].append((scores[place], box_class, *box))
     is_kept = ~boxes.is_missed if kind == "missed" else np.full(len(true_image_of), True)
     truth = np.column_stack((boxes.true_classes, true_boxes_xyxy))
-    return [image_result(truth[is_kept & (true_image_of == image)], found[image]) for image in found]
+    return [
+        image_result(truth[is_kept & (true_image_of == image)], found[image]) for image in found
+    ]
 
 
 def coco_map(results: list[ImageResult]) -> float:
@@ -216,5 +226,9 @@ def test_counts_and_gains_are_those_of_tides_own_program():
         "background": (24, 0.019844964053136353),
         "missed": (4, 0.09522458631369503),
     }
-    assert {kind: errors["counts"][kind] for kind in ERRORS} == {kind: count for kind, (count, _) in tide.items()}
-    assert errors["delta_mAP_0.5"] == pytest.approx({kind: gain for kind, (_, gain) in tide.items()})
+    assert {kind: errors["counts"][kind] for kind in ERRORS} == {
+        kind: count for kind, (count, _) in tide.items()
+    }
+    assert errors["delta_mAP_0.5"] == pytest.approx(
+        {kind: gain for kind, (_, gain) in tide.items()}
+    )

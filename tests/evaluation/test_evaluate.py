@@ -32,10 +32,13 @@ def test_results_come_back_from_their_file_to_the_last_bit(tiny_data: Path, tmp_
     results, losses = evaluate(job.model, loader, job.run.precision, job.frames.data, job.criterion)
     header = Header.of(job.frames.data, job.frames.val, job.model.tasks, job.run.precision)
     write_predictions(tmp_path / "file.npz", results, header)
-    again = results_from(read_predictions(tmp_path / "file.npz"), job.frames.val.split, job.frames.data)
+    again = results_from(
+        read_predictions(tmp_path / "file.npz"), job.frames.val.split, job.frames.data
+    )
     for before, after in zip(results, again, strict=True):
         for name, value in dataclasses.asdict(before).items():
             np.testing.assert_array_equal(getattr(after, name), value)
-    # The objectness of an untrained network is the greater part of its loss, and a mean over frames.
+    # The objectness of an untrained network is the greater part of its loss, and a mean over
+    # frames.
     mean = np.mean([result.detection_loss for result in results])
     assert mean == pytest.approx(sum(losses[name] for name in ("box", "obj", "cls")), rel=0.2)

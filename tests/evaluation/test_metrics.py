@@ -12,7 +12,7 @@ from utils.evaluation.metrics import fitness, fitness_parts, summarise
 from utils.evaluation.results import group_draws
 from utils.evaluation.tables import format_table
 
-# ---- figures -----------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
 
 
 def test_perfect_predictions_score_one():
@@ -28,11 +28,19 @@ def test_perfect_predictions_score_one():
     assert detection["yolov5_mAP_0.5:0.95"] == pytest.approx(0.995)  # its 101 points end at (1, 0)
     assert detection["mse_xywhn"] == 0
     assert detection["confusion"] == np.diag([2, 1, 1, 0]).tolist()
-    assert [views[key] for key in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")] == [1, 1, 1, 1]
+    assert [views[key] for key in ("accuracy", "balanced_accuracy", "macro_f1", "auroc")] == [
+        1,
+        1,
+        1,
+        1,
+    ]
     assert views["ece"] == 0
     assert views["confusion"] == np.eye(3).tolist()
     assert metrics["fitness"] == pytest.approx(1)
-    assert detection["intervals"]["mAP_0.5"] == [None, None]  # where resamples do not differ, nothing is known
+    assert detection["intervals"]["mAP_0.5"] == [
+        None,
+        None,
+    ]  # where resamples do not differ, nothing is known
 
 
 def test_no_predictions_score_zero():
@@ -49,7 +57,15 @@ def test_nothing_to_measure_is_none_and_not_zero(found):
     metrics = summarise([image_result(found=found)], NAMES, VIEWS)
     detection, views = metrics["detection"], metrics["views"]
     assert metrics["boxes"] == 0 and views["images"] == 0 and metrics["fitness"] == 0
-    undefined = ("mAP_0.5", "mAP_0.5:0.95", "precision", "recall", "f1", "matched_share", "mse_xywhn")
+    undefined = (
+        "mAP_0.5",
+        "mAP_0.5:0.95",
+        "precision",
+        "recall",
+        "f1",
+        "matched_share",
+        "mse_xywhn",
+    )
     assert [detection[key] for key in undefined] == [None] * len(undefined)
     undefined = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
     assert [views[key] for key in undefined] == [None] * len(undefined)
@@ -70,7 +86,7 @@ def test_a_model_without_a_view_head_and_data_without_views():
         assert metrics["fitness"] == pytest.approx(expected)
 
 
-# ---- intervals and fitness ---------------------------------------------------------------------------------
+# ---- intervals and fitness -----------------------------------------------------------------------
 
 
 def test_intervals_hold_the_figure_and_repeat():
@@ -94,13 +110,17 @@ def test_intervals_resample_groups_and_not_images():
     results = random_results(24)
     one_group = summarise([replace(result, group="p") for result in results], NAMES, VIEWS)
     for part in ("detection", "views"):
-        assert set(map(tuple, one_group[part]["intervals"].values())) == {(None, None)}  # one patient shows no spread
+        assert set(map(tuple, one_group[part]["intervals"].values())) == {
+            (None, None)
+        }  # one patient shows no spread
     by_image = summarise([replace(result, group=result.image) for result in results], NAMES, VIEWS)
     assert by_image["interval_unit"] == "images"
     # every image four times, kept together in groups: no more certain than the images once
     copies = [replace(r, image=f"{n}{r.image}", group=r.image) for r in results for n in range(4)]
     copied = summarise(copies, NAMES, VIEWS)
-    assert copied["views"]["intervals"]["accuracy"] == pytest.approx(by_image["views"]["intervals"]["accuracy"])
+    assert copied["views"]["intervals"]["accuracy"] == pytest.approx(
+        by_image["views"]["intervals"]["accuracy"]
+    )
 
 
 def test_an_interval_is_t_times_the_bootstraps_standard_error():
@@ -119,7 +139,9 @@ def test_an_interval_is_t_times_the_bootstraps_standard_error():
     assert views["effective_groups"]["accuracy"] == pytest.approx(patients)
     assert views["intervals"]["accuracy"] == pytest.approx(np.clip([0.5 - half, 0.5 + half], 0, 1))
     low = replace(results[0], view_probabilities=np.array([0.0, 1.0, 0.0]))
-    assert summarise([low, *results[1:]], NAMES, VIEWS)["views"]["intervals"]["accuracy"][0] == 0  # clipped
+    assert (
+        summarise([low, *results[1:]], NAMES, VIEWS)["views"]["intervals"]["accuracy"][0] == 0
+    )  # clipped
 
 
 def test_what_is_behind_a_class_stands_beside_its_figure():
@@ -130,12 +152,16 @@ def test_what_is_behind_a_class_stands_beside_its_figure():
     for number, row in enumerate(metrics["views"]["per_view"]):
         assert row["groups"] == len({r.group for r in results if r.true_view == number})
     rare = [replace(r, true_view=0 if r.true_view == 1 else r.true_view) for r in results]
-    rare[0] = replace(rare[0], true_view=1)  # in one of ten patients, whom 0.9^10 of the resamples lack
+    rare[0] = replace(
+        rare[0], true_view=1
+    )  # in one of ten patients, whom 0.9^10 of the resamples lack
     views = summarise(rare, NAMES, VIEWS)["views"]
     assert views["per_view"][1]["groups"] == 1
     assert views["incomplete_resamples"] / 1000 == pytest.approx(0.9**10, abs=0.05)
     alone = [replace(result, group=result.image) for result in results]
-    assert {row["groups"] for row in summarise(alone, NAMES, VIEWS)["detection"]["per_class"]} == {None}
+    assert {row["groups"] for row in summarise(alone, NAMES, VIEWS)["detection"]["per_class"]} == {
+        None
+    }
 
 
 def test_no_intervals_when_not_asked_for():
@@ -147,7 +173,11 @@ def test_no_intervals_when_not_asked_for():
 def test_fitness_is_half_detection_and_half_the_views_accuracy_above_chance():
     def of(detection: float | None, view: float | None, *tasks: tuple[str, ...]) -> float:
         boxes = {"mAP_0.5": detection and 3 * detection, "mAP_0.5:0.95": detection}
-        metrics = {"detection": boxes, "views": {"balanced_accuracy": view}, "view_names": ["A", "B", "C"]}
+        metrics = {
+            "detection": boxes,
+            "views": {"balanced_accuracy": view},
+            "view_names": ["A", "B", "C"],
+        }
         return fitness(fitness_parts(metrics, *tasks))
 
     assert of(0.2, 0.8) == pytest.approx(0.5 * 0.24 + 0.5 * 0.7)

@@ -69,7 +69,9 @@ def test_what_is_written_is_read(tmp_path: Path):
     results = random_results()
     write_predictions(tmp_path / "file.npz", results, HEADER)
     found = read_predictions(tmp_path / "file.npz")
-    assert dataclasses.replace(found.header, view_prior=None) == dataclasses.replace(HEADER, view_prior=None)
+    assert dataclasses.replace(found.header, view_prior=None) == dataclasses.replace(
+        HEADER, view_prior=None
+    )
     assert found.header.prior.by_class == {0: 2, 2: 0} and found.header.prior.majority == 1
     assert found.arrays["images"].tolist() == [result.image for result in results]
     for frame, result in zip(found.frames(), results, strict=True):
@@ -89,11 +91,17 @@ def test_equal_predictions_give_equal_bytes(tmp_path: Path):
 def test_frames_without_detections_views_and_losses_are_kept(tmp_path: Path):
     some = random_results(2)[0]
     nothing = dataclasses.replace(
-        some, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), classes=np.zeros(0, int), view_probabilities=np.zeros(0)
+        some,
+        boxes_xyxy=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        classes=np.zeros(0, int),
+        view_probabilities=np.zeros(0),
     )
     write_predictions(tmp_path / "file.npz", [nothing], HEADER)
     (frame,) = read_predictions(tmp_path / "file.npz").frames()
-    assert frame.boxes_xyxy.shape == (0, 4) and len(frame.scores) == len(frame.view_probabilities) == 0
+    assert (
+        frame.boxes_xyxy.shape == (0, 4) and len(frame.scores) == len(frame.view_probabilities) == 0
+    )
 
 
 def test_rounding_hardly_moves_the_figures(tmp_path: Path):
@@ -104,18 +112,25 @@ def test_rounding_hardly_moves_the_figures(tmp_path: Path):
         dataclasses.replace(result, boxes_xyxy=frame.boxes_xyxy, scores=frame.scores)
         for result, frame in zip(exact, frames, strict=True)
     ]
-    figures = [summarise(results, HEADER.names, HEADER.view_names, intervals=False) for results in (exact, rounded)]
+    figures = [
+        summarise(results, HEADER.names, HEADER.view_names, intervals=False)
+        for results in (exact, rounded)
+    ]
     before, after = (found["detection"] for found in figures)
     assert after["mAP_0.5"] == pytest.approx(before["mAP_0.5"], abs=1e-4)
     assert after["mAP_0.5:0.95"] == pytest.approx(before["mAP_0.5:0.95"], abs=5e-4)
 
 
-# ---- a training's file -------------------------------------------------------------------------------------
+# ---- a training's file ---------------------------------------------------------------------------
 
 
-def test_a_training_is_scored_again_to_the_last_digit(written: Predictions, finished: Path, tiny_data: Path):
+def test_a_training_is_scored_again_to_the_last_digit(
+    written: Predictions, finished: Path, tiny_data: Path
+):
     results, header = rescored(written, tiny_data), written.header
-    found = summarise(results, header.names, header.view_names, None, header.prior, tasks=header.tasks)
+    found = summarise(
+        results, header.names, header.view_names, None, header.prior, tasks=header.tasks
+    )
     expected = json.loads((finished / "metrics.json").read_text())
     assert json.loads(json.dumps(found)) == expected
     assert header.confidence == expected["detection"]["confidence"]
@@ -126,18 +141,27 @@ def test_every_frame_has_its_loss(written: Predictions):
     assert len(losses) == 8 and np.isfinite(losses).all() and (losses > 0).all()
 
 
-def test_the_file_holds_no_truth_no_pixel_and_no_path(written: Predictions, finished: Path, tiny_data: Path):
+def test_the_file_holds_no_truth_no_pixel_and_no_path(
+    written: Predictions, finished: Path, tiny_data: Path
+):
     with np.load(finished / "predictions.npz", allow_pickle=False) as archive:
         assert set(archive.files) == {*ARRAYS, "header"}
         text = str(archive["header"]) + " ".join(archive["images"])
     assert "/" not in text and str(tiny_data.parent) not in text
     assert all(Path(name).name == name for name in written.arrays["images"])
     frames = len(written.arrays["images"])
-    assert sum(array.size for array in written.arrays.values()) == frames * 8 + written.arrays["counts"].sum() * 6
+    assert (
+        sum(array.size for array in written.arrays.values())
+        == frames * 8 + written.arrays["counts"].sum() * 6
+    )
 
 
-def test_a_data_set_elsewhere_serves_as_well(written: Predictions, data_folder: Path, tiny_data: Path):
-    pairs = zip(rescored(written, data_folder / "data.yaml"), rescored(written, tiny_data), strict=True)
+def test_a_data_set_elsewhere_serves_as_well(
+    written: Predictions, data_folder: Path, tiny_data: Path
+):
+    pairs = zip(
+        rescored(written, data_folder / "data.yaml"), rescored(written, tiny_data), strict=True
+    )
     for moved, result in pairs:
         assert moved.image != result.image and moved.group == result.group
         np.testing.assert_array_equal(moved.true_boxes_xyxy, result.true_boxes_xyxy)
@@ -147,7 +171,10 @@ def test_a_data_set_elsewhere_serves_as_well(written: Predictions, data_folder: 
 def test_a_changed_label_is_refused(written: Predictions, data_folder: Path):
     label = min((data_folder / "frames/labels/val").iterdir())
     label.write_text("3 0.5 0.5 0.1 0.1\n0 1 0\n")
-    with pytest.raises(UserError, match=r"val of .*a label or .* is not what it was when .*; name the data set as it"):
+    with pytest.raises(
+        UserError,
+        match=r"val of .*a label or .* is not what it was when .*; name the data set as it",
+    ):
         rescored(written, data_folder / "data.yaml")
 
 
@@ -176,7 +203,9 @@ def test_what_is_no_file_of_predictions_is_refused(tmp_path: Path, content: byte
     with pytest.raises(UserError, match=r"no such file; expected the predictions\.npz"):
         read_predictions(path)
     path.write_bytes(content)
-    with pytest.raises(UserError, match="no file of predictions, or a damaged one; evaluate the weights again"):
+    with pytest.raises(
+        UserError, match="no file of predictions, or a damaged one; evaluate the weights again"
+    ):
         read_predictions(path)
 
 
@@ -190,29 +219,39 @@ def test_a_pickle_is_not_read(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"version": 99}, "version 99 of the format, expected 1"), ({"view": "PLAX"}, "header: unknown key 'view'")],
+    [
+        ({"version": 99}, "version 99 of the format, expected 1"),
+        ({"view": "PLAX"}, "header: unknown key 'view'"),
+    ],
 )
 def test_another_version_and_unknown_facts_are_refused(tmp_path: Path, change: dict, message: str):
     path = tmp_path / "file.npz"
     write_predictions(path, random_results(3), HEADER)
     with np.load(path) as archive:
         content = {name: archive[name] for name in archive.files}
-    np.savez(path, **content | {"header": np.array(json.dumps(json.loads(str(content["header"])) | change))})
+    np.savez(
+        path,
+        **content | {"header": np.array(json.dumps(json.loads(str(content["header"])) | change))},
+    )
     with pytest.raises(UserError, match=message):
         read_predictions(path)
 
 
-# ---- COCO's format -----------------------------------------------------------------------------------------
+# ---- COCO's format -------------------------------------------------------------------------------
 
 
 def test_cocos_format_has_every_detection(tmp_path: Path):
     results = random_results(5)
     write_coco_predictions(tmp_path / "predictions.json", results)
     rows = json.loads((tmp_path / "predictions.json").read_text())
-    assert [row["image_id"] for row in rows] == [str(i) for i, result in enumerate(results) for _ in result.scores]
+    assert [row["image_id"] for row in rows] == [
+        str(i) for i, result in enumerate(results) for _ in result.scores
+    ]
     boxes = np.array([row["bbox"] for row in rows])
     corners = np.column_stack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]))
-    np.testing.assert_allclose(corners, np.concatenate([result.boxes_xyxy for result in results]), atol=1e-9)
+    np.testing.assert_allclose(
+        corners, np.concatenate([result.boxes_xyxy for result in results]), atol=1e-9
+    )
 
 
 def test_names_are_paths_below_the_common_folder():

@@ -5,7 +5,13 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result
 
 from utils.evaluation.metrics import summarise
-from utils.evaluation.results import ViewPrior, count_incomplete, effective_groups, group_draws, groups_behind
+from utils.evaluation.results import (
+    ViewPrior,
+    count_incomplete,
+    effective_groups,
+    group_draws,
+    groups_behind,
+)
 
 
 def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
@@ -13,7 +19,10 @@ def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
     draws = group_draws(groups, 500, seed=7)
     assert draws.shape == (500, 6) and (draws[:, [1, 0, 1]] == draws[:, [2, 4, 5]]).all()
     assert (draws[:, [0, 1, 3]].sum(axis=1) == 3).all()  # as many groups as there are
-    assert draws[:, 0].mean() == pytest.approx(1, abs=0.15) and len(np.unique(draws[:, [0, 1, 3]], axis=0)) == 10
+    assert (
+        draws[:, 0].mean() == pytest.approx(1, abs=0.15)
+        and len(np.unique(draws[:, [0, 1, 3]], axis=0)) == 10
+    )
     assert (group_draws(sorted(groups), 500, seed=7)[:, [3, 0, 1, 5, 4, 2]] == draws).all()
     assert (group_draws(groups, 500, seed=8) != draws).any()
 
@@ -24,7 +33,9 @@ def test_baselines_come_from_training_labels():
     assert prior == ViewPrior(majority=1, by_class={0: 2, 1: 1})
     assert prior.lookup(np.array([0])) == 2
     assert prior.lookup(np.array([1, 0, 0])) == 2  # its most frequent class
-    assert prior.lookup(np.array([2])) == prior.lookup(np.array([], int)) == 1  # unseen, none: the majority
+    assert (
+        prior.lookup(np.array([2])) == prior.lookup(np.array([], int)) == 1
+    )  # unseen, none: the majority
     boxes = [[(0, 0, 0, 9, 9)], [(0, 0, 0, 9, 9)], [(2, 0, 0, 9, 9)], []]
     results = [
         image_result(truth, view=view, probabilities=[1, 0, 0], name=f"{i}.jpg")
@@ -32,7 +43,10 @@ def test_baselines_come_from_training_labels():
     ]
     views = summarise(results, NAMES, VIEWS, view_prior=prior)["views"]
     assert views["majority_baseline"] == {"view": "PSAX", "accuracy": 0.5}
-    assert views["class_lookup_baseline"] == {"accuracy": 0.5, "table": {"AR": "PLAX", "MR": "PSAX"}}
+    assert views["class_lookup_baseline"] == {
+        "accuracy": 0.5,
+        "table": {"AR": "PLAX", "MR": "PSAX"},
+    }
     assert ViewPrior.fit([(np.array([0]), -1)]) is None
     assert summarise(results, NAMES, VIEWS)["views"]["majority_baseline"] is None
 
@@ -51,7 +65,9 @@ def test_groups_behind_a_class_are_those_that_show_it():
 
 def test_effective_groups_weigh_as_the_mean_over_the_classes_does():
     results = [image_result(name=f"{i}.jpg", group=group) for i, group in enumerate(PATIENTS)]
-    weights = np.array([2 / 4 + 0, 2 / 4 + 1 / 4, 0 + 3 / 4]) / 2  # of p, q, r: their shares of the two classes
+    weights = (
+        np.array([2 / 4 + 0, 2 / 4 + 1 / 4, 0 + 3 / 4]) / 2
+    )  # of p, q, r: their shares of the two classes
     assert effective_groups(results, COUNTS) == pytest.approx(1 / (weights**2).sum())
     even = [image_result(name=f"{i}.jpg", group=str(i)) for i in range(4)]
     assert effective_groups(even, np.full((4, 2), 3)) == pytest.approx(4)

@@ -21,11 +21,15 @@ def test_a_model_without_a_detector_on_frames_without_boxes_or_views():
 def test_the_result_is_json_and_its_table_is_narrow():
     results = random_results(20)
     prior = ViewPrior.fit([(result.true_classes, result.true_view) for result in results])
-    metrics = summarise(results, (*NAMES, "a class with a very long name and no box"), VIEWS, view_prior=prior)
+    metrics = summarise(
+        results, (*NAMES, "a class with a very long name and no box"), VIEWS, view_prior=prior
+    )
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     lines = format_table(metrics).splitlines()
     assert max(map(len, lines)) <= 110
-    table = {line[:24].strip(): line[24:].split() for line in reversed(lines)}  # of equal names the first
+    table = {
+        line[:24].strip(): line[24:].split() for line in reversed(lines)
+    }  # of equal names the first
     row = metrics["detection"]["per_class"][0]
     figures = [row[key] for key in ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")]
     counts = [str(row[key]) for key in ("images", "groups", "boxes")]
@@ -33,7 +37,10 @@ def test_the_result_is_json_and_its_table_is_narrow():
     assert table["all"][1] == "10" and table["all"][6] == f"{metrics['detection']['mAP_0.5']:.3f}"
     assert table["a class with a very long"] == ["0", "0", "0", *"------"]
     assert table["model"][1] == f"{metrics['views']['accuracy']:.3f}"
-    assert table[f"always {VIEWS[prior.majority]}"][1] == f"{metrics['views']['majority_baseline']['accuracy']:.3f}"
+    assert (
+        table[f"always {VIEWS[prior.majority]}"][1]
+        == f"{metrics['views']['majority_baseline']['accuracy']:.3f}"
+    )
     assert sum("patients (group_pattern), 10 groups" in line for line in lines) == 3
 
 

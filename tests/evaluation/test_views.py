@@ -29,7 +29,13 @@ def view_results(truth, probabilities) -> list[ImageResult]:
 
 
 def test_views_by_hand():
-    probabilities = [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1]]
+    probabilities = [
+        [0.8, 0.1, 0.1],
+        [0.2, 0.7, 0.1],
+        [0.3, 0.6, 0.1],
+        [0.1, 0.8, 0.1],
+        [0.5, 0.4, 0.1],
+    ]
     views = summarise(view_results([0, 0, 1, 1, -1], probabilities), NAMES, VIEWS)["views"]
     assert views["images"] == 4
     assert views["accuracy"] == views["balanced_accuracy"] == 0.75
@@ -38,7 +44,8 @@ def test_views_by_hand():
     assert [row["recall"] for row in views["per_view"]] == [0.5, 1, None]
     assert [row["precision"] for row in views["per_view"]] == [1, pytest.approx(2 / 3), None]
     assert views["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
-    # view 0: (0.8, 0.2) against (0.3, 0.1); view 1: (0.6, 0.8) against (0.1, 0.7): 3 of 4 pairs each
+    # view 0: (0.8, 0.2) against (0.3, 0.1); view 1: (0.6, 0.8) against (0.1, 0.7): 3 of 4 pairs
+    # each
     assert views["auroc"] == pytest.approx(0.75)
 
 
@@ -51,17 +58,28 @@ def test_views_equal_scikit_learn():
     assert views["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
     assert views["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(truth, predicted))
     assert views["macro_f1"] == pytest.approx(sk.f1_score(truth, predicted, average="macro"))
-    assert views["auroc"] == pytest.approx(sk.roc_auc_score(truth, probabilities, multi_class="ovr"))
+    assert views["auroc"] == pytest.approx(
+        sk.roc_auc_score(truth, probabilities, multi_class="ovr")
+    )
     assert views["confusion"] == sk.confusion_matrix(truth, predicted).tolist()
     precision, recall, f1, count = sk.precision_recall_fscore_support(truth, predicted)
-    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1), ("images", count)):
+    for name, expected in (
+        ("precision", precision),
+        ("recall", recall),
+        ("f1", f1),
+        ("images", count),
+    ):
         assert [row[name] for row in views["per_view"]] == pytest.approx(expected.tolist())
 
 
 def test_auroc_is_none_with_one_view_and_a_never_predicted_view_has_f1_zero():
-    views = summarise(view_results([1, 1], [[0.2, 0.7, 0.1], [0.7, 0.2, 0.1]]), NAMES, VIEWS)["views"]
+    views = summarise(view_results([1, 1], [[0.2, 0.7, 0.1], [0.7, 0.2, 0.1]]), NAMES, VIEWS)[
+        "views"
+    ]
     assert views["auroc"] is None and views["balanced_accuracy"] == 0.5
-    views = summarise(view_results([0, 1], [[0.8, 0.1, 0.1], [0.8, 0.1, 0.1]]), NAMES, VIEWS)["views"]
+    views = summarise(view_results([0, 1], [[0.8, 0.1, 0.1], [0.8, 0.1, 0.1]]), NAMES, VIEWS)[
+        "views"
+    ]
     assert [row["f1"] for row in views["per_view"]] == [pytest.approx(2 / 3), 0, None]
 
 

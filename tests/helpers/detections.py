@@ -23,7 +23,9 @@ def write_video(path: Path, shades: list[int], codec: str = "mp4v", rate: float 
     return path
 
 
-def prediction(boxes: list = (), view: tuple = (), size: tuple = (60, 100), **changes: object) -> Prediction:
+def prediction(
+    boxes: list = (), view: tuple = (), size: tuple = (60, 100), **changes: object
+) -> Prediction:
     """Of `boxes`: (x1, y1, x2, y2, confidence, class)."""
     rows = np.array(boxes, float).reshape(-1, 6)
     known = {"boxes_xyxy": rows[:, :4], "scores": rows[:, 4], "classes": rows[:, 5].astype(int)}

@@ -27,8 +27,15 @@ def make_set(folder: Path, frames: Mapping[str, str | None] = FRAMES, **changes:
         if text is not None:
             label_path(image).parent.mkdir(parents=True, exist_ok=True)
             label_path(image).write_text(text, encoding="utf-8")
-    content = {"train": "train/images", "val": "val/images", "names": list(NAMES), "cls_names": list(VIEWS)}
-    content = {key: value for key, value in (content | PATTERNS | changes).items() if value is not None}
+    content = {
+        "train": "train/images",
+        "val": "val/images",
+        "names": list(NAMES),
+        "cls_names": list(VIEWS),
+    }
+    content = {
+        key: value for key, value in (content | PATTERNS | changes).items() if value is not None
+    }
     (folder / "data.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     return folder / "data.yaml"
 

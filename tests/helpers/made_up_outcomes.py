@@ -14,7 +14,12 @@ NOISE = dict(zip(METRICS, np.random.default_rng(0).normal(0, 0.02, (4, RESAMPLES
 
 
 def outcome(
-    arm: str, seed: int = 0, noise: Mapping = NOISE, factor: float = 1.0, data: int = 0, **figures: float | None
+    arm: str,
+    seed: int = 0,
+    noise: Mapping = NOISE,
+    factor: float = 1.0,
+    data: int = 0,
+    **figures: float | None,
 ) -> Outcome:
     """Of a training whose figures are `figures`, and on resampled patients those plus noise, times `factor`.
 
@@ -22,7 +27,9 @@ def outcome(
     """
     resampled = {m: (figures[m] + noise[m]) * factor for m in METRICS if figures.get(m) is not None}
     scaled = {name: value if value is None else value * factor for name, value in figures.items()}
-    others = dict.fromkeys(("fitness", "validation_fitness", "detection_loss_fall"), scaled.get("mAP50", 0.0))
+    others = dict.fromkeys(
+        ("fitness", "validation_fitness", "detection_loss_fall"), scaled.get("mAP50", 0.0)
+    )
     return Outcome(
         arm=arm,
         unit=(data, seed),
@@ -38,7 +45,9 @@ def arms(**figures: Sequence[float] | float) -> dict[str, list[Outcome]]:
     """arm -> its outcomes, whose every compared metric is the value given for their seed."""
     given = {arm.replace("_", "-"): np.atleast_1d(values) for arm, values in figures.items()}
     return {
-        arm: [outcome(arm, seed, **dict.fromkeys(METRICS, value)) for seed, value in enumerate(values)]
+        arm: [
+            outcome(arm, seed, **dict.fromkeys(METRICS, value)) for seed, value in enumerate(values)
+        ]
         for arm, values in given.items()
     }
 

@@ -22,6 +22,8 @@ def write_protocol(folder: Path, content: dict | None = None, **changes: object)
         fold = folder / "folds" / f"fold{number}"
         fold.mkdir(parents=True, exist_ok=True)
         (fold / "data.yaml").touch()
-    whole = {key: value for key, value in ((content or CONTENT) | changes).items() if value is not None}
+    whole = {
+        key: value for key, value in ((content or CONTENT) | changes).items() if value is not None
+    }
     (folder / "protocol.yaml").write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     return folder / "protocol.yaml"

@@ -9,9 +9,14 @@ from utils.evaluation.results import ImageResult
 NAMES, VIEWS = ("AR", "MR", "PR"), ("A4C", "PSAX", "PLAX")
 
 
-def image_result(truth=(), found=(), view=-1, probabilities=(), name="a.jpg", group=None) -> ImageResult:
+def image_result(
+    truth=(), found=(), view=-1, probabilities=(), name="a.jpg", group=None
+) -> ImageResult:
     """An image of 200 x 100 pixels; rows of `truth` are class x1 y1 x2 y2, of `found` score class x1 ..."""
-    true_rows, rows = np.reshape(truth, (-1, 5)).astype(float), np.reshape(found, (-1, 6)).astype(float)
+    true_rows, rows = (
+        np.reshape(truth, (-1, 5)).astype(float),
+        np.reshape(found, (-1, 6)).astype(float),
+    )
     return ImageResult(
         image=name,
         group=name if group is None else group,
@@ -44,9 +49,15 @@ def random_results(images: int = 30, groups: int = 10, seed: int = 0) -> list[Im
         view = probabilities.argmax() if rng.random() < 0.5 else rng.integers(-1, len(VIEWS))
         found = np.column_stack((scores, classes, np.vstack((near, far))))[order]
         truth = np.column_stack((true_classes, true_boxes))
-        results.append(image_result(truth, found, int(view), probabilities, f"{index}.jpg", f"p{index % groups}"))
+        results.append(
+            image_result(
+                truth, found, int(view), probabilities, f"{index}.jpg", f"p{index % groups}"
+            )
+        )
     return results
 
 
 def without_predictions(result: ImageResult) -> ImageResult:
-    return replace(result, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), classes=np.zeros(0, int))
+    return replace(
+        result, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), classes=np.zeros(0, int)
+    )

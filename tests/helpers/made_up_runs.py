@@ -37,7 +37,9 @@ def log_epochs(folder: Path, epochs: int = 1, columns: tuple = COLUMNS, **change
 
 def set_progress(folder: Path, state: str = "training", **fields: object) -> None:
     """As the engine writes it, from this process."""
-    ProgressFile(folder / "progress.json").update(force=True, state=state, **{"epoch": 0, "epochs": 10, **fields})
+    ProgressFile(folder / "progress.json").update(
+        force=True, state=state, **{"epoch": 0, "epochs": 10, **fields}
+    )
 
 
 NAMES, VIEWS = ["AR", "MR", "PR", "TR"], ["A4C", "PSAX", "PLAX"]
@@ -55,12 +57,27 @@ def results_table(epochs: int, every: int = 1) -> pd.DataFrame:
         ("view", 1.1, 0.2),
     ):
         table[f"train/{name}_loss"] = end + (start - end) * fall + rng.normal(0, 0.02 * end, epochs)
-        table[f"val/{name}_loss"] = end * 1.3 + (start - end) * fall + rng.normal(0, 0.05 * end, epochs)
-    scores = {"precision": 0.73, "recall": 0.62, "mAP_0.5": 0.65, "mAP_0.5:0.95": 0.25, "mAP_0.3": 0.78}
-    scores |= {"view_accuracy": 0.71, "view_balanced_accuracy": 0.67, "view_macro_f1": 0.66, "fitness": 0.48}
+        table[f"val/{name}_loss"] = (
+            end * 1.3 + (start - end) * fall + rng.normal(0, 0.05 * end, epochs)
+        )
+    scores = {
+        "precision": 0.73,
+        "recall": 0.62,
+        "mAP_0.5": 0.65,
+        "mAP_0.5:0.95": 0.25,
+        "mAP_0.3": 0.78,
+    }
+    scores |= {
+        "view_accuracy": 0.71,
+        "view_balanced_accuracy": 0.67,
+        "view_macro_f1": 0.66,
+        "fitness": 0.48,
+    }
     for name, end in scores.items():
         score = np.clip(end * rise + rng.normal(0, 0.02, epochs), 0, 1)
-        table[f"metrics/{name}"] = np.where((time % every == every - 1) | (time == epochs - 1), score, np.nan)
+        table[f"metrics/{name}"] = np.where(
+            (time % every == every - 1) | (time == epochs - 1), score, np.nan
+        )
     for group in range(3):
         table[f"x/lr{group}"] = 1e-3 * (0.01 + 0.99 * (1 + np.cos(np.pi * time / epochs)) / 2)
     table["best"] = np.where(time == np.nanargmax(table["metrics/fitness"]), "joint", "")
@@ -77,13 +94,19 @@ def updates_table(epochs: int, batches: int = 66, interval: int = 10) -> pd.Data
     table = {"step": step, "epoch": step // batches, "batch": step % batches}
     scale = {"detection": (0.18, 0.07, 0.004), "classification": (1.1, 0.2, 0.03)}
     for task, (start, end, norm) in scale.items():
-        table[f"loss/{task}"] = (end + (start - end) * np.exp(-time * 4)) * rng.normal(1, 0.15, count)
+        table[f"loss/{task}"] = (end + (start - end) * np.exp(-time * 4)) * rng.normal(
+            1, 0.15, count
+        )
         table[f"weight/{task}"] = weights[task]
         table[f"norm/{task}"] = weights[task] * norm * np.exp(rng.normal(0, 0.3, count))
         table[f"target/{task}"] = 0.012 * np.exp(rng.normal(0, 0.1, count))
         table[f"rate/{task}"] = rng.normal(1, 0.1, count)
     table["loss/total"] = sum(weights[task] * table[f"loss/{task}"] for task in scale)
-    table |= {"cosine": rng.normal(0.02, 0.06, count), "skipped_unlabelled": 0, "skipped_nonfinite": 0}
+    table |= {
+        "cosine": rng.normal(0.02, 0.06, count),
+        "skipped_unlabelled": 0,
+        "skipped_nonfinite": 0,
+    }
     frame = pd.DataFrame(table).assign(at_bound="")
     frame.loc[frame.index[5::40], ["norm/detection", "target/detection"]] = np.nan
     frame.loc[frame.index[5::40], "skipped_unlabelled"] = 1
@@ -96,13 +119,18 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
     rng, recall = np.random.default_rng(2), np.linspace(0, 1, 101)
     power = rng.uniform(1, 6, len(names))
     curves = [np.round(1 - recall**p, 4).tolist() for p in power]
-    rows = [{"name": name, "AP_0.5": float(np.mean(curve))} for name, curve in zip(names, curves, strict=True)]
+    rows = [
+        {"name": name, "AP_0.5": float(np.mean(curve))}
+        for name, curve in zip(names, curves, strict=True)
+    ]
     rates = 2.0 ** (np.arange(-60, 61) / 20)
     froc = [np.round(rates / (rates + size), 4) for size in rng.uniform(0.02, 1, len(names))]
     boxes = rng.poisson(3, (len(names) + 1,) * 2) + np.diag(rng.integers(20, 90, len(names) + 1))
     boxes[-1, -1] = 0
     kinds = ["right", "loose box", "wrong class", "wrong both", "duplicate", "background", "missed"]
-    errors = [dict(zip(kinds, (60, *rng.poisson(8, len(kinds) - 1).tolist()), strict=True)) for _ in names]
+    errors = [
+        dict(zip(kinds, (60, *rng.poisson(8, len(kinds) - 1).tolist()), strict=True)) for _ in names
+    ]
     confusion = rng.poisson(8, (len(views),) * 2) + np.diag(rng.integers(20, 70, len(views)))
     return {
         "names": names,
@@ -115,14 +143,24 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
             "pr_curve": {"recall": recall.tolist(), "precision": curves},
             "errors": {
                 "counts": {kind: sum(row[kind] for row in errors) for kind in kinds},
-                "per_class": [{"name": name} | row for name, row in zip(names, errors, strict=True)],
-                "delta_mAP_0.5": dict(zip(kinds[1:], (0.098, 0.021, 0.0, 0.045, 0.008, 0.03), strict=True)),
+                "per_class": [
+                    {"name": name} | row for name, row in zip(names, errors, strict=True)
+                ],
+                "delta_mAP_0.5": dict(
+                    zip(kinds[1:], (0.098, 0.021, 0.0, 0.045, 0.008, 0.03), strict=True)
+                ),
             },
             "froc": {
                 "false_positives": rates[::20].tolist(),
                 "mean": float(np.mean(froc)),
-                "per_class": [{"name": n, "mean": float(own.mean())} for n, own in zip(names, froc, strict=True)],
-                "curve": {"false_positives": rates.tolist(), "sensitivity": np.array(froc).tolist()},
+                "per_class": [
+                    {"name": n, "mean": float(own.mean())}
+                    for n, own in zip(names, froc, strict=True)
+                ],
+                "curve": {
+                    "false_positives": rates.tolist(),
+                    "sensitivity": np.array(froc).tolist(),
+                },
             },
         },
         "views": {"images": labelled, "confusion": (confusion * (labelled > 0)).tolist()},
@@ -139,7 +177,10 @@ def val_batch(folder: Path, count: int = 16, classes: int = 4, views: int = 3) -
         path = folder / f"Bild ü é {index}.png"
         noise = rng.integers(0, 90, (height // 8, width // 8, 3), dtype=np.uint8)
         cv2.imencode(".png", cv2.resize(noise, (width, height)))[1].tofile(path)
-        centres, sizes = rng.uniform(0.1, 0.9, (index % 4, 2)), rng.uniform(0.1, 0.5, (index % 4, 2))
+        centres, sizes = (
+            rng.uniform(0.1, 0.9, (index % 4, 2)),
+            rng.uniform(0.1, 0.5, (index % 4, 2)),
+        )
         corners = np.clip(np.hstack([centres - sizes / 2, centres + sizes / 2]), 0, 1)
         if index == 4:
             corners = np.array([[0.0, 0.0, 1.0, 1.0]])
@@ -166,6 +207,7 @@ def dual_table(epochs: int, start: int = 0) -> pd.DataFrame:
     table = table.drop(columns=list(renamed))
     table["best"] = table["best"].replace("joint", "detection classification")
     table.loc[
-        : start - 1, [column for column in table if "x/classification" in column or column == "train/view_loss"]
+        : start - 1,
+        [column for column in table if "x/classification" in column or column == "train/view_loss"],
     ] = np.nan
     return table

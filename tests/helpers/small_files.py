@@ -58,10 +58,16 @@ UNREADABLE = {
 def split_frame_by_frame(tiny_data: Path, folder: Path) -> DataConfig:
     """The tiny phantom split anew, with lists in `folder`, so that clips lie in both splits."""
     data = load_data_config(tiny_data)
-    images = [image for entries in data.splits.values() for image in find_images(entries, "all", tiny_data)]
+    images = [
+        image
+        for entries in data.splits.values()
+        for image in find_images(entries, "all", tiny_data)
+    ]
     content = tiny_data.read_text().replace("images/train", str(folder / "train.txt"))
     (folder / "data.yaml").write_text(
-        content.replace("images/val", str(folder / "val.txt")).replace("path: frames", f"path: {data.root}")
+        content.replace("images/val", str(folder / "val.txt")).replace(
+            "path: frames", f"path: {data.root}"
+        )
     )
     for number, name in enumerate(("train", "val")):
         (folder / f"{name}.txt").write_text("\n".join(map(str, images[number::2])))

@@ -20,11 +20,25 @@ def mini_models() -> dict[str, nn.Module]:
     conv = lambda width, kernel, stride: [-1, 1, "Conv", [width, kernel, stride]]  # noqa: E731
     backbone = [conv(8, 3, 2), conv(8, 3, 4), conv(16, 3, 2), [-1, 1, "C3", [16]], conv(16, 3, 2)]
     backbone += [[-1, 1, "SPPF", [16, 5]]]
-    neck = [[-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 3], 1, "Concat", [1]]]  # layers 6 and 7, of stride 16
-    detect_row, view_row = [[1, 7, 5], 1, "Detect", ["nc", "anchors"]], [7, 1, "ViewHead", ["views", 0.5]]
-    joint = {"nc": 4, "anchors": ANCHORS, "backbone": backbone, "head": [*neck, detect_row, view_row]}
+    neck = [
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 3], 1, "Concat", [1]],
+    ]  # layers 6 and 7, of stride 16
+    detect_row, view_row = (
+        [[1, 7, 5], 1, "Detect", ["nc", "anchors"]],
+        [7, 1, "ViewHead", ["views", 0.5]],
+    )
+    joint = {
+        "nc": 4,
+        "anchors": ANCHORS,
+        "backbone": backbone,
+        "head": [*neck, detect_row, view_row],
+    }
     detector = joint | {"head": [*neck, detect_row]}
-    classifier = {"backbone": [*backbone, [-1, 1, "CBAM", []]], "head": [[-1, 1, "ViewHead", ["views", 0.5]]]}
+    classifier = {
+        "backbone": [*backbone, [-1, 1, "CBAM", []]],
+        "head": [[-1, 1, "ViewHead", ["views", 0.5]]],
+    }
     return {
         "joint": YOLOv5WithClassification(joint, nc=4, views=3),
         "detection": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["detection"]),
@@ -40,8 +54,8 @@ def noise(shape: tuple[int, ...]) -> torch.Tensor:
 def stirred(model: nn.Module, images: torch.Tensor | None = None) -> nn.Module:
     """The model as if trained: batch norms that are not the identity, and answers that depend on the image.
 
-    By a few logits: with norms that do not fit the features of `images` (or noise) they are hundreds, and not within
-    1e-4 of themselves in float64.
+    By a few logits: with norms that do not fit the features of `images` (or noise) they are
+    hundreds, and not within 1e-4 of themselves in float64.
     """
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
@@ -61,7 +75,9 @@ def load(path: Path) -> nn.Module:
     return model_from_checkpoint(content, content["model"], path).eval()
 
 
-def assert_equal_outputs(found: dict[str, torch.Tensor], model: nn.Module, images: torch.Tensor) -> None:
+def assert_equal_outputs(
+    found: dict[str, torch.Tensor], model: nn.Module, images: torch.Tensor
+) -> None:
     """Raw outputs within 1e-4; boxes, in pixels, within 1e-4 of their size and 0.02."""
     with torch.no_grad():
         expected = export.answers(model, images)

@@ -18,7 +18,10 @@ from utils.training.trainer import Job, train
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
-OPTIONS = {train_joint_gradnorm: ("joint", JointOptions), train_joint_dual_backbone: ("dual", DualOptions)}
+OPTIONS = {
+    train_joint_gradnorm: ("joint", JointOptions),
+    train_joint_dual_backbone: ("dual", DualOptions),
+}
 
 
 def write_tiny_data(folder: Path) -> Path:
@@ -38,9 +41,18 @@ def write_tiny_data(folder: Path) -> Path:
     return folder / "data.yaml"
 
 
-def small_options(data: Path, folder: Path, script: ModuleType = train_joint_gradnorm) -> dict[str, object]:
+def small_options(
+    data: Path, folder: Path, script: ModuleType = train_joint_gradnorm
+) -> dict[str, object]:
     """Command-line options for 12 frames of 64 px and an eighth of the width; model files go to `folder`."""
-    options = {"data": str(data), "epochs": EPOCHS, "imgsz": 64, "batch_size": 4, "device": "cpu", "amp": "off"}
+    options = {
+        "data": str(data),
+        "epochs": EPOCHS,
+        "imgsz": 64,
+        "batch_size": 4,
+        "device": "cpu",
+        "amp": "off",
+    }
     defaults = OPTIONS[script][1]()
     for key in ("cfg", "classifier_cfg"):
         if hasattr(defaults, key):
@@ -56,7 +68,9 @@ def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
     return script.build_job(start_run(options, *OPTIONS[script]))
 
 
-def run(options: dict, folder: Path, script: ModuleType = train_joint_gradnorm, **changes: object) -> Path:
+def run(
+    options: dict, folder: Path, script: ModuleType = train_joint_gradnorm, **changes: object
+) -> Path:
     """Train into `folder`."""
     place = {"project": str(folder.parent), "name": folder.name}
     train(new_job({**options, **changes, **place}, script))
@@ -78,7 +92,9 @@ def assert_same_run(a: Path, b: Path) -> None:
     for name in ("results.csv", "gradnorm.csv"):
         assert (a / name).exists() == (b / name).exists()
         if (a / name).exists():
-            tables = [pd.read_csv(folder / name).drop(columns=TIMES, errors="ignore") for folder in (a, b)]
+            tables = [
+                pd.read_csv(folder / name).drop(columns=TIMES, errors="ignore") for folder in (a, b)
+            ]
             pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 

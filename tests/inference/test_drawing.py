@@ -24,7 +24,9 @@ def test_a_picture_shows_the_image_its_boxes_and_its_view():
     panel = plain[top : top + 480, MARGIN : MARGIN + SIDE]
     assert plain.shape == (480 + CAPTION + 2 * STRIP, SIDE + 2 * MARGIN, 3)
     assert (panel == (0, 0, 200)).all(axis=-1).mean() > 0.99
-    assert (plain[:CAPTION] < 100).any() and (plain[CAPTION:top] == 255).all()  # words, then room for labels
+    assert (plain[:CAPTION] < 100).any() and (
+        plain[CAPTION:top] == 255
+    ).all()  # words, then room for labels
     boxes = [(100, 100, 200, 200, 0.75, number) for number in range(4)]
     for number, box in enumerate(boxes):
         drawn = draw_prediction(image, prediction([box], (0.2, 0.5, 0.3), (300, 400)), NAMES, VIEWS)
@@ -41,7 +43,9 @@ def test_a_picture_shows_the_image_its_boxes_and_its_view():
 @pytest.mark.parametrize("size", [(1, 9), (9, 9), (64, 500), (1200, 900)])
 def test_pictures_of_any_size(size: tuple[int, int]):
     image = np.zeros((*size, 3), np.uint8)
-    drawn = draw_prediction(image, prediction([(0, 0, size[1], size[0], 0.9, 0)], (1.0,), size), NAMES, ["long " * 9])
+    drawn = draw_prediction(
+        image, prediction([(0, 0, size[1], size[0], 0.9, 0)], (1.0,), size), NAMES, ["long " * 9]
+    )
     scale = max(SIDE, *size) / max(size)
     assert min(drawn.shape[:2]) >= scale * min(size) and max(drawn.shape[:2]) >= scale * max(size)
 
@@ -50,7 +54,9 @@ def test_attention_is_drawn_beside_the_image():
     image, attention = np.full((300, 400, 3), 100, np.uint8), np.zeros((300, 400), np.float32)
     attention[:, 200:] = 1
     plain = draw_prediction(image, prediction(view=(0.2, 0.8, 0), size=(300, 400)), NAMES, VIEWS)
-    both = draw_prediction(image, prediction(view=(0.2, 0.8, 0), size=(300, 400), attention=attention), NAMES, VIEWS)
+    both = draw_prediction(
+        image, prediction(view=(0.2, 0.8, 0), size=(300, 400), attention=attention), NAMES, VIEWS
+    )
     assert both.shape == (plain.shape[0], 2 * (SIDE + MARGIN) + MARGIN, 3)
     np.testing.assert_array_equal(both[:, : SIDE + MARGIN], plain[:, : SIDE + MARGIN])
     cold, hot = both[300, SIDE + 2 * MARGIN + 160], both[300, SIDE + 2 * MARGIN + 480]
@@ -61,4 +67,6 @@ def test_attention_is_drawn_beside_the_image():
 def test_tint_is_grey_where_nothing_was_looked_at():
     image = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     grey = tint(image, np.zeros((5, 6), np.float32))
-    np.testing.assert_array_equal(grey, np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(
+        grey, np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
+    )

@@ -14,10 +14,13 @@ pytest.importorskip("onnxscript", reason="needs pip install '.[export]'")
 pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 onnx = pytest.importorskip("onnx", reason="needs pip install '.[export]'")
-SHAPES = [(1, 3, 96, 64), (3, 3, 64, 160)]  # neither the batch nor the sides of the example that is traced
+SHAPES = [
+    (1, 3, 96, 64),
+    (3, 3, 64, 160),
+]  # neither the batch nor the sides of the example that is traced
 
 
-# ---- the same answers as PyTorch ---------------------------------------------------------------------------
+# ---- the same answers as PyTorch -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["detection", "classification", "dual"])
@@ -45,7 +48,7 @@ def test_deviations_are_seen():
     )
 
 
-# ---- suppression in the graph ------------------------------------------------------------------------------
+# ---- suppression in the graph --------------------------------------------------------------------
 
 
 def suppress(boxes: torch.Tensor, suppression: export.Suppression) -> torch.Tensor:
@@ -57,11 +60,17 @@ def suppress(boxes: torch.Tensor, suppression: export.Suppression) -> torch.Tens
         [onnx.helper.make_tensor_value_info("images", kind, ["batch", "candidates", "columns"])],
         [onnx.helper.make_tensor_value_info("boxes", kind, ["batch", "candidates", "columns"])],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
-    return OnnxModel(export.with_suppression(model, suppression).SerializeToString(), "test").run(boxes)["detections"]
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10
+    )
+    return OnnxModel(export.with_suppression(model, suppression).SerializeToString(), "test").run(
+        boxes
+    )["detections"]
 
 
-def assert_same_detections(detections: torch.Tensor, boxes: torch.Tensor, confidence: float, iou: float) -> list[int]:
+def assert_same_detections(
+    detections: torch.Tensor, boxes: torch.Tensor, confidence: float, iou: float
+) -> list[int]:
     """`detections` are our own suppression's, then zeros; returns how many there are an image."""
     assert detections.shape == (len(boxes), 300, 6)
     expected = non_max_suppression(boxes, confidence, iou)
@@ -79,14 +88,18 @@ def test_suppression_is_our_own(classes: int, candidates: int, confidence: float
     boxes[..., :2] *= 160
     boxes[..., 2:4] = boxes[..., 2:4] * 40 + 8
     boxes[1, :, 4] = 0.0001  # nothing in the second image
-    found = assert_same_detections(suppress(boxes, export.Suppression(confidence, iou)), boxes, confidence, iou)
+    found = assert_same_detections(
+        suppress(boxes, export.Suppression(confidence, iou)), boxes, confidence, iou
+    )
     assert found[1] == 0 and (found[0] > 20 or not candidates)
 
 
 def test_at_most_300_detections():
     boxes = torch.rand(1, 1000, 6, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.5
     boxes[..., 0] += torch.arange(1000) * 10  # apart from each other
-    assert assert_same_detections(suppress(boxes, export.Suppression(0.1, 0.45)), boxes, 0.1, 0.45) == [300]
+    assert assert_same_detections(
+        suppress(boxes, export.Suppression(0.1, 0.45)), boxes, 0.1, 0.45
+    ) == [300]
 
 
 def test_half_refuses_what_float16_cannot_hold():
@@ -96,7 +109,7 @@ def test_half_refuses_what_float16_cannot_hold():
         export.Deployed(model, half=True)
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 def test_an_opset_that_the_exporter_does_not_write():

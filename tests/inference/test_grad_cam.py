@@ -34,7 +34,13 @@ def test_grad_cam_of_a_linear_head():
     head = MeanHead(weight)
     maps = grad_cam(head, features, torch.tensor([2, 0]))
     expected = (
-        torch.stack([torch.einsum("c,chw->hw", weight[view], x) for view, x in zip((2, 0), features, strict=True)]) / 24
+        torch.stack(
+            [
+                torch.einsum("c,chw->hw", weight[view], x)
+                for view, x in zip((2, 0), features, strict=True)
+            ]
+        )
+        / 24
     )
     torch.testing.assert_close(maps, expected.clamp(min=0))
     assert (maps > 0).any() and (maps == 0).any()
@@ -62,9 +68,15 @@ def test_the_view_heads_input_is_explained(checkpoints, tiny_data: Path, kind: s
         read = model.classifier.model[:-1](square)
     else:
         (source,) = model.sources[model.view_indices[0]]
-        read = model.trunk(square)[source] if kind == "joint" else model.run(range(source + 1), {-1: square})[source]
+        read = (
+            model.trunk(square)[source]
+            if kind == "joint"
+            else model.run(range(source + 1), {-1: square})[source]
+        )
     cells = grad_cam(head, read, torch.tensor([found.view]))[0].numpy()
-    np.testing.assert_allclose(found.attention, to_image(cells, letterbox, *image.shape[:2]), atol=1e-5)
+    np.testing.assert_allclose(
+        found.attention, to_image(cells, letterbox, *image.shape[:2]), atol=1e-5
+    )
     assert found.attention.shape == image.shape[:2] and found.attention.max() > 0
     assert not head._forward_pre_hooks
     assert Predictor(model, FLOAT32, 64, 0.5)(image).attention is None
@@ -80,7 +92,9 @@ def test_a_map_lies_where_its_cells_are(height: int, width: int):
     assert found.shape == (height, width) and found.min() == 0 and 0.7 < found.max() <= 1
     weights = found / found.sum()
     np.testing.assert_allclose(
-        ((np.arange(width) + 0.5) @ weights.sum(0), (np.arange(height) + 0.5) @ weights.sum(1)), (x, y), atol=0.5
+        ((np.arange(width) + 0.5) @ weights.sum(0), (np.arange(height) + 0.5) @ weights.sum(1)),
+        (x, y),
+        atol=0.5,
     )
     assert not to_image(np.zeros((16, 16), np.float32), letterbox, height, width).any()
 

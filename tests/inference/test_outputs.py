@@ -20,27 +20,40 @@ def frame(image: np.ndarray, name: str = "a", clip: str | None = None) -> Frame:
 def test_a_clips_view_has_the_highest_mean_probability(tmp_path: Path):
     """And is not the view of most frames."""
     table, tally = (kind(tmp_path, NAMES, VIEWS) for kind in (outputs.Table, outputs.Tally))
-    views = {"c": [(0.5, 0.3, 0.2), (0.5, 0.4, 0.1), (0.0, 1.0, 0.0)], "d": [(0.1, 0.2, 0.7)], None: [(1.0, 0.0, 0.0)]}
+    views = {
+        "c": [(0.5, 0.3, 0.2), (0.5, 0.4, 0.1), (0.0, 1.0, 0.0)],
+        "d": [(0.1, 0.2, 0.7)],
+        None: [(1.0, 0.0, 0.0)],
+    }
     for clip, found in views.items():
         for view in found:
             for output in (table, tally):
-                output.add(frame(np.zeros((60, 100, 3), np.uint8), clip=clip), prediction(view=view))
+                output.add(
+                    frame(np.zeros((60, 100, 3), np.uint8), clip=clip), prediction(view=view)
+                )
     table.close()
     rows = rows_of(tmp_path)
     assert [row["view"] for row in rows] == ["A4C", "A4C", "PSAX", "PLAX", "A4C"]
     assert [row["clip_view"] for row in rows] == ["PSAX"] * 3 + ["PLAX", ""]
     means = [[float(row[f"clip_p_{view}"]) for view in VIEWS] for row in rows[:4]]
-    np.testing.assert_allclose(means, [np.mean(views["c"], axis=0)] * 3 + [views["d"][0]], atol=1e-6)
+    np.testing.assert_allclose(
+        means, [np.mean(views["c"], axis=0)] * 3 + [views["d"][0]], atol=1e-6
+    )
     assert tally.clips() == ["clip c: PSAX 0.57", "clip d: PLAX 0.70"]
 
 
 def test_the_table_has_a_row_a_box_and_a_row_a_frame_without_any(tmp_path: Path):
     table = outputs.Table(tmp_path, NAMES, VIEWS)
     image = np.zeros((60, 100, 3), np.uint8)
-    table.add(frame(image, "a"), prediction([(1, 2, 30.5, 40, 0.75, 1), (0, 0, 100, 60, 0.5, 3)], (0.2, 0.5, 0.3)))
+    table.add(
+        frame(image, "a"),
+        prediction([(1, 2, 30.5, 40, 0.75, 1), (0, 0, 100, 60, 0.5, 3)], (0.2, 0.5, 0.3)),
+    )
     table.add(frame(image, "b"), prediction(view=(1.0, 0.0, 0.0)))
     table.close()
-    boxes = [[row[column] for column in ("image", *outputs.BOX_COLUMNS)] for row in rows_of(tmp_path)]
+    boxes = [
+        [row[column] for column in ("image", *outputs.BOX_COLUMNS)] for row in rows_of(tmp_path)
+    ]
     assert boxes == [
         ["a.png", "MR", "0.750000", "1.00", "2.00", "30.50", "40.00"],
         ["a.png", "TR", "0.500000", "0.00", "0.00", "100.00", "60.00"],
@@ -51,7 +64,9 @@ def test_the_table_has_a_row_a_box_and_a_row_a_frame_without_any(tmp_path: Path)
 def test_crops_are_the_pixels_that_a_box_touches(tmp_path: Path):
     image = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
     crops = outputs.Crops(tmp_path, ["../../AR", "MR"], VIEWS)
-    crops.add(frame(image, "b/a"), prediction([(10.2, 5, 20.5, 9.01, 0.9, 0), (99.5, 0, 100, 60, 0.5, 1)]))
+    crops.add(
+        frame(image, "b/a"), prediction([(10.2, 5, 20.5, 9.01, 0.9, 0), (99.5, 0, 100, 60, 0.5, 1)])
+    )
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     assert files == ["crops/MR/b/a_2.png", "crops/______AR/b/a_1.png"]
     np.testing.assert_array_equal(read_image(tmp_path / files[1]), image[5:10, 10:21])
@@ -74,15 +89,22 @@ def test_crops_of_two_classes_never_share_a_folder(tmp_path: Path, names: list[s
     crops = outputs.Crops(tmp_path / "run", names, VIEWS)
     crops.add(frame(image), prediction([(0, 0, 9, 9, 0.9, number) for number in range(len(names))]))
     folders = [path.parent for path in (tmp_path / "run/crops").rglob("*.png")]
-    assert len(set(folders)) == len(names) and {folder.parent for folder in folders} == {tmp_path / "run/crops"}
+    assert len(set(folders)) == len(names) and {folder.parent for folder in folders} == {
+        tmp_path / "run/crops"
+    }
 
 
 def test_summary_in_words(tmp_path: Path):
     image = np.zeros((60, 100, 3), np.uint8)
     both = outputs.Tally(tmp_path, NAMES, VIEWS)
-    both.add(frame(image), prediction([(0, 0, 9, 9, 0.9, 1), (0, 0, 9, 9, 0.9, 3)], (0.2, 0.5, 0.3)))
+    both.add(
+        frame(image), prediction([(0, 0, 9, 9, 0.9, 1), (0, 0, 9, 9, 0.9, 3)], (0.2, 0.5, 0.3))
+    )
     both.add(frame(image), prediction(view=(0.9, 0.1, 0.0)))
-    assert both.summary() == "2 frames; 2 boxes in 1 of them (AR 0, MR 1, PR 0, TR 1); views A4C 1, PSAX 1, PLAX 0"
+    assert (
+        both.summary()
+        == "2 frames; 2 boxes in 1 of them (AR 0, MR 1, PR 0, TR 1); views A4C 1, PSAX 1, PLAX 0"
+    )
     boxes = outputs.Tally(tmp_path, NAMES, ())
     boxes.add(frame(image), prediction())
     assert boxes.summary() == "1 frames; 0 boxes in 0 of them (AR 0, MR 0, PR 0, TR 0)"

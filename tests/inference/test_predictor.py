@@ -35,11 +35,17 @@ class Oracle(nn.Module):
 
 
 def test_boxes_are_in_pixels_of_the_image_and_those_in_the_border_are_dropped():
-    rows = [[32, 32, 16, 8, 0.9, 0.1, 1.0], [32, 8, 16, 10, 1.0, 1.0, 0.0], [60, 18, 16, 16, 0.5, 1.0, 0.0]]
+    rows = [
+        [32, 32, 16, 8, 0.9, 0.1, 1.0],
+        [32, 8, 16, 10, 1.0, 1.0, 0.0],
+        [60, 18, 16, 16, 0.5, 1.0, 0.0],
+    ]
     model = Oracle([*rows, [8, 32, 4, 4, 0.3, 1.0, 0.0]])
     found = Predictor(model, FLOAT32, size=64, confidence=0.4)(np.zeros((100, 200, 3), np.uint8))
     # 200 x 100 is scaled by 0.32 and lies in rows 16 to 48 of the square
-    np.testing.assert_allclose(found.boxes_xyxy, [[75, 37.5, 125, 62.5], [162.5, 0, 200, 31.25]], atol=1e-6)
+    np.testing.assert_allclose(
+        found.boxes_xyxy, [[75, 37.5, 125, 62.5], [162.5, 0, 200, 31.25]], atol=1e-6
+    )
     np.testing.assert_allclose(found.scores, [0.9, 0.5], atol=1e-6)
     assert found.classes.tolist() == [1, 0] and (found.height, found.width) == (100, 200)
     assert found.view == -1 and found.labels().view == -1

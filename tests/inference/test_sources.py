@@ -66,18 +66,34 @@ def test_results_beside_what_a_link_leads_to_are_refused(tree: Path, tmp_path: P
     refuse_folder_of_sources(tmp_path / "elsewhere", entries, find_sources(entries))
 
 
-OTHERS = ("a.dcm", "b/b.DCM", "b/IM01", "b/c/1.2.840.3", "x.gif", "y.heic", "list.csv", "Thumbs.db", ".DS_Store")
+OTHERS = (
+    "a.dcm",
+    "b/b.DCM",
+    "b/IM01",
+    "b/c/1.2.840.3",
+    "x.gif",
+    "y.heic",
+    "list.csv",
+    "Thumbs.db",
+    ".DS_Store",
+)
 
 
 @pytest.mark.parametrize("pattern", ["", "**/*"])
-def test_what_is_left_out_is_said_by_kind(tree: Path, caplog: pytest.LogCaptureFixture, pattern: str):
+def test_what_is_left_out_is_said_by_kind(
+    tree: Path, caplog: pytest.LogCaptureFixture, pattern: str
+):
     for name in OTHERS:
         (tree / name).touch()
     names_of(tree / pattern)
-    assert caplog.messages == ["warning: --source: left out: 2 .dcm, 2 without suffix, 1 .gif, 1 .heic"]
+    assert caplog.messages == [
+        "warning: --source: left out: 2 .dcm, 2 without suffix, 1 .gif, 1 .heic"
+    ]
 
 
-def test_what_a_pattern_does_not_ask_for_is_not_left_out(tree: Path, caplog: pytest.LogCaptureFixture):
+def test_what_a_pattern_does_not_ask_for_is_not_left_out(
+    tree: Path, caplog: pytest.LogCaptureFixture
+):
     (tree / "a.dcm").touch()
     names_of(tree / "*.png", tree / "film.avi")
     assert not caplog.messages
@@ -94,7 +110,9 @@ def test_where_nothing_can_be_read_the_error_says_what_there_is(tmp_path: Path, 
     (tmp_path / "scans").mkdir()
     for name in ("a.dcm", "b.dcm", "IM01", "notes.txt"):
         (tmp_path / "scans" / name).touch()
-    with pytest.raises(UserError, match=r"no image or video in it \(left out: 2 \.dcm, 1 without suffix\)"):
+    with pytest.raises(
+        UserError, match=r"no image or video in it \(left out: 2 \.dcm, 1 without suffix\)"
+    ):
         names_of(tmp_path / "scans" / pattern)
 
 
@@ -111,7 +129,14 @@ def test_a_video_that_is_called_as_a_clip_of_images_is_refused(tree: Path):
     data = DataConfig(tree / "data.yaml", tree, {}, ("AR",), clip_pattern=r"^(.+)_F(\d+)")
     for name in ("other_F1.png", "other_F2.png"):
         shutil.copy(tree / "a.png", tree / name)
-    assert [source.clip for source in find_sources([str(tree)], data)] == [None, None, None, "film", "other", "other"]
+    assert [source.clip for source in find_sources([str(tree)], data)] == [
+        None,
+        None,
+        None,
+        "film",
+        "other",
+        "other",
+    ]
     shutil.copy(tree / "a.png", tree / "film_F1.png")
     with pytest.raises(UserError, match=r"film_F1\.png and .*film\.avi: both of clip film"):
         find_sources([str(tree)], data)
@@ -123,7 +148,8 @@ def test_a_name_with_brackets_is_a_file_and_no_pattern(tree: Path):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("b/x.png", "b/x.bmp"), ("film.avi", "film_12.png"), ("film.avi", "film.mp4")]
+    ("first", "second"),
+    [("b/x.png", "b/x.bmp"), ("film.avi", "film_12.png"), ("film.avi", "film.mp4")],
 )
 def test_outputs_of_one_name_are_refused(tree: Path, first: str, second: str):
     shutil.copy(tree / first, tree / second)
@@ -175,19 +201,24 @@ def test_a_video_that_is_shorter_than_it_says_is_noted(tree: Path, monkeypatch, 
 
 def test_a_video_as_long_as_it_says_is_whole(tree: Path, monkeypatch):
     for frames in (5, 6):
-        monkeypatch.setattr("utils.inference.sources._open_video", lambda path, frames=frames: ShorterVideo(frames))
+        monkeypatch.setattr(
+            "utils.inference.sources._open_video", lambda path, frames=frames: ShorterVideo(frames)
+        )
         reader = FrameReader(find_sources([str(tree / "film.avi")]))
         assert len(list(reader)) == frames and not reader.problems
 
 
-# ---- images of 16 bits -------------------------------------------------------------------------------------
+# ---- images of 16 bits ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize(
-    ("value", "bits", "expected"), [(4095, 12, 255), (800, 10, 200), (800, 16, 3), (51400, None, 200)]
+    ("value", "bits", "expected"),
+    [(4095, 12, 255), (800, 10, 200), (800, 16, 3), (51400, None, 200)],
 )
-def test_stored_bits_are_obeyed(tmp_path: Path, value: int, bits: int | None, expected: int, suffix: str):
+def test_stored_bits_are_obeyed(
+    tmp_path: Path, value: int, bits: int | None, expected: int, suffix: str
+):
     (tmp_path / f"a{suffix}").write_bytes(encoded(suffix, np.full((8, 8), value, np.uint16)))
     (frame,) = FrameReader(find_sources([str(tmp_path)]), bits)
     assert (frame.image == expected).all() and frame.image.dtype == np.uint8
@@ -200,8 +231,13 @@ def test_stored_bits_are_obeyed(tmp_path: Path, value: int, bits: int | None, ex
         (5000, 12, "holds the value 5000, but 'bits: 12'"),
     ],
 )
-def test_an_image_whose_stored_bits_are_unclear_is_noted(tmp_path: Path, value: int, bits: int | None, expected: str):
-    for name, pixels in (("a", np.full((8, 8), value, np.uint16)), ("b", np.zeros((8, 8), np.uint8))):
+def test_an_image_whose_stored_bits_are_unclear_is_noted(
+    tmp_path: Path, value: int, bits: int | None, expected: str
+):
+    for name, pixels in (
+        ("a", np.full((8, 8), value, np.uint16)),
+        ("b", np.zeros((8, 8), np.uint8)),
+    ):
         (tmp_path / f"{name}.png").write_bytes(encoded(".png", pixels))
     reader = FrameReader(find_sources([str(tmp_path)]), bits)
     assert [frame.name.name for frame in reader] == ["b"]
@@ -225,7 +261,14 @@ def test_what_cannot_be_read_is_left_out_and_noted(tree: Path):
     reader = FrameReader(find_sources([str(tree)]))
     found = [x.name.as_posix() for x in reader]
     torn = len(found) - 5
-    assert found == ["a", "b/c/y", "film_1", "film_2", "film_3", *(f"torn_{i + 1}" for i in range(torn))]
+    assert found == [
+        "a",
+        "b/c/y",
+        "film_1",
+        "film_2",
+        "film_3",
+        *(f"torn_{i + 1}" for i in range(torn)),
+    ]
     bad = [str(tree / name) for name in ("b/x.png", "lost.mp4", "torn.avi")]
     assert [problem.partition(": ")[0] for problem in reader.problems] == bad
     assert "cannot be read as a video" in reader.problems[1]

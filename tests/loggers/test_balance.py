@@ -15,7 +15,9 @@ HEADER = "step,norm/detection,norm/classification,target/detection,target/classi
 def written(folder: Path, *floors: str) -> Path:
     """A gradnorm.csv whose norms are e times and 1 / e times their targets."""
     path = folder / "gradnorm.csv"
-    path.write_text(HEADER + "".join(f"{i},{2 * math.e},1,2,{math.e},{task}\n" for i, task in enumerate(floors)))
+    path.write_text(
+        HEADER + "".join(f"{i},{2 * math.e},1,2,{math.e},{task}\n" for i, task in enumerate(floors))
+    )
     return path
 
 
@@ -27,7 +29,9 @@ def test_the_shares_of_updates_on_the_floor_and_the_gap_are_those_of_the_rows(tm
     assert facts["median_log_gap"] == pytest.approx(1)
     text = describe_balance(facts)
     assert "The floor, not GradNorm, set the weight of classification in 75% of the updates" in text
-    assert "2 batches that were not full" in text and "zero" not in text and "of detection" not in text
+    assert (
+        "2 batches that were not full" in text and "zero" not in text and "of detection" not in text
+    )
 
 
 def test_a_run_without_an_update_says_that_gradnorm_never_acted(tmp_path: Path):

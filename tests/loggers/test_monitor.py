@@ -13,7 +13,15 @@ import pytest
 from made_up_runs import COLUMNS, FIGURES, log_epochs, set_progress
 
 from utils.core.files import CsvLog, ProgressFile, write_json
-from utils.loggers.monitor import TAIL_BYTES, RunStatus, describe, duration, is_alive, read_rows, read_run
+from utils.loggers.monitor import (
+    TAIL_BYTES,
+    RunStatus,
+    describe,
+    duration,
+    is_alive,
+    read_rows,
+    read_run,
+)
 from utils.training.records import GRADNORM_COLUMNS, TIME_COLUMNS
 
 
@@ -29,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-# ---- figures -----------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
 
 
 def test_figures_are_those_of_the_last_row(folder: Path):
@@ -47,7 +55,14 @@ def test_weights_are_gradnorms_newest(folder: Path):
     log_epochs(folder)
     log = CsvLog(folder / "gradnorm.csv", GRADNORM_COLUMNS)
     for step, weight in ((9, 1.0), (19, 1.98)):
-        log.append({"step": step, "epoch": 0, "weight/detection": weight, "weight/classification": 2 - weight})
+        log.append(
+            {
+                "step": step,
+                "epoch": 0,
+                "weight/detection": weight,
+                "weight/classification": 2 - weight,
+            }
+        )
     assert read_run(folder).weights == {"detection": 1.98, "classification": 0.02}
     assert read_run(folder).ratio == pytest.approx(99)
     assert "detection 1.980   classification 0.020   ratio 99\n" in text_of(read_run(folder))
@@ -57,7 +72,11 @@ def test_a_single_task_has_no_ratio_and_no_figures_of_the_other(folder: Path):
     columns = tuple(name for name in COLUMNS if name != "metrics/view_accuracy")
     log_epochs(folder, columns=columns, **{"train/view_loss": None, "weight/classification": None})
     status = read_run(folder)
-    assert (status.losses["view"], status.metrics["view accuracy"], status.ratio) == (None, None, None)
+    assert (status.losses["view"], status.metrics["view accuracy"], status.ratio) == (
+        None,
+        None,
+        None,
+    )
     assert status.losses["box"] == 0.0253
     text = text_of(status)
     assert "view -\n" in text and text.endswith("view accuracy -") and "ratio" not in text
@@ -75,7 +94,7 @@ def test_before_the_first_epoch_ends(folder: Path):
     assert re.findall(r"^  (\w+) +-$", text_of(status), re.MULTILINE) == ["losses", "weights"]
 
 
-# ---- files that are being written --------------------------------------------------------------------------
+# ---- files that are being written ----------------------------------------------------------------
 
 
 def test_a_torn_last_line_does_not_count(folder: Path):
@@ -110,14 +129,18 @@ def test_a_line_of_another_width_does_not_count(folder: Path):
 @pytest.mark.parametrize("rows", [1, 100, 5_000, 5_001, 40_000])
 def test_the_end_of_a_long_log(folder: Path, rows: int):
     path = folder / "gradnorm.csv"
-    lines = [f"{step:020},{step}\n" for step in range(rows)]  # a cut in the first cell keeps the width
+    lines = [
+        f"{step:020},{step}\n" for step in range(rows)
+    ]  # a cut in the first cell keeps the width
     path.write_text("".join(["step,epoch\n", *lines]))
     with path.open() as stream:
         expected = list(csv.DictReader(stream))
     found = read_rows(path)
     assert found and found == expected[-len(found) :]
     left_out = rows - len(found)
-    assert left_out == 0 or len("".join(lines[left_out - 1 :])) >= TAIL_BYTES >= len("".join(lines[left_out:]))
+    assert left_out == 0 or len("".join(lines[left_out - 1 :])) >= TAIL_BYTES >= len(
+        "".join(lines[left_out:])
+    )
 
 
 def test_progress_is_replaced_while_it_is_read(folder: Path):
@@ -137,7 +160,7 @@ def test_progress_is_replaced_while_it_is_read(folder: Path):
     assert batches == sorted(batches) and read_run(folder).batch == 100
 
 
-# ---- states ------------------------------------------------------------------------------------------------
+# ---- states --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +191,13 @@ def test_looking_for_a_process_leaves_it_alone():
 def test_training(folder: Path):
     set_progress(folder, epoch=3, batch=4, batches=10)
     status = read_run(folder)
-    assert (status.state, status.epoch, status.epochs, status.batch, status.batches) == ("training", 4, 10, 5, 10)
+    assert (status.state, status.epoch, status.epochs, status.batch, status.batches) == (
+        "training",
+        4,
+        10,
+        5,
+        10,
+    )
     assert f": training (process {os.getpid()}), last sign of life 0." in text_of(status)
     assert "  epoch    4/10   batch 5/10   " in text_of(status)
 
@@ -186,7 +215,10 @@ def test_killed_while_it_trained(folder: Path, gone: int):
 def test_an_end_is_believed_whether_the_process_lives_or_not(folder: Path, gone: int, state: str):
     log_epochs(folder)
     for pid in (os.getpid(), gone):
-        write_json(folder / "progress.json", {"pid": pid, "updated": 0.0, "state": state, "epoch": 9, "epochs": 10})
+        write_json(
+            folder / "progress.json",
+            {"pid": pid, "updated": 0.0, "state": state, "epoch": 9, "epochs": 10},
+        )
         status = read_run(folder)
         assert (status.state, status.epoch, status.batch, status.left_s) == (state, 10, None, None)
         assert "  epoch    10/10   batch -   epoch time 22.0 s   time left -\n" in text_of(status)
@@ -196,11 +228,16 @@ def test_without_progress_the_table_tells(folder: Path):
     log_epochs(folder, epochs=3)
     os.utime(folder / "results.csv", (1000.0, 1000.0))
     status = read_run(folder)
-    assert (status.state, status.epoch, status.epochs, status.updated) == ("no process known", 3, None, 1000.0)
+    assert (status.state, status.epoch, status.epochs, status.updated) == (
+        "no process known",
+        3,
+        None,
+        1000.0,
+    )
     assert "  epoch    3/-   batch -   epoch time 22.0 s" in text_of(status)
 
 
-# ---- times -------------------------------------------------------------------------------------------------
+# ---- times ---------------------------------------------------------------------------------------
 
 
 def log_times(folder: Path, seconds: list[float]) -> None:

@@ -14,7 +14,8 @@ from utils.loggers.tensorboard import BATCHES
 from utils.training.trainer import Trainer
 
 accumulators = pytest.importorskip(
-    "tensorboard.backend.event_processing.event_accumulator", reason="the optional extra tensorboard is not installed"
+    "tensorboard.backend.event_processing.event_accumulator",
+    reason="the optional extra tensorboard is not installed",
 )
 
 
@@ -37,9 +38,16 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
 
 def curves_of(table: pd.DataFrame, scale: str) -> dict[str, dict[int, float]]:
     """The same from a CSV file: every column of numbers that has any."""
-    columns = table.drop(columns=["epoch", "step", "batch", "place"], errors="ignore").select_dtypes("number")
-    points = {name: dict(zip(table[scale], values, strict=True)) for name, values in columns.items()}
-    points = {name: {step: value for step, value in curve.items() if value == value} for name, curve in points.items()}
+    columns = table.drop(
+        columns=["epoch", "step", "batch", "place"], errors="ignore"
+    ).select_dtypes("number")
+    points = {
+        name: dict(zip(table[scale], values, strict=True)) for name, values in columns.items()
+    }
+    points = {
+        name: {step: value for step, value in curve.items() if value == value}
+        for name, curve in points.items()
+    }
     return {name: curve for name, curve in points.items() if curve}
 
 
@@ -56,13 +64,18 @@ def assert_like_the_tables(folder: Path) -> None:
         expected |= curves_of(pd.read_csv(folder / "gradnorm.csv"), "step")
     if (folder / "interference.csv").exists():
         for place, rows in pd.read_csv(folder / "interference.csv").groupby("place"):
-            expected |= {f"interference/{place}/{name}": c for name, c in curves_of(rows, "step").items()}
+            expected |= {
+                f"interference/{place}/{name}": c for name, c in curves_of(rows, "step").items()
+            }
     assert_same_curves(scalars(folder / BATCHES), expected)
 
 
 @pytest.fixture(scope="module")
 def options(tiny_data, tmp_path_factory) -> dict:
-    return small_options(tiny_data, tmp_path_factory.mktemp("cfg")) | {"tensorboard": True, "diagnose_interval": 3}
+    return small_options(tiny_data, tmp_path_factory.mktemp("cfg")) | {
+        "tensorboard": True,
+        "diagnose_interval": 3,
+    }
 
 
 def test_a_resumed_runs_events_are_its_tables_and_pictures(options, tmp_path, monkeypatch):
@@ -70,7 +83,9 @@ def test_a_resumed_runs_events_are_its_tables_and_pictures(options, tmp_path, mo
 
     def stops(self, epoch, index, *rest):
         if (epoch, index) == (1, 2):
-            self.board._writers["step"].flush()  # rows that are written, and must not count in the end
+            self.board._writers[
+                "step"
+            ].flush()  # rows that are written, and must not count in the end
             raise Interrupted("", 2)
         step(self, epoch, index, *rest)
 
@@ -82,15 +97,22 @@ def test_a_resumed_runs_events_are_its_tables_and_pictures(options, tmp_path, mo
     monkeypatch.setattr(Trainer, "_step", step)
     resume(folder)
     assert_like_the_tables(folder)
-    assert {"metrics/mAP_0.5:0.95", "train/view_loss", "weight/detection", "x/lr0"} <= scalars(folder).keys()
-    assert {"cosine", "target/detection", "interference/trunk/cosine"} <= scalars(folder / BATCHES).keys()
+    assert {"metrics/mAP_0.5:0.95", "train/view_loss", "weight/detection", "x/lr0"} <= scalars(
+        folder
+    ).keys()
+    assert {"cosine", "target/detection", "interference/trunk/cosine"} <= scalars(
+        folder / BATCHES
+    ).keys()
     found = events(folder)
     assert set(found.Tags()["images"]) == {path.stem for path in folder.glob("*.png")}
     assert [image.step for image in found.Images("results")] == [EPOCHS - 1]
 
 
 def test_a_new_run_in_an_old_folder_begins_anew(tiny_data, tmp_path):
-    options = small_options(tiny_data, tmp_path, train_joint_dual_backbone) | {"tensorboard": True, "exist_ok": True}
+    options = small_options(tiny_data, tmp_path, train_joint_dual_backbone) | {
+        "tensorboard": True,
+        "exist_ok": True,
+    }
     for epochs in (2, 1):
         folder = run(options, tmp_path / "exp", train_joint_dual_backbone, epochs=epochs)
     assert_like_the_tables(folder)

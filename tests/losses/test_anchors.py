@@ -13,7 +13,7 @@ from utils.losses.targets import match_anchors
 YOLOV5S = np.array(load_model_yaml("models/yolov5s.yaml")["anchors"], dtype=float).reshape(-1, 2)
 
 
-# ---- how well they suit ------------------------------------------------------------------------------------
+# ---- how well they suit --------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=50)
@@ -24,7 +24,9 @@ def test_recall_is_the_share_of_boxes_that_the_loss_matches_on_some_level(seed, 
     matches = np.zeros(len(wh))
     boxes = torch.zeros(len(wh), 6, dtype=torch.float64)
     boxes[:, 0] = torch.arange(len(wh))  # a box an image, so that a match tells its box
-    boxes[:, 2:4] = 0.5  # the middle of an even map, so that a match has three cells: the own and two neighbours
+    boxes[:, 2:4] = (
+        0.5  # the middle of an even map, so that a match has three cells: the own and two neighbours
+    )
     boxes[:, 4:] = torch.from_numpy(wh / 320)
     for level, stride in enumerate((8, 16, 32)):
         anchors = torch.from_numpy(YOLOV5S[3 * level : 3 * level + 3] / stride)
@@ -37,13 +39,16 @@ def test_recall_is_the_share_of_boxes_that_the_loss_matches_on_some_level(seed, 
 
 
 def test_fit_by_hand():
-    fit = judge_anchors(np.array([[10.0, 20.0], [1.0, 20.0]]), np.array([[20.0, 20.0], [10.0, 10.0]]), 4.0)
-    # The first box is half as wide as one anchor and twice as high as the other; the second is too narrow for both.
+    fit = judge_anchors(
+        np.array([[10.0, 20.0], [1.0, 20.0]]), np.array([[20.0, 20.0], [10.0, 10.0]]), 4.0
+    )
+    # The first box is half as wide as one anchor and twice as high as the other; the second is too
+    # narrow for both.
     assert (fit.recall, fit.fitness, fit.above_threshold) == (0.5, 0.25, 1.0)
     assert str(fit) == "best possible recall 0.5000, 1.00 anchors a box above threshold"
 
 
-# ---- fitting -----------------------------------------------------------------------------------------------
+# ---- fitting -------------------------------------------------------------------------------------
 
 
 def test_planted_clusters_are_found():
@@ -70,6 +75,10 @@ def test_fitting_repeats_itself_and_leaves_other_random_numbers_alone():
 
 
 def test_fitted_anchors_reach_boxes_that_yolov5s_do_not():
-    wh = np.exp(np.random.default_rng(0).normal([1.2, 2.0], 0.5, (500, 2)))  # thin and a few pixels high
-    old, new = (judge_anchors(wh, anchors, 4.0) for anchors in (YOLOV5S, fit_anchors(wh, 9, 4.0, seed=0)))
+    wh = np.exp(
+        np.random.default_rng(0).normal([1.2, 2.0], 0.5, (500, 2))
+    )  # thin and a few pixels high
+    old, new = (
+        judge_anchors(wh, anchors, 4.0) for anchors in (YOLOV5S, fit_anchors(wh, 9, 4.0, seed=0))
+    )
     assert old.recall < 0.9 and new.recall > 0.99 and new > old

@@ -20,7 +20,11 @@ def yolov5s_anchors() -> torch.Tensor:
 
 
 def losses_of(
-    maps: list[torch.Tensor], boxes: torch.Tensor, gains: LossGains, anchors: torch.Tensor | None = None, **options
+    maps: list[torch.Tensor],
+    boxes: torch.Tensor,
+    gains: LossGains,
+    anchors: torch.Tensor | None = None,
+    **options,
 ) -> dict[str, torch.Tensor]:
     """The detection losses of raw maps at strides 8, 16, 32."""
     matcher = AnchorMatcher(yolov5s_anchors() if anchors is None else anchors, (8, 16, 32))
@@ -32,7 +36,9 @@ def test_losses_and_gradients_equal_the_reference(golden):
     maps = [torch.from_numpy(golden[f"loss_pred_p{level}"]).requires_grad_() for level in (3, 4, 5)]
     losses = losses_of(maps, torch.from_numpy(golden["loss_targets"]), REFERENCE_GAINS)
     found = torch.stack([losses[name] for name in ("box", "obj", "cls")])
-    torch.testing.assert_close(found, torch.from_numpy(golden["loss_box_obj_cls"]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found, torch.from_numpy(golden["loss_box_obj_cls"]), rtol=1e-5, atol=0
+    )
     total = found.sum() * len(maps[0])
     assert total.item() == pytest.approx(golden["loss_total_times_batch"].item(), rel=1e-5)
     total.backward()
@@ -45,7 +51,9 @@ def test_losses_without_targets_equal_the_reference(golden):
     maps = [torch.from_numpy(golden[f"loss_pred_p{level}"]).requires_grad_() for level in (3, 4, 5)]
     losses = losses_of(maps, torch.zeros(0, 6), REFERENCE_GAINS)
     found = torch.stack([losses[name] for name in ("box", "obj", "cls")])
-    torch.testing.assert_close(found.detach(), torch.from_numpy(golden["loss_empty_box_obj_cls"]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found.detach(), torch.from_numpy(golden["loss_empty_box_obj_cls"]), rtol=1e-5, atol=0
+    )
     sum(losses.values()).backward()
     assert all(raw.grad.isfinite().all() for raw in maps)
 
@@ -79,12 +87,17 @@ def test_several_boxes_in_one_place_give_the_same_loss_every_time():
 
 
 def test_gains_scale_as_in_yolov5s_trainer():
-    gains = LossGains.scaled(HyperParameters(box=0.05, obj=1.0, cls=0.5), levels=3, class_count=4, image_size=320)
+    gains = LossGains.scaled(
+        HyperParameters(box=0.05, obj=1.0, cls=0.5), levels=3, class_count=4, image_size=320
+    )
     assert (gains.box, gains.obj, gains.cls) == pytest.approx((0.05, 0.25, 0.025))
 
 
 def test_label_smoothing_moves_the_class_targets():
-    raw, boxes = [torch.zeros(1, 3, s, s, 9) for s in (8, 4, 2)], torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]])
+    raw, boxes = (
+        [torch.zeros(1, 3, s, s, 9) for s in (8, 4, 2)],
+        torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3]]),
+    )
     for map_ in raw:
         map_[..., 5] = 4.0  # confident and right
     plain = losses_of(raw, boxes, REFERENCE_GAINS)["cls"]
@@ -101,7 +114,9 @@ def test_losses_are_float32_whatever_the_network_computed_in():
 
 def test_the_loss_of_a_frame_is_that_of_a_batch_of_it_alone():
     maps = [torch.randn(3, 3, size, size, 9) for size in (8, 4, 2)]
-    boxes = torch.tensor([[0, 0, 0.5, 0.5, 0.3, 0.3], [0, 2, 0.2, 0.6, 0.1, 0.2], [2, 1, 0.7, 0.3, 0.4, 0.3]])
+    boxes = torch.tensor(
+        [[0, 0, 0.5, 0.5, 0.3, 0.3], [0, 2, 0.2, 0.6, 0.1, 0.2], [2, 1, 0.7, 0.3, 0.4, 0.3]]
+    )
     loss, matcher = DetectionLoss(REFERENCE_GAINS), AnchorMatcher(ANCHORS, (8, 16, 32))
     found = loss.of_frames(maps, matcher(boxes, 64, 64))
     for frame in range(3):

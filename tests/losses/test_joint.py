@@ -11,7 +11,8 @@ def test_view_loss_is_the_mean_over_known_views():
     logits = torch.randn(5, 3)
     views = torch.tensor([0, -1, 2, -1, 1])
     assert torch.equal(
-        view_loss(logits, views), F.cross_entropy(logits[[0, 2, 4]], views[[0, 2, 4]], reduction="sum") / 3
+        view_loss(logits, views),
+        F.cross_entropy(logits[[0, 2, 4]], views[[0, 2, 4]], reduction="sum") / 3,
     )
 
 
@@ -24,7 +25,10 @@ def test_view_loss_without_a_known_view_is_zero_and_differentiable():
 
 
 def test_task_losses_group_the_named_ones():
-    losses = {name: torch.tensor(value) for name, value in (("box", 1.0), ("obj", 2.0), ("cls", 3.0), ("view", 4.0))}
+    losses = {
+        name: torch.tensor(value)
+        for name, value in (("box", 1.0), ("obj", 2.0), ("cls", 3.0), ("view", 4.0))
+    }
     assert task_losses(losses) == {"detection": 6.0, "classification": 4.0}
     assert task_losses({"view": losses["view"]}) == {"classification": 4.0}
 

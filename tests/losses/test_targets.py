@@ -10,12 +10,18 @@ def test_matching_takes_the_own_cell_and_the_two_nearest_neighbours():
     box = torch.tensor([[0, 1, 2.3 / 8, 4.8 / 8, 2.0 / 8, 2.0 / 8]])
     match = match_anchors(box, torch.tensor([[2.0, 2.0]]), 8, 8, anchor_t=4.0)
     # Centre (2.3, 4.8): left of the middle of its cell and below it.
-    assert sorted(zip(match.index[3].tolist(), match.index[2].tolist(), strict=True)) == [(1, 4), (2, 4), (2, 5)]
+    assert sorted(zip(match.index[3].tolist(), match.index[2].tolist(), strict=True)) == [
+        (1, 4),
+        (2, 4),
+        (2, 5),
+    ]
     assert (match.boxes_xywh[:, :2] > -0.5).all()
     assert (match.boxes_xywh[:, :2] < 1.5).all()
 
 
-@pytest.mark.parametrize(("side", "matches"), [(1.0, True), (3.99, True), (4.01, False), (0.26, True), (0.24, False)])
+@pytest.mark.parametrize(
+    ("side", "matches"), [(1.0, True), (3.99, True), (4.01, False), (0.26, True), (0.24, False)]
+)
 def test_matching_bounds_the_ratio_of_sides(side, matches):
     box = torch.tensor([[0, 0, 0.5, 0.5, side / 8, 1 / 8]])
     assert bool(len(match_anchors(box, torch.tensor([[1.0, 1.0]]), 8, 8, 4.0))) is matches
@@ -29,7 +35,7 @@ def test_a_box_on_the_far_edge_stays_on_the_map():
     assert (match.boxes_xywh[:, :2] <= 1.0).all()
 
 
-# ---- matching ahead of time --------------------------------------------------------------------------------
+# ---- matching ahead of time ----------------------------------------------------------------------
 
 
 def test_targets_made_by_the_loader_are_the_matches_of_every_level():

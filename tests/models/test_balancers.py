@@ -10,7 +10,10 @@ MISSION = {"detection": 1.0, "classification": 0.01}
 
 def losses(detection: float, classification: float) -> dict[str, torch.Tensor]:
     values = (detection, classification)
-    return {task: torch.tensor(value, dtype=torch.float64) for task, value in zip(TASKS, values, strict=True)}
+    return {
+        task: torch.tensor(value, dtype=torch.float64)
+        for task, value in zip(TASKS, values, strict=True)
+    }
 
 
 def test_fixed_weights_combine_and_never_change():

@@ -28,9 +28,13 @@ def copy_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_the_detector_is_the_joint_models_and_the_classifier_is_small():
     dual = DualBackbone(DEFAULTS.cfg, DEFAULTS.classifier_cfg, nc=4, views=3)
     joint = YOLOv5WithClassification("models/yolov5s_joint.yaml", nc=4, views=3)
-    detection_part = {n: t.shape for n, t in joint.state_dict().items() if not n.startswith("model.25.")}
+    detection_part = {
+        n: t.shape for n, t in joint.state_dict().items() if not n.startswith("model.25.")
+    }
     assert {n: t.shape for n, t in dual.detector.state_dict().items()} == detection_part
-    sizes = {part: sum(p.numel() for p in getattr(dual, part).parameters()) for part in PARTS.values()}
+    sizes = {
+        part: sum(p.numel() for p in getattr(dual, part).parameters()) for part in PARTS.values()
+    }
     assert sizes["detector"] == 7_030_417
     assert sizes["classifier"] * 5 < sizes["detector"]
     assert sum(isinstance(module, CBAM) for module in dual.classifier.modules()) == 3

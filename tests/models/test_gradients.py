@@ -82,7 +82,9 @@ def test_norms_do_not_depend_on_weights_batch_factor_or_loss_scale(step):
     model, images, losses_of = step
     freeze_randomness(model)
     first = tapped(model, images, losses_of, WEIGHTS)
-    second = tapped(model, images, losses_of, {"detection": 0.02, "classification": 1.98}, factor=16 * 1024.0)
+    second = tapped(
+        model, images, losses_of, {"detection": 0.02, "classification": 1.98}, factor=16 * 1024.0
+    )
     assert second.norms == pytest.approx(first.norms, rel=1e-4)
 
 
@@ -102,9 +104,13 @@ def test_weight_gradients_equal_autograd_and_leave_no_grad(step):
 @pytest.mark.parametrize(("factor", "cosine"), [(1.0, 1.0), (3.0, 1.0), (-1.0, -1.0)])
 def test_identical_and_negated_tasks(factor, cosine):
     gradient = torch.randn(3, 4)
-    found = task_gradients({"detection": [gradient], "classification": [gradient * factor]}, dict.fromkeys(TASKS, 2.0))
+    found = task_gradients(
+        {"detection": [gradient], "classification": [gradient * factor]}, dict.fromkeys(TASKS, 2.0)
+    )
     assert found.cosine == pytest.approx(cosine, abs=1e-6)
-    assert found.norms["classification"] == pytest.approx(abs(factor) * gradient.norm().item() / 2, rel=1e-6)
+    assert found.norms["classification"] == pytest.approx(
+        abs(factor) * gradient.norm().item() / 2, rel=1e-6
+    )
 
 
 def test_orthogonal_and_absent_gradients():
@@ -115,7 +121,7 @@ def test_orthogonal_and_absent_gradients():
     assert math.isnan(absent.cosine)
 
 
-# ---- layer by layer ----------------------------------------------------------------------------------------
+# ---- layer by layer ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("factor", "cosine"), [(1.0, 1.0), (2.0, 1.0), (-1.0, -1.0), (-0.5, -1.0)])
@@ -123,9 +129,13 @@ def test_identical_and_negated_tasks_in_every_layer(factor, cosine):
     model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
     loss = model(torch.randn(5, 4)).square().mean()
     layers = {"first": list(model[0].parameters()), "last": list(model[2].parameters())}
-    found = layer_gradients({"detection": loss, "classification": factor * loss}, layers, loss_scale=16.0)
+    found = layer_gradients(
+        {"detection": loss, "classification": factor * loss}, layers, loss_scale=16.0
+    )
     for name, layer in layers.items():
-        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, layer, retain_graph=True)])
+        gradient = torch.cat(
+            [g.flatten() for g in torch.autograd.grad(loss, layer, retain_graph=True)]
+        )
         assert found[name].cosine == pytest.approx(cosine, abs=1e-6)
         assert found[name].norms["detection"] == pytest.approx(gradient.norm().item(), rel=1e-5)
         expected = 2 * abs(factor) / (1 + factor**2)
@@ -136,7 +146,10 @@ def test_orthogonal_tasks_and_a_layer_that_one_of_them_does_not_reach():
     shared, own = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     losses = {"detection": shared[0] + own.sum(), "classification": 3 * shared[1]}
     found = layer_gradients(losses, {"shared": [shared], "own": [own]})
-    assert found["shared"].cosine == 0 and found["shared"].norms == {"detection": 1, "classification": 3}
+    assert found["shared"].cosine == 0 and found["shared"].norms == {
+        "detection": 1,
+        "classification": 3,
+    }
     assert math.isnan(found["own"].cosine) and found["own"].magnitude_similarity == 0
     assert math.isnan(TaskGradients(dict.fromkeys(TASKS, 0.0), math.nan).magnitude_similarity)
     assert layer_gradients(losses, {}) == {}
@@ -148,7 +161,13 @@ def test_layer_gradients_equal_autograds_and_leave_no_grad(step):
         parameter.requires_grad_(False)
     losses, layers = losses_of(model(images)), model.trunk_parameters()
     found = layer_gradients(losses, layers, loss_scale=8.0)
-    assert found.keys() == {"trunk", *map(str, model.trunk_layers)} - {"3", "11", "12", "15", "16"}  # no weights
+    assert found.keys() == {"trunk", *map(str, model.trunk_layers)} - {
+        "3",
+        "11",
+        "12",
+        "15",
+        "16",
+    }  # no weights
     for name, parameters in layers.items():
         norms, cosine = flat_norms_and_cosine(losses, parameters)
         assert found[name].norms == pytest.approx(norms, rel=1e-4)

@@ -32,7 +32,10 @@ MISSION = {"detection": 1.0, "classification": 0.01}
 
 def losses(detection: float, classification: float) -> dict[str, torch.Tensor]:
     values = (detection, classification)
-    return {task: torch.tensor(value, dtype=torch.float64) for task, value in zip(TASKS, values, strict=True)}
+    return {
+        task: torch.tensor(value, dtype=torch.float64)
+        for task, value in zip(TASKS, values, strict=True)
+    }
 
 
 def gradients(detection: float, classification: float) -> TaskGradients:
@@ -43,7 +46,7 @@ def every_batch(initial=EQUAL, **options) -> GradNorm:
     return GradNorm(initial, interval=1, **options)
 
 
-# ---- the mathematics ---------------------------------------------------------------------------------------
+# ---- the mathematics -----------------------------------------------------------------------------
 
 
 def test_first_order_slope_equals_double_backward():
@@ -52,15 +55,22 @@ def test_first_order_slope_equals_double_backward():
     trunk = nn.Linear(6, 5).double()
     heads = [nn.Linear(5, 3).double(), nn.Linear(5, 2).double()]
     features = torch.tanh(trunk(torch.randn(8, 6, dtype=torch.float64)))
-    task_losses = [head(features).square().mean() * scale for head, scale in zip(heads, (1.0, 30.0), strict=True)]
+    task_losses = [
+        head(features).square().mean() * scale
+        for head, scale in zip(heads, (1.0, 30.0), strict=True)
+    ]
     initial, alpha = [0.5, 9.0], 1.5
     w = torch.tensor([1.2, 0.8], dtype=torch.float64, requires_grad=True)
 
     norms = [
-        torch.autograd.grad(w[i] * task_losses[i], trunk.weight, create_graph=True, retain_graph=True)[0].norm()
+        torch.autograd.grad(
+            w[i] * task_losses[i], trunk.weight, create_graph=True, retain_graph=True
+        )[0].norm()
         for i in range(2)
     ]
-    relative = torch.stack([loss.detach() / start for loss, start in zip(task_losses, initial, strict=True)])
+    relative = torch.stack(
+        [loss.detach() / start for loss, start in zip(task_losses, initial, strict=True)]
+    )
     rates = relative / relative.mean()
     targets = (torch.stack(norms).mean() * rates**alpha).detach()
     l_grad = sum((norm - target).abs() for norm, target in zip(norms, targets, strict=True))
@@ -85,7 +95,10 @@ def test_first_order_slope_equals_double_backward():
 
 def test_the_exponent_is_plus_alpha_the_slower_task_gets_the_larger_target():
     slow_detection = balance(
-        EQUAL, {"detection": 1.0, "classification": 1.0}, *({"detection": 0.9, "classification": 0.3}, EQUAL), 1.5
+        EQUAL,
+        {"detection": 1.0, "classification": 1.0},
+        *({"detection": 0.9, "classification": 0.3}, EQUAL),
+        1.5,
     )
     assert slow_detection.rates == pytest.approx({"detection": 1.5, "classification": 0.5})
     assert slow_detection.targets["detection"] == pytest.approx(1.5**1.5)
@@ -97,7 +110,10 @@ def test_the_exponent_is_plus_alpha_the_slower_task_gets_the_larger_target():
 
 
 def test_alpha_zero_asks_for_equal_norms():
-    norms, now = {"detection": 3.0, "classification": 1.0}, {"detection": 0.1, "classification": 0.9}
+    norms, now = (
+        {"detection": 3.0, "classification": 1.0},
+        {"detection": 0.1, "classification": 0.9},
+    )
     found = balance(EQUAL, norms, now, EQUAL, alpha=0)
     assert found.targets == {"detection": 2.0, "classification": 2.0}
 
@@ -105,14 +121,17 @@ def test_alpha_zero_asks_for_equal_norms():
 def test_three_updates_by_hand():
     """Adam with constant-sign gradients, worked out on paper: see the comments."""
     balancer = every_batch(alpha=1.0)
-    # 1: r = (1, 1), G = (4, 1), targets 2.5: slopes (+4, -1). Adam's first step is 0.025 against each sign.
+    # 1: r = (1, 1), G = (4, 1), targets 2.5: slopes (+4, -1). Adam's first step is 0.025 against
+    # each sign.
     balancer.observe(losses(1, 1), gradients(4, 1))
-    assert balancer.weights == pytest.approx({"detection": 0.975, "classification": 1.025}, abs=1e-6)
+    assert balancer.weights == pytest.approx(
+        {"detection": 0.975, "classification": 1.025}, abs=1e-6
+    )
     # 2: the same norms and losses: G = (3.9, 1.025), the same signs and slopes, again a full step.
     balancer.observe(losses(1, 1), gradients(4, 1))
     assert balancer.weights == pytest.approx({"detection": 0.95, "classification": 1.05}, abs=1e-6)
-    # 3: detection lags: L = (1, 0.5), r = (4/3, 2/3); g = (1, 1): G = (0.95, 1.05), targets (4/3, 2/3):
-    # slopes (-1, +1). Adam: m = 0.9 m + 0.1 g, v = 0.999 v + 0.001 g^2, bias-corrected.
+    # 3: detection lags: L = (1, 0.5), r = (4/3, 2/3); g = (1, 1): G = (0.95, 1.05), targets (4/3,
+    # 2/3): slopes (-1, +1). Adam: m = 0.9 m + 0.1 g, v = 0.999 v + 0.001 g^2, bias-corrected.
     expected = []
     for w, slopes in ((0.95, (4, 4, -1)), (1.05, (-1, -1, 1))):
         m = v = 0.0
@@ -128,9 +147,15 @@ def test_equilibrium_is_the_fixed_point_of_the_gradient_rule():
     """With norms and rates held constant both rules end at w_i ~ r_i ** alpha / g_i."""
     g, now, alpha = {"detection": 3.0, "classification": 1.0}, losses(0.6, 0.5), 0.7
     relative = [0.6, 0.5]
-    ideal = [(r / (sum(relative) / 2)) ** alpha / norm for r, norm in zip(relative, g.values(), strict=True)]
+    ideal = [
+        (r / (sum(relative) / 2)) ** alpha / norm
+        for r, norm in zip(relative, g.values(), strict=True)
+    ]
     ideal = [2 * value / sum(ideal) for value in ideal]
-    for options, tolerance in (({"rule": "equilibrium"}, 1e-9), ({"rule": "gradient", "learning_rate": 0.002}, 0.01)):
+    for options, tolerance in (
+        ({"rule": "equilibrium"}, 1e-9),
+        ({"rule": "gradient", "learning_rate": 0.002}, 0.01),
+    ):
         balancer = every_batch(alpha=alpha, **options)
         balancer.observe(losses(1, 1), gradients(1, 1))
         for _ in range(1500):
@@ -138,7 +163,7 @@ def test_equilibrium_is_the_fixed_point_of_the_gradient_rule():
         assert list(balancer.weights.values()) == pytest.approx(ideal, abs=tolerance)
 
 
-# ---- weights: sum, bounds, start ---------------------------------------------------------------------------
+# ---- weights: sum, bounds, start -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", ["gradient", "equilibrium"])
@@ -188,7 +213,7 @@ def test_bounded_shares_of_many_tasks():
     assert bounded_shares([0.0, 0.0], 0.01) == [0.5, 0.5]
 
 
-# ---- what counts as a batch --------------------------------------------------------------------------------
+# ---- what counts as a batch ----------------------------------------------------------------------
 
 
 def test_losses_are_means_since_the_last_update_and_the_first_interval_is_the_start():
@@ -200,7 +225,9 @@ def test_losses_are_means_since_the_last_update_and_the_first_interval_is_the_st
     assert row["loss/detection"] == 3.0
     assert balancer.initial_losses == {"detection": 3.0, "classification": 1.0}
     for detection in (1.0, 1.0, 2.0, 2.0):
-        row = balancer.observe(losses(detection, 1), gradients(1, 1) if balancer.wants_gradients else None)
+        row = balancer.observe(
+            losses(detection, 1), gradients(1, 1) if balancer.wants_gradients else None
+        )
     assert row["loss/detection"] == 1.5
     assert row["rate/detection"] == pytest.approx(0.5 / 0.75)
     assert balancer.initial_losses["detection"] == 3.0
@@ -223,7 +250,9 @@ def test_an_unlabelled_or_non_finite_batch_is_left_out_and_counted():
 
 def test_a_due_update_waits_for_a_full_batch_and_for_norms_above_zero():
     balancer = GradNorm(EQUAL, interval=2)
-    assert balancer.observe(losses(1, 1), None, full=False) is None  # no update is due yet: nothing is left out
+    assert (
+        balancer.observe(losses(1, 1), None, full=False) is None
+    )  # no update is due yet: nothing is left out
     assert balancer.observe(losses(2, 2), None, full=False) is None
     assert balancer.observe(losses(3, 3), gradients(0, 1)) is None
     assert balancer.wants_gradients and balancer.weights == EQUAL
@@ -246,12 +275,12 @@ def test_several_measurements_of_an_interval_count_by_their_geometric_mean(rule:
     several.observe(losses(1, 1), None)
     several.observe(losses(math.nan, 1), gradients(9, 9))  # the interval begins anew
     several.observe(losses(1, 1), None)
-    assert one.observe(losses(1, 1), gradients(2, 6)) == several.observe(losses(1, 1), gradients(2, 6)) | {
-        "skipped_nonfinite": 0
-    }
+    assert one.observe(losses(1, 1), gradients(2, 6)) == several.observe(
+        losses(1, 1), gradients(2, 6)
+    ) | {"skipped_nonfinite": 0}
 
 
-# ---- trajectories, against an independent implementation by double backward ----------------------------------
+# ---- trajectories, against an independent implementation by double backward ----------------------
 
 
 class DoubleBackward:
@@ -266,7 +295,9 @@ class DoubleBackward:
         values = torch.stack(task_losses)
         self.start = values.detach() if self.start is None else self.start
         weighted = [self.w[i] * loss for i, loss in enumerate(task_losses)]
-        norms = torch.stack([torch.autograd.grad(loss, shared, create_graph=True)[0].norm() for loss in weighted])
+        norms = torch.stack(
+            [torch.autograd.grad(loss, shared, create_graph=True)[0].norm() for loss in weighted]
+        )
         rates = values.detach() / self.start
         rates = rates / rates.mean()
         targets = norms.detach().mean() * rates**self.alpha
@@ -283,7 +314,9 @@ class DoubleBackward:
 @pytest.mark.parametrize("alpha", [0.0, 1.5, 3.0])
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("rule", ["gradient", "log"])
-def test_trajectories_are_those_of_an_independent_implementation(rule: str, count: int, alpha: float):
+def test_trajectories_are_those_of_an_independent_implementation(
+    rule: str, count: int, alpha: float
+):
     torch.manual_seed(0)
     trunk = nn.Linear(6, 5).double()
     heads = [nn.Linear(5, 2).double() for _ in range(count)]
@@ -291,11 +324,18 @@ def test_trajectories_are_those_of_an_independent_implementation(rule: str, coun
     oracle = DoubleBackward(count, rule, alpha)
     names = [f"task{i}" for i in range(count)]
     balancer = GradNorm(dict.fromkeys(names, 1.0), alpha, interval=1, rule=rule, min_share=1e-6)
-    optimizer = torch.optim.SGD([*trunk.parameters(), *(p for head in heads for p in head.parameters())], lr=0.005)
+    optimizer = torch.optim.SGD(
+        [*trunk.parameters(), *(p for head in heads for p in head.parameters())], lr=0.005
+    )
     for _ in range(40):
         features = torch.tanh(trunk(x))
-        task_losses = [(3**i) * (head(features) - i).square().mean() for i, head in enumerate(heads)]
-        norms = [torch.autograd.grad(loss, trunk.weight, retain_graph=True)[0].norm().item() for loss in task_losses]
+        task_losses = [
+            (3**i) * (head(features) - i).square().mean() for i, head in enumerate(heads)
+        ]
+        norms = [
+            torch.autograd.grad(loss, trunk.weight, retain_graph=True)[0].norm().item()
+            for loss in task_losses
+        ]
         named = dict(zip(names, task_losses, strict=True))
         total = balancer.combine(named)
         oracle.step(task_losses, trunk.weight)
@@ -306,7 +346,7 @@ def test_trajectories_are_those_of_an_independent_implementation(rule: str, coun
         optimizer.step()
 
 
-# ---- where it starts ---------------------------------------------------------------------------------------
+# ---- where it starts -----------------------------------------------------------------------------
 
 
 def test_a_known_start_is_used_and_the_other_is_the_first_intervals_mean():
@@ -340,30 +380,42 @@ def test_an_untrained_view_loss_is_the_logarithm_of_the_number_of_views(weighted
 def test_this_projects_trainings_know_the_views_start():
     balancer = train_joint_gradnorm.build_balancer(HyperParameters(), TASKS, views=5)
     assert balancer.initial_losses == {"classification": math.log(5)}
-    assert train_joint_gradnorm.build_balancer(HyperParameters(), TASKS, views=1).initial_losses == {}
+    assert (
+        train_joint_gradnorm.build_balancer(HyperParameters(), TASKS, views=1).initial_losses == {}
+    )
 
 
-# ---- where the rules rest ----------------------------------------------------------------------------------
+# ---- where the rules rest ------------------------------------------------------------------------
 
 
-def settled_share(rule: str, rates: tuple[float, float], norms: tuple[float, float], alpha: float) -> float:
+def settled_share(
+    rule: str, rates: tuple[float, float], norms: tuple[float, float], alpha: float
+) -> float:
     """The second weight's share of the sum of all G_i, after many small steps without noise."""
     options = {"learning_rate": 1e-4, "kappa": 0.02, "momentum": 0.9, "min_share": 1e-6}
-    balancer = every_batch(rule=rule, alpha=alpha, initial_losses=dict(zip(TASKS, (1.0, 1.0), strict=True)), **options)
+    balancer = every_batch(
+        rule=rule, alpha=alpha, initial_losses=dict(zip(TASKS, (1.0, 1.0), strict=True)), **options
+    )
     tail = []
     for step in range(20_000 if rule == "gradient" else 2_000):
         row = balancer.observe(losses(*rates), gradients(*norms))
         if step % 1000 >= 500:
-            tail.append(row["norm/classification"] / (row["norm/detection"] + row["norm/classification"]))
+            tail.append(
+                row["norm/classification"] / (row["norm/detection"] + row["norm/classification"])
+            )
     return sum(tail[-500:]) / 500
 
 
 @pytest.mark.parametrize("rates", [(1.0, 1.0), (1.33, 0.67), (0.5, 1.5)])
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 1.5, 3.0])
 @pytest.mark.parametrize("rule", ["equilibrium", "log"])
-def test_equilibrium_and_log_rest_where_norms_are_in_the_ratio_of_the_targets(rule: str, alpha: float, rates: tuple):
+def test_equilibrium_and_log_rest_where_norms_are_in_the_ratio_of_the_targets(
+    rule: str, alpha: float, rates: tuple
+):
     powers = [rate**alpha for rate in rates]
-    assert settled_share(rule, rates, (1, 5), alpha) == pytest.approx(powers[1] / sum(powers), rel=1e-3)
+    assert settled_share(rule, rates, (1, 5), alpha) == pytest.approx(
+        powers[1] / sum(powers), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("rates", [(1.33, 0.67), (1.67, 0.33)])
@@ -372,13 +424,17 @@ def test_the_papers_rule_rests_at_m_times_that_ratio(alpha: float, rates: tuple)
     """m = mean of r ** alpha; the task of the smaller weight, here the second, meets its target."""
     powers = [rate**alpha for rate in rates]
     m = sum(powers) / 2
-    assert settled_share("gradient", rates, (1, 25), alpha) == pytest.approx(m * powers[1] / sum(powers), rel=0.02)
+    assert settled_share("gradient", rates, (1, 25), alpha) == pytest.approx(
+        m * powers[1] / sum(powers), rel=0.02
+    )
 
 
-# ---- noise -------------------------------------------------------------------------------------------------
+# ---- noise ---------------------------------------------------------------------------------------
 
 
-def noisy_run(seed: int, ratio: float, start: tuple[float, float], rates: tuple[float, float]) -> np.ndarray:
+def noisy_run(
+    seed: int, ratio: float, start: tuple[float, float], rates: tuple[float, float]
+) -> np.ndarray:
     """The second weight's share in 400 updates of the rule log, relative to r ** alpha / g; lognormal noise, SD 0.5."""
     rng = np.random.default_rng(seed)
     initial = dict(zip(TASKS, start, strict=True))
@@ -391,7 +447,12 @@ def noisy_run(seed: int, ratio: float, start: tuple[float, float], rates: tuple[
         noise = np.exp(0.5 * rng.standard_normal(2))
         balancer.observe(losses(*rates), gradients(noise[0], ratio * noise[1]))
         after = balancer.weights
-        step = math.log(after["detection"] / before["detection"] * before["classification"] / after["classification"])
+        step = math.log(
+            after["detection"]
+            / before["detection"]
+            * before["classification"]
+            / after["classification"]
+        )
         assert abs(step) <= 4.6 * balancer.kappa + 1e-9  # the largest step, as the docstring says
         shares.append(after["classification"] / sum(after.values()))
     return np.array(shares) / (ideal[1] / ideal.sum())
@@ -410,13 +471,15 @@ def test_the_log_rule_is_right_amid_noise(ratio: float, start: tuple, rates: tup
 @pytest.mark.parametrize("rates", [(1.0, 1.0), (1.33, 0.67)])
 @pytest.mark.parametrize("start", [(1, 1), (100, 1)])
 @pytest.mark.parametrize("ratio", [1, 25, 90])
-def test_the_log_rule_is_right_amid_noise_over_fifty_seeds(ratio: float, start: tuple, rates: tuple):
+def test_the_log_rule_is_right_amid_noise_over_fifty_seeds(
+    ratio: float, start: tuple, rates: tuple
+):
     runs = [noisy_run(seed, ratio, start, rates)[100:] for seed in range(50)]
     assert np.mean([np.median(run) for run in runs]) == pytest.approx(1, abs=0.03)
     assert np.mean([np.log(run).std() for run in runs]) < 0.2
 
 
-# ---- bounds ------------------------------------------------------------------------------------------------
+# ---- bounds --------------------------------------------------------------------------------------
 
 
 def test_adams_moment_does_not_wind_up_on_a_bound():
@@ -459,7 +522,7 @@ def test_a_non_finite_loss_does_not_reach_the_weights():
     assert balancer.observe(losses(1, 1), gradients(2, 1))["loss/detection"] == 1.0
 
 
-# ---- state -------------------------------------------------------------------------------------------------
+# ---- state ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -497,9 +560,15 @@ def test_state_dict_round_trip_goes_on_identically(rule, tmp_path):
         ({"initial_losses": {"depth": 1.0}}, "initial_losses has 'depth'"),
         ({"initial_losses": {"detection": 0.0}}, "initial_losses has 'detection': 0.0"),
         ({"initial_weights": {"detection": 1.0}}, "two or more"),
-        ({"initial_weights": {"detection": math.inf, "classification": 1.0}}, "initial weight of detection is inf"),
+        (
+            {"initial_weights": {"detection": math.inf, "classification": 1.0}},
+            "initial weight of detection is inf",
+        ),
         ({"min_share": 0.5}, "min_share is 0.5"),
-        ({"initial_weights": {"detection": 0.0, "classification": 1.0}}, "initial weight of detection is 0.0"),
+        (
+            {"initial_weights": {"detection": 0.0, "classification": 1.0}},
+            "initial weight of detection is 0.0",
+        ),
     ],
 )
 def test_a_wrong_option_is_an_error(options, message):
@@ -519,11 +588,13 @@ def test_a_state_of_other_tasks_is_refused_and_arguments_stay():
     balancer = every_batch(learning_rate=0.1)
     balancer.load_state_dict(state)
     assert balancer._optimizer.param_groups[0]["lr"] == 0.1
-    with pytest.raises(ValueError, match=r"the state is of the tasks \['detection', 'classification'\]"):
+    with pytest.raises(
+        ValueError, match=r"the state is of the tasks \['detection', 'classification'\]"
+    ):
         GradNorm({"a": 1.0, "b": 1.0}).load_state_dict(state)
 
 
-# ---- GradNormLoss ------------------------------------------------------------------------------------------
+# ---- GradNormLoss --------------------------------------------------------------------------------
 
 
 def tiny_network():
@@ -533,18 +604,24 @@ def tiny_network():
 
 def test_gradnorm_loss_trains_heads_and_trunk_with_their_weights_and_touches_no_grad():
     trunk, boxes, views = tiny_network()
-    wrapped = GradNormLoss(nn.functional.mse_loss, nn.functional.cross_entropy, alpha=1.5, interval=1)
+    wrapped = GradNormLoss(
+        nn.functional.mse_loss, nn.functional.cross_entropy, alpha=1.5, interval=1
+    )
     x, box_target, view_target = torch.randn(16, 4), torch.randn(16, 2), torch.randint(0, 3, (16,))
     for _ in range(3):
         weights = dict(wrapped.balancer.weights)
         features = trunk(x).relu()
-        total = wrapped(boxes(features), box_target, views(features), view_target, shared=trunk.weight)
+        total = wrapped(
+            boxes(features), box_target, views(features), view_target, shared=trunk.weight
+        )
         # The update has happened; no gradient of the network exists yet.
         assert all(p.grad is None for module in (trunk, boxes, views) for p in module.parameters())
         total.backward()
         features = trunk(x).relu()
         expected = weights["detection"] * nn.functional.mse_loss(boxes(features), box_target)
-        expected = expected + weights["classification"] * nn.functional.cross_entropy(views(features), view_target)
+        expected = expected + weights["classification"] * nn.functional.cross_entropy(
+            views(features), view_target
+        )
         for module in (trunk, boxes, views):
             for p in module.parameters():
                 (direct,) = torch.autograd.grad(expected, p, retain_graph=True)
@@ -574,7 +651,14 @@ def test_the_wrapper_rests_in_evaluation_and_leaves_out_unlabelled_batches():
 
     def loss(**options: bool) -> torch.Tensor:
         features = trunk(torch.ones(2, 3))
-        return wrapped(features, features.detach() + 1, features, features.detach() - 2, trunk.weight, **options)
+        return wrapped(
+            features,
+            features.detach() + 1,
+            features,
+            features.detach() - 2,
+            trunk.weight,
+            **options,
+        )
 
     expected = loss(labelled=False).item()
     assert wrapped.balancer.skipped["unlabelled"] == 1

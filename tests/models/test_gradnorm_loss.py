@@ -66,7 +66,9 @@ def pairs_of(outputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     return {task: (output, wanted[task]) for task, output in outputs.items()}
 
 
-def train(net: Net, loss: GradNormLoss, steps: int = 6, place: str = "features") -> list[dict[str, float]]:
+def train(
+    net: Net, loss: GradNormLoss, steps: int = 6, place: str = "features"
+) -> list[dict[str, float]]:
     """The weights after every step."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     weights = []
@@ -80,7 +82,7 @@ def train(net: Net, loss: GradNormLoss, steps: int = 6, place: str = "features")
     return weights
 
 
-# ---- what may be passed ------------------------------------------------------------------------------------
+# ---- what may be passed --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -91,13 +93,17 @@ def test_any_number_of_tasks_by_name(count: int):
     features, outputs = net(frames())
     pairs = {task: pairs_of(outputs)[task] for task in chosen}
     total = loss(pairs, shared=features)
-    assert total.item() == pytest.approx(sum(functions()[task](*pairs[task]).item() for task in chosen))
+    assert total.item() == pytest.approx(
+        sum(functions()[task](*pairs[task]).item() for task in chosen)
+    )
     assert tuple(loss.weights) == chosen
     assert sum(loss.weights.values()) == pytest.approx(count)
     assert loss.weights is loss.balancer.weights and set(loss.losses) == set(chosen)
 
 
-def measured(loss: GradNormLoss, shared: object, net: Net, outputs: dict[str, Tensor]) -> dict[str, float]:
+def measured(
+    loss: GradNormLoss, shared: object, net: Net, outputs: dict[str, Tensor]
+) -> dict[str, float]:
     loss(pairs_of(outputs), shared=shared)
     return loss.last_update.norms
 
@@ -110,7 +116,13 @@ def test_several_shared_tensors_or_a_module_are_measured_all_together():
     for task, pair in pairs_of(outputs).items():
         found = torch.autograd.grad(functions()[task](*pair), parameters, retain_graph=True)
         expected[task] = math.sqrt(sum(gradient.square().sum().item() for gradient in found))
-    for shared in (parameters, tuple(parameters), net.trunk, net.trunk.parameters(), iter(parameters)):
+    for shared in (
+        parameters,
+        tuple(parameters),
+        net.trunk,
+        net.trunk.parameters(),
+        iter(parameters),
+    ):
         norms = measured(GradNormLoss(functions(), interval=1), shared, net, outputs)
         assert norms == pytest.approx(expected)
     one = measured(GradNormLoss(functions(), interval=1), net.last_weight, net, outputs)
@@ -134,7 +146,7 @@ def test_a_known_start_is_an_argument():
     assert set(loss.balancer.initial_losses) == set(TASKS)
 
 
-# ---- tasks without a label ---------------------------------------------------------------------------------
+# ---- tasks without a label -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["left out", "told"])
@@ -168,7 +180,7 @@ def test_a_batch_without_any_label_gives_zero_with_a_graph():
     assert total.item() == 0 and not net.last_weight.grad.any()
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 def plain(output: Tensor, target: Tensor) -> Tensor:
@@ -225,18 +237,25 @@ def bad_shared(net: Net, features: Tensor, outputs: dict) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("message", bad_shared(Net(), torch.ones(1, requires_grad=True), dict.fromkeys(TASKS)))
+@pytest.mark.parametrize(
+    "message", bad_shared(Net(), torch.ones(1, requires_grad=True), dict.fromkeys(TASKS))
+)
 def test_a_wrong_place_is_found_on_the_first_call_not_the_tenth(message: str):
     net = Net()
     features, outputs = net(frames())
     with pytest.raises(ValueError, match=re.escape(message)):
-        GradNormLoss(functions())(pairs_of(outputs), shared=bad_shared(net, features, outputs)[message])
+        GradNormLoss(functions())(
+            pairs_of(outputs), shared=bad_shared(net, features, outputs)[message]
+        )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((F.mse_loss, F.mse_loss, F.mse_loss), "alpha is a function; for three tasks or more pass a mapping"),
+        (
+            (F.mse_loss, F.mse_loss, F.mse_loss),
+            "alpha is a function; for three tasks or more pass a mapping",
+        ),
         (({"a": F.mse_loss, "b": F.mse_loss}, F.mse_loss), "a mapping and a second function"),
         ((F.mse_loss,), "the loss function of 'classification' is a NoneType"),
         (({"a": F.mse_loss, "b": 3},), "the loss function of 'b' is a int"),
@@ -274,13 +293,15 @@ def test_a_task_that_does_not_exist_and_a_target_that_is_missing_are_named():
         loss({**pairs_of(outputs), "view": (1, 2)}, shared=features)
     with pytest.raises(ValueError, match="found the task 'view'"):
         loss(pairs_of(outputs), shared=features, labelled={"view": False})
-    with pytest.raises(ValueError, match=re.escape("kind: found Tensor, expected a tuple (output, target)")):
+    with pytest.raises(
+        ValueError, match=re.escape("kind: found Tensor, expected a tuple (output, target)")
+    ):
         loss(outputs, shared=features)
     with pytest.raises(ValueError, match="found Tensor, expected a mapping"):
         loss(outputs["kind"], shared=features)
 
 
-# ---- loss functions that are modules -----------------------------------------------------------------------
+# ---- loss functions that are modules -------------------------------------------------------------
 
 
 class Weighted(nn.Module):
@@ -333,12 +354,14 @@ def test_a_copy_goes_on_identically(way: str):
 def test_it_travels_to_another_process_by_pickle():
     net, loss = Net(), GradNormLoss(functions(), interval=2)
     train(net, loss, 5)
-    expected = train(copy.deepcopy(net), copy.deepcopy(loss), 5)  # first, as what arrives shares our memory
+    expected = train(
+        copy.deepcopy(net), copy.deepcopy(loss), 5
+    )  # first, as what arrives shares our memory
     arrived = ForkingPickler.loads(ForkingPickler.dumps(loss))  # what torch.multiprocessing sends
     assert train(net, arrived, 5) == expected
 
 
-# ---- the balance is shown ----------------------------------------------------------------------------------
+# ---- the balance is shown ------------------------------------------------------------------------
 
 
 def test_the_last_update_and_a_csv_show_the_balance(tmp_path: Path):
@@ -356,7 +379,7 @@ def test_the_last_update_and_a_csv_show_the_balance(tmp_path: Path):
     assert float(rows[1]["weight/depth"]) == update.weights["depth"]
 
 
-# ---- what their loops do -----------------------------------------------------------------------------------
+# ---- what their loops do -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["features", "weight"])
@@ -421,7 +444,10 @@ def test_underflow_in_half_precision_is_what_the_loss_scale_is_for():
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_activation_checkpointing(use_reentrant: bool):
     reference = train(Net(), GradNormLoss(functions(), interval=2), place="features")
-    assert train(Net(use_reentrant), GradNormLoss(functions(), interval=2), place="features") == reference
+    assert (
+        train(Net(use_reentrant), GradNormLoss(functions(), interval=2), place="features")
+        == reference
+    )
     if use_reentrant:  # PyTorch cannot measure inside; it is said
         with pytest.raises(ValueError, match="use_reentrant=False"):
             train(Net(True), GradNormLoss(functions(), interval=2), place="weight")
@@ -433,7 +459,9 @@ def test_activation_checkpointing(use_reentrant: bool):
 def test_heads_that_are_checkpointed_with_reentry_are_named():
     net = Net()
     features = net.trunk(frames())
-    outputs = {task: checkpoint(head, features, use_reentrant=True) for task, head in net.heads.items()}
+    outputs = {
+        task: checkpoint(head, features, use_reentrant=True) for task, head in net.heads.items()
+    }
     with pytest.raises(ValueError, match="between the losses and shared"):
         GradNormLoss(functions())(pairs_of(outputs), shared=features)
 
@@ -484,14 +512,17 @@ def test_on_cuda_the_weights_are_those_of_the_cpu():
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     for step, weights in enumerate(expected):
         features, outputs = net(frames(seed=step).cuda())
-        pairs = {task: (output.cuda(), target.cuda()) for task, (output, target) in pairs_of(outputs).items()}
+        pairs = {
+            task: (output.cuda(), target.cuda())
+            for task, (output, target) in pairs_of(outputs).items()
+        }
         optimizer.zero_grad()
         loss(pairs, shared=features).backward()
         optimizer.step()
         assert loss.weights == pytest.approx(weights, rel=1e-3)
 
 
-# ---- several ranks -----------------------------------------------------------------------------------------
+# ---- several ranks -------------------------------------------------------------------------------
 
 RANKS = """
 import json, sys
@@ -537,13 +568,21 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("place", "labels"), [("features", "all"), ("weight", "all"), ("weight", "unlabelled")])
-def test_two_ranks_have_the_weights_of_one_process_with_the_whole_batch(place: str, labels: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("place", "labels"), [("features", "all"), ("weight", "all"), ("weight", "unlabelled")]
+)
+def test_two_ranks_have_the_weights_of_one_process_with_the_whole_batch(
+    place: str, labels: str, tmp_path: Path
+):
     script = tmp_path / "ranks.py"
     script.write_text(RANKS.format(root=str(ROOT), tests=str(ROOT / "tests" / "models")))
-    done = subprocess.run([sys.executable, script, place, labels, tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, script, place, labels, tmp_path], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    first, second, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("2-0", "2-1", "1-0"))
+    first, second, alone = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("2-0", "2-1", "1-0")
+    )
     assert first == second
     if labels == "all":
         for ours, theirs in zip(first, alone, strict=True):
@@ -552,7 +591,7 @@ def test_two_ranks_have_the_weights_of_one_process_with_the_whole_batch(place: s
         assert first[-1] != dict.fromkeys(TASKS, 1.0)
 
 
-# ---- the how-to --------------------------------------------------------------------------------------------
+# ---- the how-to ----------------------------------------------------------------------------------
 
 
 def programs() -> list[str]:
@@ -564,7 +603,12 @@ def test_the_programs_of_the_how_to_run(number: int, tmp_path: Path):
     program = programs()[number]
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     command = [sys.executable, str(tmp_path / "program.py")]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "weights" in done.stdout

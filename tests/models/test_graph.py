@@ -60,7 +60,7 @@ def test_a_model_needs_exactly_one_detection_layer():
         DetectionModel(cfg, nc=4)
 
 
-# ---- strangers' files --------------------------------------------------------------------------------------
+# ---- strangers' files ----------------------------------------------------------------------------
 
 
 def with_row(index: int, row: object) -> dict:
@@ -128,7 +128,12 @@ WRONG_ROWS = {
     "stride 3": [-1, 1, "Conv", [128, 3, 3]],
     "padding below 0": [-1, 1, "Conv", [128, 3, 1, -1]],
     "padding too wide": [-1, 1, "Conv", [128, 3, 1, 5]],
-    "an activation as arg, as in YOLOv7 tiny": [-1, 1, "Conv", [32, 3, 2, None, 1, "nn.LeakyReLU(0.1)"]],
+    "an activation as arg, as in YOLOv7 tiny": [
+        -1,
+        1,
+        "Conv",
+        [32, 3, 2, None, 1, "nn.LeakyReLU(0.1)"],
+    ],
     "an even pool": [-1, 1, "SPPF", [128, 4]],
     "upsampled by text": [-1, 1, "nn.Upsample", [None, "2", "nearest"]],
     "upsampled by 0": [-1, 1, "nn.Upsample", [None, 0, "nearest"]],
@@ -146,10 +151,15 @@ WRONG_ROWS = {
 def test_a_wrong_row_is_one_line_with_file_and_layer(kind: str, tmp_path: Path):
     cfg = with_row(2, WRONG_ROWS[kind])
     (tmp_path / "strange.yaml").write_text(yaml.safe_dump(cfg))
-    for given, source in ((cfg, "model configuration"), (tmp_path / "strange.yaml", tmp_path / "strange.yaml")):
+    for given, source in (
+        (cfg, "model configuration"),
+        (tmp_path / "strange.yaml", tmp_path / "strange.yaml"),
+    ):
         with pytest.raises(UserError) as refused:
             DetectionModel(given, nc=4)
-        assert str(refused.value).startswith(f"{source}: model layer 2") and "\n" not in str(refused.value)
+        assert str(refused.value).startswith(f"{source}: model layer 2") and "\n" not in str(
+            refused.value
+        )
 
 
 WRONG_KEYS = {
@@ -208,7 +218,13 @@ def test_a_wrong_class_count(nc: object):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"activation": "nn.SiLU()"}, {"activation": "nn.SiLU(inplace = True)"}, {"ch": 3}, {"channel_multiple": 8}]
+    "keys",
+    [
+        {"activation": "nn.SiLU()"},
+        {"activation": "nn.SiLU(inplace = True)"},
+        {"ch": 3},
+        {"channel_multiple": 8},
+    ],
 )
 def test_what_is_as_it_is_here_is_honoured(keys: dict):
     with torch.device("meta"):
@@ -221,7 +237,9 @@ def test_what_is_as_it_is_here_is_honoured(keys: dict):
 @pytest.mark.parametrize("order", [P345, P345[::-1]])
 def test_anchors_that_begin_with_p5_are_turned_round(order: list):
     model = DetectionModel(with_keys(anchors=order), nc=4)
-    assert model.detect.anchors_px().flatten(1).tolist() == P345 == model.arguments()["cfg"]["anchors"]
+    assert (
+        model.detect.anchors_px().flatten(1).tolist() == P345 == model.arguments()["cfg"]["anchors"]
+    )
 
 
 @pytest.mark.parametrize("middle", [[1, 1] * 3, [900, 900] * 3])
@@ -233,10 +251,18 @@ def test_only_the_first_and_the_last_level_decide_as_in_yolov5(middle: list):
 
 def test_models_of_other_levels_are_refused():
     """P6 at the layer that is too coarse; P2, and two levels, where the boxes are found."""
-    with pytest.raises(UserError, match=r"model layer 9, Conv: its map has a stride of 64.*P6 are not supported"):
+    with pytest.raises(
+        UserError, match=r"model layer 9, Conv: its map has a stride of 64.*P6 are not supported"
+    ):
         DetectionModel(with_row(9, [-1, 1, "Conv", [1024, 3, 2]]), nc=4)
-    for reads, strides in (([2, 17, 20, 23], r"\[4, 8, 16, 32\]"), ([17, 20], r"\[8, 16\]"), ([23, 20, 17], r"\[32, ")):
-        with pytest.raises(UserError, match=rf"model layer 24, Detect: reads layers of strides {strides}.*P2"):
+    for reads, strides in (
+        ([2, 17, 20, 23], r"\[4, 8, 16, 32\]"),
+        ([17, 20], r"\[8, 16\]"),
+        ([23, 20, 17], r"\[32, "),
+    ):
+        with pytest.raises(
+            UserError, match=rf"model layer 24, Detect: reads layers of strides {strides}.*P2"
+        ):
             DetectionModel(with_row(24, [reads, 1, "Detect", ["nc", "anchors"]]), nc=4)
 
 
@@ -265,4 +291,7 @@ def test_a_key_that_nobody_knows_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     path = tmp_path / "strange.yaml"
     path.write_text(yaml.safe_dump(with_keys(width_multple=0.5)))
     load_model_yaml(path)
-    assert f"{path}: unknown key 'width_multple' is ignored; did you mean 'width_multiple'?" in caplog.text
+    assert (
+        f"{path}: unknown key 'width_multple' is ignored; did you mean 'width_multiple'?"
+        in caplog.text
+    )

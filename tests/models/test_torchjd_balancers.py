@@ -20,8 +20,13 @@ pytest.importorskip("torchjd", reason="the optional extra torchjd is not install
 
 def pairs_of_gradients(count=20):
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.logspace(-0.5, 0.5, count)  # TorchJD's regularisation of UPGrad shows where they differ more
-    return [torch.randn(2, 6, generator=generator) * torch.tensor([[1.0], [length]]) for length in lengths]
+    lengths = torch.logspace(
+        -0.5, 0.5, count
+    )  # TorchJD's regularisation of UPGrad shows where they differ more
+    return [
+        torch.randn(2, 6, generator=generator) * torch.tensor([[1.0], [length]])
+        for length in lengths
+    ]
 
 
 def test_every_method_has_a_name_in_the_options():
@@ -33,7 +38,9 @@ def test_pcgrad_is_twice_upgrad_for_two_tasks():
     pcgrad, upgrad = GradientCombiner("pcgrad"), GradientCombiner("upgrad")
     conflicts = 0
     for gradients in pairs_of_gradients():
-        torch.testing.assert_close(pcgrad.aggregate(gradients), 2 * upgrad.aggregate(gradients), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            pcgrad.aggregate(gradients), 2 * upgrad.aggregate(gradients), rtol=1e-3, atol=1e-3
+        )
         conflicts += bool(gradients[0] @ gradients[1] < 0)
     assert 0 < conflicts < 20
 
@@ -84,7 +91,9 @@ def test_the_trunk_descends_the_aggregate_and_the_heads_their_own_losses():
     (by_hand,) = torch.autograd.grad(plain, trunk.weight, expected, retain_graph=True)
     torch.testing.assert_close(trunk.weight.grad, by_hand)
     for task, head in heads.items():
-        torch.testing.assert_close(head.weight.grad, torch.autograd.grad(own[task], head.weight, retain_graph=True)[0])
+        torch.testing.assert_close(
+            head.weight.grad, torch.autograd.grad(own[task], head.weight, retain_graph=True)[0]
+        )
 
 
 def test_summing_the_gradients_trains_as_equal_weights_do(tiny_data, tmp_path, monkeypatch):
@@ -93,7 +102,10 @@ def test_summing_the_gradients_trains_as_equal_weights_do(tiny_data, tmp_path, m
     fixed = run(options, tmp_path / "fixed", balancer="fixed", **weights)
     monkeypatch.setattr(GradientCombiner, "aggregate", lambda self, gradients: gradients.sum(dim=0))
     summed = run(options, tmp_path / "summed", balancer="pcgrad")
-    states = [torch.load(folder / "weights" / "last.pt", weights_only=True)["model"] for folder in (fixed, summed)]
+    states = [
+        torch.load(folder / "weights" / "last.pt", weights_only=True)["model"]
+        for folder in (fixed, summed)
+    ]
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-3, atol=1e-4)
 
@@ -111,7 +123,8 @@ def test_uncertainty_weighting_follows_its_loss():
     assert losses["detection"].grad.item() == pytest.approx(0.5)
     balancer.observe(losses)
     balancer.combine(losses)
-    # d/ds (exp(-s) L + s) / 2 = (1 - L) / 2 at s = 0: the large loss's log-variance grows, the small one's falls
+    # d/ds (exp(-s) L + s) / 2 = (1 - L) / 2 at s = 0: the large loss's log-variance grows, the
+    # small one's falls
     assert balancer.weights["detection"] < 0.5 < balancer.weights["classification"]
 
 
@@ -119,12 +132,17 @@ def test_dwa_weighs_by_the_last_two_epochs_and_relives_them_from_its_state():
     balancer, epochs = Scalarised("dwa"), [(1.0, 1.0), (0.5, 0.9)]
     for detection, classification in epochs:
         balancer.combine(
-            {"detection": torch.tensor(detection, requires_grad=True), "classification": torch.tensor(classification)}
+            {
+                "detection": torch.tensor(detection, requires_grad=True),
+                "classification": torch.tensor(classification),
+            }
         )
         balancer.end_epoch()
     restored = Scalarised("dwa")
     restored.load_state_dict(balancer.state_dict())
-    rates = torch.tensor([0.5, 0.9]) / 2.0  # the ratio of the last two epochs, over the paper's temperature
+    rates = (
+        torch.tensor([0.5, 0.9]) / 2.0
+    )  # the ratio of the last two epochs, over the paper's temperature
     expected = (2 * rates.softmax(dim=0)).tolist()
     for one in (balancer, restored):
         one.combine({task: torch.tensor(1.0, requires_grad=True) for task in TASKS})

@@ -30,7 +30,9 @@ def joint_with_view_head_on(layer: int) -> YOLOv5WithClassification:
 
 
 def test_parameter_counts():
-    assert sum(p.numel() for p in DetectionModel(PLAIN, nc=4).parameters()) == YOLOV5S_PARAMETERS_NC4
+    assert (
+        sum(p.numel() for p in DetectionModel(PLAIN, nc=4).parameters()) == YOLOV5S_PARAMETERS_NC4
+    )
     # The published figure for the 80 classes of COCO.
     assert sum(p.numel() for p in DetectionModel(PLAIN).parameters()) == 7_235_389
 
@@ -49,7 +51,11 @@ def test_every_size_has_the_published_number_of_parameters(size, parameters):
     """As a file and as an option; the joint file's detection part too."""
     with torch.device("meta"):
         alone = YOLOv5WithClassification(f"models/yolov5{size}_joint.yaml", tasks=["detection"])
-        for model in (DetectionModel(f"models/yolov5{size}.yaml"), DetectionModel(PLAIN, size=size), alone):
+        for model in (
+            DetectionModel(f"models/yolov5{size}.yaml"),
+            DetectionModel(PLAIN, size=size),
+            alone,
+        ):
             assert parameters_of(model) == parameters
 
 
@@ -63,7 +69,9 @@ def test_a_sized_model_is_built_again_from_its_arguments():
 
 def test_state_dict_has_the_reference_names_and_shapes(shared_dir, joint):
     reference = json.loads((shared_dir / "reference" / "yolov5s_nc4_state_dict.json").read_text())
-    expected = {name: (tuple(shape), dtype) for name, (shape, dtype) in reference["state_dict"].items()}
+    expected = {
+        name: (tuple(shape), dtype) for name, (shape, dtype) in reference["state_dict"].items()
+    }
     for model in (DetectionModel(PLAIN, nc=4), joint):
         found = {
             name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -72,7 +80,9 @@ def test_state_dict_has_the_reference_names_and_shapes(shared_dir, joint):
         }
         assert found == expected
         assert model.detect.strides == tuple(reference["stride"])
-        assert torch.allclose(model.detect.anchors, torch.tensor(reference["anchors_in_stride_units"]))
+        assert torch.allclose(
+            model.detect.anchors, torch.tensor(reference["anchors_in_stride_units"])
+        )
 
 
 def test_raw_maps_and_boxes_equal_the_reference(shared_dir, golden, joint):
@@ -92,9 +102,16 @@ def test_raw_maps_and_boxes_equal_the_reference(shared_dir, golden, joint):
 
 def test_decoding_a_raw_map_of_zeros_puts_anchors_on_cell_centres():
     model = DetectionModel(PLAIN, nc=4)
-    decoded = model.decode([torch.zeros(1, 3, 2, 3, 9), torch.zeros(1, 3, 1, 1, 9), torch.zeros(1, 3, 1, 1, 9)])
+    decoded = model.decode(
+        [torch.zeros(1, 3, 2, 3, 9), torch.zeros(1, 3, 1, 1, 9), torch.zeros(1, 3, 1, 1, 9)]
+    )
     first_level = decoded[0, : 3 * 2 * 3].view(3, 2, 3, 9)
-    assert first_level[1, 1, 2, :4].tolist() == [20.0, 12.0, 16.0, 30.0]  # cell (2, 1) of stride 8, anchor 16 x 30
+    assert first_level[1, 1, 2, :4].tolist() == [
+        20.0,
+        12.0,
+        16.0,
+        30.0,
+    ]  # cell (2, 1) of stride 8, anchor 16 x 30
     assert (first_level[..., 4:] == 0.5).all()
 
 
@@ -115,7 +132,9 @@ DOCUMENTED_PLACES = {
 
 
 def test_the_places_are_those_that_the_file_names():
-    line = next(line for line in Path(JOINT).read_text(encoding="utf-8").splitlines() if "17 = P3" in line)
+    line = next(
+        line for line in Path(JOINT).read_text(encoding="utf-8").splitlines() if "17 = P3" in line
+    )
     said = dict(re.findall(r"(\d+) = (P\d|end)", line))
     assert said == {str(layer): place for place, (layer, _) in DOCUMENTED_PLACES.items()}
 
@@ -133,8 +152,12 @@ def test_the_view_head_works_on_every_documented_place(place):
     features = model.trunk(images)
     assert tuple(features) == cut
     assert torch.equal(model.heads(features)["classify"], outputs["classify"])
-    outputs["classify"].sum().backward()  # the view's gradient is in the trunk, and nowhere else of the detector
-    reached = {int(name.split(".")[1]) for name, p in model.named_parameters() if p.grad is not None}
+    outputs[
+        "classify"
+    ].sum().backward()  # the view's gradient is in the trunk, and nowhere else of the detector
+    reached = {
+        int(name.split(".")[1]) for name, p in model.named_parameters() if p.grad is not None
+    }
     assert layer in reached and reached <= {*range(layer + 1), 25}
     assert model.last_shared_parameter().grad is not None
 
@@ -143,12 +166,16 @@ def test_forward_is_trunk_then_heads_in_both_modes(joint):
     images = torch.rand(2, 3, 64, 96)
     for model in (joint.train(), joint.eval()):
         outputs = model(images)
-        assert [tuple(raw.shape) for raw in outputs["detect"]] == [(2, 3, 64 // s, 96 // s, 9) for s in (8, 16, 32)]
+        assert [tuple(raw.shape) for raw in outputs["detect"]] == [
+            (2, 3, 64 // s, 96 // s, 9) for s in (8, 16, 32)
+        ]
         assert outputs["classify"].shape == (2, 3)
     with torch.no_grad():
         again = joint.heads(joint.trunk(images))
         assert torch.equal(again["classify"], outputs["classify"])
-        assert all(torch.equal(a, b) for a, b in zip(again["detect"], outputs["detect"], strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(again["detect"], outputs["detect"], strict=True)
+        )
 
 
 def test_the_detection_part_starts_from_the_same_values_with_and_without_view_head():
@@ -159,7 +186,9 @@ def test_the_detection_part_starts_from_the_same_values_with_and_without_view_he
     assert all(torch.equal(tensor, joint[name]) for name, tensor in plain.items())
 
 
-@pytest.mark.parametrize(("task", "output"), [("detection", "detect"), ("classification", "classify")])
+@pytest.mark.parametrize(
+    ("task", "output"), [("detection", "detect"), ("classification", "classify")]
+)
 def test_a_single_task_is_the_joint_model_without_the_other_head(joint, task, output):
     torch.manual_seed(0)
     single = YOLOv5WithClassification(JOINT, nc=4, views=3, tasks=[task])
@@ -191,8 +220,12 @@ def test_detection_alone_is_yolov5():
 def test_the_trunks_parameters_layer_by_layer(joint):
     layers = joint.trunk_parameters()
     trunk = layers.pop("trunk")
-    assert {id(p) for p in trunk} == {id(p) for name, p in joint.named_parameters() if int(name.split(".")[1]) <= 17}
-    assert list(layers) == [str(i) for i in joint.trunk_layers if i not in (11, 12, 15, 16)]  # which have no weights
+    assert {id(p) for p in trunk} == {
+        id(p) for name, p in joint.named_parameters() if int(name.split(".")[1]) <= 17
+    }
+    assert list(layers) == [
+        str(i) for i in joint.trunk_layers if i not in (11, 12, 15, 16)
+    ]  # which have no weights
     assert [id(p) for parameters in layers.values() for p in parameters] == [id(p) for p in trunk]
     assert any(p is joint.last_shared_parameter() for p in layers["17"])
     frozen = YOLOv5WithClassification(JOINT, nc=4, views=3)

@@ -29,9 +29,14 @@ def test_a_class_without_boxes_has_no_curve(tmp_path: Path):
 
 
 def test_shares_of_a_matrix_are_of_the_side_that_holds_the_truth(tmp_path: Path):
-    matrix = [[8, 0], [2, 0]]  # by row both counts are all there is, by column they are 80 % and 20 %
+    matrix = [
+        [8, 0],
+        [2, 0],
+    ]  # by row both counts are all there is, by column they are 80 % and 20 %
     for side in ("row", "column"):
-        plot_confusion_matrix(matrix, "ab", "ab", "r", "c", "t", tmp_path / f"{side}.png", share_of=side)
+        plot_confusion_matrix(
+            matrix, "ab", "ab", "r", "c", "t", tmp_path / f"{side}.png", share_of=side
+        )
     assert count_of(tmp_path / "row.png", DETECTION) > 10_000
     assert count_of(tmp_path / "column.png", DETECTION) == 0
 
@@ -39,7 +44,11 @@ def test_shares_of_a_matrix_are_of_the_side_that_holds_the_truth(tmp_path: Path)
 def test_matrices_with_long_names_many_classes_or_nothing_counted(tmp_path: Path):
     long = ["severe eccentric mitral regurgitation with Coanda effect", "$x_1$ {50 %} \\frac"]
     for number, (matrix, names) in enumerate(
-        [([[1, 2], [3, 40_000]], long), (np.eye(60), [f"class {i}" for i in range(60)]), ([[0]], ["one"])]
+        [
+            ([[1, 2], [3, 40_000]], long),
+            (np.eye(60), [f"class {i}" for i in range(60)]),
+            ([[0]], ["one"]),
+        ]
     ):
         path = tmp_path / f"{number}.png"
         plot_confusion_matrix(matrix, names, names, "true", "predicted", "Title", path)

@@ -9,7 +9,16 @@ import pytest
 from made_up_runs import NAMES, VIEWS, val_batch
 from pixels import count_of, pixels
 
-from utils.plots.frames import GAP, LABEL, STRIP, TILE, _label_corner, _overlaps, _view_caption, plot_mosaic
+from utils.plots.frames import (
+    GAP,
+    LABEL,
+    STRIP,
+    TILE,
+    _label_corner,
+    _overlaps,
+    _view_caption,
+    plot_mosaic,
+)
 from utils.plots.style import PALE
 
 
@@ -33,7 +42,9 @@ def test_lost_and_broken_images_become_grey_tiles(tmp_path: Path):
         (0, [], "A4C", "view not predicted"),
     ],
 )
-def test_words_of_the_view(view: int, probabilities: list[float], true_words: str, predicted_words: str):
+def test_words_of_the_view(
+    view: int, probabilities: list[float], true_words: str, predicted_words: str
+):
     record = {"truth": {"view": view}, "prediction": {"view_probabilities": probabilities}}
     assert _view_caption(record, VIEWS, predicted=False)[0] == true_words
     assert _view_caption(record, VIEWS, predicted=True)[0] == predicted_words
@@ -51,7 +62,9 @@ def test_labels_stay_in_their_tile_and_off_their_box_and_each_other():
             for corner in (first, second):
                 assert (corner >= area[:2]).all() and (corner + size <= area[2:]).all()
                 assert _overlaps(np.array([[*corner, *(corner + size)]]), [box]) == 0
-            assert _overlaps(np.array([[*first, *(first + size)]]), [[*second, *(second + size)]]) == 0
+            assert (
+                _overlaps(np.array([[*first, *(first + size)]]), [[*second, *(second + size)]]) == 0
+            )
 
 
 def test_long_names_and_few_frames(tmp_path: Path):

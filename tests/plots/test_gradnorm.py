@@ -13,7 +13,9 @@ from utils.plots.gradnorm import _epochs_trained, plot_gradnorm_analysis, plot_w
 
 
 @pytest.mark.parametrize("part", ["weight", "norm", "target", "loss", "cosine", "at_bound"])
-def test_every_series_of_the_updates_is_drawn(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_series_of_the_updates_is_drawn(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("utils.plots.style.DPI", 40)
     table, results = updates_table(2), results_table(2)
     other = table.drop(columns=[column for column in table if column.split("/")[0] == part])

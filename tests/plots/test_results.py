@@ -26,7 +26,17 @@ def test_every_column_of_the_results_is_drawn(tmp_path: Path, monkeypatch: pytes
 
 def test_a_dual_run_has_a_best_epoch_for_each_task():
     table = dual_table(9)
-    table["best"] = ["", "detection classification", "detection", "", np.nan, "", "classification", "", ""]
+    table["best"] = [
+        "",
+        "detection classification",
+        "detection",
+        "",
+        np.nan,
+        "",
+        "classification",
+        "",
+        "",
+    ]
     assert _best_rows(table) == {DETECTION: 2, CLASSIFICATION: 6}
     joint = results_table(9).assign(best=["", "joint", "", "", "joint", "", "", "", ""])
     assert set(_best_rows(joint).values()) == {4}

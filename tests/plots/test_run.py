@@ -39,7 +39,9 @@ def make_run(folder: Path, epochs: int = 20, **options) -> Path:
     updates_table(epochs).to_csv(folder / "gradnorm.csv", index=False)
     evaluation = metrics(**options)
     (folder / "metrics.json").write_text(json.dumps(evaluation), encoding="utf-8")
-    records = val_batch(folder / "frames", 16, len(evaluation["names"]), len(evaluation["view_names"]))
+    records = val_batch(
+        folder / "frames", 16, len(evaluation["names"]), len(evaluation["view_names"])
+    )
     (folder / "val_batch.json").write_text(json.dumps(records), encoding="utf-8")
     return folder
 
@@ -57,7 +59,9 @@ def test_every_picture_of_a_run_is_drawn(run_folder: Path, name: str):
     assert min(image.shape[:2]) > 600
     assert 0.003 < (image < 200).any(axis=-1).mean() < 0.9
     edges = (image[0], image[-1], image[:, 0], image[:, -1])
-    assert all((edge == 255).all() for edge in edges), "something is cut off at the edge of the picture"
+    assert all((edge == 255).all() for edge in edges), (
+        "something is cut off at the edge of the picture"
+    )
 
 
 def test_nothing_else_is_left_in_the_folder(run_folder: Path):
@@ -68,7 +72,9 @@ def test_nothing_else_is_left_in_the_folder(run_folder: Path):
 
 def test_drawing_again_gives_the_same_bytes_whatever_the_users_settings(run_folder: Path):
     before = {path: path.read_bytes() for path in run_folder.glob("*.png")}
-    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.bbox": "tight"}):
+    with matplotlib.rc_context(
+        {"font.size": 30, "axes.facecolor": "black", "savefig.bbox": "tight"}
+    ):
         drawn = draw_run(run_folder)
     assert [path.name for path in drawn] == TRAINING_PICTURES + EVALUATION_PICTURES
     assert {path: path.read_bytes() for path in drawn} == before
@@ -119,7 +125,9 @@ def test_a_run_of_another_kind_has_fewer_pictures(tmp_path: Path):
     assert [path.name for path in draw_evaluation(tmp_path)] == ["confusion_matrix_views.png"]
 
 
-@pytest.mark.parametrize("torn", ["7,0.0", "7", "7,0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.09,0.1,0.11,0.12,0.1"])
+@pytest.mark.parametrize(
+    "torn", ["7,0.0", "7", "7,0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.09,0.1,0.11,0.12,0.1"]
+)
 def test_a_torn_last_row_is_not_drawn(torn: str, tmp_path: Path):
     path = tmp_path / "results.csv"
     results_table(7).to_csv(path, index=False)
@@ -131,7 +139,9 @@ def test_a_torn_last_row_is_not_drawn(torn: str, tmp_path: Path):
 
 def test_cells_of_a_table(tmp_path: Path):
     path = tmp_path / "gradnorm.csv"
-    path.write_text("step,epoch,batch,cosine,at_bound\r\n9,0,9,inf,\r\n19,0,19,,detection\r\n29,0,29,0.5,\r\n")
+    path.write_text(
+        "step,epoch,batch,cosine,at_bound\r\n9,0,9,inf,\r\n19,0,19,,detection\r\n29,0,29,0.5,\r\n"
+    )
     table = read_table(path, ("step", "epoch", "batch"))
     assert table["step"].tolist() == [9, 19, 29]
     assert table["cosine"].isna().tolist() == [True, True, False]
@@ -153,7 +163,9 @@ def test_an_evaluation_of_an_earlier_version_has_neither_froc_curve_nor_errors(t
     evaluation = metrics()
     del evaluation["detection"]["froc"], evaluation["detection"]["errors"]
     (tmp_path / "metrics.json").write_text(json.dumps(evaluation))
-    assert [path.name for path in draw_evaluation(tmp_path)] == [EVALUATION_PICTURES[i] for i in (0, 3, 4)]
+    assert [path.name for path in draw_evaluation(tmp_path)] == [
+        EVALUATION_PICTURES[i] for i in (0, 3, 4)
+    ]
 
 
 def tile(image: np.ndarray, index: int) -> np.ndarray:
@@ -165,7 +177,9 @@ def tile(image: np.ndarray, index: int) -> np.ndarray:
 
 def test_truth_and_prediction_show_the_same_frames_in_the_same_places(run_folder: Path):
     records = json.loads((run_folder / "val_batch.json").read_text())
-    truth, prediction = (pixels(run_folder / f"val_batch_{kind}.png") for kind in ("labels", "pred"))
+    truth, prediction = (
+        pixels(run_folder / f"val_batch_{kind}.png") for kind in ("labels", "pred")
+    )
     assert truth.shape == prediction.shape
     for index, record in enumerate(records):
         is_same = np.array_equal(tile(truth, index), tile(prediction, index))
@@ -188,7 +202,10 @@ def test_command_line_refuses_a_folder_without_results(tmp_path: Path):
     command = [sys.executable, "-m", "utils.plots", str(tmp_path)]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and not refused.stdout
-    assert refused.stderr.startswith(f"error: {tmp_path}: no results.csv") and refused.stderr.count("\n") == 1
+    assert (
+        refused.stderr.startswith(f"error: {tmp_path}: no results.csv")
+        and refused.stderr.count("\n") == 1
+    )
 
 
 def test_command_line_names_what_it_drew(

@@ -12,9 +12,23 @@ import benchmark
 @pytest.mark.slow
 def test_the_benchmark_runs_from_end_to_end(tiny_data: Path, tmp_path: Path, monkeypatch, caplog):
     options = small_options(tiny_data, tmp_path)
-    given = [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    given = [
+        text
+        for key, value in options.items()
+        for text in (f"--{key.replace('_', '-')}", str(value))
+    ]
     monkeypatch.setattr(
-        "sys.argv", ["benchmark.py", "--steps", "10", "--project", str(tmp_path), "--against", "--amp bf16", *given]
+        "sys.argv",
+        [
+            "benchmark.py",
+            "--steps",
+            "10",
+            "--project",
+            str(tmp_path),
+            "--against",
+            "--amp bf16",
+            *given,
+        ],
     )
     with caplog.at_level(logging.INFO):
         benchmark.main()

@@ -38,10 +38,16 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]
 
 
 def everything_below(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p): (p.stat().st_mtime_ns, p.read_bytes())
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
-def test_the_script_writes_its_report_and_nothing_into_the_data(frames: Path, check, caplog, tmp_path: Path):
+def test_the_script_writes_its_report_and_nothing_into_the_data(
+    frames: Path, check, caplog, tmp_path: Path
+):
     caplog.set_level("INFO")
     label_path(images_of(frames)[0]).write_text("0 0.5 0.5 0.1 0.1\n")
     move(frames, images_of(frames)[5])
@@ -52,16 +58,22 @@ def test_the_script_writes_its_report_and_nothing_into_the_data(frames: Path, ch
     folders = [tmp_path / "runs/check" / name for name in ("exp", "exp2")]
     for folder in folders:
         names = {path.name for path in folder.iterdir()}
-        assert names == {f"{name}.png" for name in ("balance", "boxes", "class_by_view", "suspicious")} | {
+        assert names == {
+            f"{name}.png" for name in ("balance", "boxes", "class_by_view", "suspicious")
+        } | {
             "audit.json",
             "audit.md",
         }
     content = json.loads((folders[0] / "audit.json").read_text())
-    assert content["findings"]["missing_view"]["found"][0]["files"] == [f"images/train/{images_of(frames)[0].name}"]
+    assert content["findings"]["missing_view"]["found"][0]["files"] == [
+        f"images/train/{images_of(frames)[0].name}"
+    ]
     assert re.search(r"^ +1 clips in more than one split: P0", caplog.text, re.MULTILINE)
 
 
-def test_the_exit_code_says_clean_doubtful_or_impossible(frames: Path, check, capsys, tmp_path: Path):
+def test_the_exit_code_says_clean_doubtful_or_impossible(
+    frames: Path, check, capsys, tmp_path: Path
+):
     data, out = frames.parent / "data.yaml", tmp_path / "report"
     assert check("--data", data, "--strict", "--out", out) == 0
     label_path(images_of(frames)[0]).unlink()

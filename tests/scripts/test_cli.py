@@ -17,16 +17,24 @@ import val
 from utils.core.files import ROOT
 from utils.core.script import run_script
 
-SCRIPTS = {"train": train_joint_gradnorm.main, "dual": train_joint_dual_backbone.main, "val": val.main}
+SCRIPTS = {
+    "train": train_joint_gradnorm.main,
+    "dual": train_joint_dual_backbone.main,
+    "val": val.main,
+}
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path) -> Callable[..., str]:
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> Callable[..., str]:
     """Run a script's `main` in this process, expect it to refuse, and return its message."""
     monkeypatch.chdir(ROOT)
     runs = tmp_path / "runs"
     for module in (train_joint_gradnorm, train_joint_dual_backbone):
-        monkeypatch.setattr(module, "train", lambda job: pytest.fail("not refused: the training starts"))
+        monkeypatch.setattr(
+            module, "train", lambda job: pytest.fail("not refused: the training starts")
+        )
 
     def run(script: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments), "--project", str(runs)])
@@ -56,7 +64,7 @@ def first(data: Path, kind: str, split: str) -> Path:
     return min((data.parent / "frames" / kind / split).iterdir())
 
 
-# ---- the data ----------------------------------------------------------------------------------------------
+# ---- the data ------------------------------------------------------------------------------------
 
 
 def spoil_label(data: Path, split: str) -> list[str]:
@@ -113,7 +121,9 @@ SPOILT = [
 
 
 @pytest.mark.parametrize("spoil", SPOILT)
-@pytest.mark.parametrize(("script", "split"), [("train", "train"), ("train", "val"), ("val", "val")])
+@pytest.mark.parametrize(
+    ("script", "split"), [("train", "train"), ("train", "val"), ("val", "val")]
+)
 def test_bad_data(refused, data: Path, trained: Path, spoil, script: str, split: str):
     expected = spoil(data, split)
     arguments = ("--weights", trained) if script == "val" else ("--imgsz", 64)
@@ -144,7 +154,7 @@ def test_a_model_of_other_classes(refused, data: Path, trained: Path):
     assert str(data) in message and "XR" in message and str(trained) in message
 
 
-# ---- the command line --------------------------------------------------------------------------------------
+# ---- the command line ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,10 @@ def test_a_model_of_other_classes(refused, data: Path, trained: Path):
         (["--resume", "missing.pt"], "missing.pt: no such checkpoint"),
         (["--resume"], "--resume: no "),
         (["--device", ""], "--device is empty; leave it out for auto"),
-        (["--save-period", "-7"], "--save-period is -7, expected at least 1 (epochs), or -1 for never"),
+        (
+            ["--save-period", "-7"],
+            "--save-period is -7, expected at least 1 (epochs), or -1 for never",
+        ),
         (["--name", ""], "--name is '', expected the name of a folder inside --project"),
         (["--name", "."], "--name is '.', expected"),
         (["--name", "../exp"], "--name is '../exp', expected"),
@@ -175,7 +188,9 @@ def test_a_model_of_other_classes(refused, data: Path, trained: Path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_train_with_wrong_options(refused, monkeypatch, tiny_data: Path, arguments: list[str], expected: str):
+def test_train_with_wrong_options(
+    refused, monkeypatch, tiny_data: Path, arguments: list[str], expected: str
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     data = [] if {"--data", "--resume"} & set(arguments) else ["--data", tiny_data]
@@ -185,24 +200,41 @@ def test_train_with_wrong_options(refused, monkeypatch, tiny_data: Path, argumen
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--freeze-task detection --freeze-task classification", "--freeze-task detection and classification: nothing"),
+        (
+            "--freeze-task detection --freeze-task classification",
+            "--freeze-task detection and classification: nothing",
+        ),
         ("--classification-start-epoch 50", "--classification-start-epoch is 50, expected 0 to 49"),
         ("--classification-epochs 51", "--classification-epochs is 51, expected 1 to 50"),
-        ("--freeze-task detection --classification-start-epoch 5", "--freeze-task detection goes with neither"),
+        (
+            "--freeze-task detection --classification-start-epoch 5",
+            "--freeze-task detection goes with neither",
+        ),
         ("--detection-lr0 -0.1", "detection_lr0 is -0.1, expected"),
         ("--classification-weight-decay -1", "classification_weight_decay is -1.0, expected"),
         ("--freeze 99", "--freeze 99: the model has"),
         ("--classifier-cfg missing.yaml", "missing.yaml: no such file; expected a model YAML"),
-        ("--classifier-cfg models/yolov5s.yaml", "models/yolov5s.yaml: the model has 0 layers of type ViewHead"),
-        ("--classifier-cfg models/yolov5s_joint.yaml", "models/yolov5s_joint.yaml: expected one ViewHead"),
+        (
+            "--classifier-cfg models/yolov5s.yaml",
+            "models/yolov5s.yaml: the model has 0 layers of type ViewHead",
+        ),
+        (
+            "--classifier-cfg models/yolov5s_joint.yaml",
+            "models/yolov5s_joint.yaml: expected one ViewHead",
+        ),
         (
             "--cfg models/yolov5s_joint.yaml",
             "models/yolov5s_joint.yaml: model layer 25, ViewHead: ['views'] has no value",
         ),
-        ("--cfg models/view_classifier.yaml", "models/view_classifier.yaml: keys ['nc', 'anchors'] are missing"),
+        (
+            "--cfg models/view_classifier.yaml",
+            "models/view_classifier.yaml: keys ['nc', 'anchors'] are missing",
+        ),
     ],
 )
-def test_the_dual_script_with_wrong_options(refused, tiny_data: Path, arguments: str, expected: str):
+def test_the_dual_script_with_wrong_options(
+    refused, tiny_data: Path, arguments: str, expected: str
+):
     assert refused("dual", "--data", tiny_data, *arguments.split()).startswith(expected)
 
 
@@ -256,7 +288,9 @@ def test_options_that_the_parser_refuses(monkeypatch, capsys, script: str, argum
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_val_with_wrong_options(refused, monkeypatch, trained: Path, arguments: list[str], expected: str):
+def test_val_with_wrong_options(
+    refused, monkeypatch, trained: Path, arguments: list[str], expected: str
+):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert expected in refused("val", "--weights", trained, *arguments)
 
@@ -264,27 +298,35 @@ def test_val_with_wrong_options(refused, monkeypatch, trained: Path, arguments: 
 def test_an_unknown_hyp_key_names_the_nearest(refused, tmp_path: Path):
     (tmp_path / "hyp.yaml").write_text("lr0: 0.01\nmosiac: 1.0\n")
     message = refused("train", "--hyp", tmp_path / "hyp.yaml")
-    assert message.startswith(f"{tmp_path / 'hyp.yaml'}: unknown key 'mosiac'; did you mean 'mosaic'?")
+    assert message.startswith(
+        f"{tmp_path / 'hyp.yaml'}: unknown key 'mosiac'; did you mean 'mosaic'?"
+    )
 
 
 def test_resume_takes_no_other_options(refused, trained: Path):
     message = refused("train", "--resume", trained, "--epochs", "3", "--gradnorm-alpha", "1")
-    assert message.startswith("--resume") and message.strip().endswith("leave out --epochs, --gradnorm-alpha")
+    assert message.startswith("--resume") and message.strip().endswith(
+        "leave out --epochs, --gradnorm-alpha"
+    )
 
 
 def test_a_checkpoint_for_evaluation_cannot_be_resumed(refused, trained: Path):
     assert f"{trained}: cannot be resumed" in refused("train", "--resume", trained)
 
 
-# ---- checkpoints -------------------------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------
 
 
-TAKES_A_CHECKPOINT = [(script, option) for script in ("train", "dual") for option in ("--weights", "--resume")]
+TAKES_A_CHECKPOINT = [
+    (script, option) for script in ("train", "dual") for option in ("--weights", "--resume")
+]
 TAKES_A_CHECKPOINT += [("val", "--weights")]
 
 
 @pytest.mark.parametrize(("script", "option"), TAKES_A_CHECKPOINT)
-@pytest.mark.parametrize("content", [b"", b"no checkpoint\n", b"\x89PNG\r\n\x1a\n"], ids=["empty", "text", "picture"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint\n", b"\x89PNG\r\n\x1a\n"], ids=["empty", "text", "picture"]
+)
 def test_a_file_that_is_no_checkpoint(
     refused, tmp_path: Path, tiny_data: Path, script: str, option: str, content: bytes
 ):
@@ -295,14 +337,16 @@ def test_a_file_that_is_no_checkpoint(
 
 
 @pytest.mark.parametrize(("script", "option"), TAKES_A_CHECKPOINT)
-def test_a_hostile_checkpoint(refused, hostile_checkpoint: tuple, tiny_data: Path, script: str, option: str):
+def test_a_hostile_checkpoint(
+    refused, hostile_checkpoint: tuple, tiny_data: Path, script: str, option: str
+):
     path, marker = hostile_checkpoint
     data = [] if option == "--resume" else ["--data", tiny_data]
     assert refused(script, option, path, *data).startswith(f"{path}: refused")
     assert not marker.exists()
 
 
-# ---- for real ----------------------------------------------------------------------------------------------
+# ---- for real ------------------------------------------------------------------------------------
 
 
 def refused_for_real(tmp_path: Path, *command: object) -> str:

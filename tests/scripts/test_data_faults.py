@@ -39,7 +39,11 @@ def call(script: str, *arguments: object) -> tuple[int, str, str]:
 def train(frames: Path, *more: object) -> tuple[int, str, str]:
     options = small_options(frames.parent / "data.yaml", frames.parent)
     options |= {"epochs": 1, "project": frames.parent, "name": "run"}
-    return call("train_joint_gradnorm.py", *(f"--{k.replace('_', '-')}={v}" for k, v in options.items()), *more)
+    return call(
+        "train_joint_gradnorm.py",
+        *(f"--{k.replace('_', '-')}={v}" for k, v in options.items()),
+        *more,
+    )
 
 
 def only_views(frames: Path) -> None:
@@ -58,7 +62,11 @@ def join_lines(frames: Path) -> None:
     [
         pytest.param(only_views, "no training frame has a box", id="no box"),
         pytest.param(join_lines, "can only be 2 boxes and a view", id="lost line breaks"),
-        pytest.param(lambda f: rewrite(f, lambda t: t.replace("- AR", "- No")), "names: entry 1 is False", id="No"),
+        pytest.param(
+            lambda f: rewrite(f, lambda t: t.replace("- AR", "- No")),
+            "names: entry 1 is False",
+            id="No",
+        ),
     ],
 )
 def test_a_training_is_refused_in_one_line(frames: Path, spoil: Callable[[Path], None], found: str):
@@ -99,8 +107,12 @@ def test_an_audit_is_refused_in_one_line(frames: Path, change: dict, arguments: 
     assert found in stderr
 
 
-@pytest.mark.parametrize("pattern", [r"^(P0[0-2])?", r"^(?:(P01)|P\d+)_", r"^(P\d+)?(_x)?", r"^()", r"(?P<who>Q)?"])
-def test_a_run_whose_pattern_finds_no_group_in_some_names_comes_to_its_end(frames: Path, tmp_path: Path, pattern: str):
+@pytest.mark.parametrize(
+    "pattern", [r"^(P0[0-2])?", r"^(?:(P01)|P\d+)_", r"^(P\d+)?(_x)?", r"^()", r"(?P<who>Q)?"]
+)
+def test_a_run_whose_pattern_finds_no_group_in_some_names_comes_to_its_end(
+    frames: Path, tmp_path: Path, pattern: str
+):
     rewrite(frames, lambda text: yaml.safe_dump(yaml.safe_load(text) | {"group_pattern": pattern}))
     options = small_options(frames.parent / "data.yaml", tmp_path)
     folder = run(options, tmp_path / "run", epochs=1)

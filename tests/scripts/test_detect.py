@@ -38,7 +38,9 @@ def frames(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> Callable[..., str]:
     """Run detect.py in this process, with results in `tmp_path/runs/exp`; returns what it prints."""
     monkeypatch.setattr(detect.LOGGER, "info", print)
     monkeypatch.setattr(detect.LOGGER, "warning", print)
@@ -62,12 +64,24 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
     return predictions
 
 
-# ---- labels ------------------------------------------------------------------------------------------------
+# ---- labels --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["joint", "dual", "detection", "classification"])
-def test_what_is_saved_is_read_back_as_labels(run, said, checkpoints, frames: Path, tmp_path: Path, kind: str):
-    run(checkpoints[kind], "--source", frames, "--save-txt", "--conf-thres", 0.001, "--max-det", 7, "--nosave")
+def test_what_is_saved_is_read_back_as_labels(
+    run, said, checkpoints, frames: Path, tmp_path: Path, kind: str
+):
+    run(
+        checkpoints[kind],
+        "--source",
+        frames,
+        "--save-txt",
+        "--conf-thres",
+        0.001,
+        "--max-det",
+        7,
+        "--nosave",
+    )
     files = sorted((tmp_path / "runs/exp/labels").iterdir())
     assert [file.stem for file in files] == [image.stem for image in sorted(frames.glob("*.png"))]
     count = sum(len(found.classes) for found in said)
@@ -81,19 +95,33 @@ def test_what_is_saved_is_read_back_as_labels(run, said, checkpoints, frames: Pa
         assert labels.view == (-1 if kind == "detection" else found.view_probabilities.argmax())
 
 
-# ---- the predictor -----------------------------------------------------------------------------------------
+# ---- the predictor -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("stored", "given", "expected"), [(0.375, (), 0.375), (0.375, ("--conf-thres", 0.5), 0.5), (None, (), 0.25)]
+    ("stored", "given", "expected"),
+    [(0.375, (), 0.375), (0.375, ("--conf-thres", 0.5), 0.5), (None, (), 0.25)],
 )
 def test_the_confidence_is_the_checkpoints(
-    run, checkpoints, monkeypatch, frames: Path, tmp_path: Path, stored: float | None, given: tuple, expected: float
+    run,
+    checkpoints,
+    monkeypatch,
+    frames: Path,
+    tmp_path: Path,
+    stored: float | None,
+    given: tuple,
+    expected: float,
 ):
-    save_checkpoint(tmp_path / "a.pt", load_checkpoint(checkpoints["joint"]) | {"confidence": stored})
+    save_checkpoint(
+        tmp_path / "a.pt", load_checkpoint(checkpoints["joint"]) | {"confidence": stored}
+    )
     used, original = [], Predictor.__call__
-    monkeypatch.setattr(Predictor, "__call__", lambda self, image: used.append(self) or original(self, image))
-    run(tmp_path / "a.pt", "--source", min(frames.glob("*.png")), "--nosave", "--max-det", 9, *given)
+    monkeypatch.setattr(
+        Predictor, "__call__", lambda self, image: used.append(self) or original(self, image)
+    )
+    run(
+        tmp_path / "a.pt", "--source", min(frames.glob("*.png")), "--nosave", "--max-det", 9, *given
+    )
     assert (used[0].confidence, used[0].size, used[0].max_detections) == (expected, 64, 9)
 
 
@@ -106,13 +134,24 @@ def test_the_averaged_weights_are_used(run, said, checkpoints, frames: Path, tmp
     np.testing.assert_allclose(said[0].view_probabilities, [0, 1, 0], atol=1e-6)
 
 
-# ---- the script --------------------------------------------------------------------------------------------
+# ---- the script ----------------------------------------------------------------------------------
 
 
-def test_everything_of_a_folder_and_nothing_beside_it(run, said, checkpoints, frames: Path, tmp_path: Path):
+def test_everything_of_a_folder_and_nothing_beside_it(
+    run, said, checkpoints, frames: Path, tmp_path: Path
+):
     (frames / "broken.png").write_bytes(b"")
     before = {path: path.stat().st_mtime_ns for path in [frames, *frames.rglob("*")]}
-    arguments = ("--source", frames, *EVERYTHING, "--conf-thres", 0.001, "--max-det", 3, "--explain")
+    arguments = (
+        "--source",
+        frames,
+        *EVERYTHING,
+        "--conf-thres",
+        0.001,
+        "--max-det",
+        3,
+        "--explain",
+    )
     out = run(checkpoints["dual"], *arguments)
     assert {path: path.stat().st_mtime_ns for path in [frames, *frames.rglob("*")]} == before
     folder, stems = tmp_path / "runs/exp", sorted(path.stem for path in frames.glob("P*.png"))
@@ -122,7 +161,9 @@ def test_everything_of_a_folder_and_nothing_beside_it(run, said, checkpoints, fr
     assert len(list(folder.glob("crops/*/*.png"))) == len(boxes) > 8
     for row, (number, found) in zip(rows_of(folder), boxes, strict=True):
         assert row["class"] == NAMES[found.classes[number]] and row["view"] == VIEWS[found.view]
-        np.testing.assert_allclose([float(row[f"p_{view}"]) for view in VIEWS], found.view_probabilities, atol=1e-6)
+        np.testing.assert_allclose(
+            [float(row[f"p_{view}"]) for view in VIEWS], found.view_probabilities, atol=1e-6
+        )
         assert float(row["confidence"]) == pytest.approx(found.scores[number], abs=1e-6)
         assert row["clip"] == row["clip_view"] == row["frame"] == ""
     height, width = read_image(next(folder.glob("*.jpg"))).shape[:2]
@@ -138,9 +179,13 @@ def test_everything_of_a_folder_and_nothing_beside_it(run, said, checkpoints, fr
 
 def test_a_video(run, said, checkpoints, tmp_path: Path):
     video = write_video(tmp_path / "in.mp4", [40, 90, 140, 190, 240])
-    out = run(checkpoints["joint"], "--source", video, "--save-csv", "--save-txt", "--conf-thres", 0.9)
+    out = run(
+        checkpoints["joint"], "--source", video, "--save-csv", "--save-txt", "--conf-thres", 0.9
+    )
     folder = tmp_path / "runs/exp"
-    assert sorted(path.name for path in (folder / "labels").iterdir()) == [f"in_{i}.txt" for i in range(1, 6)]
+    assert sorted(path.name for path in (folder / "labels").iterdir()) == [
+        f"in_{i}.txt" for i in range(1, 6)
+    ]
     drawn = cv2.VideoCapture(str(folder / "in.mp4"))
     assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
     pictures = []
@@ -148,9 +193,13 @@ def test_a_video(run, said, checkpoints, tmp_path: Path):
         pictures.append(picture[1][CAPTION + STRIP + 10 : -STRIP - 10, 20:-20].mean())
     np.testing.assert_allclose(pictures, [40, 90, 140, 190, 240], atol=10)  # encoded twice
     rows, mean = rows_of(folder), np.mean([found.view_probabilities for found in said], axis=0)
-    assert [row["frame"] for row in rows] == list("12345") and {row["clip"] for row in rows} == {"in"}
+    assert [row["frame"] for row in rows] == list("12345") and {row["clip"] for row in rows} == {
+        "in"
+    }
     assert {row["clip_view"] for row in rows} == {VIEWS[mean.argmax()]}
-    np.testing.assert_allclose([float(rows[0][f"clip_p_{view}"]) for view in VIEWS], mean, atol=1e-6)
+    np.testing.assert_allclose(
+        [float(rows[0][f"clip_p_{view}"]) for view in VIEWS], mean, atol=1e-6
+    )
     assert f"clip in: {VIEWS[mean.argmax()]} {mean.max():.2f}\n5 frames; 0 boxes" in out
 
 
@@ -162,44 +211,84 @@ def test_two_videos_and_an_image(run, checkpoints, tmp_path: Path):
     run(checkpoints["detection"], "--source", tmp_path / "in", "--conf-thres", 0.9)
     folder = tmp_path / "runs/exp"
     assert sorted(path.name for path in folder.iterdir()) == ["a.mp4", "b.mp4", "c.jpg"]
-    counts = [cv2.VideoCapture(str(folder / f"{name}.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) for name in "ab"]
+    counts = [
+        cv2.VideoCapture(str(folder / f"{name}.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) for name in "ab"
+    ]
     assert counts == [3, 2]
 
 
 def test_clips_of_images(run, checkpoints, frames: Path, tmp_path: Path, tiny_data: Path):
-    run(checkpoints["joint"], "--source", frames, "--data", tiny_data, "--save-csv", "--nosave", "--conf-thres", 0.9)
+    run(
+        checkpoints["joint"],
+        "--source",
+        frames,
+        "--data",
+        tiny_data,
+        "--save-csv",
+        "--nosave",
+        "--conf-thres",
+        0.9,
+    )
     rows, data = rows_of(tmp_path / "runs/exp"), load_data_config(tiny_data)
     assert [row["clip"] for row in rows] == [data.clip_of(row["image"])[0] for row in rows]
     for row in rows:
         own = [[float(r[f"p_{v}"]) for v in VIEWS] for r in rows if r["clip"] == row["clip"]]
         assert len(own) == 2
-        np.testing.assert_allclose([float(row[f"clip_p_{v}"]) for v in VIEWS], np.mean(own, axis=0), atol=2e-6)
+        np.testing.assert_allclose(
+            [float(row[f"clip_p_{v}"]) for v in VIEWS], np.mean(own, axis=0), atol=2e-6
+        )
     assert [path.name for path in (tmp_path / "runs/exp").iterdir()] == ["predictions.csv"]
 
 
 @pytest.mark.parametrize("kind", ["detection", "classification"])
 def test_a_model_with_one_task(run, checkpoints, frames: Path, tmp_path: Path, kind: str):
-    out = run(checkpoints[kind], "--source", frames, *EVERYTHING, "--conf-thres", 0.001, "--max-det", 2)
+    out = run(
+        checkpoints[kind], "--source", frames, *EVERYTHING, "--conf-thres", 0.001, "--max-det", 2
+    )
     row = rows_of(tmp_path / "runs/exp")[0]
-    assert bool(row["class"]) == (tmp_path / "runs/exp/crops").exists() == ("boxes in" in out) == (kind == "detection")
-    assert bool(row["view"]) == ("p_A4C" in row) == ("views A4C" in out) == (kind == "classification")
+    assert (
+        bool(row["class"])
+        == (tmp_path / "runs/exp/crops").exists()
+        == ("boxes in" in out)
+        == (kind == "detection")
+    )
+    assert (
+        bool(row["view"]) == ("p_A4C" in row) == ("views A4C" in out) == (kind == "classification")
+    )
 
 
 @pytest.mark.parametrize(
-    ("option", "written"), [("--save-txt", "labels"), ("--save-csv", "predictions.csv"), ("--save-crop", "crops")]
+    ("option", "written"),
+    [("--save-txt", "labels"), ("--save-csv", "predictions.csv"), ("--save-crop", "crops")],
 )
-def test_what_an_option_writes(run, checkpoints, frames: Path, tmp_path: Path, option: str, written: str):
+def test_what_an_option_writes(
+    run, checkpoints, frames: Path, tmp_path: Path, option: str, written: str
+):
     source = min(frames.glob("*.png"))
-    run(checkpoints["joint"], "--source", source, "--nosave", option, "--conf-thres", 0.001, "--max-det", 2)
+    run(
+        checkpoints["joint"],
+        "--source",
+        source,
+        "--nosave",
+        option,
+        "--conf-thres",
+        0.001,
+        "--max-det",
+        2,
+    )
     assert [path.name for path in (tmp_path / "runs/exp").iterdir()] == [written]
 
 
 def test_nothing_is_written_if_nothing_is_wanted(run, checkpoints, frames: Path, tmp_path: Path):
     out = run(checkpoints["joint"], "--source", frames, "--nosave")
-    assert not (tmp_path / "runs").exists() and "everything is in" not in out and out.startswith("8 frames")
+    assert (
+        not (tmp_path / "runs").exists()
+        and "everything is in" not in out
+        and out.startswith("8 frames")
+    )
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -218,9 +307,13 @@ def refused(run, capsys: pytest.CaptureFixture, tmp_path: Path) -> Callable[...,
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no checkpoint\n", b"\x89PNG\r\n\x1a\n", None], ids=["0", "text", "png", "torn"]
+    "content",
+    [b"", b"no checkpoint\n", b"\x89PNG\r\n\x1a\n", None],
+    ids=["0", "text", "png", "torn"],
 )
-def test_a_file_that_is_no_checkpoint(refused, checkpoints, frames: Path, tmp_path: Path, content: bytes | None):
+def test_a_file_that_is_no_checkpoint(
+    refused, checkpoints, frames: Path, tmp_path: Path, content: bytes | None
+):
     torn = checkpoints["joint"].read_bytes()[:50_000]
     (tmp_path / "a.pt").write_bytes(torn if content is None else content)
     message = refused(tmp_path / "a.pt", "--source", frames)
@@ -248,7 +341,9 @@ def test_sources_without_anything_to_see(refused, checkpoints, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.png", "a.mkv"])
 @pytest.mark.parametrize("content", [b"", b"nothing " * 99])
-def test_a_source_that_cannot_be_read(refused, checkpoints, tmp_path: Path, name: str, content: bytes):
+def test_a_source_that_cannot_be_read(
+    refused, checkpoints, tmp_path: Path, name: str, content: bytes
+):
     (tmp_path / name).write_bytes(content)
     message = refused(checkpoints["joint"], "--source", tmp_path / name, *EVERYTHING)
     assert message.startswith(f"{tmp_path / name}: cannot be read as") and message.count("\n") == 1
@@ -258,7 +353,11 @@ def test_several_sources_none_of_which_can_be_read(refused, checkpoints, tmp_pat
     for name in ("a.png", "b.avi"):
         (tmp_path / name).write_bytes(b"nothing")
     message = refused(checkpoints["joint"], "--source", tmp_path / "a.png", tmp_path / "b.avi")
-    assert message.startswith("none of 2 files can be read") and "a.png" in message and "b.avi" in message
+    assert (
+        message.startswith("none of 2 files can be read")
+        and "a.png" in message
+        and "b.avi" in message
+    )
 
 
 def test_results_beside_the_source(refused, checkpoints, frames: Path):
@@ -268,7 +367,9 @@ def test_results_beside_the_source(refused, checkpoints, frames: Path):
         ("--project", frames.parent, "--exist-ok", "--name", frames.name),
     ):
         source = frames if "--exist-ok" not in place else min(frames.glob("*.png"))
-        assert "would lie beside what is looked at" in refused(checkpoints["joint"], "--source", source, *place)
+        assert "would lie beside what is looked at" in refused(
+            checkpoints["joint"], "--source", source, *place
+        )
 
 
 def test_wrong_options(refused, checkpoints, frames: Path, tmp_path: Path, tiny_data: Path):
@@ -292,8 +393,22 @@ def test_an_unreadable_video_for_real(checkpoints, tmp_path: Path):
     """One line, and nothing of what FFmpeg and OpenCV have to say."""
     video, place = tmp_path / "clip_01.mp4", tmp_path / "runs"
     video.write_bytes(write_video(tmp_path / "b.mp4", [9] * 9).read_bytes()[:500])
-    command = ["detect.py", "--weights", checkpoints["joint"], "--source", video, "--project", place]
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip() and not line.startswith("detect:")]
+    command = [
+        "detect.py",
+        "--weights",
+        checkpoints["joint"],
+        "--source",
+        video,
+        "--project",
+        place,
+    ]
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    lines = [
+        line
+        for line in re.split(r"[\r\n]+", done.stderr)
+        if line.strip() and not line.startswith("detect:")
+    ]
     assert done.returncode == 2 and len(lines) == 1, done.stderr
     assert lines[0].startswith(f"error: {video}: cannot be read") and not place.exists()

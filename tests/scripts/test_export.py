@@ -39,12 +39,20 @@ pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 onnx = pytest.importorskip("onnx", reason="needs pip install '.[export]'")
 FLOAT32 = select_precision("off", torch.device("cpu"))
-SHAPES = [(1, 3, 96, 64), (3, 3, 64, 160)]  # neither the batch nor the sides of the example that is traced
+SHAPES = [
+    (1, 3, 96, 64),
+    (3, 3, 64, 160),
+]  # neither the batch nor the sides of the example that is traced
 PRIOR = {"majority": 1, "by_class": {0: 2, 3: 1}}
 
 
 def save(model: nn.Module, path: Path, like: Path) -> Path:
-    own = {"kind": model.kind, "arguments": model.arguments(), "model": model.state_dict(), "view_prior": PRIOR}
+    own = {
+        "kind": model.kind,
+        "arguments": model.arguments(),
+        "model": model.state_dict(),
+        "view_prior": PRIOR,
+    }
     save_checkpoint(path, load_checkpoint(like) | own)
     return path
 
@@ -78,11 +86,15 @@ def of_shape(frames: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(trained: Path, frames: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(
+    trained: Path, frames: torch.Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """YOLOv5s with a view head, an eighth of its width, least deep; its norms fit the tiny data."""
     torch.manual_seed(0)
     cfg = yaml.safe_load((ROOT / "models/yolov5s_joint.yaml").read_text())
-    model = YOLOv5WithClassification(cfg | {"width_multiple": 0.125, "depth_multiple": 0.1}, nc=4, views=3)
+    model = YOLOv5WithClassification(
+        cfg | {"width_multiple": 0.125, "depth_multiple": 0.1}, nc=4, views=3
+    )
     return save(stirred(model, frames), tmp_path_factory.mktemp("export") / "best.pt", trained)
 
 
@@ -98,32 +110,48 @@ def exported(checkpoint: Path, said: str) -> Path:
     return checkpoint.with_suffix(".onnx")
 
 
-# ---- the same answers as PyTorch ---------------------------------------------------------------------------
+# ---- the same answers as PyTorch -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_onnx_equals_pytorch(checkpoint: Path, exported: Path, frames: torch.Tensor, shape: tuple[int, ...]):
+def test_onnx_equals_pytorch(
+    checkpoint: Path, exported: Path, frames: torch.Tensor, shape: tuple[int, ...]
+):
     images = of_shape(frames, shape)
     assert_equal_outputs(open_onnx(exported).run(images), load(checkpoint), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_exported_program_equals_pytorch(checkpoint, exported: Path, frames: torch.Tensor, shape: tuple[int, ...]):
-    program, images = torch.export.load(exported.with_suffix(".pt2")).module(), of_shape(frames, shape)
-    assert_equal_outputs(dict(zip(("boxes", "views"), program(images), strict=True)), load(checkpoint), images)
+def test_the_exported_program_equals_pytorch(
+    checkpoint, exported: Path, frames: torch.Tensor, shape: tuple[int, ...]
+):
+    program, images = (
+        torch.export.load(exported.with_suffix(".pt2")).module(),
+        of_shape(frames, shape),
+    )
+    assert_equal_outputs(
+        dict(zip(("boxes", "views"), program(images), strict=True)), load(checkpoint), images
+    )
 
 
 def test_the_line_says_how_large_and_how_far_off(said: str, exported: Path):
     onnx_line, program_line = said.splitlines()
     size = f"{exported.stat().st_size / 2**20:.1f} MiB"
-    assert onnx_line.startswith(f"{exported}: {size}, opset ") and "images -> boxes, views" in onnx_line
+    assert (
+        onnx_line.startswith(f"{exported}: {size}, opset ")
+        and "images -> boxes, views" in onnx_line
+    )
     assert program_line.startswith(f"{exported.with_suffix('.pt2')}: ")
     for line in (onnx_line, program_line):
-        boxes, scores, views = (float(part.split()[-1]) for part in line.rpartition("PyTorch: ")[2].split(", "))
-        assert 0 < boxes < 1 and 0 < scores < 1e-2 and views < 1e-2  # on noise, which these weights do not know
+        boxes, scores, views = (
+            float(part.split()[-1]) for part in line.rpartition("PyTorch: ")[2].split(", ")
+        )
+        assert (
+            0 < boxes < 1 and 0 < scores < 1e-2 and views < 1e-2
+        )  # on noise, which these weights do not know
 
 
-# ---- metadata ----------------------------------------------------------------------------------------------
+# ---- metadata ------------------------------------------------------------------------------------
 
 
 def test_metadata_come_back(checkpoint: Path, exported: Path):
@@ -131,38 +159,51 @@ def test_metadata_come_back(checkpoint: Path, exported: Path):
     facts = ModelFacts.of_properties(properties, exported)
     assert facts == ModelFacts("joint", content["names"], content["view_names"], 96, False, content["options"]["data"],
                                content["confidence"], PRIOR, content["fingerprint"])  # fmt: skip
-    assert json.loads(properties["format"]) == "yolov5-joint-gradnorm" and json.loads(properties["stride"]) == 32
+    assert (
+        json.loads(properties["format"]) == "yolov5-joint-gradnorm"
+        and json.loads(properties["stride"]) == 32
+    )
     extra = {"metadata.json": ""}
     torch.export.load(exported.with_suffix(".pt2"), extra_files=extra)
     assert json.loads(extra["metadata.json"]) == properties
 
 
-# ---- suppression and float16 -------------------------------------------------------------------------------
+# ---- suppression and float16 ---------------------------------------------------------------------
 
 
-def test_nms_and_half_from_the_command_line(trained: Path, tmp_path: Path, refused: Callable[..., str]):
+def test_nms_and_half_from_the_command_line(
+    trained: Path, tmp_path: Path, refused: Callable[..., str]
+):
     model = stirred(mini_models()["joint"])
     path = save(model, tmp_path / "best.pt", trained)
-    said = call(script.main, "--weights", path, "--nms", "--half", "--conf-thres", 0.4, "--iou-thres", 0.5)
+    said = call(
+        script.main, "--weights", path, "--nms", "--half", "--conf-thres", 0.4, "--iou-thres", 0.5
+    )
     assert "images -> detections, views" in said and "before suppression" in said
     exported, images = open_onnx(path.with_suffix(".onnx")), noise(SHAPES[1])
     assert json.loads(exported.properties["suppression"]) == {"confidence": 0.4, "iou": 0.5}
     tensors = onnx.load(path.with_suffix(".onnx")).graph.initializer
-    assert {tensor.data_type for tensor in tensors if tensor.name.endswith("conv.weight")} == {onnx.TensorProto.FLOAT16}
+    assert {tensor.data_type for tensor in tensors if tensor.name.endswith("conv.weight")} == {
+        onnx.TensorProto.FLOAT16
+    }
     with torch.no_grad():
         expected = export.answers(model, images)
     found = exported.run(images)
     torch.testing.assert_close(found["views"], expected["views"], rtol=0, atol=5e-3)
-    for rows, ours in zip(found["detections"], non_max_suppression(expected["boxes"], 0.4, 0.5), strict=True):
+    for rows, ours in zip(
+        found["detections"], non_max_suppression(expected["boxes"], 0.4, 0.5), strict=True
+    ):
         scores = rows[:, 4][rows[:, 4] > 0]
         assert math.isclose(len(scores), len(ours), rel_tol=0.1) and len(ours) > 3
         assert scores.min() > 0.4 and torch.allclose(scores[:3], ours[:3, 4], atol=0.02)
     for main in (val.main, detect.main):
         source = ("--source", ROOT / "docs/toy_gradnorm.png") if main is detect.main else ()
-        assert "exported with --nms" in refused(main, "--weights", path.with_suffix(".onnx"), *source)
+        assert "exported with --nms" in refused(
+            main, "--weights", path.with_suffix(".onnx"), *source
+        )
 
 
-# ---- the scripts that read it ------------------------------------------------------------------------------
+# ---- the scripts that read it --------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +236,11 @@ def flat(metrics: object, name: str = "") -> dict[str, object]:
     """Nested metrics as one mapping, the numbers by their path."""
     if isinstance(metrics, dict | list):
         items = metrics.items() if isinstance(metrics, dict) else enumerate(metrics)
-        return {key: value for part, below in items for key, value in flat(below, f"{name}/{part}").items()}
+        return {
+            key: value
+            for part, below in items
+            for key, value in flat(below, f"{name}/{part}").items()
+        }
     return {name: metrics} if isinstance(metrics, int | float) else {}
 
 
@@ -208,16 +253,30 @@ def test_a_predictor_says_the_same(checkpoint: Path, exported: Path):
     np.testing.assert_allclose(theirs.view_probabilities, ours.view_probabilities, atol=1e-5)
 
 
-def test_detect_reads_it_with_its_own_size_and_confidence(exported: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
+def test_detect_reads_it_with_its_own_size_and_confidence(
+    exported: Path, tiny_data: Path, tmp_path: Path, monkeypatch
+):
     predictors, original = [], Predictor.__call__
-    monkeypatch.setattr(Predictor, "__call__", lambda self, image: predictors.append(self) or original(self, image))
+    monkeypatch.setattr(
+        Predictor, "__call__", lambda self, image: predictors.append(self) or original(self, image)
+    )
     source = tiny_data.parent / "frames/images/val"
-    call(detect.main, "--weights", exported, "--source", source, "--project", tmp_path, "--save-csv", "--nosave")
+    call(
+        detect.main,
+        "--weights",
+        exported,
+        "--source",
+        source,
+        "--project",
+        tmp_path,
+        "--save-csv",
+        "--nosave",
+    )
     assert {(p.size, p.confidence) for p in predictors} == {(96, 0.25)}
     assert (tmp_path / "exp/predictions.csv").read_text().count("\n") > 8
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -228,7 +287,9 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
         with pytest.raises(SystemExit) as stop:
             call(lambda: run_script(main), *command)
         error = capsys.readouterr().err
-        assert stop.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+        assert stop.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1, (
+            error
+        )
         return error.removeprefix("error: ")
 
     return run
@@ -243,33 +304,48 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
         (["--conf-thres", 2], "--conf-thres is 2.0, expected 0 to 1"),
     ],
 )
-def test_wrong_options(refused: Callable[..., str], checkpoint: Path, arguments: list, expected: str):
+def test_wrong_options(
+    refused: Callable[..., str], checkpoint: Path, arguments: list, expected: str
+):
     assert refused(script.main, "--weights", checkpoint, *arguments).startswith(expected)
 
 
 def test_suppression_without_a_detector(refused: Callable[..., str], trained: Path, tmp_path: Path):
     path = save(mini_models()["classification"], tmp_path / "best.pt", trained)
-    assert refused(script.main, "--weights", path, "--nms").startswith(f"--nms: {path} finds no boxes")
+    assert refused(script.main, "--weights", path, "--nms").startswith(
+        f"--nms: {path} finds no boxes"
+    )
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_truncated_checkpoint(refused: Callable[..., str], checkpoint: Path, tmp_path: Path, share: float):
+def test_a_truncated_checkpoint(
+    refused: Callable[..., str], checkpoint: Path, tmp_path: Path, share: float
+):
     content, path = checkpoint.read_bytes(), tmp_path / "best.pt"
     path.write_bytes(content[: int(share * len(content))])
     assert refused(script.main, "--weights", path).startswith(f"{path}: ")
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_foreign_checkpoint(refused: Callable[..., str], hostile_checkpoint: tuple, tmp_path: Path):
+def test_a_foreign_checkpoint(
+    refused: Callable[..., str], hostile_checkpoint: tuple, tmp_path: Path
+):
     torch.save({"model": {}}, tmp_path / "foreign.pt")
-    assert "not a checkpoint of this project" in refused(script.main, "--weights", tmp_path / "foreign.pt")
+    assert "not a checkpoint of this project" in refused(
+        script.main, "--weights", tmp_path / "foreign.pt"
+    )
     path, marker = hostile_checkpoint
-    assert refused(script.main, "--weights", path).startswith(f"{path}: refused") and not marker.exists()
+    assert (
+        refused(script.main, "--weights", path).startswith(f"{path}: refused")
+        and not marker.exists()
+    )
     assert "no such checkpoint" in refused(script.main, "--weights", tmp_path / "missing.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"no model\n", None], ids=["empty", "text", "truncated"])
-def test_a_file_that_is_no_onnx(refused: Callable[..., str], exported: Path, tmp_path: Path, content: bytes | None):
+def test_a_file_that_is_no_onnx(
+    refused: Callable[..., str], exported: Path, tmp_path: Path, content: bytes | None
+):
     path = tmp_path / "x.onnx"
     path.write_bytes(exported.read_bytes()[:5000] if content is None else content)
     assert refused(val.main, "--weights", path).startswith(f"{path}: not ")
@@ -283,27 +359,44 @@ def test_an_onnx_model_of_others(refused: Callable[..., str], exported: Path, tm
     for main in (val.main, detect.main):
         source = ("--source", ROOT / "docs/toy_gradnorm.png") if main is detect.main else ()
         message = refused(main, "--weights", path, *source)
-        assert message.startswith(f"{path}: not an export of this project (it has no metadata of this project)")
+        assert message.startswith(
+            f"{path}: not an export of this project (it has no metadata of this project)"
+        )
 
 
 def test_onnx_cannot_be_explained(refused: Callable[..., str], exported: Path):
-    message = refused(detect.main, "--weights", exported, "--source", ROOT / "docs/toy_gradnorm.png", "--explain")
+    message = refused(
+        detect.main, "--weights", exported, "--source", ROOT / "docs/toy_gradnorm.png", "--explain"
+    )
     assert message.startswith(f"--explain: {exported} is ONNX")
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
-def test_a_missing_package(refused: Callable[..., str], monkeypatch, exported: Path, checkpoint: Path, package: str):
+def test_a_missing_package(
+    refused: Callable[..., str], monkeypatch, exported: Path, checkpoint: Path, package: str
+):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(export, "exported_program", lambda deployed: None)
-    command = (val.main, "--weights", exported) if package == "onnxruntime" else (script.main, "--weights", checkpoint)
+    command = (
+        (val.main, "--weights", exported)
+        if package == "onnxruntime"
+        else (script.main, "--weights", checkpoint)
+    )
     message = refused(*command)
-    assert message.startswith(f"ONNX needs the package {package}") and "pip install '.[export]'" in message
+    assert (
+        message.startswith(f"ONNX needs the package {package}")
+        and "pip install '.[export]'" in message
+    )
 
 
 def test_a_full_disk_leaves_the_old_file(exported: Path, tmp_path: Path, monkeypatch):
     path = tmp_path / "best.onnx"
     path.write_bytes(b"old")
-    monkeypatch.setattr(Path, "write_bytes", lambda self, content: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        Path,
+        "write_bytes",
+        lambda self, content: (_ for _ in ()).throw(OSError(28, "No space left")),
+    )
     with pytest.raises(OSError, match="cannot be written"):
         export.write_onnx(path, onnx.load(exported), {})
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

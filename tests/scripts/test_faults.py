@@ -1,7 +1,8 @@
 """What goes wrong with files while the scripts run, and data sets that are strange but right.
 
-Broken label files and images before the start are in test_cli.py and tests/data, hostile checkpoints in test_cli.py and
-tests/checkpoints, signals and kills in tests/training/test_trainer.py and test_train_joint_gradnorm.py.
+Broken label files and images before the start are in test_cli.py and tests/data, hostile
+checkpoints in test_cli.py and tests/checkpoints, signals and kills in
+tests/training/test_trainer.py and test_train_joint_gradnorm.py.
 """
 
 import errno
@@ -52,7 +53,9 @@ def finished(options: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture) -> Callable:
+def call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> Callable:
     """Run a script with options; returns its exit code, last message, and stderr."""
     monkeypatch.chdir(ROOT)
     caplog.set_level("INFO")
@@ -78,7 +81,7 @@ def error_of(stderr: str) -> str:
     return message
 
 
-# ---- while training ----------------------------------------------------------------------------------------
+# ---- while training ------------------------------------------------------------------------------
 
 
 def at_epoch(monkeypatch: pytest.MonkeyPatch, number: int, happen: Callable[[], object]) -> None:
@@ -100,7 +103,10 @@ def halve(path: Path) -> None:
     cv2.imwrite(str(path), cv2.imread(str(path))[::2])
 
 
-BROKEN, CHANGED = "cannot be read as an image", r"\d+x\d+ pixels, expected \d+x\d+ as at the start; "
+BROKEN, CHANGED = (
+    "cannot be read as an image",
+    r"\d+x\d+ pixels, expected \d+x\d+ as at the start; ",
+)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +117,15 @@ BROKEN, CHANGED = "cannot be read as an image", r"\d+x\d+ pixels, expected \d+x\
     ],
 )
 def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
-    call, options: dict, finished: Path, tmp_path: Path, monkeypatch, split: str, spoil, workers: int, expected: str
+    call,
+    options: dict,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch,
+    split: str,
+    spoil,
+    workers: int,
+    expected: str,
 ):
     image = sorted((Path(options["data"]).parent / "frames/images" / split).iterdir())[4]
     whole, folder = image.read_bytes(), tmp_path / "run"
@@ -124,7 +138,9 @@ def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
     assert code == 2
     assert re.match(f"{re.escape(str(image))}: {expected}", error_of(err))
     last = folder / "weights/last.pt"
-    assert last_message.startswith("stopped in epoch 2; ") and last_message.endswith(f"--resume {last}")
+    assert last_message.startswith("stopped in epoch 2; ") and last_message.endswith(
+        f"--resume {last}"
+    )
     assert load_checkpoint(last)["epoch"] == 0
     monkeypatch.undo()
     resume(folder)
@@ -132,10 +148,14 @@ def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_of_a_run_stops_it_cleanly(options: dict, tmp_path: Path, number: int):
+def test_a_signal_to_all_processes_of_a_run_stops_it_cleanly(
+    options: dict, tmp_path: Path, number: int
+):
     """As a terminal, `timeout` or a batch system sends it; loader processes get it too."""
     changes = {"project": tmp_path, "name": "run", "cache": "off", "workers": 2, "epochs": 500}
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in {**options, **changes}.items()]
+    arguments = [
+        f"--{key.replace('_', '-')}={value}" for key, value in {**options, **changes}.items()
+    ]
     command = [sys.executable, "train_joint_gradnorm.py", *arguments]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
@@ -161,15 +181,21 @@ def test_a_full_disk_leaves_the_last_checkpoint_to_go_on_from(
     assert code == 2 and last_message.startswith("stopped in epoch 2; ")
     file, reason = error_of(err).split(": ", 1)
     assert reason == "cannot be written: No space left on device"
-    assert Path(file).relative_to(folder).as_posix() in ("weights/last.pt", "weights/best.pt", "progress.json")
-    assert {path.name for path in (folder / "weights").iterdir()} == {"last.pt"}  # none can be the best so early
+    assert Path(file).relative_to(folder).as_posix() in (
+        "weights/last.pt",
+        "weights/best.pt",
+        "progress.json",
+    )
+    assert {path.name for path in (folder / "weights").iterdir()} == {
+        "last.pt"
+    }  # none can be the best so early
     assert load_checkpoint(folder / "weights/last.pt")["epoch"] == 0
     monkeypatch.undo()
     resume(folder)
     assert_same_run(folder, finished)
 
 
-# ---- strange but right -------------------------------------------------------------------------------------
+# ---- strange but right ---------------------------------------------------------------------------
 
 
 STRANGE = "a +b=c (1) \u5fc3\u81df"
@@ -186,16 +212,30 @@ def test_unusual_names_everywhere(call, options: dict, tmp_path: Path, as_list: 
     if as_list:
         for split in ("train", "val"):
             names = sorted((root / STRANGE / "images" / split).iterdir())
-            (root / STRANGE / f"{STRANGE} {split}.txt").write_text("\n".join(map(str, names)), encoding="utf-8")
+            (root / STRANGE / f"{STRANGE} {split}.txt").write_text(
+                "\n".join(map(str, names)), encoding="utf-8"
+            )
             content[split] = f"{STRANGE} {split}.txt"
     data = root / f"{STRANGE}.yaml"
     data.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     project = tmp_path / f"{STRANGE} runs"
-    changes = {"data": data, "epochs": 1, "project": project, "name": STRANGE, "cache": "off", "workers": 1}
+    changes = {
+        "data": data,
+        "epochs": 1,
+        "project": project,
+        "name": STRANGE,
+        "cache": "off",
+        "workers": 1,
+    }
     assert call(train_joint_gradnorm, **options | changes)[0] == 0
     folder = project / STRANGE
-    assert len(pd.read_csv(folder / "results.csv")) == 1 and (folder / "val_batch_pred.png").stat().st_size
-    code, last_message, _ = call(val, weights=folder / "weights/best.pt", project=project, name="val", device="cpu")
+    assert (
+        len(pd.read_csv(folder / "results.csv")) == 1
+        and (folder / "val_batch_pred.png").stat().st_size
+    )
+    code, last_message, _ = call(
+        val, weights=folder / "weights/best.pt", project=project, name="val", device="cpu"
+    )
     assert code == 0 and last_message.endswith(f"everything is in {project / 'val'}")
 
 
@@ -209,7 +249,9 @@ def tree_hash(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("cache", ["off", "ram", "disk"])
-def test_a_read_only_data_set_is_enough(call, options: dict, tmp_path: Path, monkeypatch, cache: str):
+def test_a_read_only_data_set_is_enough(
+    call, options: dict, tmp_path: Path, monkeypatch, cache: str
+):
     """Root may write anywhere, so what counts is that nothing has changed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(Path(options["data"]).parent, tmp_path / "set")

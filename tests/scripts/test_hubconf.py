@@ -32,13 +32,17 @@ CPU = torch.device("cpu")
 
 def load(weights: Path, **options: object) -> HubModel:
     """As a user does."""
-    return torch.hub.load(str(ROOT), "joint", weights=weights, source="local", device="cpu", **options)
+    return torch.hub.load(
+        str(ROOT), "joint", weights=weights, source="local", device="cpu", **options
+    )
 
 
 def small_checkpoint(path: Path, like: Path, tasks: tuple[str, ...] = TASKS) -> Path:
     """An untrained network of an eighth of the width."""
     torch.manual_seed(0)
-    cfg = yaml.safe_load((ROOT / "models/yolov5s_joint.yaml").read_text()) | {"width_multiple": 0.125}
+    cfg = yaml.safe_load((ROOT / "models/yolov5s_joint.yaml").read_text()) | {
+        "width_multiple": 0.125
+    }
     model = YOLOv5WithClassification(cfg, nc=4, views=3, tasks=tasks)
     own = {"kind": model.kind, "arguments": model.arguments(), "model": model.state_dict()}
     save_checkpoint(path, load_checkpoint(like) | own)
@@ -57,24 +61,36 @@ def frame(tiny_data: Path) -> Path:
 
 def test_it_says_what_the_predictor_says(weights: Path, frame: Path):
     precision = select_precision("auto", CPU)
-    ours = Predictor.of(*open_model(weights, model_from_checkpoint, precision), precision, 96, 0.001, 0.5, 7)
+    ours = Predictor.of(
+        *open_model(weights, model_from_checkpoint, precision), precision, 96, 0.001, 0.5, 7
+    )
     said = ours(read_image(frame))
     boxes, view = load(weights, imgsz=96, conf_thres=0.001, iou_thres=0.5, max_det=7).predict(frame)
     assert boxes.shape == (7, 6)
     np.testing.assert_array_equal(boxes[:, :4], said.boxes_xyxy)
     np.testing.assert_array_equal(boxes[:, 4], said.scores)
     np.testing.assert_array_equal(boxes[:, 5], said.classes)
-    assert view.name == ["A4C", "PSAX", "PLAX"][said.view] and view.probability == said.view_probabilities.max()
+    assert (
+        view.name == ["A4C", "PSAX", "PLAX"][said.view]
+        and view.probability == said.view_probabilities.max()
+    )
 
 
 def test_size_and_confidence_are_the_checkpoints(weights: Path):
     predictor = load(weights).predictor
-    assert (predictor.size, predictor.confidence, predictor.iou, predictor.max_detections) == (64, 0.25, 0.45, 300)
+    assert (predictor.size, predictor.confidence, predictor.iou, predictor.max_detections) == (
+        64,
+        0.25,
+        0.45,
+        300,
+    )
 
 
 def test_paths_and_arrays_are_the_same(weights: Path, frame: Path):
     model = load(weights, conf_thres=0.001)
-    answers = [model.predict(image) for image in (frame, str(frame), cv2.imread(str(frame))[..., ::-1])]
+    answers = [
+        model.predict(image) for image in (frame, str(frame), cv2.imread(str(frame))[..., ::-1])
+    ]
     assert len(answers[0].boxes)
     for answer in answers[1:]:
         np.testing.assert_array_equal(answer.boxes, answers[0].boxes)
@@ -82,19 +98,30 @@ def test_paths_and_arrays_are_the_same(weights: Path, frame: Path):
 
 
 def test_a_model_of_one_task(trained: Path, frame: Path, tmp_path: Path):
-    detector = load(small_checkpoint(tmp_path / "d.pt", trained, ("detection",)), conf_thres=0.9).predict(frame)
+    detector = load(
+        small_checkpoint(tmp_path / "d.pt", trained, ("detection",)), conf_thres=0.9
+    ).predict(frame)
     assert detector.view is None and detector.boxes.shape == (0, 6)
-    classifier = load(small_checkpoint(tmp_path / "c.pt", trained, ("classification",))).predict(frame)
+    classifier = load(small_checkpoint(tmp_path / "c.pt", trained, ("classification",))).predict(
+        frame
+    )
     assert classifier.boxes is None and 1 / 3 <= classifier.view.probability <= 1
 
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((3, 8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)],
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3)),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
     ids=["grey", "floats", "channels first", "empty"],
 )
 def test_wrong_arrays(weights: Path, image: np.ndarray):
-    with pytest.raises(UserError, match=r"^image of shape .*; expected \(height, width, 3\), uint8, RGB$"):
+    with pytest.raises(
+        UserError, match=r"^image of shape .*; expected \(height, width, 3\), uint8, RGB$"
+    ):
         load(weights).predict(image)
 
 
@@ -111,7 +138,9 @@ def test_every_package_it_imports_is_named():
         "import sys; before = set(sys.modules); import hubconf; print(*hubconf.dependencies); "
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     named, imported = (set(line.split()) for line in done.stdout.splitlines())
     wanted = {MODULES.get(name, name) for name in requirements()}
     assert imported & wanted <= named <= wanted

@@ -43,7 +43,11 @@ def after_sleep(monkeypatch: pytest.MonkeyPatch):
 
     def plan(*events) -> None:
         left = list(events)
-        monkeypatch.setattr(time, "sleep", lambda seconds: left.pop(0)() if left else pytest.fail("follows for ever"))
+        monkeypatch.setattr(
+            time,
+            "sleep",
+            lambda seconds: left.pop(0)() if left else pytest.fail("follows for ever"),
+        )
 
     return plan
 
@@ -56,7 +60,7 @@ def gone() -> int:
     return process.pid
 
 
-# ---- which runs --------------------------------------------------------------------------------------------
+# ---- which runs ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -66,7 +70,10 @@ def several(tmp_path: Path) -> Path:
         (tmp_path / "several" / name).mkdir(parents=True)
     log_epochs(tmp_path / "several/a")
     os.utime(tmp_path / "several/a/results.csv", (1000.0, 1000.0))
-    write_json(tmp_path / "several/b/progress.json", {"pid": 1, "updated": 1000.0, "state": "finished", "epoch": 0})
+    write_json(
+        tmp_path / "several/b/progress.json",
+        {"pid": 1, "updated": 1000.0, "state": "finished", "epoch": 0},
+    )
     log_epochs(tmp_path / "several/pictures/deep")
     (tmp_path / "several/report.md").write_text("text\n")
     return tmp_path / "several"
@@ -75,13 +82,18 @@ def several(tmp_path: Path) -> Path:
 def test_a_folder_of_runs(several: Path, monitor):
     assert find_runs(several) == [several / "a", several / "b"]
     assert find_runs(several / "b") == [several / "b"]
-    blocks = [line.partition(":")[0] for line in monitor(several, several / "a", "--once").splitlines()[::5]]
+    blocks = [
+        line.partition(":")[0]
+        for line in monitor(several, several / "a", "--once").splitlines()[::5]
+    ]
     assert blocks == [str(several / name) for name in ("a", "b", "a")]
 
 
 def test_what_trains_comes_last(several: Path, monitor):
     set_progress(several / "a")
-    states = [line.partition(": ")[2].split()[0] for line in monitor(several, "--once").splitlines()[::5]]
+    states = [
+        line.partition(": ")[2].split()[0] for line in monitor(several, "--once").splitlines()[::5]
+    ]
     assert states == ["finished,", "training"]
 
 
@@ -97,7 +109,9 @@ def test_what_trains_comes_last(several: Path, monitor):
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_followed(folder: Path, monkeypatch, monitor, capsys, arguments: list[str], expected: str):
+def test_what_cannot_be_followed(
+    folder: Path, monkeypatch, monitor, capsys, arguments: list[str], expected: str
+):
     log_epochs(folder)
     monkeypatch.chdir(folder.parent)
     Path("empty/below").mkdir(parents=True)
@@ -110,10 +124,12 @@ def test_what_cannot_be_followed(folder: Path, monkeypatch, monitor, capsys, arg
     assert printed.err.startswith(f"error: {expected}") and printed.err.count("\n") == 1
 
 
-# ---- following ---------------------------------------------------------------------------------------------
+# ---- following -----------------------------------------------------------------------------------
 
 
-def test_follows_until_the_end_and_prints_what_changed(folder: Path, tmp_path: Path, monitor, after_sleep):
+def test_follows_until_the_end_and_prints_what_changed(
+    folder: Path, tmp_path: Path, monitor, after_sleep
+):
     other = tmp_path / "other"
     other.mkdir()
     log_epochs(other)
@@ -140,7 +156,10 @@ def test_a_run_that_has_ended_is_not_waited_for(folder: Path, monitor, after_sle
 
 
 def test_a_dead_run_is_not_waited_for(folder: Path, gone: int, monitor, after_sleep):
-    write_json(folder / "progress.json", {"pid": gone, "updated": time.time(), "state": "training", "epoch": 0})
+    write_json(
+        folder / "progress.json",
+        {"pid": gone, "updated": time.time(), "state": "training", "epoch": 0},
+    )
     after_sleep()
     assert f"{folder}: dead" in monitor(folder)
 
@@ -154,7 +173,10 @@ def test_the_next_run_of_a_folder_is_waited_for(several: Path, monitor, after_sl
 
     def long_over() -> None:
         for name in "bc":
-            write_json(several / name / "progress.json", {"pid": 1, "updated": 1000.0, "state": "finished", "epoch": 9})
+            write_json(
+                several / name / "progress.json",
+                {"pid": 1, "updated": 1000.0, "state": "finished", "epoch": 9},
+            )
 
     after_sleep(lambda: None, next_run, long_over)
     assert f"{several / 'c'}: training" in monitor(several)
@@ -166,11 +188,17 @@ def test_a_folder_of_old_runs_is_not_waited_for(several: Path, monitor, after_sl
 
 
 @pytest.mark.parametrize(("size", "height"), [((200, 50), 10), ((30, 8), 7)])
-def test_a_terminal_is_redrawn_in_place(several: Path, monkeypatch, monitor, after_sleep, size: tuple, height: int):
+def test_a_terminal_is_redrawn_in_place(
+    several: Path, monkeypatch, monitor, after_sleep, size: tuple, height: int
+):
     set_progress(several / "b", batch=0, batches=10)
     run_b = several / "b"
-    after_sleep(lambda: set_progress(run_b, batch=5, batches=10), lambda: set_progress(run_b, "stopped"))
-    monkeypatch.setattr(monitor_training.shutil, "get_terminal_size", lambda: os.terminal_size(size))
+    after_sleep(
+        lambda: set_progress(run_b, batch=5, batches=10), lambda: set_progress(run_b, "stopped")
+    )
+    monkeypatch.setattr(
+        monitor_training.shutil, "get_terminal_size", lambda: os.terminal_size(size)
+    )
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     drawn = monitor(several / "a", several / "b").split(f"\x1b[{height}A\x1b[J")
     assert len(drawn) == 3
@@ -180,13 +208,16 @@ def test_a_terminal_is_redrawn_in_place(several: Path, monkeypatch, monitor, aft
     assert "batch 1/10" in drawn[0] and "batch 6/10" in drawn[1] and "batch -" in drawn[2]
 
 
-# ---- for real ----------------------------------------------------------------------------------------------
+# ---- for real ------------------------------------------------------------------------------------
 
 
 def fingerprint(folder: Path) -> str:
     """Of all names, contents and times of change below `folder`."""
     paths = sorted(folder.rglob("*"))
-    parts = [(str(path), path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths]
+    parts = [
+        (str(path), path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in paths
+    ]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -194,8 +225,21 @@ def test_a_real_run(tiny_data: Path, tmp_path: Path, monitor):
     folder = run(small_options(tiny_data, tmp_path), tmp_path / "runs" / "exp")
     before = fingerprint(tmp_path)
     status = read_run(folder)
-    assert (status.state, status.pid, status.epoch, status.epochs) == ("finished", os.getpid(), EPOCHS, EPOCHS)
-    assert all(value > 0 for value in (*status.losses.values(), *status.weights.values(), status.epoch_s, status.ratio))
+    assert (status.state, status.pid, status.epoch, status.epochs) == (
+        "finished",
+        os.getpid(),
+        EPOCHS,
+        EPOCHS,
+    )
+    assert all(
+        value > 0
+        for value in (
+            *status.losses.values(),
+            *status.weights.values(),
+            status.epoch_s,
+            status.ratio,
+        )
+    )
     assert list(status.losses) == ["box", "obj", "cls", "view"]
     assert None not in status.metrics.values()
     command = [sys.executable, ROOT / "monitor_training.py", folder.parent, "--once"]

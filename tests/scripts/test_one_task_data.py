@@ -57,7 +57,13 @@ def runs(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dic
         folder = tmp_path_factory.mktemp(f"{kind}_run")
         options = small_options(path, folder) | {"epochs": 1, "project": folder, "name": "run"}
         options = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-        command = [sys.executable, str(ROOT / "train_joint_gradnorm.py"), *options, "--tasks", TASK[kind]]
+        command = [
+            sys.executable,
+            str(ROOT / "train_joint_gradnorm.py"),
+            *options,
+            "--tasks",
+            TASK[kind],
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "no_op" not in done.stderr and "UserWarning" not in done.stderr
@@ -66,7 +72,9 @@ def runs(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, caplog, capfd, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def call(
+    monkeypatch: pytest.MonkeyPatch, caplog, capfd, tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
     """Run a script; returns its exit code, and what it said."""
     monkeypatch.chdir(tmp_path)
     caplog.set_level("INFO")
@@ -84,21 +92,44 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog, capfd, tmp_path: Path) -> Call
 
 def test_it_is_trained_on(kind: str, sets: dict, runs: dict):
     content = load_checkpoint(runs[kind] / "weights/last.pt")
-    assert (content["names"] == [], content["view_names"] == []) == (kind == "views", kind == "boxes")
+    assert (content["names"] == [], content["view_names"] == []) == (
+        kind == "views",
+        kind == "boxes",
+    )
     metrics = json.loads((runs[kind] / "metrics.json").read_text())
     assert ("detection" in metrics, "views" in metrics) == (kind == "boxes", kind == "views")
     card = (runs[kind] / "MODEL_CARD.md").read_text()
     assert ("4 classes" in card, "3 views" in card) == (kind == "boxes", kind == "views")
-    assert len(pd.read_csv(runs[kind] / "results.csv")) == 1 and (runs[kind] / "val_batch_pred.png").stat().st_size
+    assert (
+        len(pd.read_csv(runs[kind] / "results.csv")) == 1
+        and (runs[kind] / "val_batch_pred.png").stat().st_size
+    )
 
 
-def test_its_model_is_evaluated_and_detects(kind: str, sets: dict, runs: dict, call, tmp_path: Path):
+def test_its_model_is_evaluated_and_detects(
+    kind: str, sets: dict, runs: dict, call, tmp_path: Path
+):
     weights = runs[kind] / "weights/last.pt"
-    code, said = call(val, "--weights", weights, "--device", "cpu", "--project", tmp_path, "--name", "val")
+    code, said = call(
+        val, "--weights", weights, "--device", "cpu", "--project", tmp_path, "--name", "val"
+    )
     assert code == 0 and "Traceback" not in said
     source = sets[kind].parent / "frames/images/val"
-    place = ["--device", "cpu", "--project", tmp_path, "--name", "seen", "--save-txt", "--save-csv", "--save-crop"]
-    assert call(detect, "--weights", weights, "--source", source, "--conf-thres", 0.001, *place)[0] == 0
+    place = [
+        "--device",
+        "cpu",
+        "--project",
+        tmp_path,
+        "--name",
+        "seen",
+        "--save-txt",
+        "--save-csv",
+        "--save-crop",
+    ]
+    assert (
+        call(detect, "--weights", weights, "--source", source, "--conf-thres", 0.001, *place)[0]
+        == 0
+    )
     texts = [path.read_text() for path in (tmp_path / "seen/labels").iterdir()]
     read = [parse_labels(text, 4, 3 if kind == "views" else 0) for text in texts]
     assert len(read) == 8 and all((labels.view >= 0) == (kind == "views") for labels in read)
@@ -112,8 +143,23 @@ def test_its_audit_finds_nothing_wrong(kind: str, sets: dict, call, tmp_path: Pa
 
 
 def test_it_is_split_and_the_split_can_be_read(kind: str, sets: dict, call, tmp_path: Path):
-    assert call(split_dataset, "--data", sets[kind], "--by", "image", "--val", 0.4, "--out", tmp_path / "split")[0] == 0
-    assert call(check_dataset, "--data", tmp_path / "split/data.yaml", "--out", tmp_path / "audit")[0] in (0, 1)
+    assert (
+        call(
+            split_dataset,
+            "--data",
+            sets[kind],
+            "--by",
+            "image",
+            "--val",
+            0.4,
+            "--out",
+            tmp_path / "split",
+        )[0]
+        == 0
+    )
+    assert call(check_dataset, "--data", tmp_path / "split/data.yaml", "--out", tmp_path / "audit")[
+        0
+    ] in (0, 1)
 
 
 def test_its_training_is_followed(kind: str, runs: dict, call):
@@ -121,8 +167,13 @@ def test_its_training_is_followed(kind: str, runs: dict, call):
     assert code == 0 and "finished" in said
 
 
-def test_what_needs_the_other_task_is_refused_in_one_line(kind: str, sets: dict, call, tmp_path: Path):
-    missing, frozen = {"boxes": ("cls_names", "classification"), "views": ("names is empty", "detection")}[kind]
+def test_what_needs_the_other_task_is_refused_in_one_line(
+    kind: str, sets: dict, call, tmp_path: Path
+):
+    missing, frozen = {
+        "boxes": ("cls_names", "classification"),
+        "views": ("names is empty", "detection"),
+    }[kind]
     data = ["--data", sets[kind], "--project", tmp_path / "runs"]
     for script, *options in (
         (train_joint_gradnorm,),
@@ -134,12 +185,25 @@ def test_what_needs_the_other_task_is_refused_in_one_line(kind: str, sets: dict,
         code, said = call(script, *data, *options, "--epochs", 1, "--imgsz", 64)
         (line,) = re.findall(r"^error: (.*)$", said, re.MULTILINE)
         assert code == 2 and "Traceback" not in said
-        assert missing in line and (f"--tasks {TASK[kind]}" in line or f"--arms {TASK[kind]}-only" in line)
+        assert missing in line and (
+            f"--tasks {TASK[kind]}" in line or f"--arms {TASK[kind]}-only" in line
+        )
     assert not (tmp_path / "runs").exists()
 
 
 def test_the_arm_of_its_task_is_compared(kind: str, sets: dict, call, tmp_path: Path):
-    arguments = ["--arms", f"{TASK[kind]}-only", "--seeds", 0, "--epochs", 1, "--imgsz", 64, "--size", "n"]
+    arguments = [
+        "--arms",
+        f"{TASK[kind]}-only",
+        "--seeds",
+        0,
+        "--epochs",
+        1,
+        "--imgsz",
+        64,
+        "--size",
+        "n",
+    ]
     place = ["--device", "cpu", "--amp", "off", "--project", tmp_path, "--name", "compared"]
     assert call(compare_solutions, "--data", sets[kind], *arguments, *place)[0] == 0
     results = json.loads((tmp_path / "compared/comparison_results.json").read_text())

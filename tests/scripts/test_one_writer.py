@@ -39,7 +39,10 @@ def refusal(process: subprocess.Popen) -> str:
 
 
 def test_trainings_that_start_together_have_a_folder_each(options: list[str], tmp_path: Path):
-    processes = [start("train_joint_gradnorm.py", *options, "--epochs=1", "--project", tmp_path) for _ in range(3)]
+    processes = [
+        start("train_joint_gradnorm.py", *options, "--epochs=1", "--project", tmp_path)
+        for _ in range(3)
+    ]
     for process in processes:
         _, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
@@ -53,7 +56,11 @@ def test_trainings_that_start_together_have_a_folder_each(options: list[str], tm
 def test_evaluations_that_start_together_have_a_folder_each(
     script: str, checkpoints: dict[str, Path], tiny_data: Path, tmp_path: Path
 ):
-    own = ["--source", tiny_data.parent / "frames/images/val"] if script == "detect.py" else ["--data", tiny_data]
+    own = (
+        ["--source", tiny_data.parent / "frames/images/val"]
+        if script == "detect.py"
+        else ["--data", tiny_data]
+    )
     arguments = ["--weights", checkpoints["joint"], "--project", tmp_path, "--device", "cpu", *own]
     processes = [start(script, *arguments) for _ in range(3)]
     for process in processes:
@@ -64,13 +71,17 @@ def test_evaluations_that_start_together_have_a_folder_each(
     assert contents[0] == contents[1] == contents[2] and ".lock" not in contents[0]
 
 
-def test_nobody_else_writes_into_a_live_run(options: list[str], checkpoints: dict[str, Path], tmp_path: Path):
+def test_nobody_else_writes_into_a_live_run(
+    options: list[str], checkpoints: dict[str, Path], tmp_path: Path
+):
     first = start("train_joint_gradnorm.py", *options, "--epochs=500", "--project", tmp_path)
     folder = tmp_path / "exp"
     while not (folder / "results.csv").exists() and first.poll() is None:
         time.sleep(0.05)
     place = ["--project", tmp_path, "--name", "exp", "--exist-ok"]
-    names_the_first = f"error: {folder}: process {first.pid} on host {socket.gethostname()} is at work there"
+    names_the_first = (
+        f"error: {folder}: process {first.pid} on host {socket.gethostname()} is at work there"
+    )
     others = (
         ("train_joint_gradnorm.py", "--resume", folder / "weights/last.pt"),
         ("train_joint_gradnorm.py", "--resume", "--project", tmp_path),
@@ -93,5 +104,7 @@ def test_a_signal_before_the_first_epoch_leaves_nothing(options: list[str], tmp_
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143 and "stopped by SIGTERM" in stderr and "Traceback" not in stderr
+    assert (
+        process.returncode == 143 and "stopped by SIGTERM" in stderr and "Traceback" not in stderr
+    )
     assert not list(tmp_path.rglob(".lock"))

@@ -34,7 +34,9 @@ NOT_BALANCED = "none of which balances two losses of one network"
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Read a script's arguments: those that it needs, and these; folds are taken to be there."""
-    monkeypatch.setattr(compare_solutions, "find_folds", lambda folder: {"fold0": f"{folder}/fold0/data.yaml"})
+    monkeypatch.setattr(
+        compare_solutions, "find_folds", lambda folder: {"fold0": f"{folder}/fold0/data.yaml"}
+    )
 
     def call(script: ModuleType, text: str) -> object:
         arguments = [part.replace("''", "") for part in text.split()]
@@ -59,8 +61,18 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
         ),
         (export, "--nms --conf-thres 0.5 --opset 18", [], ""),
         (export, "--include pt2 onnx --opset 18", [], ""),
-        (split_dataset, "--harmonise-views --seed 3", ["seed"], "--harmonise-views alone, which keeps the splits"),
-        (split_dataset, "--harmonise-views --by image", ["by"], "--harmonise-views alone, which keeps the splits"),
+        (
+            split_dataset,
+            "--harmonise-views --seed 3",
+            ["seed"],
+            "--harmonise-views alone, which keeps the splits",
+        ),
+        (
+            split_dataset,
+            "--harmonise-views --by image",
+            ["by"],
+            "--harmonise-views alone, which keeps the splits",
+        ),
         (split_dataset, "--harmonise-views --val 0.2 --seed 3 --by image", [], ""),
         (split_dataset, "--folds 3 --seed 3", [], ""),
         (
@@ -68,14 +80,23 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
             f"--arms dual, {NOT_BALANCED}",
         ),
         (
-            *(compare_solutions, "--arms detection-only dual --diagnose-interval 0", ["diagnose-interval"]),
+            *(
+                compare_solutions,
+                "--arms detection-only dual --diagnose-interval 0",
+                ["diagnose-interval"],
+            ),
             f"--arms detection-only dual, {NOT_BALANCED}",
         ),
         (compare_solutions, "--folds folds --data my.yaml", ["data"], "--folds folds"),
         (compare_solutions, "--arms dual fixed --diagnose-interval 5", [], ""),
         (compare_solutions, "--arms dual", [], ""),
         *(
-            (benchmark, f"--{option}", [option.split()[0]], "the benchmark, which trains for --steps only")
+            (
+                benchmark,
+                f"--{option}",
+                [option.split()[0]],
+                "the benchmark, which trains for --steps only",
+            )
             for option in ("exist-ok", "noval", "tensorboard", "patience 3", "save-period 2")
         ),
         (benchmark, "--against=--noval", ["noval"], "the benchmark, which trains for --steps only"),
@@ -86,7 +107,9 @@ def test_what_has_no_effect_is_said(
     parse: Callable, caplog, script: ModuleType, arguments: str, in_vain: list[str], because: str
 ):
     parse(script, arguments)
-    assert caplog.messages == [f"warning: --{option} has no effect beside {because}" for option in in_vain]
+    assert caplog.messages == [
+        f"warning: --{option} has no effect beside {because}" for option in in_vain
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,10 +121,18 @@ def test_what_has_no_effect_is_said(
         (compare_solutions, "--size q", "--size is 'q', expected one of"),
         (compare_solutions, "--seeds 0 -1", "--seed is -1, expected at least 0"),
         (compare_solutions, "--seeds 1 2 1", "--seeds has 1 more than once; give each once"),
-        (compare_solutions, "--diagnose-interval -1", "--diagnose-interval is -1, expected at least 0"),
+        (
+            compare_solutions,
+            "--diagnose-interval -1",
+            "--diagnose-interval is -1, expected at least 0",
+        ),
         (compare_solutions, "--device ''", "--device is empty; leave it out for auto"),
         (compare_solutions, "--hyp ''", "--hyp is empty; leave it out for hyp/"),
-        (compare_solutions, "--arms dual fixed dual", "--arms has dual more than once; give each once"),
+        (
+            compare_solutions,
+            "--arms dual fixed dual",
+            "--arms has dual more than once; give each once",
+        ),
         (compare_solutions, "--arms tuned tuned", "--arms has tuned more than once"),
         (monitor_training, "--once --interval 5", "--interval has no effect beside --once"),
         (benchmark, "--resume last.pt", "--resume: the benchmark trains anew"),
@@ -129,7 +160,9 @@ def test_what_is_refused(parse: Callable, script: ModuleType, arguments: str, me
         (benchmark, "--against"),
     ],
 )
-def test_an_empty_value_is_not_taken_for_none(parse: Callable, capsys, script: ModuleType, option: str):
+def test_an_empty_value_is_not_taken_for_none(
+    parse: Callable, capsys, script: ModuleType, option: str
+):
     """As from an unset variable of a shell."""
     with pytest.raises(SystemExit) as stop:
         parse(script, f"{option} ''")
@@ -142,20 +175,31 @@ def test_an_empty_value_is_not_taken_for_none(parse: Callable, capsys, script: M
         (val, ["classification"], "a.pt", {"conf_thres", "iou_thres", "save_json"}),
         (val, ["detection"], "a.pt", set()),
         (val, ["detection", "classification"], "a.onnx", {"device", "amp"}),
-        (val, ["classification"], "a.ONNX", {"conf_thres", "iou_thres", "save_json", "device", "amp"}),
+        (
+            val,
+            ["classification"],
+            "a.ONNX",
+            {"conf_thres", "iou_thres", "save_json", "device", "amp"},
+        ),
         (detect, ["classification"], "a.pt", {"conf_thres", "iou_thres", "max_det", "save_crop"}),
         (detect, ["detection"], "a.pt", set()),
         (detect, ["detection", "classification"], "a.onnx", {"device"}),
     ],
 )
-def test_what_a_model_has_no_use_for(caplog, script: ModuleType, tasks: list[str], weights: str, in_vain: set[str]):
+def test_what_a_model_has_no_use_for(
+    caplog, script: ModuleType, tasks: list[str], weights: str, in_vain: set[str]
+):
     idle = script.without_effect(SimpleNamespace(tasks=tasks), weights)
     assert set(idle) == in_vain
     warn_without_effect([*in_vain, "name"], idle)
-    assert len(caplog.messages) == len(in_vain) and all(weights in message for message in caplog.messages)
+    assert len(caplog.messages) == len(in_vain) and all(
+        weights in message for message in caplog.messages
+    )
 
 
 @pytest.mark.parametrize("name", ["", " "])
 def test_no_device_is_refused(name: str):
-    with pytest.raises(UserError, match=r"^--device is '', expected auto, cpu or a CUDA device's number"):
+    with pytest.raises(
+        UserError, match=r"^--device is '', expected auto, cpu or a CUDA device's number"
+    ):
         select_device(name)

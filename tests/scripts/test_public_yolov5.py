@@ -71,12 +71,16 @@ def test_it_detects_and_answers_in_the_hub(call, weights: Path, tiny_data: Path,
     images = tiny_data.parent / "frames/images/val"
     place = ("--project", tmp_path, "--name", "out", "--save-csv", "--conf-thres", 0.001)
     assert "8 frames; " in call(detect.main, "--weights", weights, "--source", images, *place)
-    boxes, view = hubconf.joint(weights, device="cpu", conf_thres=0.001).predict(min(images.iterdir()))
+    boxes, view = hubconf.joint(weights, device="cpu", conf_thres=0.001).predict(
+        min(images.iterdir())
+    )
     assert len(boxes) and view is None
     assert (tmp_path / "out/predictions.csv").read_text().count("\n") > 8
 
 
-def test_it_is_exported_and_the_export_evaluated(call, weights: Path, tiny_data: Path, tmp_path: Path):
+def test_it_is_exported_and_the_export_evaluated(
+    call, weights: Path, tiny_data: Path, tmp_path: Path
+):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="needs pip install '.[export]'")
     shutil.copy(weights, tmp_path / "a.pt")
@@ -90,23 +94,44 @@ def test_it_is_exported_and_the_export_evaluated(call, weights: Path, tiny_data:
     ("arguments", "expected"),
     [
         ((), "--data is missing: {weights} does not say what it was trained on"),
-        (("--data", "{other}"), "{other}: names ['a', 'b', 'c', 'd'], but {weights} was trained on ['AR', "),
+        (
+            ("--data", "{other}"),
+            "{other}: names ['a', 'b', 'c', 'd'], but {weights} was trained on ['AR', ",
+        ),
     ],
 )
-def test_what_val_cannot_know_is_one_line(weights, tiny_data, tmp_path, capsys, monkeypatch, arguments, expected):
+def test_what_val_cannot_know_is_one_line(
+    weights, tiny_data, tmp_path, capsys, monkeypatch, arguments, expected
+):
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump(yaml.safe_load(tiny_data.read_text()) | {"names": ["a", "b", "c", "d"]}))
+    other.write_text(
+        yaml.safe_dump(yaml.safe_load(tiny_data.read_text()) | {"names": ["a", "b", "c", "d"]})
+    )
     given = [argument.format(other=other) for argument in arguments]
-    monkeypatch.setattr(sys, "argv", ["val.py", "--weights", str(weights), *given, "--project", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["val.py", "--weights", str(weights), *given, "--project", str(tmp_path)]
+    )
     with pytest.raises(SystemExit) as stop:
         run_script(val.main)
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: " + expected.format(weights=weights, other=other))
+    assert capsys.readouterr().err.startswith(
+        "error: " + expected.format(weights=weights, other=other)
+    )
 
 
 def test_a_process(shared_dir: Path, tiny_data: Path, tmp_path: Path):
     weights = shared_dir / "reference/yolov5s_official_format.pt"
-    command = [sys.executable, str(ROOT / "detect.py"), "--weights", str(weights), "--nosave", "--device", "cpu"]
+    command = [
+        sys.executable,
+        str(ROOT / "detect.py"),
+        "--weights",
+        str(weights),
+        "--nosave",
+        "--device",
+        "cpu",
+    ]
     source = ["--source", str(tiny_data.parent / "frames/images/val")]
-    done = subprocess.run([*command, *source], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [*command, *source], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
     assert "8 frames; " in done.stdout and "the usual 0.25 is taken" in done.stdout

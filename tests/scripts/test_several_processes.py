@@ -17,8 +17,9 @@ import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.files import ROOT
 
-# Runs a training script without what depends on how frames are spread over processes: batch norm's own statistics, and
-# dropout. After every epoch all ranks must hold the same bits. A rank told to fail does so once, in the second epoch.
+# Runs a training script without what depends on how frames are spread over processes: batch norm's
+# own statistics, and dropout. After every epoch all ranks must hold the same bits. A rank told to
+# fail does so once, in the second epoch.
 LAUNCHER = """
 import os, sys
 import torch
@@ -48,18 +49,40 @@ run_script(script.main)
 """
 
 
-def launch(folder: Path, script: ModuleType, options: dict, processes: int, *torchrun: str, **environment: str) -> Path:
+def launch(
+    folder: Path,
+    script: ModuleType,
+    options: dict,
+    processes: int,
+    *torchrun: str,
+    **environment: str,
+) -> Path:
     """Train into `folder`: directly in one process, else under torchrun."""
     launcher = folder.parent / "launcher.py"
     launcher.write_text(LAUNCHER.format(script=script.__name__))
-    given = options | {"project": folder.parent, "name": folder.name, "optimizer": "SGD", "workers": 0}
-    arguments = [text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+    given = options | {
+        "project": folder.parent,
+        "name": folder.name,
+        "optimizer": "SGD",
+        "workers": 0,
+    }
+    arguments = [
+        text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", str(value))
+    ]
     command = [sys.executable, str(launcher), *arguments]
     if processes > 1:
-        run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *torchrun]
+        run = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            *torchrun,
+        ]
         command[1:1] = run
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -70,28 +93,43 @@ def assert_same_training(one: Path, several: Path) -> None:
     for kind in ("model", "ema"):
         left, right = (state[kind]["model"] if kind == "ema" else state[kind] for state in (a, b))
         for name in left:
-            torch.testing.assert_close(left[name], right[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: n + text)
+            torch.testing.assert_close(
+                left[name], right[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: n + text
+            )
     for name in ("results.csv", "gradnorm.csv"):
         assert (one / name).exists() == (several / name).exists()
         if (one / name).exists():
-            left, right = (pd.read_csv(folder / name).drop(columns=TIMES, errors="ignore") for folder in (one, several))
-            # Validation losses are means of batches, which are smaller where there are more processes.
-            left, right = (table.loc[:, ~table.columns.str.startswith("val/")] for table in (left, right))
+            left, right = (
+                pd.read_csv(folder / name).drop(columns=TIMES, errors="ignore")
+                for folder in (one, several)
+            )
+            # Validation losses are means of batches, which are smaller where there are more
+            # processes.
+            left, right = (
+                table.loc[:, ~table.columns.str.startswith("val/")] for table in (left, right)
+            )
             pd.testing.assert_frame_equal(left, right, rtol=1e-3, atol=1e-6)
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, several)]
     assert metrics[0]["views"]["accuracy"] == metrics[1]["views"]["accuracy"]
-    assert metrics[0]["detection"]["mAP_0.5"] == pytest.approx(metrics[1]["detection"]["mAP_0.5"], abs=1e-6)
+    assert metrics[0]["detection"]["mAP_0.5"] == pytest.approx(
+        metrics[1]["detection"]["mAP_0.5"], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("script", "changes"),
     [
         (train_joint_gradnorm, {"gradnorm_place": "features"}),
-        (train_joint_gradnorm, {"gradnorm_place": "weights", "diagnose_interval": 2, "view_loss_weights": "inverse"}),
+        (
+            train_joint_gradnorm,
+            {"gradnorm_place": "weights", "diagnose_interval": 2, "view_loss_weights": "inverse"},
+        ),
         (train_joint_dual_backbone, {}),
     ],
 )
-def test_two_processes_train_what_one_trains(tiny_data: Path, tmp_path: Path, script: ModuleType, changes: dict):
+def test_two_processes_train_what_one_trains(
+    tiny_data: Path, tmp_path: Path, script: ModuleType, changes: dict
+):
     """12 frames in batches of 5: the ranks have 3 and 2 frames, then 3 and 2, then 1 and 1."""
     options = small_options(tiny_data, tmp_path, script) | {"batch_size": 5, "epochs": 2} | changes
     one = launch(tmp_path / "one", script, options, 1)
@@ -104,9 +142,13 @@ def test_two_processes_train_what_one_trains(tiny_data: Path, tmp_path: Path, sc
 
 
 @pytest.mark.slow
-def test_processes_that_torchrun_starts_again_go_on_where_they_were(tiny_data: Path, tmp_path: Path):
+def test_processes_that_torchrun_starts_again_go_on_where_they_were(
+    tiny_data: Path, tmp_path: Path
+):
     options = small_options(tiny_data, tmp_path) | {"epochs": 3}
     whole = launch(tmp_path / "whole", train_joint_gradnorm, options, 2)
-    failing = launch(tmp_path / "again", train_joint_gradnorm, options, 2, "--max-restarts=1", FAILING_RANK="1")
+    failing = launch(
+        tmp_path / "again", train_joint_gradnorm, options, 2, "--max-restarts=1", FAILING_RANK="1"
+    )
     assert_same_training(whole, failing)
     assert len(list(tmp_path.glob("again*"))) == 1

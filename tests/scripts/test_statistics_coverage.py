@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from docs import statistics_coverage as coverage
-from docs.statistics_coverage import CASES, EVEN, FOLD_CELLS, HIGH, LOW, RARE, SEED_CELLS, TRAINING_SETS
+from docs.statistics_coverage import (
+    CASES,
+    EVEN,
+    FOLD_CELLS,
+    HIGH,
+    LOW,
+    RARE,
+    SEED_CELLS,
+    TRAINING_SETS,
+)
 
 INDEPENDENT = [name for name, (_, common) in TRAINING_SETS.items() if not common]
 
@@ -18,7 +27,9 @@ def test_several_seeds(case: str, cell: tuple[int, int]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "cell", "effect"), [*itertools.product(CASES, FOLD_CELLS, INDEPENDENT)])
+@pytest.mark.parametrize(
+    ("case", "cell", "effect"), [*itertools.product(CASES, FOLD_CELLS, INDEPENDENT)]
+)
 def test_five_folds(case: str, cell: tuple[int, int], effect: str):
     found = coverage.cover_folds(CASES[case], *cell, TRAINING_SETS[effect])
     assert LOW <= found["t"] <= HIGH
@@ -47,7 +58,9 @@ def test_coverage_in_some_seconds():
 def test_tables_and_picture_are_made_of_all_cells(tmp_path: Path):
     tables = coverage.seed_table(2), coverage.fold_table(2), coverage.training_table(2)
     text = coverage.as_markdown(*tables, coverage.average_precision_table(2))
-    assert all(text.count(f"| {case} |") == 4 for case in CASES)  # two procedures of seeds, two of folds
+    assert all(
+        text.count(f"| {case} |") == 4 for case in CASES
+    )  # two procedures of seeds, two of folds
     assert all(f"| {name} |" in text for name in coverage.training_cells())
     coverage.draw(*tables, tmp_path / "coverage.png")
     assert (tmp_path / "coverage.png").stat().st_size > 20_000

@@ -39,7 +39,10 @@ def sets(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int,
 @pytest.fixture(scope="module")
 def runs(sets: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    return {bits: run(small_options(data, folder), folder / str(bits), epochs=1) for bits, data in sets.items()}
+    return {
+        bits: run(small_options(data, folder), folder / str(bits), epochs=1)
+        for bits, data in sets.items()
+    }
 
 
 def frame(sets: dict[int, Path], bits: int) -> Path:
@@ -49,7 +52,10 @@ def frame(sets: dict[int, Path], bits: int) -> Path:
 def test_a_training_is_the_same(runs: dict[int, Path]):
     tables = [pd.read_csv(folder / "results.csv").drop(columns=TIMES) for folder in runs.values()]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
-    assert [load_checkpoint(folder / "weights/last.pt")["bits"] for folder in runs.values()] == [None, 12]
+    assert [load_checkpoint(folder / "weights/last.pt")["bits"] for folder in runs.values()] == [
+        None,
+        12,
+    ]
 
 
 def test_pictures_are_drawn_from_the_same_pixels(runs: dict[int, Path]):
@@ -60,12 +66,16 @@ def test_pictures_are_drawn_from_the_same_pixels(runs: dict[int, Path]):
 
 
 def test_the_hub_says_the_same(sets: dict[int, Path], runs: dict[int, Path], tmp_path: Path):
-    model = torch.hub.load(str(ROOT), "joint", runs[12] / "weights/last.pt", source="local", conf_thres=0.001)
+    model = torch.hub.load(
+        str(ROOT), "joint", runs[12] / "weights/last.pt", source="local", conf_thres=0.001
+    )
     (shallow, view), (deep, other) = (model.predict(frame(sets, bits)) for bits in (8, 12))
     np.testing.assert_array_equal(shallow, deep)
     assert view == other
     old = tmp_path / "old.pt"  # of a training that kept no bits
-    save_checkpoint(old, {k: v for k, v in load_checkpoint(runs[12] / "weights/last.pt").items() if k != "bits"})
+    save_checkpoint(
+        old, {k: v for k, v in load_checkpoint(runs[12] / "weights/last.pt").items() if k != "bits"}
+    )
     with pytest.raises(UserError, match="fits 12 bits or fewer, and the model does not say"):
         torch.hub.load(str(ROOT), "joint", old, source="local").predict(frame(sets, 12))
 
@@ -75,7 +85,9 @@ def test_an_export_keeps_them(runs: dict[int, Path]):
     assert facts.bits == ModelFacts.of_properties(facts.to_properties(), "x").bits == 12
 
 
-def test_detect_finds_the_same_for_real(sets: dict[int, Path], runs: dict[int, Path], tmp_path: Path):
+def test_detect_finds_the_same_for_real(
+    sets: dict[int, Path], runs: dict[int, Path], tmp_path: Path
+):
     tables = []
     for bits in (8, 12):
         source, out = sets[bits].parent / "frames/images/val", tmp_path / str(bits)
@@ -92,7 +104,9 @@ def test_detect_finds_the_same_for_real(sets: dict[int, Path], runs: dict[int, P
             3,
         )
         command = [sys.executable, "detect.py", "--weights", runs[12] / "weights/last.pt", *options]
-        done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
         tables.append(pd.read_csv(out / "exp/predictions.csv").drop(columns="image"))
     pd.testing.assert_frame_equal(*tables, check_exact=True)

@@ -57,7 +57,7 @@ def train_steps(trainer: Trainer, steps: int) -> None:
     raise AssertionError("not enough epochs")
 
 
-# ---- independence ------------------------------------------------------------------------------------------
+# ---- independence --------------------------------------------------------------------------------
 
 
 def test_no_gradient_of_one_task_reaches_the_other_network(options):
@@ -67,8 +67,12 @@ def test_no_gradient_of_one_task_reaches_the_other_network(options):
     assert (batch["views"] >= 0).any() and len(batch["boxes"])
     losses = task_losses(job.criterion(job.model(batch["images"] / 255), batch))
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
-        own, foreign = (list(getattr(job.model, PARTS[name]).parameters()) for name in (task, other))
-        gradients = torch.autograd.grad(losses[task], [*own, *foreign], retain_graph=True, allow_unused=True)
+        own, foreign = (
+            list(getattr(job.model, PARTS[name]).parameters()) for name in (task, other)
+        )
+        gradients = torch.autograd.grad(
+            losses[task], [*own, *foreign], retain_graph=True, allow_unused=True
+        )
         assert all(gradient is None for gradient in gradients[len(own) :])
         assert any(gradient is not None and gradient.any() for gradient in gradients[: len(own)])
 
@@ -84,7 +88,9 @@ def test_a_step_on_one_task_leaves_the_other_network_alone(options, tmp_path, fr
         assert_equal(part_state(old, PARTS[frozen]), part_state(new, PARTS[frozen]))
         (other,) = set(PARTS.values()) - {PARTS[frozen]}
         moved = [n for n, t in part_state(new, other).items() if not torch.equal(t, old[n])]
-        assert any("running_mean" in name for name in moved) and any("conv.weight" in name for name in moved)
+        assert any("running_mean" in name for name in moved) and any(
+            "conv.weight" in name for name in moved
+        )
 
 
 def test_beside_a_classifier_the_detector_learns_what_it_learns_alone(options, tmp_path):
@@ -106,17 +112,25 @@ def test_beside_a_classifier_the_detector_learns_what_it_learns_alone(options, t
     assert_equal(copy_of(trainers[0].average.detector), copy_of(trainers[1].average))
 
 
-# ---- the script --------------------------------------------------------------------------------------------
+# ---- the script ----------------------------------------------------------------------------------
 
 
 def test_a_run_leaves_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
-    assert {"results.csv", "summary.json", "results.png", "learning_rates.png", "val_batch_pred.png"} <= names
+    assert {
+        "results.csv",
+        "summary.json",
+        "results.png",
+        "learning_rates.png",
+        "val_batch_pred.png",
+    } <= names
     assert not {name for name in names if name.startswith("gradnorm")}
     results = pd.read_csv(finished / "results.csv")
     rates = {f"x/{task}_lr{group}" for task in TASKS for group in range(3)}
     assert rates <= set(results) and "x/lr0" not in results
-    assert results[[*rates, "train/box_loss", "train/view_loss", "val/view_loss"]].notna().all().all()
+    assert (
+        results[[*rates, "train/box_loss", "train/view_loss", "val/view_loss"]].notna().all().all()
+    )
     best = json.loads((finished / "summary.json").read_text())["best"]
     assert best.keys() == set(TASKS)
 
@@ -165,7 +179,9 @@ def test_the_same_command_twice_and_resume_give_the_same_bits(options, finished,
     assert_same_run(tmp_path / "broken", finished)
 
 
-def break_and_resume(options: dict, folder: Path, place: tuple[int, int], **changes: object) -> None:
+def break_and_resume(
+    options: dict, folder: Path, place: tuple[int, int], **changes: object
+) -> None:
     """Power fails in an epoch's batch; `--resume` starts at that epoch."""
 
     def failing_step(self, epoch, index, *rest):
@@ -209,27 +225,44 @@ def test_a_late_and_short_classifier(options, tmp_path):
     for read in (lambda state: state["model"], lambda state: state["ema"]["model"]):
         parts = [part_state(state, "classifier") for state in (start, *map(read, states))]
         assert_equal(parts[0], parts[1])
-        assert not torch.equal(parts[1]["classifier.model.0.conv.weight"], parts[2]["classifier.model.0.conv.weight"])
+        assert not torch.equal(
+            parts[1]["classifier.model.0.conv.weight"], parts[2]["classifier.model.0.conv.weight"]
+        )
         assert_equal(parts[2], parts[3])
     results = pd.read_csv(folder / "results.csv")
     for column in ("train/view_loss", "x/classification_lr0"):
         assert results[column].notna().tolist() == [False, True, False]
     assert results["train/box_loss"].notna().all() and results["val/view_loss"].notna().all()
-    assert results["x/classification_lr1"][1] == pytest.approx(1e-3 * 1.0, rel=0.01)  # its own schedule's first epoch
+    assert results["x/classification_lr1"][1] == pytest.approx(
+        1e-3 * 1.0, rel=0.01
+    )  # its own schedule's first epoch
 
 
 def test_fine_tuning_the_classifier_alone(options, finished, tmp_path):
     weights = finished / "weights/best.pt"
-    folder = run(options, tmp_path / "fine", script, weights=str(weights), freeze_task=["detection"], epochs=1)
+    folder = run(
+        options,
+        tmp_path / "fine",
+        script,
+        weights=str(weights),
+        freeze_task=["detection"],
+        epochs=1,
+    )
     before, after = (load_checkpoint(path) for path in (weights, folder / "weights/last.pt"))
-    assert_equal(part_state(before["model"], "detector"), part_state(after["ema"]["model"], "detector"))
+    assert_equal(
+        part_state(before["model"], "detector"), part_state(after["ema"]["model"], "detector")
+    )
     name = "classifier.model.0.conv.weight"
     assert not torch.equal(before["model"][name], after["model"][name])
 
 
 def test_each_network_has_its_own_rates(options, tmp_path):
     given = {"detection_lr0": 0.004, "classification_lr0": 0.002, "classification_lrf": 1.0}
-    given |= {"detection_warmup_epochs": 0.0, "classification_warmup_epochs": 0.0, "classification_weight_decay": 0.5}
+    given |= {
+        "detection_warmup_epochs": 0.0,
+        "classification_warmup_epochs": 0.0,
+        "classification_weight_decay": 0.5,
+    }
     trainer = Trainer(new_job({**options, **given, "project": str(tmp_path)}, script))
     detection, classification = (learner.stepper for learner in trainer.learners)
     for stepper, first, last in ((detection, 0.004, 0.0004), (classification, 0.002, 0.002)):
@@ -242,16 +275,32 @@ def test_each_network_has_its_own_rates(options, tmp_path):
 
 
 def test_patience_waits_for_a_classifier_that_has_not_begun(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.training.learner.fitness_parts", lambda metrics, tasks: {"detection": 0.5})
+    monkeypatch.setattr(
+        "utils.training.learner.fitness_parts", lambda metrics, tasks: {"detection": 0.5}
+    )
     monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -2)
-    late = run(options, tmp_path / "late", script, epochs=6, patience=1, classification_start_epoch=3)
+    late = run(
+        options, tmp_path / "late", script, epochs=6, patience=1, classification_start_epoch=3
+    )
     assert len(pd.read_csv(late / "results.csv")) == 4  # one epoch of patience after three of rest
-    early = run(options, tmp_path / "early", script, epochs=6, patience=1, freeze_task=["classification"])
+    early = run(
+        options, tmp_path / "early", script, epochs=6, patience=1, freeze_task=["classification"]
+    )
     assert len(pd.read_csv(early / "results.csv")) == 2
 
 
 def evaluated(weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    arguments = ["val.py", "--weights", str(weights), "--project", str(folder), "--device", "cpu", "--amp", "off"]
+    arguments = [
+        "val.py",
+        "--weights",
+        str(weights),
+        "--project",
+        str(folder),
+        "--device",
+        "cpu",
+        "--amp",
+        "off",
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     val.main()
     return json.loads((folder / "exp/metrics.json").read_text())
@@ -264,11 +313,15 @@ def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
     assert found == pytest.approx([marks[task]["fitness"] for task in TASKS])
     metrics = evaluated(finished / "weights/last.pt", tmp_path / "last", monkeypatch)
     expected = json.loads((finished / "metrics.json").read_text())
-    for kind, key in (("detection", "mAP_0.5"), ("detection", "mAP_0.5:0.95"), ("views", "accuracy")):
+    for kind, key in (
+        ("detection", "mAP_0.5"),
+        ("detection", "mAP_0.5:0.95"),
+        ("views", "accuracy"),
+    ):
         assert metrics[kind][key] == pytest.approx(expected[kind][key])
 
 
-# ---- what is refused ---------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

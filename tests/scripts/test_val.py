@@ -33,14 +33,29 @@ def mixed(tiny_data: Path, tmp_path: Path) -> DataConfig:
 
 def reference_of(data: DataConfig, split: str = "val") -> dict | None:
     """With a model of the data's training split."""
-    return same_clip_reference(data, load_split(data, split), load_split(data, "train").fingerprint())
+    return same_clip_reference(
+        data, load_split(data, split), load_split(data, "train").fingerprint()
+    )
 
 
-def test_val_prints_and_writes_the_reference(mixed: DataConfig, trained: Path, tmp_path: Path, monkeypatch, caplog):
+def test_val_prints_and_writes_the_reference(
+    mixed: DataConfig, trained: Path, tmp_path: Path, monkeypatch, caplog
+):
     caplog.set_level("INFO")
     fingerprint = load_split(mixed, "train").fingerprint()
-    save_checkpoint(tmp_path / "mixed.pt", load_checkpoint(trained) | {"fingerprint": f"{fingerprint}-of-val"})
-    command = ["--weights", tmp_path / "mixed.pt", "--data", mixed.source, "--project", tmp_path, "--name", "out"]
+    save_checkpoint(
+        tmp_path / "mixed.pt", load_checkpoint(trained) | {"fingerprint": f"{fingerprint}-of-val"}
+    )
+    command = [
+        "--weights",
+        tmp_path / "mixed.pt",
+        "--data",
+        mixed.source,
+        "--project",
+        tmp_path,
+        "--name",
+        "out",
+    ]
     monkeypatch.setattr(sys, "argv", ["val.py", *map(str, command)])
     run_script(val.main)
     written = json.loads((tmp_path / "out/metrics.json").read_text())["reference"]
@@ -53,23 +68,39 @@ def evaluate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., P
     """val.py with more arguments, in this process; returns its run folder."""
 
     def run(name: str, *given: object) -> Path:
-        monkeypatch.setattr(sys, "argv", ["val.py", *map(str, given), f"--project={tmp_path}", f"--name={name}"])
+        monkeypatch.setattr(
+            sys, "argv", ["val.py", *map(str, given), f"--project={tmp_path}", f"--name={name}"]
+        )
         run_script(val.main)
         return tmp_path / name
 
     return run
 
 
-PICTURES = ("PR_curve", "FROC_curve", "confusion_matrix_detection", "confusion_matrix_views", "val_batch_pred")
+PICTURES = (
+    "PR_curve",
+    "FROC_curve",
+    "confusion_matrix_detection",
+    "confusion_matrix_views",
+    "val_batch_pred",
+)
 
 
 @pytest.mark.parametrize("given", [[], ["--conf-thres=0.01"]])
 def test_predictions_come_to_the_same_without_a_network(
-    checkpoints: dict[str, Path], mixed: DataConfig, evaluate: Callable, monkeypatch, given: list[str]
+    checkpoints: dict[str, Path],
+    mixed: DataConfig,
+    evaluate: Callable,
+    monkeypatch,
+    given: list[str],
 ):
-    first = evaluate("first", "--weights", checkpoints["joint"], "--data", mixed.source, "--save-json", *given)
+    first = evaluate(
+        "first", "--weights", checkpoints["joint"], "--data", mixed.source, "--save-json", *given
+    )
     monkeypatch.setattr(val, "open_model", lambda *args: pytest.fail("a network is made"))
-    again = evaluate("again", "--predictions", first / "predictions.npz", "--data", mixed.source, "--save-json")
+    again = evaluate(
+        "again", "--predictions", first / "predictions.npz", "--data", mixed.source, "--save-json"
+    )
     for name in ("metrics.json", "predictions.json", "val_batch.json"):
         assert (first / name).read_text() == (again / name).read_text()
     for name in PICTURES:
@@ -77,10 +108,14 @@ def test_predictions_come_to_the_same_without_a_network(
     assert json.loads((first / "predictions.json").read_text())
 
 
-def test_a_trainings_predictions_are_what_its_weights_predict(finished: Path, tiny_data: Path, evaluate: Callable):
+def test_a_trainings_predictions_are_what_its_weights_predict(
+    finished: Path, tiny_data: Path, evaluate: Callable
+):
     by_weights = evaluate("weights", "--weights", finished / "weights/last.pt", "--amp=off")
     by_file = evaluate("file", "--predictions", finished / "predictions.npz", "--data", tiny_data)
-    found, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (by_file, by_weights))
+    found, expected = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (by_file, by_weights)
+    )
     for task in ("detection", "views"):
         numbers = {key: value for key, value in expected[task].items() if isinstance(value, float)}
         assert {key: found[task][key] for key in numbers} == pytest.approx(numbers, abs=1e-3)
@@ -90,16 +125,30 @@ def test_a_trainings_predictions_are_what_its_weights_predict(finished: Path, ti
 def test_options_of_a_network_have_no_effect_beside_predictions(
     finished: Path, tiny_data: Path, evaluate: Callable, caplog
 ):
-    idle = ["--task=test", "--imgsz=32", "--batch-size=1", "--iou-thres=0.5", "--device=cpu", "--amp=off"]
-    folder = evaluate("idle", "--predictions", finished / "predictions.npz", "--data", tiny_data, *idle)
-    warned = [message for message in caplog.messages if "has no effect beside --predictions" in message]
+    idle = [
+        "--task=test",
+        "--imgsz=32",
+        "--batch-size=1",
+        "--iou-thres=0.5",
+        "--device=cpu",
+        "--amp=off",
+    ]
+    folder = evaluate(
+        "idle", "--predictions", finished / "predictions.npz", "--data", tiny_data, *idle
+    )
+    warned = [
+        message for message in caplog.messages if "has no effect beside --predictions" in message
+    ]
     assert len(warned) == len(idle) and (folder / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--predictions=FILE"], "--data is missing: predictions do not say where their frames lie"),
+        (
+            ["--predictions=FILE"],
+            "--data is missing: predictions do not say where their frames lie",
+        ),
         (["--predictions=FILE", "--data=MIXED"], "4 images, expected 8|image 1 is .*, expected "),
         (["--predictions=missing.npz", "--data=MIXED"], "missing.npz: no such file"),
         (["--predictions=FILE", "--weights=last.pt"], "not allowed with argument"),

@@ -9,7 +9,20 @@ import pytest
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.files import ROOT, find_file
 
-SMALL = ["--imgsz", "32", "--batch-size", "4", "--epochs", "1", "--size", "n", "--device", "cpu", "--workers", "0"]
+SMALL = [
+    "--imgsz",
+    "32",
+    "--batch-size",
+    "4",
+    "--epochs",
+    "1",
+    "--size",
+    "n",
+    "--device",
+    "cpu",
+    "--workers",
+    "0",
+]
 
 
 def run_elsewhere(folder: Path, script: str, *options: str) -> subprocess.CompletedProcess:
@@ -21,7 +34,9 @@ def test_a_training_from_elsewhere_finds_its_default_files(tiny_data: Path, tmp_
     ended = run_elsewhere(tmp_path, "train_joint_gradnorm.py", "--data", str(tiny_data), *SMALL)
     assert ended.returncode == 0, ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-    options = load_checkpoint(tmp_path / "runs" / "train" / "exp" / "weights" / "last.pt")["options"]
+    options = load_checkpoint(tmp_path / "runs" / "train" / "exp" / "weights" / "last.pt")[
+        "options"
+    ]
     assert options["hyp"] == "hyp/joint_training_rules.yaml"
 
 

@@ -41,16 +41,22 @@ def test_every_training_says_how_well_the_anchors_suit(options, script, caplog):
     with caplog.at_level(logging.INFO):
         job = new_job(options, script)
     wh = training_sizes(job.frames.train)
-    letterboxed = np.concatenate([job.frames.train[i][2] for i in range(len(job.frames.train))])[:, 3:] * 64
+    letterboxed = (
+        np.concatenate([job.frames.train[i][2] for i in range(len(job.frames.train))])[:, 3:] * 64
+    )
     np.testing.assert_allclose(wh, letterboxed, rtol=1e-6)
     fit = judge_anchors(wh, YOLOV5S, 4.0)
-    assert caplog.text.count(f"anchors: {fit} ({len(wh)} training boxes at 64 px, threshold 4)") == 1
+    assert (
+        caplog.text.count(f"anchors: {fit} ({len(wh)} training boxes at 64 px, threshold 4)") == 1
+    )
     lost = f"warning: {1 - fit.recall:.1%} of the training boxes are too far from every anchor; try --autoanchor"
     assert (lost in caplog.text) == (fit.recall < 0.98)
     assert np.array_equal(anchors_of(job), YOLOV5S)
 
 
-def test_fitted_anchors_are_those_of_model_loss_and_checkpoint(options, script, tmp_path, monkeypatch):
+def test_fitted_anchors_are_those_of_model_loss_and_checkpoint(
+    options, script, tmp_path, monkeypatch
+):
     job = new_job({**options, "autoanchor": True}, script)
     wh = training_sizes(job.frames.train)
     fitted = anchors_of(job)
@@ -65,10 +71,14 @@ def test_fitted_anchors_are_those_of_model_loss_and_checkpoint(options, script, 
         content = load_checkpoint(folder / "weights" / name)
         again = model_from_checkpoint(content, averaged_weights(content), name)
         assert torch.equal(again.detect.anchors, job.model.detect.anchors)
-        built = type(again)(**content["arguments"])  # as a resumed run builds it, before the weights are read
+        built = type(again)(
+            **content["arguments"]
+        )  # as a resumed run builds it, before the weights are read
         assert torch.equal(built.detect.anchors, job.model.detect.anchors)
     place = ["--project", str(tmp_path / "val"), "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["val.py", "--weights", str(folder / "weights/last.pt"), *place])
+    monkeypatch.setattr(
+        sys, "argv", ["val.py", "--weights", str(folder / "weights/last.pt"), *place]
+    )
     val.main()
 
 
@@ -91,7 +101,11 @@ def test_a_run_with_fitted_anchors_resumes_exactly(options, script, tmp_path, mo
 
 def test_anchors_that_came_with_weights_are_the_losss_after_a_resume_too(options, script, tmp_path):
     first = run(options, tmp_path / "first", script, autoanchor=True, epochs=1)
-    place = {"project": str(tmp_path), "name": "second", "weights": str(first / "weights" / "last.pt")}
+    place = {
+        "project": str(tmp_path),
+        "name": "second",
+        "weights": str(first / "weights" / "last.pt"),
+    }
     job = new_job({**options, **place}, script)
     Trainer(job)._open_folder()  # as if it were killed in its first epoch
     resumed = new_job({"resume": str(tmp_path / "second/weights/last.pt")}, script)

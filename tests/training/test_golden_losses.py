@@ -1,6 +1,7 @@
 """Three tiny trainings whose losses are pinned: a change that is no change of computation keeps them.
 
-The figures in tests/assets change only in a commit that says why. To write them anew, from the checkout:
+The figures in tests/assets change only in a commit that says why. To write them anew, from the
+checkout:
 
     PYTHONPATH=.:tests/helpers python tests/training/test_golden_losses.py
 """

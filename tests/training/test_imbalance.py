@@ -23,12 +23,18 @@ def options(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     for path in images[:3]:
         path.unlink()
     for path, view in zip(images[3:], ["1 0 0", "0 1 0", ""] * 2 + ["1 0 0"] * 3, strict=True):
-        (folder / "frames/labels/train" / f"{path.stem}.txt").write_text(f"0 0.5 0.5 0.2 0.2\n{view}\n")
+        (folder / "frames/labels/train" / f"{path.stem}.txt").write_text(
+            f"0 0.5 0.5 0.2 0.2\n{view}\n"
+        )
     return small_options(folder / "data.yaml", tmp_path_factory.mktemp("cfg"))
 
 
-@pytest.mark.parametrize("recipe", [{"sampler": "groups", "view_loss_weights": "inverse"}, {"sampler": "views"}])
-def test_resume_is_exact(options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict):
+@pytest.mark.parametrize(
+    "recipe", [{"sampler": "groups", "view_loss_weights": "inverse"}, {"sampler": "views"}]
+)
+def test_resume_is_exact(
+    options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict
+):
     def failing_step(self, epoch, index, *rest):
         if (epoch, index) == (1, 1):
             raise OSError("power failure")
@@ -56,11 +62,18 @@ def test_a_training_draws_by_weight(options: dict, tmp_path: Path, monkeypatch: 
     assert len(seen) == 9 and patients["P01"] == 3  # its one frame
 
 
-def test_the_training_loss_is_weighted_and_the_validation_loss_is_not(options: dict, tmp_path: Path):
+def test_the_training_loss_is_weighted_and_the_validation_loss_is_not(
+    options: dict, tmp_path: Path
+):
     """Training: of one batch, which is that of the same network in either run."""
     changes = {"epochs": 1, "batch_size": 12}
-    folders = [run(options, tmp_path / kind, **changes, view_loss_weights=kind) for kind in ("equal", "inverse")]
-    (_, plain), (folder, logged) = [(folder, pd.read_csv(folder / "results.csv").iloc[0]) for folder in folders]
+    folders = [
+        run(options, tmp_path / kind, **changes, view_loss_weights=kind)
+        for kind in ("equal", "inverse")
+    ]
+    (_, plain), (folder, logged) = [
+        (folder, pd.read_csv(folder / "results.csv").iloc[0]) for folder in folders
+    ]
     assert abs(logged["train/view_loss"] / plain["train/view_loss"] - 1) > 0.01
     job = new_job(options)
     job.model.load_state_dict(load_checkpoint(folder / "weights/last.pt")["ema"]["model"])

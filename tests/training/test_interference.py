@@ -32,12 +32,18 @@ def test_a_diagnosed_training_learns_the_same_and_resumes_exactly(options, tmp_p
     plain = run(options, tmp_path / "plain")
     whole = run(options, tmp_path / "whole", diagnose_interval=2)
     assert not (plain / "interference.csv").exists()
-    left, right = (load_checkpoint(folder / "weights/last.pt")["model"] for folder in (plain, whole))
+    left, right = (
+        load_checkpoint(folder / "weights/last.pt")["model"] for folder in (plain, whole)
+    )
     for name, tensor in left.items():
         torch.testing.assert_close(right[name], tensor, rtol=1e-3, atol=5e-5)
     rows = interference_of(whole)
-    assert rows["step"].unique().tolist() == [0, 2, 4] and len(rows) == 3 * 16  # cut, trunk, 14 layers with weights
-    assert (rows["step"] == 3 * rows["epoch"] + rows["batch"]).all() and rows["cosine"].abs().le(1).all()
+    assert (
+        rows["step"].unique().tolist() == [0, 2, 4] and len(rows) == 3 * 16
+    )  # cut, trunk, 14 layers with weights
+    assert (rows["step"] == 3 * rows["epoch"] + rows["batch"]).all() and rows["cosine"].abs().le(
+        1
+    ).all()
 
     def failing_step(self, epoch, index, *rest):
         return 1 / 0 if (epoch, index) == (1, 2) else step(self, epoch, index, *rest)
@@ -62,18 +68,29 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     trainer._step(0, 0, batch, LossReader(1))
     images = trainer.precision.images(batch["images"])
     torch.manual_seed(3)
-    expected = {"cut": norms_by_autograd(model, images, lambda outputs: task_losses(trainer.criterion(outputs, batch)))}
+    expected = {
+        "cut": norms_by_autograd(
+            model, images, lambda outputs: task_losses(trainer.criterion(outputs, batch))
+        )
+    }
     torch.manual_seed(3)
     losses = task_losses(trainer.criterion(model(images), batch))
-    expected |= {name: flat_norms_and_cosine(losses, found) for name, found in model.trunk_parameters().items()}
+    expected |= {
+        name: flat_norms_and_cosine(losses, found)
+        for name, found in model.trunk_parameters().items()
+    }
     rows = interference_of(tmp_path / "run").set_index("place")
     assert len(rows) == len(expected) and set(rows.index) == set(expected)
     assert ("trunk" in expected) == (freeze < 18) and ("3" in expected) == (freeze < 4)
     for name, (norms, cosine) in expected.items():
-        assert rows.loc[name, [f"norm/{task}" for task in TASKS]].tolist() == pytest.approx(list(norms.values()), 1e-3)
+        assert rows.loc[name, [f"norm/{task}" for task in TASKS]].tolist() == pytest.approx(
+            list(norms.values()), 1e-3
+        )
         assert rows.loc[name, "cosine"] == pytest.approx(cosine, abs=1e-4)
         a, b = norms.values()
-        assert rows.loc[name, "magnitude_similarity"] == pytest.approx(2 * a * b / (a * a + b * b), rel=1e-3)
+        assert rows.loc[name, "magnitude_similarity"] == pytest.approx(
+            2 * a * b / (a * a + b * b), rel=1e-3
+        )
 
 
 class OneFeature(torch.nn.Module):
@@ -87,7 +104,9 @@ class OneFeature(torch.nn.Module):
 
     def forward(self, images, tap=None):
         features = {0: self.trunk(images)}
-        detection, classification = (seen[0].mean((1, 2, 3)) for seen in (tap(features) if tap else [features] * 2))
+        detection, classification = (
+            seen[0].mean((1, 2, 3)) for seen in (tap(features) if tap else [features] * 2)
+        )
         return {"detect": detection, "classify": torch.stack((-classification, classification), 1)}
 
     def trunk_parameters(self):
@@ -98,10 +117,17 @@ class OneFeatureLoss(torch.nn.Module):
     matcher = None
 
     def forward(self, outputs, batch, shares):
-        has_box = torch.zeros_like(outputs["detect"]).index_fill(0, batch["targets"][:, 0].long(), 1.0)
+        has_box = torch.zeros_like(outputs["detect"]).index_fill(
+            0, batch["targets"][:, 0].long(), 1.0
+        )
         zero = outputs["detect"].sum() * 0
         found = F.binary_cross_entropy_with_logits(outputs["detect"], has_box)
-        return {"box": zero, "obj": found, "cls": zero, "view": F.cross_entropy(outputs["classify"], batch["views"])}
+        return {
+            "box": zero,
+            "obj": found,
+            "cls": zero,
+            "view": F.cross_entropy(outputs["classify"], batch["views"]),
+        }
 
 
 @pytest.mark.parametrize(("view_with_box", "sign"), [(0, -1), (1, 1)])

@@ -27,8 +27,12 @@ def test_ema_follows_yolov5s_ramp():
     torch.testing.assert_close(average.running_mean, torch.full((2,), (1 - keep) * 5.0))
 
 
-@pytest.mark.parametrize(("updates", "epoch", "expected"), [(1320, 66, 0.04), (945, 63, 0.035), (3300, 66, 0.14)])
-def test_the_window_of_short_trainings_is_a_fraction_of_an_epoch(updates: int, epoch: int, expected: float):
+@pytest.mark.parametrize(
+    ("updates", "epoch", "expected"), [(1320, 66, 0.04), (945, 63, 0.035), (3300, 66, 0.14)]
+)
+def test_the_window_of_short_trainings_is_a_fraction_of_an_epoch(
+    updates: int, epoch: int, expected: float
+):
     """As the review computed it: 20 and 50 epochs of 66 batches, 15 of 63."""
     ema = ModelEMA(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1))
     assert ema.window_steps() == 0
@@ -40,7 +44,10 @@ def test_the_window_of_short_trainings_is_a_fraction_of_an_epoch(updates: int, e
 def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps(course: Ramp | Window):
     """Step k changes the model by one unit of coordinate k: the average then holds the weights themselves."""
     count = 30
-    model, average = torch.nn.Linear(count, 1, bias=False).double(), torch.nn.Linear(count, 1, bias=False).double()
+    model, average = (
+        torch.nn.Linear(count, 1, bias=False).double(),
+        torch.nn.Linear(count, 1, bias=False).double(),
+    )
     torch.nn.init.zeros_(average.weight)
     ema = ModelEMA(model, average, course)
     for k in range(count):
@@ -59,18 +66,32 @@ def test_an_average_over_a_window_forgets_at_its_rate(steps: float):
     assert ema.window_steps() == pytest.approx(2 * steps - 1, rel=1e-6)
 
 
-# ---- the best epoch ----------------------------------------------------------------------------------------
+# ---- the best epoch ------------------------------------------------------------------------------
 
 
-def learner(epochs: range = range(20), tasks: tuple[str, ...] = TASKS, batches: int = 66, **hyp: float) -> Learner:
+def learner(
+    epochs: range = range(20), tasks: tuple[str, ...] = TASKS, batches: int = 66, **hyp: float
+) -> Learner:
     model = torch.nn.Linear(1, 1)
     network = Network("joint", "", tasks, HyperParameters(**hyp), epochs)
-    return Learner(network, model, frozen_copy(model), {}, select_precision("off", torch.device("cpu")), batches, 16)
+    return Learner(
+        network,
+        model,
+        frozen_copy(model),
+        {},
+        select_precision("off", torch.device("cpu")),
+        batches,
+        16,
+    )
 
 
 def evaluation(detection: float, balanced: float) -> dict:
     boxes = {"mAP_0.5": detection, "mAP_0.5:0.95": detection}
-    return {"detection": boxes, "views": {"balanced_accuracy": balanced}, "view_names": ["A", "B", "C"]}
+    return {
+        "detection": boxes,
+        "views": {"balanced_accuracy": balanced},
+        "view_names": ["A", "B", "C"],
+    }
 
 
 def best_of(learner: Learner, course: list[tuple[float, float]], start: int = 0) -> int:
@@ -115,7 +136,7 @@ def test_its_state_goes_on_with_the_same_choice():
     assert best_of(second, course[8:], start=8) == 7
 
 
-# ---- clipping ----------------------------------------------------------------------------------------------
+# ---- clipping ------------------------------------------------------------------------------------
 
 
 def test_a_views_gradient_cannot_scale_the_detectors_step():
@@ -126,7 +147,9 @@ def test_a_views_gradient_cannot_scale_the_detectors_step():
         model = YOLOv5WithClassification(ROOT / "models" / "yolov5n_joint.yaml", nc=2, views=3)
         before = {name: tensor.clone() for name, tensor in model.named_parameters()}
         hyp = HyperParameters(gradient_clip=1.0, warmup_epochs=0.0, nominal_batch_size=None)
-        stepper = Stepper(model, hyp, Schedule(hyp, 1, 1), select_precision("off", torch.device("cpu")), 1)
+        stepper = Stepper(
+            model, hyp, Schedule(hyp, 1, 1), select_precision("off", torch.device("cpu")), 1
+        )
         stepper.begin(0, 0)
         head = set(map(id, model.model[model.view_indices[0]].parameters()))
         for parameter in model.parameters():

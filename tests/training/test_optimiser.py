@@ -34,10 +34,20 @@ def test_accumulation_keeps_yolov5s_meaning():
 
 
 def test_parameter_groups_decay_only_weights():
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.GroupNorm(2, 4))
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.GroupNorm(2, 4)
+    )
     groups = {group["name"]: group for group in parameter_groups(model, 0.1)}
-    assert {name: len(group["params"]) for name, group in groups.items()} == {"bias": 3, "decay": 1, "norm": 2}
-    assert {name: group["weight_decay"] for name, group in groups.items()} == {"bias": 0, "decay": 0.1, "norm": 0}
+    assert {name: len(group["params"]) for name, group in groups.items()} == {
+        "bias": 3,
+        "decay": 1,
+        "norm": 2,
+    }
+    assert {name: group["weight_decay"] for name, group in groups.items()} == {
+        "bias": 0,
+        "decay": 0.1,
+        "norm": 0,
+    }
 
 
 def test_stepper_clips_and_accumulates_sums():
@@ -45,7 +55,9 @@ def test_stepper_clips_and_accumulates_sums():
     torch.nn.init.zeros_(model.weight)
     rates = {"lr0": 1.0, "momentum": 0.0, "warmup_epochs": 0.0, "weight_decay": 0.0}
     hyp = HyperParameters(**rates, nominal_batch_size=2, gradient_clip=5.0)
-    stepper = Stepper(model, hyp, Schedule(hyp, 1, 10), select_precision("off", torch.device("cpu")), 1)
+    stepper = Stepper(
+        model, hyp, Schedule(hyp, 1, 10), select_precision("off", torch.device("cpu")), 1
+    )
     stepped = []
     for batch in range(2):
         stepper.begin(0, batch)

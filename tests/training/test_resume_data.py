@@ -51,7 +51,10 @@ CHANGES = {
     "an added view": ("cls_names", lambda c: c | {"cls_names": ["A4C", "PSAX", "PLAX", "A2C"]}),
     "a class less": ("names", lambda c: c | {"names": ["AR", "MR", "PR"], "nc": 3}),
     "no views": ("cls_names", lambda c: c | {"cls_names": None}),
-    "names by other numbers": ("names", lambda c: c | {"names": {0: "MR", 1: "AR", 2: "PR", 3: "TR"}}),
+    "names by other numbers": (
+        "names",
+        lambda c: c | {"names": {0: "MR", 1: "AR", 2: "PR", 3: "TR"}},
+    ),
     "another group": ("group_pattern", lambda c: c | {"group_pattern": r"^(P\d)"}),
     "no group": ("group_pattern", lambda c: {k: v for k, v in c.items() if k != "group_pattern"}),
     "another clip": ("clip_pattern", lambda c: c | {"clip_pattern": r"^(P\d+)_.+_F(\d+)"}),
@@ -94,7 +97,9 @@ def test_a_data_yaml_that_is_gone(begun: Path, data: Path):
     with pytest.raises(UserError) as refused:
         resumed(begun)
     data.with_name("elsewhere.yaml").rename(data)
-    assert str(refused.value).startswith(f"{data}: no such file (seen from {Path.cwd()}); the run started with it")
+    assert str(refused.value).startswith(
+        f"{data}: no such file (seen from {Path.cwd()}); the run started with it"
+    )
 
 
 def test_an_older_run_that_noted_no_patterns_is_compared_in_what_it_noted(begun: Path, data: Path):

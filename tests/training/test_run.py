@@ -26,7 +26,13 @@ from utils.training.run import (
 
 
 def draw() -> tuple:
-    return random.random(), random.gauss(0, 1), np.random.rand(), np.random.standard_normal(), torch.rand(2).tolist()
+    return (
+        random.random(),
+        random.gauss(0, 1),
+        np.random.rand(),
+        np.random.standard_normal(),
+        torch.rand(2).tolist(),
+    )
 
 
 def test_random_states_go_through_a_file(tmp_path: Path):
@@ -56,7 +62,12 @@ def test_no_run_to_resume_is_an_error(tmp_path: Path):
 
 
 BOX, NO_BOX = np.array([[0, 0.5, 0.5, 0.2, 0.2]]), np.zeros((0, 5))
-BOTH, BOXES, VIEWS, NOTHING = FrameLabels(BOX, 0), FrameLabels(BOX), FrameLabels(NO_BOX, 1), FrameLabels(NO_BOX)
+BOTH, BOXES, VIEWS, NOTHING = (
+    FrameLabels(BOX, 0),
+    FrameLabels(BOX),
+    FrameLabels(NO_BOX, 1),
+    FrameLabels(NO_BOX),
+)
 DETECTION, CLASSIFICATION = ["detection"], ["classification"]
 
 
@@ -78,26 +89,40 @@ DETECTION, CLASSIFICATION = ["detection"], ["classification"]
     ],
 )
 @pytest.mark.parametrize("is_required", [True, False])
-def test_a_task_that_is_trained_needs_an_example(labels: list, tasks: list, missing: str | None, is_required: bool):
+def test_a_task_that_is_trained_needs_an_example(
+    labels: list, tasks: list, missing: str | None, is_required: bool
+):
     data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), ("A4C", "PSAX"))
-    train = Split("train", tuple(Path(f"{number}.png") for number in range(len(labels))), tuple(labels))
+    train = Split(
+        "train", tuple(Path(f"{number}.png") for number in range(len(labels))), tuple(labels)
+    )
     hyp = HyperParameters(classification_required=is_required)
     if missing is None or (missing == "view" and not is_required):
         refuse_nothing_to_learn(data, train, tasks, hyp)
         return
     other = {"box": "classification", "view": "detection"}[missing]
-    with pytest.raises(UserError, match=rf"^data.yaml: no training frame has a {missing}; .*--tasks {other}$"):
+    with pytest.raises(
+        UserError, match=rf"^data.yaml: no training frame has a {missing}; .*--tasks {other}$"
+    ):
         refuse_nothing_to_learn(data, train, tasks, hyp)
 
 
 @pytest.mark.parametrize("tasks", [TASKS, DETECTION, CLASSIFICATION])
-@pytest.mark.parametrize(("names", "view_names"), [(("AR",), ("A4C",)), (("AR",), ()), ((), ("A4C",)), ((), ())])
+@pytest.mark.parametrize(
+    ("names", "view_names"), [(("AR",), ("A4C",)), (("AR",), ()), ((), ("A4C",)), ((), ())]
+)
 def test_a_task_needs_names(tasks: list, names: tuple, view_names: tuple):
     data = DataConfig(Path("data.yaml"), Path(), {}, names, view_names)
-    needs = {"detection": ("names is empty", names), "classification": ("'cls_names' is missing", view_names)}
+    needs = {
+        "detection": ("names is empty", names),
+        "classification": ("'cls_names' is missing", view_names),
+    }
     missing = [words for task, (words, given) in needs.items() if task in tasks and not given]
     if not missing:
         refuse_missing_names(data, tasks)
         return
-    with pytest.raises(UserError, match=rf"^data.yaml: .*{missing[0]}; expected .*: train_joint_gradnorm.py --tasks"):
+    with pytest.raises(
+        UserError,
+        match=rf"^data.yaml: .*{missing[0]}; expected .*: train_joint_gradnorm.py --tasks",
+    ):
         refuse_missing_names(data, tasks)

@@ -28,7 +28,9 @@ def options(data: Path, tmp_path: Path) -> dict[str, object]:
     return with_heads(small_options(data, tmp_path), [{"zero_start": True}])
 
 
-def with_heads(options: dict, heads: list[dict], reads: tuple[object, ...] = (17, 20, [17, 20, 23])) -> dict:
+def with_heads(
+    options: dict, heads: list[dict], reads: tuple[object, ...] = (17, 20, [17, 20, 23])
+) -> dict:
     """`options` with these heads in the model YAML, each behind a stop-gradient and without dropout."""
     path = Path(options["cfg"])
     cfg = yaml.safe_load(path.read_text())
@@ -36,7 +38,9 @@ def with_heads(options: dict, heads: list[dict], reads: tuple[object, ...] = (17
         [source, 1, "ViewHead", ["views", 0.0], {"stop_gradient": True} | keys]
         for source, keys in zip(reads, heads, strict=False)
     ]
-    path.write_text(yaml.safe_dump(cfg | {"head": [*cfg["head"][: 25 - len(cfg["backbone"])], *rows]}))
+    path.write_text(
+        yaml.safe_dump(cfg | {"head": [*cfg["head"][: 25 - len(cfg["backbone"])], *rows]})
+    )
     return options
 
 
@@ -53,13 +57,17 @@ def test_the_detector_is_trained_bit_for_bit_as_it_is_alone(options: dict, tmp_p
         beside = weights_of(joint, part)
         assert all(torch.equal(tensor, beside[name]) for name, tensor in detector.items())
     start = new_job(options | {"project": str(tmp_path), "name": "start"}).model.state_dict()
-    assert not torch.equal(start["model.25.linear.weight"], weights_of(joint)["model.25.linear.weight"])
+    assert not torch.equal(
+        start["model.25.linear.weight"], weights_of(joint)["model.25.linear.weight"]
+    )
 
 
 def test_heads_beside_each_other_are_trained_as_each_is_alone(data: Path, tmp_path: Path):
     heads = [{"pooling": "attention", "zero_start": True}, {"layer_norm": True, "zero_start": True}]
     both = run(with_heads(small_options(data, tmp_path), heads), tmp_path / "both")
-    alone = run(with_heads(small_options(data, tmp_path), heads[1:], reads=(20,)), tmp_path / "alone")
+    alone = run(
+        with_heads(small_options(data, tmp_path), heads[1:], reads=(20,)), tmp_path / "alone"
+    )
     for name, tensor in weights_of(alone).items():
         assert torch.equal(tensor, weights_of(both)[name.replace("model.25.", "model.26.")])
 
@@ -75,9 +83,17 @@ def test_the_weights_are_one_and_one_and_the_log_says_so(
 
 
 @pytest.mark.parametrize(
-    "asked", [{"balancer": "gradnorm"}, {"balancer": "pcgrad"}, {"diagnose_interval": 1}, {"tasks": ["classification"]}]
+    "asked",
+    [
+        {"balancer": "gradnorm"},
+        {"balancer": "pcgrad"},
+        {"diagnose_interval": 1},
+        {"tasks": ["classification"]},
+    ],
 )
-def test_what_has_no_sense_behind_a_stop_gradient_is_refused(options: dict, tmp_path: Path, asked: dict):
+def test_what_has_no_sense_behind_a_stop_gradient_is_refused(
+    options: dict, tmp_path: Path, asked: dict
+):
     with pytest.raises(UserError, match="stop-gradient"):
         new_job(options | asked | {"project": str(tmp_path), "name": "run"})
 
@@ -111,13 +127,18 @@ def test_a_resumed_run_with_recorded_averages_is_the_same(
 def test_every_epochs_predictions_of_every_average_and_head_are_kept(data: Path, tmp_path: Path):
     hyp = tmp_path / "hyp.yaml"
     hyp.write_text("record_averages: [ramp, 1]\nnominal_batch_size: null\n")
-    options = with_heads(small_options(data, tmp_path), [{}, {"pooling": "mean"}]) | {"hyp": str(hyp)}
+    options = with_heads(small_options(data, tmp_path), [{}, {"pooling": "mean"}]) | {
+        "hyp": str(hyp)
+    }
     folder = run(options, tmp_path / "run")
     kept = {path.stem for path in (folder / "predictions").iterdir()}
     assert kept == {f"epoch{epoch}_{name}" for epoch in range(EPOCHS) for name in ("ramp", "1")}
     last = read_predictions(folder / "predictions" / f"epoch{EPOCHS - 1}_ramp.npz").arrays
     final = read_predictions(folder / "predictions.npz").arrays
-    assert all(np.array_equal(last[name], final[name], equal_nan=name == "detection_losses") for name in final)
+    assert all(
+        np.array_equal(last[name], final[name], equal_nan=name == "detection_losses")
+        for name in final
+    )
     assert last["beside_probabilities"].shape == (8, 1, 3)
     assert np.allclose(last["beside_probabilities"].sum(-1), 1, atol=1e-6)
     assert not np.allclose(last["beside_probabilities"][:, 0], last["view_probabilities"])
@@ -126,7 +147,13 @@ def test_every_epochs_predictions_of_every_average_and_head_are_kept(data: Path,
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([[17, 1, "ViewHead", ["views"]], [20, 1, "ViewHead", ["views"], {"stop_gradient": True}]], "2 view heads"),
+        (
+            [
+                [17, 1, "ViewHead", ["views"]],
+                [20, 1, "ViewHead", ["views"], {"stop_gradient": True}],
+            ],
+            "2 view heads",
+        ),
         (
             [[17, 1, "Conv", [64]], [25, 1, "ViewHead", ["views"], {"stop_gradient": True}]],
             r"nothing would train layers \[25\]",

@@ -38,7 +38,15 @@ def finished(options, tmp_path_factory) -> Path:
 
 def test_a_run_leaves_its_folder(finished):
     names = {path.name for path in finished.iterdir()}
-    files = {"results.csv", "gradnorm.csv", "progress.json", "hyp.yaml", "opt.yaml", "summary.json", "metrics.json"}
+    files = {
+        "results.csv",
+        "gradnorm.csv",
+        "progress.json",
+        "hyp.yaml",
+        "opt.yaml",
+        "summary.json",
+        "metrics.json",
+    }
     files.add("predictions.npz")
     pictures = [
         "results",
@@ -71,7 +79,10 @@ def test_the_same_command_twice_gives_the_same_bits(options, finished, tmp_path)
 
 def test_another_seed_gives_other_weights(options, finished, tmp_path):
     other = run(options, tmp_path / "other", seed=1, epochs=1)
-    weights = [load_checkpoint(f / "weights" / "last.pt")["model"]["model.0.conv.weight"] for f in (other, finished)]
+    weights = [
+        load_checkpoint(f / "weights" / "last.pt")["model"]["model.0.conv.weight"]
+        for f in (other, finished)
+    ]
     assert not torch.equal(*weights)
 
 
@@ -113,7 +124,9 @@ def test_resume_is_exact_with_loader_processes(options, finished, tmp_path, monk
 
 def test_resume_of_accumulated_batches_is_exact(options, tmp_path, monkeypatch):
     hyp = yaml.safe_load(Path(TrainOptions.hyp).read_text())
-    (tmp_path / "hyp.yaml").write_text(yaml.safe_dump(hyp | {"nominal_batch_size": 8, "optimizer": "SGD"}))
+    (tmp_path / "hyp.yaml").write_text(
+        yaml.safe_dump(hyp | {"nominal_batch_size": 8, "optimizer": "SGD"})
+    )
     changed = {**options, "hyp": str(tmp_path / "hyp.yaml")}
     whole = run(changed, tmp_path / "whole")
     monkeypatch.setattr(Trainer, "_step", fail_at(Trainer._step, (2, 0)))
@@ -125,7 +138,9 @@ def test_resume_of_accumulated_batches_is_exact(options, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_cleanly_and_the_run_can_go_on(options, finished, tmp_path, monkeypatch, number):
+def test_a_signal_stops_cleanly_and_the_run_can_go_on(
+    options, finished, tmp_path, monkeypatch, number
+):
     def step_and_signal(self, epoch, index, *rest):
         original(self, epoch, index, *rest)
         if (epoch, index) == (1, 1):
@@ -156,18 +171,24 @@ def test_a_finished_run_is_not_resumed(finished):
         resume(finished)
 
 
-def test_a_run_killed_while_it_writes_its_summary_is_finished_by_resume(options, finished, tmp_path, monkeypatch):
+def test_a_run_killed_while_it_writes_its_summary_is_finished_by_resume(
+    options, finished, tmp_path, monkeypatch
+):
     monkeypatch.setattr("utils.training.trainer.write_evaluation", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(options, tmp_path / "broken")
     monkeypatch.undo()
     resume(tmp_path / "broken")
     assert_same_run(tmp_path / "broken", finished)
-    left, right = (json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "broken", finished))
+    left, right = (
+        json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "broken", finished)
+    )
     assert left == right and (tmp_path / "broken/summary.json").exists()
 
 
-def test_resume_needs_neither_the_starting_weights_nor_the_model_file(options, finished, tmp_path, monkeypatch):
+def test_resume_needs_neither_the_starting_weights_nor_the_model_file(
+    options, finished, tmp_path, monkeypatch
+):
     cfg, weights = tmp_path / "model.yaml", tmp_path / "start.pt"
     shutil.copy(options["cfg"], cfg)
     shutil.copy(finished / "weights/best.pt", weights)
@@ -232,31 +253,41 @@ def test_fixed_weights_and_the_other_place(options, tmp_path):
 
 
 def test_early_stopping_save_period_and_freeze(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.training.learner.fitness_parts", lambda metrics, tasks: {"detection": 0.5})
+    monkeypatch.setattr(
+        "utils.training.learner.fitness_parts", lambda metrics, tasks: {"detection": 0.5}
+    )
     monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -2)
     folder = run(options, tmp_path / "short", epochs=6, patience=1, save_period=1, freeze=10)
     results = pd.read_csv(folder / "results.csv")
     assert len(results) == 2
     assert (folder / "weights" / "epoch0.pt").exists()
-    first, last = (load_checkpoint(folder / "weights" / name)["model"] for name in ("epoch0.pt", "last.pt"))
+    first, last = (
+        load_checkpoint(folder / "weights" / name)["model"] for name in ("epoch0.pt", "last.pt")
+    )
     assert torch.equal(first["model.9.cv1.conv.weight"], last["model.9.cv1.conv.weight"])
     assert not torch.equal(first["model.10.conv.weight"], last["model.10.conv.weight"])
     assert json.loads((folder / "summary.json").read_text())["epochs"] == len(results)
 
 
-# ---- precision and shape -----------------------------------------------------------------------------------
+# ---- precision and shape -------------------------------------------------------------------------
 
 
 def test_bf16_losses_are_close_to_float32(options, tmp_path):
     """Of the first batch, before any update; bf16 has eight significant bits. Noisiest: the view's, of 12 frames."""
     losses = []
     for amp in ("off", "bf16"):
-        folder = run(options, tmp_path / amp, amp=amp, epochs=1, noval=True, batch_size=12, imgsz=160)
-        losses.append(pd.read_csv(folder / "results.csv")[[f"train/{name}_loss" for name in LOSSES]].iloc[0])
+        folder = run(
+            options, tmp_path / amp, amp=amp, epochs=1, noval=True, batch_size=12, imgsz=160
+        )
+        losses.append(
+            pd.read_csv(folder / "results.csv")[[f"train/{name}_loss" for name in LOSSES]].iloc[0]
+        )
     np.testing.assert_array_less(np.abs(losses[1] / losses[0] - 1), [0.01, 0.01, 0.01, 0.05])
 
 
-def test_a_training_whose_check_fails_goes_on_in_float32(tiny_data: Path, tmp_path: Path, monkeypatch):
+def test_a_training_whose_check_fails_goes_on_in_float32(
+    tiny_data: Path, tmp_path: Path, monkeypatch
+):
     monkeypatch.setattr("utils.core.device.PRECISION_TOLERANCE", 0.0)
     options = small_options(tiny_data, tmp_path) | {"amp": "bf16", "project": str(tmp_path)}
     assert Trainer(new_job(options)).precision.dtype is torch.float32
@@ -264,6 +295,9 @@ def test_a_training_whose_check_fails_goes_on_in_float32(tiny_data: Path, tmp_pa
 
 def test_a_rect_training_sees_the_boxes_that_a_square_one_sees(tiny_data: Path, tmp_path: Path):
     options = small_options(tiny_data, tmp_path) | {"epochs": 1, "imgsz": 128}
-    folders = [run(options, tmp_path / name, rect=rect) for name, rect in (("square", False), ("rect", True))]
+    folders = [
+        run(options, tmp_path / name, rect=rect)
+        for name, rect in (("square", False), ("rect", True))
+    ]
     truths = [[r["truth"] for r in json.loads((f / "val_batch.json").read_text())] for f in folders]
     assert truths[0] == truths[1] and any(truth["boxes_xyxy"] for truth in truths[0])

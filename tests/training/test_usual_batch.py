@@ -7,9 +7,12 @@ from utils.training.trainer import UsualBatch
 
 
 @pytest.mark.parametrize(
-    ("frames", "views", "is_full"), [(16, 16, True), (16, 8, True), (16, 7, False), (15, 15, False), (2, 2, False)]
+    ("frames", "views", "is_full"),
+    [(16, 16, True), (16, 8, True), (16, 7, False), (15, 15, False), (2, 2, False)],
 )
-def test_a_full_batch_has_the_usual_size_and_half_of_it_a_view(frames: int, views: int, is_full: bool):
+def test_a_full_batch_has_the_usual_size_and_half_of_it_a_view(
+    frames: int, views: int, is_full: bool
+):
     assert UsualBatch(16, 15.9).is_full({"frames": frames, "views": views}) == is_full
 
 

@@ -1,7 +1,7 @@
 """Checkpoints of tensors and plain types, read without running anything.
 
-`torch.load(weights_only=True)` refuses every object that a pickle could execute, so a file from a stranger
-is either data or an error.
+`torch.load(weights_only=True)` refuses every object that a pickle could execute, so a file from a
+stranger is either data or an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from utils.core.script import LOGGER, UserError
 FORMAT = "yolov5-joint-gradnorm"
 VERSION = 2
 YAMLS = ("cfg", "classifier_cfg")  # arguments of models that are a model YAML's content
-READABLE = (1, 2)  # versions that evaluate and fine-tune; only the newest is resumed, as the defaults changed
+READABLE = (
+    1,
+    2,
+)  # versions that evaluate and fine-tune; only the newest is resumed, as the defaults changed
 
 
 def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
@@ -50,8 +53,9 @@ def _save(content: Mapping[str, object], path: Path) -> None:
 def load_checkpoint(path: str | Path) -> dict[str, object]:
     """Read a checkpoint of this project onto the CPU, and hold it against `utils.checkpoints.schema`.
 
-    A confidence of 0, which older versions stored where no threshold found a box, becomes None; and the model YAML in
-    an older file loses the keys that were passed by then, and are honoured or refused now.
+    A confidence of 0, which older versions stored where no threshold found a box, becomes None; and
+    the model YAML in an older file loses the keys that were passed by then, and are honoured or
+    refused now.
 
     Raises:
         UserError: see `read_checkpoint`; a key is missing or wrong, or weights are not finite.
@@ -61,7 +65,9 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
     content = content | {"confidence": content["confidence"] or None}
     if content["version"] == 1:
         arguments = content["arguments"].items()
-        content["arguments"] = {key: without_fixed_keys(v) if key in YAMLS else v for key, v in arguments}
+        content["arguments"] = {
+            key: without_fixed_keys(v) if key in YAMLS else v for key, v in arguments
+        }
     return content
 
 
@@ -83,7 +89,8 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     """Whatever a file of this project's format holds, every byte checked against the file's checksums.
 
     Raises:
-        UserError: no such file, damaged, one that holds objects rather than data, or another format or version.
+        UserError: no such file, damaged, one that holds objects rather than data, or another format
+            or version.
     """
     path = Path(path)
     if not path.is_file():
@@ -101,13 +108,19 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
         ) from None
     except Exception as error:  # a damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason}); is the file complete?") from None
+        raise UserError(
+            f"{path}: not a readable checkpoint ({reason}); is the file complete?"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of this project; expected one from train_joint_gradnorm.py")
+        raise UserError(
+            f"{path}: not a checkpoint of this project; expected one from train_joint_gradnorm.py"
+        )
     version = content.get("version")
     if type(version) is not int or version not in READABLE:
         expected = " or ".join(map(str, READABLE))
-        raise UserError(f"{path}: checkpoint version {version}, expected {expected}; use the program that wrote it")
+        raise UserError(
+            f"{path}: checkpoint version {version}, expected {expected}; use the program that wrote it"
+        )
     return content
 
 
@@ -115,7 +128,8 @@ def _verify(path: Path) -> None:
     """Compare a zip archive with its checksums; PyTorch does not.
 
     Raises:
-        pickle.UnpicklingError: it is no zip archive, so a bare pickle, or nothing that PyTorch writes.
+        pickle.UnpicklingError: it is no zip archive, so a bare pickle, or nothing that PyTorch
+            writes.
         zipfile.BadZipFile: the bytes are not those that were written.
     """
     if not zipfile.is_zipfile(path):
@@ -131,7 +145,9 @@ def averaged_weights(content: Mapping[str, object]) -> Mapping[str, torch.Tensor
     return content["ema"]["model"] if "ema" in content else content["model"]
 
 
-def transfer_weights(model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path) -> int:
+def transfer_weights(
+    model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path
+) -> int:
     """Copy the tensors whose name and shape `model` shares with `state`; logs n of m and what was left.
 
     Raises:
@@ -140,7 +156,9 @@ def transfer_weights(model: nn.Module, state: Mapping[str, torch.Tensor], source
     own = model.state_dict()
     matching = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
     if not matching:
-        raise UserError(f"{source}: none of its {len(state)} tensors fits this model; is it another architecture?")
+        raise UserError(
+            f"{source}: none of its {len(state)} tensors fits this model; is it another architecture?"
+        )
     model.load_state_dict(matching, strict=False)
     left = sorted({name.rsplit(".", 1)[0] for name in own.keys() - matching.keys()})
     rest = f"; left as initialised: {', '.join(left)}" if left else ""

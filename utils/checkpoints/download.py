@@ -17,8 +17,8 @@ from utils.core.script import LOGGER, UserError
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
 PUBLIC = tuple(f"yolov5{size}.pt" for size in SIZES)
-# As several projects that fetched these files independently state them; where their statements differ, or only one was
-# found (l and x), there is none.
+# As several projects that fetched these files independently state them; where their statements
+# differ, or only one was found (l and x), there is none.
 SHA256 = {
     "yolov5n.pt": "4f180cf23ba0717ada0badd6c685026d73d48f184d00fc159c2641284b2ac0a3",
     "yolov5s.pt": "8b3b748c1e592ddd8868022e8732fde20025197328490623cc16c6f24d0782ee",
@@ -38,9 +38,13 @@ def weights_file(weights: str, download: bool) -> Path:
     if path.exists() or (path.name not in PUBLIC and not download):
         return path  # whoever reads it says what is wrong with it
     if path.name not in PUBLIC:
-        raise UserError(f"{path}: no such checkpoint, and --download fetches only {', '.join(PUBLIC)}; mend --weights")
+        raise UserError(
+            f"{path}: no such checkpoint, and --download fetches only {', '.join(PUBLIC)}; mend --weights"
+        )
     if not download:
-        raise UserError(f"{path}: no such checkpoint; add --download, or fetch {RELEASE}/{path.name} yourself")
+        raise UserError(
+            f"{path}: no such checkpoint; add --download, or fetch {RELEASE}/{path.name} yourself"
+        )
     fetch(path)
     return path
 
@@ -64,9 +68,13 @@ def _receive(temporary: Path, name: str) -> None:
             stream.write(chunk)
     found = digest.hexdigest()
     if expected is None:
-        LOGGER.warning(f"warning: {name} has SHA-256 {found}; it could not be checked, as none is known here")
+        LOGGER.warning(
+            f"warning: {name} has SHA-256 {found}; it could not be checked, as none is known here"
+        )
     elif found != expected:
-        raise UserError(f"{RELEASE}/{name}: SHA-256 {found}, expected {expected}; it was thrown away")
+        raise UserError(
+            f"{RELEASE}/{name}: SHA-256 {found}, expected {expected}; it was thrown away"
+        )
     else:
         LOGGER.info(f"{name} has the expected SHA-256 {found}")
 
@@ -82,9 +90,14 @@ def _chunks(url: str) -> Iterator[bytes]:
                     yield chunk
                 if bar.n < total:  # `read` ends quietly where the connection does
                     raise http.client.HTTPException(f"ended after {bar.n} of {total} bytes")
-    except (OSError, http.client.HTTPException) as error:  # of the network; files are written elsewhere
+    except (
+        OSError,
+        http.client.HTTPException,
+    ) as error:  # of the network; files are written elsewhere
         reason = getattr(error, "reason", None) or error
-        raise UserError(f"{url}: cannot be fetched: {reason}; try again, or put the file there yourself") from None
+        raise UserError(
+            f"{url}: cannot be fetched: {reason}; try again, or put the file there yourself"
+        ) from None
 
 
 def https_opener() -> urllib.request.OpenerDirector:

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
-from utils.checkpoints.checkpoint import FORMAT, READABLE, VERSION, averaged_weights, load_checkpoint
+from utils.checkpoints.checkpoint import (
+    FORMAT,
+    READABLE,
+    VERSION,
+    averaged_weights,
+    load_checkpoint,
+)
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
 from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
@@ -31,13 +37,17 @@ def model_from_checkpoint(
         UserError: a kind of model that is unknown here, or weights that do not fit it.
     """
     if content["kind"] not in MODELS:
-        raise UserError(f"{source}: model of kind '{content['kind']}', expected {', '.join(MODELS)}")
+        raise UserError(
+            f"{source}: model of kind '{content['kind']}', expected {', '.join(MODELS)}"
+        )
     model = build_from(MODELS[content["kind"]], content["arguments"], source)
     take_weights(model, weights, source)
     return model
 
 
-def build_from(kind: Callable[..., nn.Module], arguments: Mapping[str, object], source: str | Path) -> nn.Module:
+def build_from(
+    kind: Callable[..., nn.Module], arguments: Mapping[str, object], source: str | Path
+) -> nn.Module:
     """A new model from the arguments in a checkpoint.
 
     Raises:
@@ -86,10 +96,12 @@ class ModelFacts:
         imgsz: side of the square it was made for, pixels.
         rect: whether it was trained on squares less the border that no frame needs.
         data: the data.yaml it was trained on; "" if the file does not say.
-        confidence: threshold chosen on the validation split; None if it was never validated, or found no box there.
+        confidence: threshold chosen on the validation split; None if it was never validated, or
+            found no box there.
         view_prior: the fields of `utils.evaluation.results.ViewPrior`, or None.
         fingerprint: of the training and validation frames.
-        bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained on none.
+        bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained
+            on none.
     """
 
     kind: str
@@ -122,7 +134,8 @@ class ModelFacts:
         """Back from `to_properties`; keys that are no facts are passed by.
 
         Raises:
-            UserError: not an export of this project, of another version, or facts missing or of wrong types.
+            UserError: not an export of this project, of another version, or facts missing or of
+                wrong types.
         """
         fields = cls.__dataclass_fields__
         known = {"format", "version", *fields}
@@ -136,13 +149,24 @@ class ModelFacts:
             if missing := [key for key in fields if key not in content and key != "bits"]:
                 raise UserError(f"metadata {missing} are missing")
             if prior := content["view_prior"]:  # JSON's keys are strings
-                prior["by_class"] = {int(number): view for number, view in prior["by_class"].items()}
+                prior["by_class"] = {
+                    int(number): view for number, view in prior["by_class"].items()
+                }
             facts = from_mapping(cls, content)
             check(content, FACTS | OPTIONS, "metadata")
             check_prior(content, "metadata")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # UserError is a ValueError
-            raise UserError(f"{source}: not an export of this project ({error}); make one with export.py") from None
-        return replace(facts, confidence=facts.confidence or None)  # older files say 0 where no threshold was found
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:  # UserError is a ValueError
+            raise UserError(
+                f"{source}: not an export of this project ({error}); make one with export.py"
+            ) from None
+        return replace(
+            facts, confidence=facts.confidence or None
+        )  # older files say 0 where no threshold was found
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -165,14 +189,17 @@ def load_any(path: str | Path) -> dict[str, object]:
     return public_checkpoint(path) if is_official(path) else load_checkpoint(path)
 
 
-def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Precision) -> tuple[nn.Module, ModelFacts]:
+def open_model(
+    path: str | Path, build: Callable[..., nn.Module], precision: Precision
+) -> tuple[nn.Module, ModelFacts]:
     """The model in a checkpoint (its moving average) or in an exported `.onnx` file, in eval mode; and the facts.
 
     Public YOLOv5 detectors are read as well, see `public_checkpoint`.
 
     Args:
         build: `model_from_checkpoint`.
-        precision: where and how a checkpoint's model computes; an ONNX model does as it was exported, on the CPU.
+        precision: where and how a checkpoint's model computes; an ONNX model does as it was
+            exported, on the CPU.
 
     Raises:
         UserError: no such file, or not a model of this project.
@@ -181,7 +208,9 @@ def open_model(path: str | Path, build: Callable[..., nn.Module], precision: Pre
         model = OnnxModel(_read(Path(path)), path)
         facts = ModelFacts.of_properties(model.properties, path)
         if "detections" in model.outputs:
-            raise UserError(f"{path}: exported with --nms, but all boxes are needed here; export it without")
+            raise UserError(
+                f"{path}: exported with --nms, but all boxes are needed here; export it without"
+            )
         return model.eval(), facts
     content = load_any(path)
     model = fused_copy(precision.place(build(content, averaged_weights(content), path)))

@@ -24,7 +24,9 @@ def import_extra(package: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise UserError(f"ONNX needs the package {package} ({error}); install it: pip install '.[export]'") from None
+        raise UserError(
+            f"ONNX needs the package {package} ({error}); install it: pip install '.[export]'"
+        ) from None
 
 
 class OnnxModel(nn.Module):
@@ -50,10 +52,14 @@ class OnnxModel(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors
         try:
-            self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # a damaged file can raise anything
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{source}: not a readable ONNX model ({reason}); is the file complete?") from None
+            raise UserError(
+                f"{source}: not a readable ONNX model ({reason}); is the file complete?"
+            ) from None
         self.properties = dict(self._session.get_modelmeta().custom_metadata_map)
         self.outputs = tuple(output.name for output in self._session.get_outputs())
         self.tasks = tuple(task for task in TASKS if OUTPUTS[task] in self.outputs)
@@ -61,7 +67,9 @@ class OnnxModel(nn.Module):
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The file's outputs by name."""
         arrays = self._session.run(None, {"images": images.cpu().contiguous().numpy()})
-        return {name: torch.from_numpy(array) for name, array in zip(self.outputs, arrays, strict=True)}
+        return {
+            name: torch.from_numpy(array) for name, array in zip(self.outputs, arrays, strict=True)
+        }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """-> {"detect": what `decode` takes, "classify": (B, views) logits}, of the tasks there are."""

@@ -1,10 +1,11 @@
 """Reads a checkpoint as the public YOLOv5 writes it, a pickled model, without running anything that is in it.
 
-Such a file is a zip archive: `data.pkl`, a pickle that builds the model's objects and names classes and functions to
-do so, and `data/N`, the tensors' bytes. A pickle can name any function of the machine and call it. `Reader` lets it
-name those on its list only, and has stand-ins for all of them: a class of the model becomes a `Part` that takes its
-attributes and does nothing, a function that rebuilds a tensor becomes ours, and what a trainer notes beside the model
-(dates, options, NumPy's numbers) becomes a `Note`, which nobody calls. Whatever else is named is refused.
+Such a file is a zip archive: `data.pkl`, a pickle that builds the model's objects and names classes
+and functions to do so, and `data/N`, the tensors' bytes. A pickle can name any function of the
+machine and call it. `Reader` lets it name those on its list only, and has stand-ins for all of
+them: a class of the model becomes a `Part` that takes its attributes and does nothing, a function
+that rebuilds a tensor becomes ours, and what a trainer notes beside the model (dates, options,
+NumPy's numbers) becomes a `Note`, which nobody calls. Whatever else is named is refused.
 """
 
 from __future__ import annotations
@@ -89,20 +90,26 @@ class Reader(pickle.Unpickler):
             return STORAGES[name]
         if module.startswith(PART_MODULES) and "." not in name:
             return self._parts.setdefault(name, type(name, (Part,), {}))
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a part of a YOLOv5 model")
+        raise pickle.UnpicklingError(
+            f"it names {module}.{name}, which is not a part of a YOLOv5 model"
+        )
 
     def persistent_load(self, pid: object) -> Tensor:
         """The flat tensor of a storage: ("storage", type, number of the file in data/, device, length)."""
         _, dtype, number, _, length = pid
         if number not in self._bytes:
             content = bytearray(self._archive.read(f"{self._folder}/data/{number}"))
-            self._bytes[number] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            self._bytes[number] = (
+                torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            )
         if len(self._bytes[number]) < length:
             raise pickle.UnpicklingError(f"data/{number} is too short")
         return self._bytes[number]
 
 
-def _rebuild_tensor(storage: Tensor, offset: int, size: tuple, stride: tuple, *rest: object) -> Tensor:
+def _rebuild_tensor(
+    storage: Tensor, offset: int, size: tuple, stride: tuple, *rest: object
+) -> Tensor:
     return torch.as_strided(storage, size, stride, offset).clone()
 
 
@@ -122,11 +129,18 @@ STAND_INS: dict[str, Callable] = {
     "argparse.Namespace": Note,
     "types.SimpleNamespace": Note,
     "_codecs.encode": Note,  # bytes, which dates and NumPy's numbers are made of
-    **{f"pathlib.{name}": Note for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")},
+    **{
+        f"pathlib.{name}": Note
+        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    },
     **{f"pathlib._local.{name}": Note for name in ("PosixPath", "WindowsPath")},  # Python 3.13
     **{f"datetime.{name}": Note for name in ("datetime", "date", "time", "timedelta", "timezone")},
     **{f"numpy.{name}": Note for name in ("dtype", "ndarray")},
-    **{f"numpy.{core}.multiarray.{name}": Note for core in ("core", "_core") for name in ("scalar", "_reconstruct")},
+    **{
+        f"numpy.{core}.multiarray.{name}": Note
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    },
 }
 
 
@@ -142,7 +156,9 @@ def is_official(path: Path) -> bool:
 
 def _folder(archive: zipfile.ZipFile) -> str:
     """The one folder of the archive, named by whoever wrote it."""
-    return next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
+    return next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix(
+        "/data.pkl"
+    )
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
@@ -159,10 +175,12 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
 def public_checkpoint(path: str | Path) -> dict[str, object]:
     """A public YOLOv5 detector as `load_checkpoint` returns one of ours: boxes only, no threshold, no data.
 
-    The architecture is that of the YAML in the file, and the layers in the file must do what ours do.
+    The architecture is that of the YAML in the file, and the layers in the file must do what ours
+    do.
 
     Raises:
-        UserError: see `read_official`; or a model that cannot be built here, e.g. one with a level P6.
+        UserError: see `read_official`; or a model that cannot be built here, e.g. one with a level
+            P6.
     """
     model, state, content = _read(path)
     cfg = getattr(model, "yaml", None)
@@ -170,7 +188,9 @@ def public_checkpoint(path: str | Path) -> dict[str, object]:
         raise UserError(f"{path}: no detector of the public YOLOv5: it holds no model YAML")
     built = _build(cfg, state, path)
     if difference := next(_differences(model, built), None):
-        raise UserError(f"{path}: {difference}; a model of a changed YOLOv5, which is not supported here")
+        raise UserError(
+            f"{path}: {difference}; a model of a changed YOLOv5, which is not supported here"
+        )
     checkpoint = {
         "version": None,
         "kind": built.kind,
@@ -195,11 +215,15 @@ def _read(path: str | Path) -> tuple[Part, dict[str, Tensor], Mapping]:
         model = content.get("ema") or content["model"]
         if not isinstance(model, Part):
             raise TypeError(f"its model is a {type(model).__name__}")
-        state = {name: t.float() if t.is_floating_point() else t for name, t in state_dict(model).items()}
+        state = {
+            name: t.float() if t.is_floating_point() else t for name, t in state_dict(model).items()
+        }
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused: {error}; nothing in it was executed") from None
     except Exception as error:  # a damaged file can raise anything
-        raise UserError(f"{path}: not a readable YOLOv5 checkpoint ({type(error).__name__}: {error})") from None
+        raise UserError(
+            f"{path}: not a readable YOLOv5 checkpoint ({type(error).__name__}: {error})"
+        ) from None
     check_finite(state, path, "model")
     return model, state, content
 
@@ -211,7 +235,10 @@ def _build(cfg: Mapping, state: Mapping[str, Tensor], path: str | Path) -> Detec
         levels = state.get(f"model.{len([*cfg['backbone'], *cfg['head']]) - 1}.anchors")
         if levels is None or levels.dim() != 3:
             raise UserError("no detector of the public YOLOv5: its last layer has no anchors")
-        anchors = [(level * stride).flatten().tolist() for level, stride in zip(levels, STRIDES, strict=False)]
+        anchors = [
+            (level * stride).flatten().tolist()
+            for level, stride in zip(levels, STRIDES, strict=False)
+        ]
         return DetectionModel(cfg | {"anchors": anchors})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -229,7 +256,11 @@ def _differences(part: Part, ours: nn.Module, place: str = "") -> Iterator[str]:
         if name in attributes and repr(attributes[name]) != repr(own):
             yield f"layer {place} has {name} {attributes[name]!r}, expected {own}"
     strides = attributes.get("stride")
-    if isinstance(ours, Detect) and isinstance(strides, Tensor) and strides.tolist() != [*ours.strides]:
+    if (
+        isinstance(ours, Detect)
+        and isinstance(strides, Tensor)
+        and strides.tolist() != [*ours.strides]
+    ):
         yield f"layer {place} has strides {strides.tolist()}, expected {[*ours.strides]}"
     children = dict(ours.named_children())
     for name, below in attributes.get("_modules", {}).items():
@@ -239,10 +270,16 @@ def _differences(part: Part, ours: nn.Module, place: str = "") -> Iterator[str]:
 
 def _names(model: Part, count: int, path: str | Path) -> list[str]:
     """Of the box classes, in the file a list, or a mapping of numbers."""
-    names = getattr(model, "names", [str(number) for number in range(count)])  # as YOLOv5 calls what has no name
+    names = getattr(
+        model, "names", [str(number) for number in range(count)]
+    )  # as YOLOv5 calls what has no name
     if isinstance(names, Mapping):
         names = [names.get(number) for number in range(len(names))]
-    if not isinstance(names, list | tuple) or len(names) != count or not all(isinstance(n, str) for n in names):
+    if (
+        not isinstance(names, list | tuple)
+        or len(names) != count
+        or not all(isinstance(n, str) for n in names)
+    ):
         raise UserError(f"{path}: names are {names!r}, expected {count}, as the model has classes")
     return list(names)
 
@@ -259,7 +296,9 @@ def state_dict(part: object, prefix: str = "") -> dict[str, Tensor]:
     """Parameters and buffers of a part and of all below it, named as `nn.Module.state_dict` names them."""
     attributes: Mapping = vars(part)
     own = {**attributes.get("_parameters", {}), **attributes.get("_buffers", {})}
-    found = {f"{prefix}{name}": tensor for name, tensor in own.items() if isinstance(tensor, Tensor)}
+    found = {
+        f"{prefix}{name}": tensor for name, tensor in own.items() if isinstance(tensor, Tensor)
+    }
     for name, below in attributes.get("_modules", {}).items():
         if below is not None:
             found |= state_dict(below, f"{prefix}{name}.")

@@ -1,6 +1,7 @@
 """What a checkpoint holds: every key that is read, and what is expected of its value.
 
-A file from a stranger, or one that was changed by hand, is refused here by file and key, before anything is made of it.
+A file from a stranger, or one that was changed by hand, is refused here by file and key, before
+anything is made of it.
 """
 
 from __future__ import annotations
@@ -90,13 +91,17 @@ def _is_parts(value: object) -> bool:
 
 
 def _is_fitness(value: object) -> bool:
-    return is_number(value, -math.inf, math.inf) and value < math.inf  # minus infinity: never validated
+    return (
+        is_number(value, -math.inf, math.inf) and value < math.inf
+    )  # minus infinity: never validated
 
 
 _MAPPING = Field("a mapping", is_mapping)
 _NUMBER = Field("a whole number of at least 0", lambda value: is_whole(value, 0))
 _ARCHITECTURE = {"cfg": Field("a model YAML's content", is_mapping), "nc": _NUMBER}
-_VIEWS = {"views": Field("a whole number of at least 0", lambda value: is_whole(value, 0), required=False)}
+_VIEWS = {
+    "views": Field("a whole number of at least 0", lambda value: is_whole(value, 0), required=False)
+}
 _TASKS = {"tasks": Field(f"{' and/or '.join(TASKS)}", _is_tasks, required=False)}
 # Kind of model -> what it is built with.
 ARGUMENTS: Mapping[str, Table] = {
@@ -108,7 +113,8 @@ ARGUMENTS: Mapping[str, Table] = {
 # What is read of the options, besides on resume.
 OPTIONS: Table = {
     "imgsz": Field(
-        f"a multiple of {STRIDE}, pixels", lambda value: is_whole(value, STRIDE, 2**16) and value % STRIDE == 0
+        f"a multiple of {STRIDE}, pixels",
+        lambda value: is_whole(value, STRIDE, 2**16) and value % STRIDE == 0,
     ),
     "data": Field("text, the data.yaml", _is_text),
     "rect": Field("True or False", lambda value: isinstance(value, bool), required=False),
@@ -116,10 +122,14 @@ OPTIONS: Table = {
 
 # What a model's file says of it, exported ones too.
 FACTS: Table = {
-    "kind": Field(", ".join(ARGUMENTS), lambda value: isinstance(value, str) and value in ARGUMENTS),
+    "kind": Field(
+        ", ".join(ARGUMENTS), lambda value: isinstance(value, str) and value in ARGUMENTS
+    ),
     "names": Field("a list of different names", _is_names),
     "view_names": Field("a list of different names", _is_names),
-    "confidence": Field("None, or a number from 0 to 1", lambda value: value is None or is_number(value, 0, 1)),
+    "confidence": Field(
+        "None, or a number from 0 to 1", lambda value: value is None or is_number(value, 0, 1)
+    ),
     "view_prior": Field("None, or numbers of views: majority, by_class", _is_prior),
     "fingerprint": Field("text", _is_text),
 }
@@ -129,7 +139,9 @@ CHECKPOINT: Table = FACTS | {
     "options": _MAPPING,
     "model": Field("a mapping of names to tensors", is_mapping),
     "ema": Field("a mapping with the averaged weights", is_mapping, required=False),
-    "epoch": Field("a whole number of at least -1", lambda value: is_whole(value, -1), required=False),
+    "epoch": Field(
+        "a whole number of at least -1", lambda value: is_whole(value, -1), required=False
+    ),
     "best": Field("epoch and fitness of every network", _is_best, required=False),
     "hyp": Field("a mapping", is_mapping, required=False),
 }
@@ -140,9 +152,12 @@ RESUMED: Table = {
     "networks": Field("a mapping of networks to their states", is_mapping),
     "balancer": _MAPPING,
     "random": Field(
-        "a list of random generators' states", lambda value: isinstance(value, list) and all(map(is_mapping, value))
+        "a list of random generators' states",
+        lambda value: isinstance(value, list) and all(map(is_mapping, value)),
     ),
-    "precision": Field(" or ".join(PRECISIONS), lambda value: isinstance(value, str) and value in PRECISIONS),
+    "precision": Field(
+        " or ".join(PRECISIONS), lambda value: isinstance(value, str) and value in PRECISIONS
+    ),
 }
 
 NETWORK: Table = {
@@ -155,7 +170,9 @@ NETWORK: Table = {
 STEPPER: Table = {"optimizer": _MAPPING, "scaler": _MAPPING}
 
 
-def check(content: Mapping[str, object], table: Table, source: str | Path, within: str = "") -> None:
+def check(
+    content: Mapping[str, object], table: Table, source: str | Path, within: str = ""
+) -> None:
     """Hold a mapping's values against a table; keys that are not in the table are passed by.
 
     Args:
@@ -167,7 +184,9 @@ def check(content: Mapping[str, object], table: Table, source: str | Path, withi
     for key, field in table.items():
         if key not in content:
             if field.required:
-                raise UserError(f"{source}: key '{within}{key}' is missing, expected {field.expected}; {FIX}")
+                raise UserError(
+                    f"{source}: key '{within}{key}' is missing, expected {field.expected}; {FIX}"
+                )
         elif not field.holds(content[key]):
             raise wrong(source, f"{within}{key}", content[key], field.expected)
 
@@ -196,7 +215,9 @@ def check_checkpoint(content: Mapping[str, object], source: str | Path) -> None:
     arguments, kind = content["arguments"], content["kind"]
     check(arguments, ARGUMENTS[kind], source, "arguments.")
     if unknown := arguments.keys() - ARGUMENTS[kind].keys():
-        raise UserError(f"{source}: arguments {sorted(unknown)} are unknown to models of kind '{kind}'; {FIX}")
+        raise UserError(
+            f"{source}: arguments {sorted(unknown)} are unknown to models of kind '{kind}'; {FIX}"
+        )
     _check_counts(content, source)
     _check_weights(content["model"], source, "model")
     if "ema" in content:
@@ -214,7 +235,12 @@ def _check_counts(content: Mapping[str, object], source: str | Path) -> None:
         raise wrong(source, "names", names, "one name at least")
     names_views = content["kind"] != "detection" and "classification" in tasks
     if names_views and arguments.get("views") != len(view_names):
-        raise wrong(source, "arguments.views", arguments.get("views"), f"{len(view_names)}, as there are view_names")
+        raise wrong(
+            source,
+            "arguments.views",
+            arguments.get("views"),
+            f"{len(view_names)}, as there are view_names",
+        )
     check_prior(content, source)
 
 
@@ -228,7 +254,9 @@ def check_prior(facts: Mapping[str, object], source: str | Path) -> None:
     if prior is None:
         return
     views = (prior["majority"], *prior["by_class"].values())
-    if max(views) >= len(facts["view_names"]) or max(prior["by_class"], default=-1) >= len(facts["names"]):
+    if max(views) >= len(facts["view_names"]) or max(prior["by_class"], default=-1) >= len(
+        facts["names"]
+    ):
         raise wrong(source, "view_prior", prior, "numbers of view_names, by numbers of names")
 
 
@@ -257,7 +285,9 @@ def check_finite(content: object, source: str | Path, key: str) -> None:
         is_bad = isinstance(value, Tensor) and not bool(value.to(torch.float32).isfinite().all())
         if is_bad or (isinstance(value, float) and not math.isfinite(value)):
             found = "has values that are" if isinstance(value, Tensor) else f"is {value},"
-            raise UserError(f"{source}: {path} {found} not finite; expected the weights of a sound training; {FIX}")
+            raise UserError(
+                f"{source}: {path} {found} not finite; expected the weights of a sound training; {FIX}"
+            )
 
 
 def _leaves(content: object, key: str) -> Iterator[tuple[str, object]]:

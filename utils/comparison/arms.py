@@ -1,9 +1,9 @@
 """What `compare_solutions.py` can compare: every arm is a training script and the options that make it special.
 
-All arms that balance two losses have weights that sum to `WEIGHT_SUM`, so that none of them trains at another
-effective rate, but for two that start alike with the 1.0 and 0.01 of the first joint trainings: `fixed`, which keeps
-them, and `gradnorm`, whose weights sum to `WEIGHT_SUM` from its first update on. A network that trains one task only
-gives its loss the weight 1.
+All arms that balance two losses have weights that sum to `WEIGHT_SUM`, so that none of them trains
+at another effective rate, but for two that start alike with the 1.0 and 0.01 of the first joint
+trainings: `fixed`, which keeps them, and `gradnorm`, whose weights sum to `WEIGHT_SUM` from its
+first update on. A network that trains one task only gives its loss the weight 1.
 """
 
 from __future__ import annotations
@@ -25,11 +25,20 @@ ORIGINAL_WEIGHTS = (1.0, 0.01)  # of detection and classification
 ORIGINAL_RATIO = 100.0
 GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
 JOINT, DUAL = "train_joint_gradnorm.py", "train_joint_dual_backbone.py"
-# For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows where one gradient is
-# a hundred times as long as the other), so they are one method.
+# For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows
+# where one gradient is a hundred times as long as the other), so they are one method.
 COINCIDING = ("pcgrad", "upgrad")
 ARM_NAMES = (
-    *("fixed", "fixed-scaled", "equal", "ratio-15", "tuned", "gradnorm", "gradnorm-alpha-0.5", "gradnorm-static"),
+    *(
+        "fixed",
+        "fixed-scaled",
+        "equal",
+        "ratio-15",
+        "tuned",
+        "gradnorm",
+        "gradnorm-alpha-0.5",
+        "gradnorm-static",
+    ),
     *("dual", "detection-only", "classification-only"),
 )
 
@@ -61,7 +70,9 @@ class Arm:
     @property
     def keys(self) -> set[str]:
         """The options that its script has, and the keys of a hyp file."""
-        return {field.name for kind in (self.options_kind, HyperParameters) for field in fields(kind)}
+        return {
+            field.name for kind in (self.options_kind, HyperParameters) for field in fields(kind)
+        }
 
     @property
     def has_interference(self) -> bool:
@@ -84,12 +95,16 @@ def find_arm(name: str) -> Arm:
         return Arm(name, f"{name}, by TorchJD", options={"balancer": name})
     arms = {
         "fixed": Arm(
-            name, "fixed weights 1.0 and 0.01, the original joint training", options=_fixed(*ORIGINAL_WEIGHTS)
+            name,
+            "fixed weights 1.0 and 0.01, the original joint training",
+            options=_fixed(*ORIGINAL_WEIGHTS),
         ),
         "fixed-scaled": Arm(name, "fixed weights 100:1", options=_fixed(*_split(ORIGINAL_RATIO))),
         "equal": Arm(name, "fixed weights 1:1", options=_fixed(*_split(1.0))),
         "gradnorm": _gradnorm(name, 1.5),
-        "gradnorm-static": Arm(name, "gradnorm's weights, averaged over its training, fixed", needs="gradnorm"),
+        "gradnorm-static": Arm(
+            name, "gradnorm's weights, averaged over its training, fixed", needs="gradnorm"
+        ),
         "dual": Arm(name, "two networks that share nothing", DUAL),
         "detection-only": _single(name, "detection"),
         "classification-only": _single(name, "classification"),
@@ -122,7 +137,8 @@ def average_weights(run: Path) -> tuple[float, float]:
         return _split(ORIGINAL_RATIO)
     log = pd.read_csv(run / "gradnorm.csv")
     results = pd.read_csv(run / "results.csv")
-    # A row's weights hold from the batch after it to that of the next row; before the first, the starting weights.
+    # A row's weights hold from the batch after it to that of the next row; before the first, the
+    # starting weights.
     first_batches = log["step"].to_numpy() + 1
     total = _batches(log) * len(results)
     lasted = pd.Series([*first_batches, total]).diff().iloc[1:].to_numpy()
@@ -156,7 +172,10 @@ def _gradnorm(name: str, alpha: float) -> Arm:
 
 def _single(name: str, task: str) -> Arm:
     return Arm(
-        name, f"{task} alone: the joint network without the other head", options={"tasks": [task]}, tasks=(task,)
+        name,
+        f"{task} alone: the joint network without the other head",
+        options={"tasks": [task]},
+        tasks=(task,),
     )
 
 
@@ -179,5 +198,7 @@ def _number(name: str, prefix: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise UserError(f"'{name}': expected a number above zero after '{prefix}', e.g. {prefix}1.5")
+        raise UserError(
+            f"'{name}': expected a number above zero after '{prefix}', e.g. {prefix}1.5"
+        )
     return value

@@ -1,8 +1,9 @@
 """What was claimed of these methods before anybody measured, each beside what a comparison measured.
 
-The claims are those of the reports that this project began with. A claim is *supported* if the whole 95 % interval
-lies beyond what was claimed, *contradicted* if the whole interval falls short of it, and otherwise *not shown*, as it
-is where there is no interval, or one of a single training. A claim about 50 epochs is *not tested* by fewer.
+The claims are those of the reports that this project began with. A claim is *supported* if the
+whole 95 % interval lies beyond what was claimed, *contradicted* if the whole interval falls short
+of it, and otherwise *not shown*, as it is where there is no interval, or one of a single training.
+A claim about 50 epochs is *not tested* by fewer.
 """
 
 from __future__ import annotations
@@ -56,11 +57,31 @@ def examine(outcomes: Outcomes, epochs: int, margins: Mapping[str, float]) -> li
         margins: metric -> the difference below which two arms count as equally good.
     """
     claims = [
-        _gain(outcomes, Contrast("gradnorm", "fixed", "mAP50"), "GradNorm: detection +10 to 15 %", 0.10),
-        _gain(outcomes, Contrast("gradnorm", "fixed", "view_accuracy"), "GradNorm: classification +5 to 10 %", 0.05),
+        _gain(
+            outcomes,
+            Contrast("gradnorm", "fixed", "mAP50"),
+            "GradNorm: detection +10 to 15 %",
+            0.10,
+        ),
+        _gain(
+            outcomes,
+            Contrast("gradnorm", "fixed", "view_accuracy"),
+            "GradNorm: classification +5 to 10 %",
+            0.05,
+        ),
         _convergence(outcomes),
-        _gain(outcomes, Contrast("dual", "fixed", "mAP50"), "dual backbone: detection +15 to 25 %", 0.15),
-        _gain(outcomes, Contrast("dual", "fixed", "view_accuracy"), "dual backbone: classification +10 to 20 %", 0.10),
+        _gain(
+            outcomes,
+            Contrast("dual", "fixed", "mAP50"),
+            "dual backbone: detection +15 to 25 %",
+            0.15,
+        ),
+        _gain(
+            outcomes,
+            Contrast("dual", "fixed", "view_accuracy"),
+            "dual backbone: classification +10 to 20 %",
+            0.10,
+        ),
         *(_independence(outcomes, task, margins) for task in HEADLINES),
         _best_ratio(outcomes),
         *(_levels(outcomes, arm, epochs) for arm in ("gradnorm", "dual")),
@@ -102,7 +123,9 @@ def _gain(outcomes: Outcomes, contrast: Contrast, claim: str, least: float) -> C
 def _convergence(outcomes: Outcomes) -> Claim | None:
     """Epochs until 90 % of a level that both arms reach: the lower of their last epochs' mAP50."""
     by_unit = {outcome.unit: outcome for outcome in outcomes.get("fixed", ())}
-    pairs = [(own, by_unit[own.unit]) for own in outcomes.get("gradnorm", ()) if own.unit in by_unit]
+    pairs = [
+        (own, by_unit[own.unit]) for own in outcomes.get("gradnorm", ()) if own.unit in by_unit
+    ]
     ratios = {own.unit: _log_epochs(own, other) for own, other in pairs}
     if not ratios or None in ratios.values():
         return None
@@ -145,9 +168,13 @@ def _best_ratio(outcomes: Outcomes) -> Claim | None:
     if len(grid) < 2 or "ratio-15" not in grid:
         return None
     ranking = sorted(grid, key=lambda arm: -mean_and_deviation(grid[arm])["fitness"][0])
-    measured = f"number {ranking.index('ratio-15') + 1} of {len(grid)} by fitness; best: {ranking[0]}"
+    measured = (
+        f"number {ranking.index('ratio-15') + 1} of {len(grid)} by fitness; best: {ranking[0]}"
+    )
     others = [arm for arm in grid if arm != "ratio-15"]
-    contrasts = [Contrast("ratio-15", arm, metric) for arm in others for metric in HEADLINES.values()]
+    contrasts = [
+        Contrast("ratio-15", arm, metric) for arm in others for metric in HEADLINES.values()
+    ]
     gaps = [gap for gap in (difference(outcomes, contrast) for contrast in contrasts) if gap]
     tested = [gap for gap in gaps if gap.basis in (FOLDS, SEEDS)]
     p_values = holm([gap.estimate.p_value() for gap in tested])
@@ -180,7 +207,11 @@ def _not_tested(epochs: int) -> str:
 
 
 def _loss_fall(outcomes: Outcomes, epochs: int) -> Claim | None:
-    falls = {arm: _falls(outcomes[arm]) for arm in ("gradnorm", "fixed", "detection-only") if outcomes.get(arm)}
+    falls = {
+        arm: _falls(outcomes[arm])
+        for arm in ("gradnorm", "fixed", "detection-only")
+        if outcomes.get(arm)
+    }
     if "gradnorm" not in falls:
         return None
     means = ", ".join(f"{arm} -{np.mean(values):.0%}" for arm, values in falls.items())
@@ -192,4 +223,6 @@ def _loss_fall(outcomes: Outcomes, epochs: int) -> Claim | None:
 
 
 def _falls(outcomes: Sequence[Outcome]) -> list[float]:
-    return means_by_fold({outcome.unit: outcome.figures["detection_loss_fall"] for outcome in outcomes})
+    return means_by_fold(
+        {outcome.unit: outcome.figures["detection_loss_fall"] for outcome in outcomes}
+    )

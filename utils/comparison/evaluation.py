@@ -42,7 +42,8 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
     Reads all labels, so that what is wrong with them is known before training.
 
     Raises:
-        UserError: there is something wrong, or an arm needs classes or views that data.yaml does not name.
+        UserError: there is something wrong, or an arm needs classes or views that data.yaml does
+            not name.
     """
     data, arms = load_data_config(path), list(arms)
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
@@ -53,7 +54,9 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
     return data.facts() | {split.name: split.fingerprint() for split in load_splits(data, splits)}
 
 
-def predict(trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str) -> None:
+def predict(
+    trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str
+) -> None:
     """Write what every training's averaged weights predict, where it is not there yet; see `predictions_path`.
 
     Args:
@@ -78,13 +81,17 @@ def _load_exam(trial: Trial, precision: Precision, split: str) -> Exam:
     return data, make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
 
 
-def _predict(trial: Trial, load_model: ModelLoader, exam: Exam, precision: Precision, split: str) -> None:
+def _predict(
+    trial: Trial, load_model: ModelLoader, exam: Exam, precision: Precision, split: str
+) -> None:
     data, loader = exam
     model, content = load_model(_weights(trial))
     results, _ = evaluate(precision.place(model), loader, precision, data)
     trained_on = content["fingerprint"].partition("-")[0]
     confidence, prior = content["confidence"], content["view_prior"]
-    header = Header.of(data, loader.dataset, trial.arm.tasks, precision, confidence, prior, trained_on)
+    header = Header.of(
+        data, loader.dataset, trial.arm.tasks, precision, confidence, prior, trained_on
+    )
     write_predictions(predictions_path(trial.folder, split), results, header)
 
 
@@ -102,7 +109,9 @@ def measure_networks(
     image_size = trials[0].common["imgsz"]
     latency_ms = measure_latency_ms(models, image_size, precision)
     gflops = {kind: count_gflops(model, image_size) for kind, model in models.items()}
-    return {arm: {"gflops": gflops[kind], "latency_ms": latency_ms[kind]} for arm, kind in alike.items()}
+    return {
+        arm: {"gflops": gflops[kind], "latency_ms": latency_ms[kind]} for arm, kind in alike.items()
+    }
 
 
 def _network_key(trial: Trial) -> tuple[object, ...]:
@@ -132,8 +141,9 @@ def judge(kept: Kept, protocol: Protocol) -> dict[str, object]:
 def _confidences(kept: Kept) -> dict[Path, float]:
     """A training's folder -> the threshold for its figures.
 
-    It is the one that training chose on validation, frozen for any other split. A fold that is judged by its own
-    validation split takes the median of the other folds' thresholds, which were chosen on other patients.
+    It is the one that training chose on validation, frozen for any other split. A fold that is
+    judged by its own validation split takes the median of the other folds' thresholds, which were
+    chosen on other patients.
     """
     alike: dict[tuple[str, int], list[Trial]] = {}
     for trial in kept.trials:
@@ -144,12 +154,15 @@ def _confidences(kept: Kept) -> dict[Path, float]:
         if len(trials) > 1 and kept.record.split == "val":
             chosen = other_folds_thresholds(chosen)
         for trial, confidence in zip(trials, chosen, strict=True):
-            # Where none found a box, the usual one: never one that is chosen on the split that is judged.
+            # Where none found a box, the usual one: never one that is chosen on the split that is
+            # judged.
             found[trial.folder] = USUAL_CONFIDENCE if confidence is None else confidence
     return found
 
 
-def _examine(kept: Kept, trial: Trial, results: Sequence[ImageResult], header: Header, confidence: float) -> Outcome:
+def _examine(
+    kept: Kept, trial: Trial, results: Sequence[ImageResult], header: Header, confidence: float
+) -> Outcome:
     network = kept.record.networks[trial.arm.name]
     names, views, tasks, unit = header.names, header.view_names, trial.arm.tasks, kept.unit(trial)
     metrics = summarise(results, names, views, confidence, intervals=False, tasks=tasks)
@@ -183,7 +196,9 @@ def _about(kept: Kept) -> dict[str, object]:
     truths, names, split = list(kept.truths.values()), kept.record.data, kept.record.split
     has_groups = all(truth.data.group_pattern for truth in truths)
     frames = ", ".join(str(len(truth.split.images)) for truth in truths)
-    groups = ", ".join(str(len(set(map(truth.data.group_of, truth.split.images)))) for truth in truths)
+    groups = ", ".join(
+        str(len(set(map(truth.data.group_of, truth.split.images)))) for truth in truths
+    )
     counts = f"{frames} frames" + (f" of {groups} patients" if has_groups else "")
     has_negatives = any(not len(frame.boxes) for truth in truths for frame in truth.split.labels)
     sizes = "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common)
@@ -205,7 +220,11 @@ def _limits(counts: str, has_groups: bool, data_sets: int, has_negatives: bool) 
     alone = f"{counts}; without a group_pattern frames of one patient count as independent: too narrow intervals."
     limits = [grouped if has_groups else alone]
     if data_sets == 1:
-        limits.append("One training set: by how much the figures would move with another one is not in the intervals.")
+        limits.append(
+            "One training set: by how much the figures would move with another one is not in the intervals."
+        )
     if not has_negatives:
-        limits.append("Every frame has a box: how often a model cries wolf on a frame without one cannot be measured.")
+        limits.append(
+            "Every frame has a box: how often a model cries wolf on a frame without one cannot be measured."
+        )
     return limits

@@ -1,8 +1,8 @@
 """What a comparison leaves, so that its tables and pictures can be made again without a network.
 
-`trainings.json` names the trainings, their common options, and what was measured on their networks. Together with
-`predictions.npz`, `results.csv`, `summary.json` and, where it was measured, `interference.csv` of every run folder, and
-with the data set, which has the truth, that is enough.
+`trainings.json` names the trainings, their common options, and what was measured on their networks.
+Together with `predictions.npz`, `results.csv`, `summary.json` and, where it was measured,
+`interference.csv` of every run folder, and with the data set, which has the truth, that is enough.
 
 python -m utils.comparison.kept runs/compare/exp docs/results/exp     # copies of a comparison what may be published
 
@@ -45,7 +45,8 @@ class Record:
 
     Attributes:
         split: whose figures are reported.
-        data: the data sets as a reader may know them, folder and file; the trainings have their numbers.
+        data: the data sets as a reader may know them, folder and file; the trainings have their
+            numbers.
         common: the options that all arms share.
         arms: name -> what the report needs of it: "about", "script", "tasks".
         networks: arm -> "gflops" of a forward pass and "latency_ms" of it.
@@ -93,7 +94,8 @@ class Kept:
         """What a training predicted, beside the truth.
 
         Raises:
-            UserError: its file is missing or damaged, or the data set is not the one that it is about.
+            UserError: its file is missing or damaged, or the data set is not the one that it is
+                about.
         """
         predictions = read_predictions(predictions_path(trial.folder, self.record.split))
         truth = self.truths[trial.data]
@@ -105,7 +107,9 @@ def predictions_path(run: Path, split: str) -> Path:
     return run / (FILE_NAME if split == "val" else f"predictions_{split}.npz")
 
 
-def write_record(folder: Path, trials: Sequence[Trial], networks: Mapping[str, Mapping], split: str) -> None:
+def write_record(
+    folder: Path, trials: Sequence[Trial], networks: Mapping[str, Mapping], split: str
+) -> None:
     """Write trainings.json into a comparison's folder.
 
     Args:
@@ -113,10 +117,16 @@ def write_record(folder: Path, trials: Sequence[Trial], networks: Mapping[str, M
     """
     paths = list(dict.fromkeys(trial.data for trial in trials))
     trainings = [
-        {"arm": t.arm.name, "data": paths.index(t.data), "seed": t.seed, "folder": t.folder.name} for t in trials
+        {"arm": t.arm.name, "data": paths.index(t.data), "seed": t.seed, "folder": t.folder.name}
+        for t in trials
     ]
-    names = ["/".join(Path(path).resolve().parts[-2:]) for path in paths]  # whose machine, is no matter
-    arms = {t.arm.name: {"about": t.arm.about, "script": t.arm.script, "tasks": list(t.arm.tasks)} for t in trials}
+    names = [
+        "/".join(Path(path).resolve().parts[-2:]) for path in paths
+    ]  # whose machine, is no matter
+    arms = {
+        t.arm.name: {"about": t.arm.about, "script": t.arm.script, "tasks": list(t.arm.tasks)}
+        for t in trials
+    }
     record = Record(split, names, without_places(trials[0].common), arms, dict(networks), trainings)
     write_json(folder / TRAININGS, to_mapping(record))
 
@@ -133,12 +143,17 @@ def open_kept(folder: Path, data: Sequence[str]) -> Kept:
     record = _read_record(folder / TRAININGS)
     if len(data) != len(record.data):
         known = f"{len(record.data)} data sets ({', '.join(record.data)})"
-        raise UserError(f"{folder}: compared on {known}, found {len(data)}; name them by --data, or by --folds")
+        raise UserError(
+            f"{folder}: compared on {known}, found {len(data)}; name them by --data, or by --folds"
+        )
     arms = {
-        name: Arm(name, own["about"], own["script"], tasks=tuple(own["tasks"])) for name, own in record.arms.items()
+        name: Arm(name, own["about"], own["script"], tasks=tuple(own["tasks"]))
+        for name, own in record.arms.items()
     }
     trials = [
-        Trial(arms[own["arm"]], data[own["data"]], own["seed"], record.common, folder / own["folder"])
+        Trial(
+            arms[own["arm"]], data[own["data"]], own["seed"], record.common, folder / own["folder"]
+        )
         for own in record.trainings
     ]
     truths = {}
@@ -166,9 +181,15 @@ def copy_kept(folder: Path, target: Path) -> None:
     record = _read_record(folder / TRAININGS)
     if target.exists():
         raise UserError(f"{target}: is there already; remove it, or choose another folder")
-    chosen = [path for path in sorted(folder.iterdir()) if path.suffix in COPIED or path.name == COPY]
+    chosen = [
+        path for path in sorted(folder.iterdir()) if path.suffix in COPIED or path.name == COPY
+    ]
     for training in record.trainings:
-        chosen += [path for pattern in COPIED_OF_RUN for path in (folder / training["folder"]).glob(pattern)]
+        chosen += [
+            path
+            for pattern in COPIED_OF_RUN
+            for path in (folder / training["folder"]).glob(pattern)
+        ]
     for path in chosen:
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +218,9 @@ def without_places(content: object) -> object:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="of a comparison")
     parser.add_argument("target", type=Path, help="the folder to make")
     args = parser.parse_args(arguments)

@@ -1,10 +1,11 @@
 """Figures over the held-out frames of all folds together, where that has a meaning.
 
-The headline of a cross-validation is the mean over folds and its spread. Frames of several folds go into one figure
-only where nothing depends on a common scale of the folds' confidences, as five models have none (Forman and Scholz,
-Apples-to-apples in cross-validation studies, 2010): the view of frames and of clips, its calibration, and counts of
-boxes, each fold's at a threshold of its own. Average precision is never pooled. A fold's threshold is the median of
-the other folds', so that it was chosen on other patients.
+The headline of a cross-validation is the mean over folds and its spread. Frames of several folds go
+into one figure only where nothing depends on a common scale of the folds' confidences, as five
+models have none (Forman and Scholz, Apples-to-apples in cross-validation studies, 2010): the view
+of frames and of clips, its calibration, and counts of boxes, each fold's at a threshold of its own.
+Average precision is never pooled. A fold's threshold is the median of the other folds', so that it
+was chosen on other patients.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ from utils.evaluation.views import view_metrics
 
 COLUMNS = {  # figure -> heading
     **{"precision": "P", "recall": "R", "f1": "F1", "class_f1": "mean F1 of classes"},
-    **{"view_accuracy": "view acc.", "view_balanced_accuracy": "balanced", "view_macro_f1": "macro F1"},
+    **{
+        "view_accuracy": "view acc.",
+        "view_balanced_accuracy": "balanced",
+        "view_macro_f1": "macro F1",
+    },
     **{"view_ece": "ECE", "clip_accuracy_vote": "clips, vote", "clip_accuracy_mean": "clips, mean"},
 }
 NOTE = (
@@ -44,7 +49,8 @@ class Fold:
 
     Attributes:
         results: of the held-out frames.
-        confidence: the threshold with the best F1 on the fold's validation split; None where none finds a box.
+        confidence: the threshold with the best F1 on the fold's validation split; None where none
+            finds a box.
     """
 
     results: Sequence[ImageResult]
@@ -55,7 +61,8 @@ def other_folds_thresholds(chosen: Sequence[float | None]) -> list[float]:
     """For each fold the median of the other folds' thresholds; the usual one where no other has any.
 
     Args:
-        chosen: each fold's own, with the best F1 on its validation split; None where none finds a box.
+        chosen: each fold's own, with the best F1 on its validation split; None where none finds a
+            box.
     """
     found = []
     for number in range(len(chosen)):
@@ -65,7 +72,9 @@ def other_folds_thresholds(chosen: Sequence[float | None]) -> list[float]:
 
 
 def out_of_fold(
-    held_out: Mapping[str, Mapping[int, Sequence[Fold]]], tasks: Mapping[str, Sequence[str]], data: DataConfig
+    held_out: Mapping[str, Mapping[int, Sequence[Fold]]],
+    tasks: Mapping[str, Sequence[str]],
+    data: DataConfig,
 ) -> dict[str, list[dict]]:
     """Arm -> the `pooled` figures of each of its seeds; empty where the folds are none of a cross-validation.
 
@@ -87,12 +96,14 @@ def _is_cross_validation(folds: Sequence[Fold]) -> bool:
     return len(folds) > 1 and len(set(images)) == len(images)
 
 
-def pooled(folds: Sequence[Fold], data: DataConfig, tasks: Sequence[str] = TASKS) -> dict[str, object]:
+def pooled(
+    folds: Sequence[Fold], data: DataConfig, tasks: Sequence[str] = TASKS
+) -> dict[str, object]:
     """The figures of one training a fold over all held-out frames, as plain values; None where undefined.
 
     Returns:
-        "frames", "groups" and "clips", how many; "figures", by the names in `COLUMNS`; "classes", a row for each
-        with its counts; "thresholds" of the folds.
+        "frames", "groups" and "clips", how many; "figures", by the names in `COLUMNS`; "classes", a
+        row for each with its counts; "thresholds" of the folds.
     """
     results = [result for fold in folds for result in fold.results]
     chosen = other_folds_thresholds([fold.confidence for fold in folds])
@@ -107,7 +118,9 @@ def pooled(folds: Sequence[Fold], data: DataConfig, tasks: Sequence[str] = TASKS
         "frames": len(results),
         "groups": len({result.group for result in results}),
         "clips": len(clips),
-        "figures": {name: None if np.isnan(value) else float(value) for name, value in figures.items()},
+        "figures": {
+            name: None if np.isnan(value) else float(value) for name, value in figures.items()
+        },
         "classes": classes,
         "thresholds": chosen,
     }
@@ -121,7 +134,9 @@ def _class_rows(folds: Sequence[Fold], chosen: Sequence[float], names: Sequence[
         for result in fold.results:
             kept = result.scores >= threshold
             classes, true_classes = result.classes[kept], result.true_classes
-            matches, _ = match_predictions(result.boxes_xyxy[kept], classes, result.true_boxes_xyxy, true_classes)
+            matches, _ = match_predictions(
+                result.boxes_xyxy[kept], classes, result.true_boxes_xyxy, true_classes
+            )
             hits = np.bincount(classes[matches[:, 0]], minlength=len(names))
             found += hits
             wrong += np.bincount(classes, minlength=len(names)) - hits
@@ -130,14 +145,22 @@ def _class_rows(folds: Sequence[Fold], chosen: Sequence[float], names: Sequence[
                 groups[number].add(result.group)
     columns = zip(names, groups, found, wrong, missed, strict=True)
     return [
-        {"name": name, "groups": len(own), "found": int(hit), "wrong": int(false), "missed": int(miss)}
+        {
+            "name": name,
+            "groups": len(own),
+            "found": int(hit),
+            "wrong": int(false),
+            "missed": int(miss),
+        }
         for name, own, hit, false, miss in columns
     ]
 
 
 def _box_figures(rows: Sequence[Mapping]) -> dict[str, float]:
     """Of the counts of all classes, and the mean F1 over the classes that are there."""
-    found, wrong, missed = (np.array([row[key] for row in rows]) for key in ("found", "wrong", "missed"))
+    found, wrong, missed = (
+        np.array([row[key] for row in rows]) for key in ("found", "wrong", "missed")
+    )
     present = found + missed > 0
     return {
         "precision": _share(found.sum(), (found + wrong).sum()),
@@ -153,7 +176,10 @@ def _share(part: float, whole: float) -> float:
 
 def _view_figures(results: Sequence[ImageResult], data: DataConfig) -> dict[str, float]:
     metrics = view_metrics(results, data.names, data.view_names)
-    return {f"view_{name}": metrics[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")}
+    return {
+        f"view_{name}": metrics[name]
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+    }
 
 
 @dataclass(frozen=True)
@@ -172,7 +198,10 @@ def _clips(results: Iterable[ImageResult], data: DataConfig) -> list[_Clip]:
         if clip and len(result.view_probabilities):
             members.setdefault(clip[0], []).append(result)
     clips = [
-        _Clip(_true_view(own, len(data.view_names)), np.array([result.view_probabilities for result in own]))
+        _Clip(
+            _true_view(own, len(data.view_names)),
+            np.array([result.view_probabilities for result in own]),
+        )
         for own in members.values()
     ]
     return [clip for clip in clips if clip.view != UNKNOWN_VIEW]
@@ -181,7 +210,9 @@ def _clips(results: Iterable[ImageResult], data: DataConfig) -> list[_Clip]:
 def _true_view(results: Iterable[ImageResult], view_count: int) -> int:
     """The view that decides a clip; -1 where none does."""
     known = [result.true_view for result in results if result.true_view != UNKNOWN_VIEW]
-    return majority_view(np.bincount(known, minlength=view_count).tolist()) if known else UNKNOWN_VIEW
+    return (
+        majority_view(np.bincount(known, minlength=view_count).tolist()) if known else UNKNOWN_VIEW
+    )
 
 
 def _clip_figures(clips: Sequence[_Clip]) -> dict[str, float]:
@@ -189,7 +220,10 @@ def _clip_figures(clips: Sequence[_Clip]) -> dict[str, float]:
     views = np.array([clip.view for clip in clips])
     votes = np.array([np.bincount(clip.probabilities.argmax(1)).argmax() for clip in clips])
     means = np.array([clip.probabilities.mean(0).argmax() for clip in clips])
-    return {"clip_accuracy_vote": nan_mean(votes == views), "clip_accuracy_mean": nan_mean(means == views)}
+    return {
+        "clip_accuracy_vote": nan_mean(votes == views),
+        "clip_accuracy_mean": nan_mean(means == views),
+    }
 
 
 def out_of_fold_section(results: Mapping) -> str:
@@ -201,9 +235,14 @@ def out_of_fold_section(results: Mapping) -> str:
     arms = {arm: seeds for arm, seeds in results.get("out_of_fold", {}).items() if seeds}
     if not arms:
         return ""
-    rows = [[f"`{arm}`", *(_mean_and_deviation(seeds, name) for name in COLUMNS)] for arm, seeds in arms.items()]
+    rows = [
+        [f"`{arm}`", *(_mean_and_deviation(seeds, name) for name in COLUMNS)]
+        for arm, seeds in arms.items()
+    ]
     table = markdown_table(["arm", *COLUMNS.values()], rows)
-    counts = max((seeds[0] for seeds in arms.values()), key=lambda pooled: pooled["clips"])  # of an arm with a view
+    counts = max(
+        (seeds[0] for seeds in arms.values()), key=lambda pooled: pooled["clips"]
+    )  # of an arm with a view
     return f"## Out of fold\n\n{table}\n\n{NOTE.format(**counts)}"
 
 

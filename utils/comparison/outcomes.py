@@ -14,7 +14,13 @@ from utils.evaluation.metrics import fitness, fitness_parts
 
 DETECTION_FIGURES = {
     **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
-    **{"precision": "precision", "recall": "recall", "F1": "f1", "mse_xywhn": "mse_xywhn", "matched": "matched_share"},
+    **{
+        "precision": "precision",
+        "recall": "recall",
+        "F1": "f1",
+        "mse_xywhn": "mse_xywhn",
+        "matched": "matched_share",
+    },
 }
 VIEW_FIGURES = {
     **{"view_accuracy": "accuracy", "view_balanced_accuracy": "balanced_accuracy"},
@@ -34,8 +40,10 @@ class Outcome:
         unit: the data set's and the seed's number.
         figures: name -> value, of the arm's tasks; None where undefined.
         costs: name -> what this machine needed; differs from time to time.
-        resampled: metric -> (resamples,) its value on the unit's resampled patients, the same for all arms and seeds.
-        patients: metric -> Kish's number of the patients behind it, see `utils.evaluation.intervals`.
+        resampled: metric -> (resamples,) its value on the unit's resampled patients, the same for
+            all arms and seeds.
+        patients: metric -> Kish's number of the patients behind it, see
+            `utils.evaluation.intervals`.
         courses: headline metric of the arm's tasks -> (epochs,) its value on the validation split.
     """
 
@@ -48,7 +56,9 @@ class Outcome:
     courses: Mapping[str, np.ndarray]
 
 
-def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: float) -> dict[str, float | None]:
+def read_figures(
+    folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: float
+) -> dict[str, float | None]:
     """Everything about a run that is the same on every machine.
 
     Args:
@@ -67,23 +77,33 @@ def read_figures(folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: f
     }
     if "detection" in tasks:
         figures |= {name: metrics["detection"][key] for name, key in DETECTION_FIGURES.items()}
-        figures["detection_loss_fall"] = _fall(sum(history[f"train/{name}_loss"] for name in ("box", "obj", "cls")))
+        figures["detection_loss_fall"] = _fall(
+            sum(history[f"train/{name}_loss"] for name in ("box", "obj", "cls"))
+        )
     if "classification" in tasks:
         figures |= {name: metrics["views"].get(key) for name, key in VIEW_FIGURES.items()}
     for name, (task, column) in CURVES.items():
         if task in tasks:
-            best_epoch = next(best["epoch"] for net, best in summary["best"].items() if net in ("joint", task))
+            best_epoch = next(
+                best["epoch"] for net, best in summary["best"].items() if net in ("joint", task)
+            )
             figures[f"best_{name}"] = _number(history[column].iloc[best_epoch])
             figures[f"epochs_to_90_{name}"] = epochs_to_reach(history[column])
             figures[f"spread_{name}"] = late_spread(history[column])
-            figures[f"{name}_per_million"] = None if figures[name] is None else figures[name] / millions
+            figures[f"{name}_per_million"] = (
+                None if figures[name] is None else figures[name] / millions
+            )
     return figures | {"parameters_millions": millions, "gflops": gflops}
 
 
 def read_courses(folder: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     """Headline metric of `tasks` -> (epochs,) its value on the validation split."""
     history = pd.read_csv(folder / "results.csv")
-    return {name: history[column].to_numpy(float) for name, (task, column) in CURVES.items() if task in tasks}
+    return {
+        name: history[column].to_numpy(float)
+        for name, (task, column) in CURVES.items()
+        if task in tasks
+    }
 
 
 def read_costs(folder: Path, latency_ms: float) -> dict[str, float | None]:
@@ -91,7 +111,11 @@ def read_costs(folder: Path, latency_ms: float) -> dict[str, float | None]:
     times = pd.read_csv(folder / "results.csv")[["time/epoch_s", "time/val_s"]]
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     memory = summary["peak_memory_mib"]
-    return {"training_s": float(times.sum().sum()), "peak_memory_mib": memory, "latency_ms": latency_ms}
+    return {
+        "training_s": float(times.sum().sum()),
+        "peak_memory_mib": memory,
+        "latency_ms": latency_ms,
+    }
 
 
 def epochs_to_reach(curve: pd.Series, share: float = 0.9) -> float | None:

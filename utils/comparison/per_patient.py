@@ -17,8 +17,8 @@ from utils.evaluation.results import ImageResult, has_no_groups
 def write_per_patient(folder: Path, kept: Kept) -> None:
     """Write per_patient.csv: a row for every arm, data set, seed and patient.
 
-    `frames` are the patient's; the compared metrics are those of all others. Data sets without patients are left out;
-    where all are, there is no file.
+    `frames` are the patient's; the compared metrics are those of all others. Data sets without
+    patients are left out; where all are, there is no file.
     """
     path, rows = folder / "per_patient.csv", []
     path.unlink(missing_ok=True)
@@ -26,7 +26,9 @@ def write_per_patient(folder: Path, kept: Kept) -> None:
         results, header = kept.results(trial)
         data, seed = kept.unit(trial)
         if not has_no_groups(results):
-            found = without_each_patient(results, len(header.names), len(header.view_names), trial.arm.tasks)
+            found = without_each_patient(
+                results, len(header.names), len(header.view_names), trial.arm.tasks
+            )
             rows += [{"arm": trial.arm.name, "data": data, "seed": seed, **row} for row in found]
     if rows:
         write_atomically(path, lambda temporary: pd.DataFrame(rows).to_csv(temporary, index=False))
@@ -41,6 +43,10 @@ def without_each_patient(
     metrics = drawn_metrics(results, class_count, view_count, tasks, draws)
     frames = np.bincount(owner)
     return [
-        {"patient": str(patient), "frames": int(frames[row]), **{name: drawn[row] for name, drawn in metrics.items()}}
+        {
+            "patient": str(patient),
+            "frames": int(frames[row]),
+            **{name: drawn[row] for name, drawn in metrics.items()},
+        }
         for row, patient in enumerate(patients)
     ]

@@ -85,7 +85,9 @@ def plot_solutions(results: Mapping, path: Path) -> None:
         )
 
 
-def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, colour: str, digits: int) -> None:
+def _plot_column(
+    ax: Axes, arms: Mapping, kind: str, key: str, heading: str, colour: str, digits: int
+) -> None:
     scale = 60 if key == "training_s" else 1
     for row, arm in enumerate(arms.values()):
         pair = arm[kind].get(key)
@@ -94,13 +96,26 @@ def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, col
         mean, deviation = pair[0] / scale, (pair[1] or 0) / scale
         values = [run[kind][key] / scale for run in arm["runs"] if run[kind][key] is not None]
         if kind == "figures" and colour != GREY:
-            ax.plot(values, [row + 0.22] * len(values), "o", color=colour, markersize=2.5, alpha=0.6)
-        ax.errorbar(mean, row, xerr=deviation, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5)
-        ax.annotate(f"{mean:.{digits}f}", (mean, row), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
+            ax.plot(
+                values, [row + 0.22] * len(values), "o", color=colour, markersize=2.5, alpha=0.6
+            )
+        ax.errorbar(
+            mean, row, xerr=deviation, fmt="o", color=colour, markersize=6, capsize=3, linewidth=1.5
+        )
+        ax.annotate(
+            f"{mean:.{digits}f}",
+            (mean, row),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+        )
     reference = {DETECTION: "detection-only", CLASSIFICATION: "classification-only"}.get(colour)
     if alone := arms.get(reference, {}).get(kind, {}).get(key):
         ax.axvline(alone[0], color=colour, linestyle="--", linewidth=1, alpha=0.7)
-    ax.set_title(heading, loc="left", fontsize=10.5, weight="bold", color=colour if colour != GREY else INK)
+    ax.set_title(
+        heading, loc="left", fontsize=10.5, weight="bold", color=colour if colour != GREY else INK
+    )
     ax.grid(True, axis="both")
     ax.margins(x=0.25)
     if colour == GREY:
@@ -109,7 +124,9 @@ def _plot_column(ax: Axes, arms: Mapping, kind: str, key: str, heading: str, col
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="of a comparison")
     draw_comparison(parser.parse_args(arguments).folder)
 

@@ -1,7 +1,7 @@
 """What a comparison promises before it trains: arms, data and options, and which differences count.
 
-`utils.comparison.protocol_file` reads a protocol from a file, `utils.comparison.protocol_record` notes it in the
-comparison's folder and says where it was left.
+`utils.comparison.protocol_file` reads a protocol from a file, `utils.comparison.protocol_record`
+notes it in the comparison's folder and says where it was left.
 """
 
 from __future__ import annotations
@@ -65,11 +65,13 @@ class Protocol:
     """Fixed before training.
 
     Attributes:
-        counted: the contrasts that get a word, corrected for their number (Holm); all others are exploratory.
+        counted: the contrasts that get a word, corrected for their number (Holm); all others are
+            exploratory.
         margins: metric -> the difference below which two arms count as equivalent.
         data: name of the fold -> its data.yaml; the name is empty where there is one data set.
         arms: all that are trained.
-        options: of all arms, by `COMMON`'s names and any other of a training script or of a hyp file.
+        options: of all arms, by `COMMON`'s names and any other of a training script or of a hyp
+            file.
         split: that is reported.
         primary: task -> the metric that speaks for it.
         source: the protocol file; None: the command line's options.
@@ -126,7 +128,9 @@ def protocol_section(results: Mapping) -> str:
     promised = f"Contrasts that count: {'; '.join(facts['counted']) or 'none'}. Margins: {margins}."
     parts = ["## What was fixed before"]
     if facts["text"] is None:
-        return "\n\n".join([*parts, f"There is no protocol file: these are the built-in contrasts. {promised}"])
+        return "\n\n".join(
+            [*parts, f"There is no protocol file: these are the built-in contrasts. {promised}"]
+        )
     noted = f"The protocol `{facts['source']}`, as it was at {facts['time']}, {facts['begun']}. {promised}"
     left = [f"- {departure}" for departure in facts["departures"]]
     kept = "It was not left: all planned trainings were done as it says."

@@ -1,6 +1,7 @@
 """Reads a protocol from a YAML file, and checks all of it before anything is trained.
 
-The keys of the file are the attributes of `ProtocolFile`; docs/how-to/compare-with-a-protocol.md explains them.
+The keys of the file are the attributes of `ProtocolFile`; docs/how-to/compare-with-a-protocol.md
+explains them.
 """
 
 from __future__ import annotations
@@ -91,14 +92,19 @@ def load_protocol(path: str | Path) -> Protocol:
     """Read and check a protocol file.
 
     Raises:
-        UserError: a key is unknown, missing or of a wrong type; an arm, a fold, a metric or an option is not there;
-            a contrast cannot be measured; the trainings are more than the budget's.
+        UserError: a key is unknown, missing or of a wrong type; an arm, a fold, a metric or an
+            option is not there; a contrast cannot be measured; the trainings are more than the
+            budget's.
     """
     path = find_file(path)
-    content = read_yaml_mapping(path, "--protocol takes a protocol file, e.g. docs/example-protocol.yaml")
+    content = read_yaml_mapping(
+        path, "--protocol takes a protocol file, e.g. docs/example-protocol.yaml"
+    )
     with errors_in(path):
         entries = _filled(ProtocolFile, content)
-        options = COMMON | _checked_options(entries.options, Arm("", "", JOINT).keys | Arm("", "", DUAL).keys, path)
+        options = COMMON | _checked_options(
+            entries.options, Arm("", "", JOINT).keys | Arm("", "", DUAL).keys, path
+        )
         protocol = Protocol(
             counted=_contrasts(entries.compare),
             margins=_margins(entries.margins),
@@ -143,23 +149,35 @@ def _filled(cls: type, content: Mapping[str, object]):
 
 def _one_of(key: str, value: str, known: Iterable[str]) -> str:
     if value not in known:
-        raise UserError(f"{key} is {value!r}, expected {' or '.join(known)}{did_you_mean(value, known)}")
+        raise UserError(
+            f"{key} is {value!r}, expected {' or '.join(known)}{did_you_mean(value, known)}"
+        )
     return value
 
 
 def _whole_numbers(key: str, values: Sequence[object]) -> tuple[int, ...]:
-    if not values or not all(is_whole(value, 0) for value in values) or len(set(values)) < len(values):
-        raise UserError(f"{key} is {values!r}, expected different whole numbers from 0 on, as [0, 1, 2]")
+    if (
+        not values
+        or not all(is_whole(value, 0) for value in values)
+        or len(set(values)) < len(values)
+    ):
+        raise UserError(
+            f"{key} is {values!r}, expected different whole numbers from 0 on, as [0, 1, 2]"
+        )
     return tuple(values)
 
 
 def _data(entries: ProtocolFile, path: Path) -> dict[str, str]:
     """Name of the fold -> data.yaml."""
     if bool(entries.data) == bool(entries.folds):
-        raise UserError("expected one of the keys data (a data.yaml) and folds (a folder of fold*/data.yaml)")
+        raise UserError(
+            "expected one of the keys data (a data.yaml) and folds (a folder of fold*/data.yaml)"
+        )
     if entries.data:
         if entries.fold_numbers is not None:
-            raise UserError("fold_numbers is given, but no folds; expected the key folds in place of data")
+            raise UserError(
+                "fold_numbers is given, but no folds; expected the key folds in place of data"
+            )
         return {"": os.path.normpath(path.parent / entries.data)}
     found = find_folds(os.path.normpath(path.parent / entries.folds))
     if entries.fold_numbers is None:
@@ -167,7 +185,9 @@ def _data(entries: ProtocolFile, path: Path) -> dict[str, str]:
     names = [f"fold{number}" for number in _whole_numbers("fold_numbers", entries.fold_numbers)]
     missing = [name for name in names if name not in found]
     if missing:
-        raise UserError(f"fold_numbers: {entries.folds} has no {', '.join(missing)}; found {', '.join(found)}")
+        raise UserError(
+            f"fold_numbers: {entries.folds} has no {', '.join(missing)}; found {', '.join(found)}"
+        )
     return {name: found[name] for name in names}
 
 
@@ -179,7 +199,9 @@ def find_folds(folder: str | Path) -> dict[str, str]:
     """
     found = {path.parent.name: str(path) for path in sorted(Path(folder).glob("*/data.yaml"))}
     if len(found) < 2:
-        raise UserError(f"{folder}: {len(found)} folds; expected DIR/*/data.yaml, as split_dataset.py writes")
+        raise UserError(
+            f"{folder}: {len(found)} folds; expected DIR/*/data.yaml, as split_dataset.py writes"
+        )
     return found
 
 
@@ -200,24 +222,37 @@ def _arms(entries: Mapping[object, object], path: Path) -> tuple[Arm, ...]:
 def _entered(name: object, entry: object, path: Path) -> list[Arm]:
     """The arm, or the grid that `tuned` is the best of."""
     if not_text(name) or not FOLDER_NAME.fullmatch(name):
-        raise UserError("expected a name of letters, digits and . + - _, in quotes if it is a number")
+        raise UserError(
+            "expected a name of letters, digits and . + - _, in quotes if it is a number"
+        )
     if entry == name == "tuned":
         return expand([name])
     if isinstance(entry, str):
         return [dataclasses.replace(find_arm(entry), name=name)]
     if not isinstance(entry, dict):
-        raise UserError(f"is {entry!r}, expected a built-in arm's name, or like or script, and options")
+        raise UserError(
+            f"is {entry!r}, expected a built-in arm's name, or like or script, and options"
+        )
     own = _filled(ArmEntry, entry)
     if bool(own.like) == bool(own.script):
         raise UserError("expected one of the keys like (a built-in arm) and script (joint or dual)")
-    base = find_arm(own.like) if own.like else Arm(name, "", SCRIPTS[_one_of("script", own.script, SCRIPTS)])
+    base = (
+        find_arm(own.like)
+        if own.like
+        else Arm(name, "", SCRIPTS[_one_of("script", own.script, SCRIPTS)])
+    )
     options = base.options | _checked_options(own.options, base.keys, path)
     tasks = tuple(task for task in TASKS if task in options.get("tasks", base.tasks))
-    about = own.about or f"{own.like or own.script}, {', '.join(f'{k} {v}' for k, v in own.options.items())}"
+    about = (
+        own.about
+        or f"{own.like or own.script}, {', '.join(f'{k} {v}' for k, v in own.options.items())}"
+    )
     return [dataclasses.replace(base, name=name, about=about, options=options, tasks=tasks)]
 
 
-def _checked_options(given: Mapping[object, object], known: Iterable[str], path: Path) -> dict[str, object]:
+def _checked_options(
+    given: Mapping[object, object], known: Iterable[str], path: Path
+) -> dict[str, object]:
     """Options by their names; files are found beside the protocol, or else as on the command line."""
     found = {}
     for key, value in given.items():
@@ -283,11 +318,15 @@ def _check_contrasts(protocol: Protocol) -> None:
             for name in (contrast.arm, contrast.reference):
                 _one_of("arm", name, tasks)
                 if task_of[contrast.metric] not in tasks[name]:
-                    raise UserError(f"{name} has no {contrast.metric}: it is trained for {' '.join(tasks[name])}")
+                    raise UserError(
+                        f"{name} has no {contrast.metric}: it is trained for {' '.join(tasks[name])}"
+                    )
             if contrast.arm == contrast.reference:
                 raise UserError(f"{contrast.arm} is compared with itself")
             if contrast.metric not in protocol.margins:
-                raise UserError(f"margins has no {contrast.metric}, expected one for every metric that is compared")
+                raise UserError(
+                    f"margins has no {contrast.metric}, expected one for every metric that is compared"
+                )
 
 
 def _check_number(protocol: Protocol) -> None:
@@ -295,4 +334,6 @@ def _check_number(protocol: Protocol) -> None:
     if protocol.planned > allowed:
         factors = f"{len(protocol.data)} data sets x {len(protocol.seeds)} seeds x {len(protocol.arms)} arms"
         names = ", ".join(arm.name for arm in protocol.arms)
-        raise UserError(f"{factors} ({names}) are {protocol.planned} trainings, expected budget's {allowed} at most")
+        raise UserError(
+            f"{factors} ({names}) are {protocol.planned} trainings, expected budget's {allowed} at most"
+        )

@@ -1,8 +1,9 @@
 """Notes in a comparison's folder what was fixed before, and says from that where the protocol was left.
 
-protocol_history.json has an entry for what held at first, and for every later change of what is trained, compared or
-allowed: when it was noted, from where, and how many trainings had begun by then. protocol.yaml is a copy of the
-protocol file as it was at first. The report needs nothing else but the run folders.
+protocol_history.json has an entry for what held at first, and for every later change of what is
+trained, compared or allowed: when it was noted, from where, and how many trainings had begun by
+then. protocol.yaml is a copy of the protocol file as it was at first. The report needs nothing else
+but the run folders.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def noted_protocol(folder: Path) -> Protocol:
 def plain_protocol(protocol: Protocol) -> dict[str, object]:
     """Everything that a protocol fixes, as plain values; the arms with all their options and hyper-parameters."""
     content = {
-        "data": {name: f"{Path(path).resolve().parent.name}/{Path(path).name}" for name, path in protocol.data.items()},
+        "data": {
+            name: f"{Path(path).resolve().parent.name}/{Path(path).name}"
+            for name, path in protocol.data.items()
+        },
         "seeds": protocol.seeds,
         "split": protocol.split,
         "primary": dict(protocol.primary),
@@ -87,15 +91,18 @@ def protocol_facts(folder: Path) -> dict[str, object]:
     """What was fixed before, and where it was left, as plain values for the report.
 
     Returns:
-        "counted" and "margins", as noted last; "text" of the protocol file as it was at first (None: there is none),
-        its "source", the "time" when it was noted, and what had "begun" by then; "departures", a sentence each.
+        "counted" and "margins", as noted last; "text" of the protocol file as it was at first
+        (None: there is none), its "source", the "time" when it was noted, and what had "begun" by
+        then; "departures", a sentence each.
     """
     protocol = noted_protocol(folder)
     facts = {
         "counted": [f"`{one.arm}` - `{one.reference}` in {one.metric}" for one in protocol.counted],
         "margins": dict(protocol.margins),
     }
-    history = list(itertools.dropwhile(lambda entry: not entry["source"], _history(folder)))  # from the first file on
+    history = list(
+        itertools.dropwhile(lambda entry: not entry["source"], _history(folder))
+    )  # from the first file on
     if not history:
         return facts | {"text": None, "departures": []}
     first = history[0]
@@ -104,8 +111,13 @@ def protocol_facts(folder: Path) -> dict[str, object]:
         "text": text,
         "source": first["source"],
         "time": first["time"],
-        "begun": f"after {first['begun']} trainings had begun" if first["begun"] else "before any training",
-        "departures": [*_changes(history), *_shortfalls(folder, first["protocol"], history[-1]["protocol"])],
+        "begun": f"after {first['begun']} trainings had begun"
+        if first["begun"]
+        else "before any training",
+        "departures": [
+            *_changes(history),
+            *_shortfalls(folder, first["protocol"], history[-1]["protocol"]),
+        ],
     }
 
 

@@ -41,15 +41,25 @@ ACCURACY = {  # figure -> heading, digits
 }
 TRAINING = {
     **{"mse_xywhn": ("detection MSE", 6), "matched": ("matched", 3)},
-    **{"epochs_to_90_mAP50": ("to 90 % mAP50", 1), "epochs_to_90_view_accuracy": ("to 90 % view acc.", 1)},
+    **{
+        "epochs_to_90_mAP50": ("to 90 % mAP50", 1),
+        "epochs_to_90_view_accuracy": ("to 90 % view acc.", 1),
+    },
     **{"spread_mAP50": ("spread mAP50", 3), "spread_view_accuracy": ("spread view acc.", 3)},
-    **{"best_mAP50": ("best epoch's mAP50", 3), "best_view_accuracy": ("best epoch's view acc.", 3)},
+    **{
+        "best_mAP50": ("best epoch's mAP50", 3),
+        "best_view_accuracy": ("best epoch's view acc.", 3),
+    },
 }
 SIZE = {
     **{"parameters_millions": ("parameters, M", 2), "gflops": ("GFLOPs", 2)},
     **{"mAP50_per_million": ("mAP50 / M", 3), "view_accuracy_per_million": ("view acc. / M", 3)},
 }
-COSTS = {"training_s": ("training, s", 0), "peak_memory_mib": ("memory, MiB", 0), "latency_ms": ("latency, ms", 1)}
+COSTS = {
+    "training_s": ("training, s", 0),
+    "peak_memory_mib": ("memory, MiB", 0),
+    "latency_ms": ("latency, ms", 1),
+}
 NOTES = {
     "accuracy": (
         "AP: COCO's, up to 300 detections an image; AP30 at IoU 0.3. P, R, F1 at the confidence with the best F1 on "
@@ -97,13 +107,16 @@ def collect(
         protocol: the contrasts that count, and the margins.
         arms: in the order of the tables; `tuned` is made here, from the grid.
         outcomes: arm -> its outcomes.
-        interference: arm -> the rows of interference.csv of all its runs, with columns `data` and `seed`.
+        interference: arm -> the rows of interference.csv of all its runs, with columns `data` and
+            `seed`.
     """
     outcomes, lines = dict(outcomes), {arm.name: arm.about for arm in arms}
     grid = {name: outcomes[name] for name in GRID if name in outcomes}
     tuned = best_of(grid) if set(grid) == set(GRID) else None
     if tuned:
-        outcomes["tuned"] = [dataclasses.replace(outcome, arm="tuned") for outcome in outcomes[tuned]]
+        outcomes["tuned"] = [
+            dataclasses.replace(outcome, arm="tuned") for outcome in outcomes[tuned]
+        ]
         lines["tuned"] = f"the best of {', '.join(GRID)} on the validation split: {tuned}"
     contrasts = dict.fromkeys([*protocol.counted, *_exploratory(outcomes)])
     found = {contrast: difference(outcomes, contrast) for contrast in contrasts}
@@ -115,13 +128,18 @@ def collect(
         "arms": {name: _arm(lines[name], own) for name, own in outcomes.items()},
         "differences": [dataclasses.asdict(statement) for statement in statements],
         "delta_m": {name: _gain(gain) for name, gain in gains.items() if gain},
-        "claims": [dataclasses.asdict(claim) for claim in examine(outcomes, about["epochs"], protocol.margins)],
+        "claims": [
+            dataclasses.asdict(claim)
+            for claim in examine(outcomes, about["epochs"], protocol.margins)
+        ],
         "interference": {name: summarise_interference(rows) for name, rows in interference.items()},
     }
 
 
 def _arm(about: str, outcomes: Sequence[Outcome]) -> dict[str, object]:
-    runs = [{"unit": list(o.unit), "figures": dict(o.figures), "costs": dict(o.costs)} for o in outcomes]
+    runs = [
+        {"unit": list(o.unit), "figures": dict(o.figures), "costs": dict(o.costs)} for o in outcomes
+    ]
     figures, costs = mean_and_deviation(outcomes), mean_and_deviation(outcomes, "costs")
     return {"about": about, "figures": figures, "costs": costs, "runs": runs}
 
@@ -130,14 +148,18 @@ def _exploratory(outcomes: Mapping[str, Sequence[Outcome]]) -> list[Contrast]:
     """What is looked at whether it counts or not: usual pairs, and every arm against the single tasks."""
     pairs = [(pair, task) for pair in PAIRS for task in COMPARED]
     others = [name for name in outcomes if name not in SINGLE_TASK.values()]
-    pairs += [((name, reference), task) for task, reference in SINGLE_TASK.items() for name in others]
+    pairs += [
+        ((name, reference), task) for task, reference in SINGLE_TASK.items() for name in others
+    ]
     return [Contrast(*pair, metric) for pair, task in pairs for metric in COMPARED[task]]
 
 
 def _gain(found: Found) -> dict[str, object]:
     """A ratio's logarithm as a gain: 0.1 is 10 % more."""
     limits = found.estimate.interval() if found.estimate else (None, None)
-    value, low, high = (None if number is None else math.expm1(number) for number in (found.value, *limits))
+    value, low, high = (
+        None if number is None else math.expm1(number) for number in (found.value, *limits)
+    )
     return {"value": value, "low": low, "high": high, "basis": found.basis}
 
 
@@ -150,7 +172,9 @@ def summarise_interference(rows: pd.DataFrame) -> dict[str, dict[str, object]]:
     rows = rows.dropna(subset=["cosine"]).assign(conflicting=lambda table: table["cosine"] < 0)
     found = {}
     for place, own in rows.groupby("place", sort=False):
-        by_training = own.groupby(["data", "seed"])[["cosine", "magnitude_similarity", "conflicting"]].mean()
+        by_training = own.groupby(["data", "seed"])[
+            ["cosine", "magnitude_similarity", "conflicting"]
+        ].mean()
         values = {name: means_by_fold(by_training[name].to_dict()) for name in by_training}
         estimate = over_units(values["cosine"])
         found[str(place)] = {
@@ -164,15 +188,27 @@ def summarise_interference(rows: pd.DataFrame) -> dict[str, dict[str, object]]:
 def write_report(folder: Path, results: Mapping) -> None:
     """Write comparison_results.json, comparison.csv, report.md and comparison.tex."""
     write_json(folder / "comparison_results.json", results)
-    texts = {"comparison.csv": to_csv(results), "report.md": to_markdown(results), "comparison.tex": to_latex(results)}
+    texts = {
+        "comparison.csv": to_csv(results),
+        "report.md": to_markdown(results),
+        "comparison.tex": to_latex(results),
+    }
     for name, text in texts.items():
-        write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        write_atomically(
+            folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
+        )
 
 
 def to_csv(results: Mapping) -> str:
     """A row for every arm, data set and seed."""
     rows = [
-        {"arm": name, "data": run["unit"][0], "seed": run["unit"][1], **run["figures"], **run["costs"]}
+        {
+            "arm": name,
+            "data": run["unit"][0],
+            "seed": run["unit"][1],
+            **run["figures"],
+            **run["costs"],
+        }
         for name, arm in results["arms"].items()
         for run in arm["runs"]
     ]
@@ -214,7 +250,9 @@ def _protocol(results: Mapping) -> str:
     lines += ["\n".join(f"- `{name}`: {arm['about']}" for name, arm in results["arms"].items())]
     if set(COINCIDING) <= set(results["arms"]):
         same = " and ".join(f"`{name}`" for name in COINCIDING)
-        lines.append(f"{same} point the same way for two tasks: read them as one method, trained twice.")
+        lines.append(
+            f"{same} point the same way for two tasks: read them as one method, trained twice."
+        )
     return "\n\n".join(lines)
 
 
@@ -239,7 +277,10 @@ def _cost(results: Mapping) -> str:
 
 
 def _delta_m(results: Mapping) -> str:
-    rows = [[f"`{name}`", f"{gain['value']:+.1%}", relative_span(gain)] for name, gain in results["delta_m"].items()]
+    rows = [
+        [f"`{name}`", f"{gain['value']:+.1%}", relative_span(gain)]
+        for name, gain in results["delta_m"].items()
+    ]
     table = markdown_table(["arm", "Delta-m", "95 % interval"], rows)
     return f"## Delta-m\n\n{NOTES['delta_m']}\n\n{table}" if rows else ""
 
@@ -260,7 +301,16 @@ def _interference(results: Mapping) -> str:
         if place in ("cut", "trunk")
     ]
     table = markdown_table(
-        ["arm", "place", "cosine", "95 % interval", "conflicting", "magnitude similarity", "batches"], rows
+        [
+            "arm",
+            "place",
+            "cosine",
+            "95 % interval",
+            "conflicting",
+            "magnitude similarity",
+            "batches",
+        ],
+        rows,
     )
     return f"## Interference\n\n{NOTES['interference']}\n\n{table}" if rows else ""
 
@@ -278,7 +328,9 @@ def _claims(results: Mapping) -> str:
 
 
 def _limits(results: Mapping) -> str:
-    return "## What these data cannot show\n\n" + "\n".join(f"- {line}" for line in results["protocol"]["limits"])
+    return "## What these data cannot show\n\n" + "\n".join(
+        f"- {line}" for line in results["protocol"]["limits"]
+    )
 
 
 def _arm_table(results: Mapping, figures: Mapping, costs: Mapping | None = None) -> str:
@@ -300,10 +352,18 @@ def _mean_sd(pair: Sequence[float | None] | None, digits: int) -> str:
 
 def to_latex(results: Mapping) -> str:
     """The accuracy table for a paper; needs the package booktabs."""
-    chosen = {key: ACCURACY[key] for key in ("mAP50", "mAP50-95", "AP30", "view_accuracy", "view_balanced_accuracy")}
+    chosen = {
+        key: ACCURACY[key]
+        for key in ("mAP50", "mAP50-95", "AP30", "view_accuracy", "view_balanced_accuracy")
+    }
     header = " & ".join(["arm", *(heading for heading, _ in chosen.values())])
     rows = [
-        " & ".join([_latex(name), *(_latex(_mean_sd(arm["figures"].get(key), n)) for key, (_, n) in chosen.items())])
+        " & ".join(
+            [
+                _latex(name),
+                *(_latex(_mean_sd(arm["figures"].get(key), n)) for key, (_, n) in chosen.items()),
+            ]
+        )
         for name, arm in results["arms"].items()
     ]
     body = " \\\\\n".join(rows)

@@ -1,19 +1,22 @@
 """What a comparison's figures carry: sums and differences of arms' figures, with intervals.
 
-A unit is a data set (or fold) and a seed; arms are compared on the units that all of them have. The formulas are those
-of `utils.evaluation.intervals`, and the units say which of them serves:
+A unit is a data set (or fold) and a seed; arms are compared on the units that all of them have. The
+formulas are those of `utils.evaluation.intervals`, and the units say which of them serves:
 
-- several data sets: they are taken as folds; a fold's seeds are averaged first, and t is over folds;
-- one data set, several seeds: the patients' variance plus that between trainings, which is pooled over all arms;
+- several data sets: they are taken as folds; a fold's seeds are averaged first, and t is over
+  folds;
+- one data set, several seeds: the patients' variance plus that between trainings, which is pooled
+  over all arms;
 - one training of each arm: the patients' variance only, so the interval is "of this training".
 
-All trainings on a data set are evaluated on the same resamples of its patients, so what two arms make of the same
-patients cancels out of their difference. Seeds do not: arms of the same seed vary as arms of different seeds do.
+All trainings on a data set are evaluated on the same resamples of its patients, so what two arms
+make of the same patients cancels out of their difference. Seeds do not: arms of the same seed vary
+as arms of different seeds do.
 
     Delta-m of an arm = exp(mean over the tasks t of log(M_t / S_t)) - 1
 
-M_t being the arm's metric and S_t the single-task arm's. It is Maninis et al.'s (2019, eq. 4) mean of (M_t - S_t) / S_t
-with the geometric mean for the arithmetic one, as ratios multiply.
+M_t being the arm's metric and S_t the single-task arm's. It is Maninis et al.'s (2019, eq. 4) mean
+of (M_t - S_t) / S_t with the geometric mean for the arithmetic one, as ratios multiply.
 """
 
 from __future__ import annotations
@@ -42,10 +45,17 @@ from utils.evaluation.results import ImageResult, effective_groups, group_draws
 from utils.evaluation.views import effective_view_groups, resampled_view_rates, view_counts
 
 RESAMPLES = 2000
-HEADLINES = {"detection": "mAP50", "classification": "view_accuracy"}  # task -> the metric that speaks for it
-COMPARED = {"detection": ("mAP50", "mAP50-95"), "classification": ("view_accuracy", "view_balanced_accuracy")}
+HEADLINES = {
+    "detection": "mAP50",
+    "classification": "view_accuracy",
+}  # task -> the metric that speaks for it
+COMPARED = {
+    "detection": ("mAP50", "mAP50-95"),
+    "classification": ("view_accuracy", "view_balanced_accuracy"),
+}
 SINGLE_TASK = {"detection": "detection-only", "classification": "classification-only"}
-# An arm whose mean is below this share of the highest arm's has collapsed, and varies less than a working one does.
+# An arm whose mean is below this share of the highest arm's has collapsed, and varies less than a
+# working one does.
 COLLAPSED = 0.5
 
 # What an estimate rests on, or why there is none
@@ -88,7 +98,8 @@ class _Sum:
 
     Attributes:
         values: unit -> the sum.
-        drawn: (units, R) the same on resampled patients; of logarithms by the delta method. NaN where unknown.
+        drawn: (units, R) the same on resampled patients; of logarithms by the delta method. NaN
+            where unknown.
         patients: the smallest of Kish's numbers of patients behind a term.
     """
 
@@ -98,7 +109,11 @@ class _Sum:
 
 
 def resample(
-    results: Sequence[ImageResult], class_count: int, view_count: int, tasks: Sequence[str], seed: int
+    results: Sequence[ImageResult],
+    class_count: int,
+    view_count: int,
+    tasks: Sequence[str],
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """The compared metrics of `tasks` on resampled patients, (RESAMPLES,) each.
 
@@ -110,7 +125,11 @@ def resample(
 
 
 def drawn_metrics(
-    results: Sequence[ImageResult], class_count: int, view_count: int, tasks: Sequence[str], draws: np.ndarray
+    results: Sequence[ImageResult],
+    class_count: int,
+    view_count: int,
+    tasks: Sequence[str],
+    draws: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """The compared metrics of `tasks`, (R,) each, where image i counts `draws[r, i]` times."""
     found = {}
@@ -150,7 +169,10 @@ def delta_m(outcomes: Outcomes, arm: str) -> Found | None:
 
 
 def _terms(contrast: Contrast, weight: float = 1.0) -> tuple[Term, Term]:
-    own, other = Term(contrast.arm, contrast.metric, weight), Term(contrast.reference, contrast.metric, -weight)
+    own, other = (
+        Term(contrast.arm, contrast.metric, weight),
+        Term(contrast.reference, contrast.metric, -weight),
+    )
     return own, other
 
 
@@ -158,7 +180,8 @@ def combine(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool = False) -
     """The sum of `terms` over the units that all of them have; None without any, or where a figure is undefined.
 
     Args:
-        outcomes: arm -> its outcomes; those of other arms serve to pool the variance between trainings.
+        outcomes: arm -> its outcomes; those of other arms serve to pool the variance between
+            trainings.
         is_ratio: sum logarithms.
     """
     total = _add(outcomes, terms, is_ratio)
@@ -220,26 +243,38 @@ def _over_seeds(total: _Sum, shares: Sequence[Variance]) -> Found:
     return _found(total, SEEDS, patients and satterthwaite(value, [patients, *shares]), value)
 
 
-def _found(total: _Sum, basis: str, estimate: Estimate | None, value: float, cautious: Estimate | None = None) -> Found:
+def _found(
+    total: _Sum,
+    basis: str,
+    estimate: Estimate | None,
+    value: float,
+    cautious: Estimate | None = None,
+) -> Found:
     trainings = tuple(total.values.values())
     return Found(value, trainings, basis if estimate else NO_INTERVAL, estimate, cautious)
 
 
-def _trainings_variances(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool, seeds: int) -> list[Variance]:
+def _trainings_variances(
+    outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool, seeds: int
+) -> list[Variance]:
     """Of every metric among the terms, the variance that the trainings of its arms give to the sum's mean."""
     squares: dict[str, float] = {}
     for term in terms:
         squares[term.metric] = squares.get(term.metric, 0.0) + term.weight**2
     arms = {term.arm for term in terms}
-    pooled_by_metric = {metric: between_trainings(outcomes, metric, arms, is_ratio) for metric in squares}
+    pooled_by_metric = {
+        metric: between_trainings(outcomes, metric, arms, is_ratio) for metric in squares
+    }
     return [Variance(squares[m] * own.value / seeds, own.df) for m, own in pooled_by_metric.items()]
 
 
-def between_trainings(outcomes: Outcomes, metric: str, arms: Collection[str] = (), is_ratio: bool = False) -> Variance:
+def between_trainings(
+    outcomes: Outcomes, metric: str, arms: Collection[str] = (), is_ratio: bool = False
+) -> Variance:
     """The variance of a metric, or its logarithm, over the seeds of an arm, pooled over the arms.
 
-    Arms of the very same figures, such as `tuned` and the one it is, count once; a collapsed arm counts only if it is
-    one of `arms`, whose figures are compared.
+    Arms of the very same figures, such as `tuned` and the one it is, count once; a collapsed arm
+    counts only if it is one of `arms`, whose figures are compared.
     """
     samples: dict[tuple[float, ...], bool] = {}
     for arm, own in outcomes.items():
@@ -247,7 +282,11 @@ def between_trainings(outcomes: Outcomes, metric: str, arms: Collection[str] = (
         if figures and None not in figures:
             samples[figures] = samples.get(figures, False) or arm in arms
     highest = max(map(np.mean, samples), default=0.0)
-    counted = [own for own, is_compared in samples.items() if is_compared or np.mean(own) >= COLLAPSED * highest]
+    counted = [
+        own
+        for own, is_compared in samples.items()
+        if is_compared or np.mean(own) >= COLLAPSED * highest
+    ]
     return pooled(_scaled(np.array(own), is_ratio) for own in counted)
 
 
@@ -256,10 +295,15 @@ def means_by_fold(values: Mapping[Unit, float]) -> list[float]:
     data_sets = sorted({data for data, _ in values})
     if len(data_sets) < 2:
         return list(values.values())
-    return [float(np.mean([value for (data, _), value in values.items() if data == fold])) for fold in data_sets]
+    return [
+        float(np.mean([value for (data, _), value in values.items() if data == fold]))
+        for fold in data_sets
+    ]
 
 
-def mean_and_deviation(outcomes: Sequence[Outcome], kind: str = "figures") -> dict[str, tuple[float, float | None]]:
+def mean_and_deviation(
+    outcomes: Sequence[Outcome], kind: str = "figures"
+) -> dict[str, tuple[float, float | None]]:
     """Figure -> mean and standard deviation over the folds, or the seeds of one data set, where it is defined."""
     found: dict[str, dict[Unit, float]] = {}
     for outcome in outcomes:
@@ -267,9 +311,14 @@ def mean_and_deviation(outcomes: Sequence[Outcome], kind: str = "figures") -> di
             if value is not None:
                 found.setdefault(name, {})[outcome.unit] = value
     values = {name: means_by_fold(own) for name, own in found.items()}
-    return {n: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None) for n, v in values.items()}
+    return {
+        n: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None)
+        for n, v in values.items()
+    }
 
 
 def best_of(candidates: Mapping[str, Sequence[Outcome]]) -> str:
     """The arm with the highest mean fitness on the validation split, whatever split is reported."""
-    return max(candidates, key=lambda arm: mean_and_deviation(candidates[arm])["validation_fitness"][0])
+    return max(
+        candidates, key=lambda arm: mean_and_deviation(candidates[arm])["validation_fitness"][0]
+    )

@@ -1,9 +1,10 @@
 """Trains what a comparison consists of: a process of its own for every arm, seed and data set.
 
-Each training is a call of a training script, so its run folder is like any other and its command can be given
-again by hand. A `Trial` knows whether its folder holds it finished, begun, or something else. Nothing is kept in
-memory that the folders do not hold: a comparison that was killed goes on where its trainings stopped. One that it
-left at work is not disturbed: a training holds the lock of its run folder, and the next comparison waits for its end.
+Each training is a call of a training script, so its run folder is like any other and its command
+can be given again by hand. A `Trial` knows whether its folder holds it finished, begun, or
+something else. Nothing is kept in memory that the folders do not hold: a comparison that was killed
+goes on where its trainings stopped. One that it left at work is not disturbed: a training holds the
+lock of its run folder, and the next comparison waits for its end.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ class Trial:
             device = _as_arguments({"device": self.common["device"]})
             return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt"), *device]
         options, _ = self._settings()
-        chosen = {name: value for name, value in to_mapping(options).items() if name in self.options}
+        chosen = {
+            name: value for name, value in to_mapping(options).items() if name in self.options
+        }
         chosen |= {"data": self.data, "seed": self.seed, "hyp": str(self._hyp_file)}
         place = {"project": str(self.folder.parent), "name": self.folder.name, "exist_ok": True}
         return [self.arm.script, *_as_arguments(chosen | place)]
@@ -120,7 +123,9 @@ def read_settings(arm: Arm, given: Mapping[str, object]) -> tuple[TrainOptions, 
         UserError: a wrong name, type or value.
     """
     names = {field.name for field in dataclasses.fields(arm.options_kind)}
-    options = from_mapping(arm.options_kind, {key: value for key, value in given.items() if key in names})
+    options = from_mapping(
+        arm.options_kind, {key: value for key, value in given.items() if key in names}
+    )
     over_hyp = {key: value for key, value in given.items() if key not in names}
     return options, load_hyperparameters(options.hyp, over_hyp)
 
@@ -152,8 +157,8 @@ def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, obj
     """Note what data a comparison is about, or compare with what was noted.
 
     Args:
-        fingerprints: data set -> split -> its fingerprint, and key of the data.yaml -> its value; what was not asked
-            for before is noted now.
+        fingerprints: data set -> split -> its fingerprint, and key of the data.yaml -> its value;
+            what was not asked for before is noted now.
 
     Raises:
         UserError: a data set is not what it was when the comparison began.
@@ -164,7 +169,9 @@ def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, obj
         before = known.get(data, {})
         for key, found in facts.items():
             if before.get(key, found) != found:
-                what = "images or labels" if key in SPLITS else f"{key} ({before[key]!r} -> {found!r})"
+                what = (
+                    "images or labels" if key in SPLITS else f"{key} ({before[key]!r} -> {found!r})"
+                )
                 raise UserError(
                     f"{data}: {what} changed since {folder} was begun; restore them, or start anew with another --name"
                 )
@@ -183,7 +190,9 @@ def train_all(trials: Sequence[Trial], jobs: int = 1) -> None:
     LOGGER.info(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
     for trial in waiting:
         if is_in_use(trial.folder):
-            LOGGER.info(f"{trial.folder}: a training that was left behind is at work there; waiting for its end")
+            LOGGER.info(
+                f"{trial.folder}: a training that was left behind is at work there; waiting for its end"
+            )
     running: list[tuple[Trial, subprocess.Popen]] = []
     with _Progress(trials) as progress, StopSignals() as signals:
         try:
@@ -194,10 +203,16 @@ def train_all(trials: Sequence[Trial], jobs: int = 1) -> None:
                         running.append((trial, _start(trial, jobs)))
                 time.sleep(POLL_S)
                 if signals.received is not None:
-                    raise Interrupted("stopped; the same command goes on from here", signals.received)
-                ended = [(trial, process) for trial, process in running if process.poll() is not None]
+                    raise Interrupted(
+                        "stopped; the same command goes on from here", signals.received
+                    )
+                ended = [
+                    (trial, process) for trial, process in running if process.poll() is not None
+                ]
                 running = [pair for pair in running if pair not in ended]
-                waiting += [trial for trial, process in ended if _was_late(trial, process.returncode)]
+                waiting += [
+                    trial for trial, process in ended if _was_late(trial, process.returncode)
+                ]
                 progress.show([trial for trial, _ in running])
         except BaseException:
             _stop([process for _, process in running])
@@ -259,7 +274,9 @@ def _was_late(trial: Trial, exit_code: int) -> bool:
     log = trial.folder.parent / "logs" / f"{trial.folder.name}.log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1].split("\r")[-1] if lines else ""
-    raise UserError(f"{trial.folder}: the training ended with exit code {exit_code}: {last} (see {log})")
+    raise UserError(
+        f"{trial.folder}: the training ended with exit code {exit_code}: {last} (see {log})"
+    )
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
@@ -285,7 +302,9 @@ class _Progress:
 
     def show(self, running: Sequence[Trial]) -> None:
         self.bar.n = self._done()
-        self.bar.set_description_str(", ".join(f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running))
+        self.bar.set_description_str(
+            ", ".join(f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running)
+        )
         self.bar.refresh()
 
     def _done(self) -> int:

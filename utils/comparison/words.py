@@ -1,8 +1,9 @@
 """The words of a comparison: better, worse, equivalent within a margin, or not shown, and what would have been seen.
 
-A word stands only for the contrasts that were fixed before training (`Protocol.counted`), and carries the correction
-for their number (Holm 1979): of differences among themselves, and of equivalences among themselves. A contrast that was
-promised and not trained counts in that number. All else is exploratory: an interval, and no word.
+A word stands only for the contrasts that were fixed before training (`Protocol.counted`), and
+carries the correction for their number (Holm 1979): of differences among themselves, and of
+equivalences among themselves. A contrast that was promised and not trained counts in that number.
+All else is exploratory: an interval, and no word.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Statement:
 
     Attributes:
         trainings: the difference of every unit.
-        basis: what the interval rests on, or why there is none; see `utils.comparison.statistics.Found`.
+        basis: what the interval rests on, or why there is none; see
+            `utils.comparison.statistics.Found`.
         low, high: of the 95 % interval; None without one.
         cautious: the interval with Nadeau and Bengio's standard error; of folds.
         is_counted: fixed before training.
@@ -84,15 +86,32 @@ class Statement:
 
 def state(found: Mapping[Contrast, Found], protocol: Protocol) -> list[Statement]:
     """A statement for every contrast: first those that count, in the protocol's order, then the others."""
-    counted, margins = [contrast for contrast in protocol.counted if contrast in found], protocol.margins
-    tested = {contrast: found[contrast].estimate for contrast in counted if found[contrast].basis in TESTED}
+    counted, margins = (
+        [contrast for contrast in protocol.counted if contrast in found],
+        protocol.margins,
+    )
+    tested = {
+        contrast: found[contrast].estimate
+        for contrast in counted
+        if found[contrast].basis in TESTED
+    }
     bounded = {contrast: own for contrast, own in tested.items() if contrast.metric in margins}
     p_values = {contrast: own.p_value() for contrast, own in tested.items()}
-    p_equivalences = {contrast: own.p_equivalence(margins[contrast.metric]) for contrast, own in bounded.items()}
+    p_equivalences = {
+        contrast: own.p_equivalence(margins[contrast.metric]) for contrast, own in bounded.items()
+    }
     differences = _corrected(p_values, len(protocol.counted))
-    equivalences = _corrected(p_equivalences, sum(contrast.metric in margins for contrast in protocol.counted))
+    equivalences = _corrected(
+        p_equivalences, sum(contrast.metric in margins for contrast in protocol.counted)
+    )
     return [
-        _statement(contrast, found[contrast], protocol, differences.get(contrast), equivalences.get(contrast))
+        _statement(
+            contrast,
+            found[contrast],
+            protocol,
+            differences.get(contrast),
+            equivalences.get(contrast),
+        )
         for contrast in dict.fromkeys([*counted, *found])
     ]
 
@@ -104,7 +123,11 @@ def _corrected(p_values: Mapping[Contrast, float], count: int) -> dict[Contrast,
 
 
 def _statement(
-    contrast: Contrast, found: Found, protocol: Protocol, p_value: float | None, p_equivalence: float | None
+    contrast: Contrast,
+    found: Found,
+    protocol: Protocol,
+    p_value: float | None,
+    p_equivalence: float | None,
 ) -> Statement:
     low, high = found.estimate.interval() if found.estimate else (None, None)
     is_counted = contrast in protocol.counted
@@ -129,7 +152,11 @@ def _statement(
 
 
 def _word(
-    found: Found, is_counted: bool, p_value: float | None, p_equivalence: float | None, margin: float | None
+    found: Found,
+    is_counted: bool,
+    p_value: float | None,
+    p_equivalence: float | None,
+    margin: float | None,
 ) -> str:
     if found.basis == ONE_TRAINING:
         return OF_THIS_TRAINING

@@ -23,12 +23,15 @@ class DataConfig:
         names: box classes, by class number; empty if the data has no boxes.
         view_names: the one-hot columns of the view line, in order; empty if the data has no views.
         group_pattern: regular expression on the file name; its first group must not cross splits.
-        clip_pattern: regular expression on the file name; its groups are the clip and the frame number.
+        clip_pattern: regular expression on the file name; its groups are the clip and the frame
+            number.
         generate: the generator that makes the data on first use, or None.
         root: the data set's folder.
-        labels: folder of label files that mirrors `root` (the label of root/a/b.jpg is labels/a/b.txt), or None
-            where labels lie beside the images by YOLOv5's convention; see `utils.data.splits.label_path`.
-        bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the file does not say.
+        labels: folder of label files that mirrors `root` (the label of root/a/b.jpg is
+            labels/a/b.txt), or None where labels lie beside the images by YOLOv5's convention; see
+            `utils.data.splits.label_path`.
+        bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the
+            file does not say.
     """
 
     source: Path
@@ -96,17 +99,21 @@ def load_data_config(path: str | Path) -> DataConfig:
     """Read a data.yaml; unknown keys are warned about.
 
     Raises:
-        UserError: missing file or keys, what YAML did not read as text, names that do not fit nc, a pattern that
-            is not one.
+        UserError: missing file or keys, what YAML did not read as text, names that do not fit nc, a
+            pattern that is not one.
     """
     path = find_file(path)
     content = read_yaml_mapping(path, "--data takes a data.yaml, e.g. data/echo_phantom.yaml")
     for key in content.keys() - set(DATA_KEYS):
-        LOGGER.warning(f"warning: {path}: unknown key '{key}' is ignored{did_you_mean(key, DATA_KEYS)}")
+        LOGGER.warning(
+            f"warning: {path}: unknown key '{key}' is ignored{did_you_mean(key, DATA_KEYS)}"
+        )
     for key in ("train", "val", "names"):
         if content.get(key) is None:
             hint = "; names: [] if the data have no boxes" if key == "names" else ""
-            raise UserError(f"{path}: key '{key}' is missing; a data.yaml needs train, val and names{hint}")
+            raise UserError(
+                f"{path}: key '{key}' is missing; a data.yaml needs train, val and names{hint}"
+            )
     for key in ("path", "labels", "generate"):
         problem = not_text(content[key]) if content.get(key) not in (None, "") else ""
         if problem:
@@ -115,7 +122,9 @@ def load_data_config(path: str | Path) -> DataConfig:
     _check_nc(content, names, path)
     root = (path.parent / (content.get("path") or ".")).resolve()
     splits = {
-        split: tuple(Path(os.path.normpath(root / entry)) for entry in _entries(content[split], split, path))
+        split: tuple(
+            Path(os.path.normpath(root / entry)) for entry in _entries(content[split], split, path)
+        )
         for split in ("train", "val", "test")
         if split != "test" or content.get(split) not in (None, "", [])
     }
@@ -149,8 +158,12 @@ def _given(content: Mapping, key: str, default: object) -> object:
 def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if isinstance(value, dict):
         numbers = list(value)
-        if any(type(number) is not int for number in numbers) or set(numbers) != set(range(len(numbers))):
-            raise UserError(f"{path}: {key} has numbers {numbers}, expected 0 to {len(numbers) - 1}")
+        if any(type(number) is not int for number in numbers) or set(numbers) != set(
+            range(len(numbers))
+        ):
+            raise UserError(
+                f"{path}: {key} has numbers {numbers}, expected 0 to {len(numbers) - 1}"
+            )
         value = [value[number] for number in range(len(value))]
     if not isinstance(value, list | tuple):
         raise UserError(f"{path}: {key} is {value!r}, expected a list of names")
@@ -164,7 +177,9 @@ def _check_nc(content: Mapping, names: Sequence[str], path: Path) -> None:
     nc = content.get("nc", len(names))
     if type(nc) is not int:
         kind = "text" if isinstance(nc, str) else type(nc).__name__
-        raise UserError(f"{path}: nc is {nc} ({kind}), expected {len(names)}, a whole number without quotes")
+        raise UserError(
+            f"{path}: nc is {nc} ({kind}), expected {len(names)}, a whole number without quotes"
+        )
     if nc != len(names):
         raise UserError(f"{path}: nc is {nc} but names lists {len(names)}; make them agree")
 
@@ -172,9 +187,13 @@ def _check_nc(content: Mapping, names: Sequence[str], path: Path) -> None:
 def _entries(value: object, key: str, path: Path) -> list[str]:
     """The folders and lists of a split."""
     if isinstance(value, dict):
-        raise UserError(f"{path}: {key} is {value!r}, expected a folder or .txt list, or several in a list")
+        raise UserError(
+            f"{path}: {key} is {value!r}, expected a folder or .txt list, or several in a list"
+        )
     if value in ("", []):
-        raise UserError(f"{path}: {key} is {value!r}, expected a folder or .txt list of images, or several in a list")
+        raise UserError(
+            f"{path}: {key} is {value!r}, expected a folder or .txt list of images, or several in a list"
+        )
     if not isinstance(value, list):
         problem = not_text(value)
         if problem:
@@ -204,5 +223,7 @@ def _pattern(content: Mapping, key: str, groups: int, path: Path) -> str | None:
     except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: {key} {pattern!r} is not a regular expression: {error}") from None
     if found < groups:
-        raise UserError(f"{path}: {key} {pattern!r} has {found} groups in parentheses, expected {groups}")
+        raise UserError(
+            f"{path}: {key} {pattern!r} has {found} groups in parentheses, expected {groups}"
+        )
     return pattern

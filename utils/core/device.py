@@ -45,14 +45,20 @@ def select_device(name: str) -> torch.device:
             return torch.device("cpu")
         name = str(distributed.local_rank())
     elif distributed.is_launched() and distributed.processes_here() > 1 and name != "cpu":
-        raise UserError(f"--device {name}: {distributed.processes_here()} processes cannot share it; leave it out")
+        raise UserError(
+            f"--device {name}: {distributed.processes_here()} processes cannot share it; leave it out"
+        )
     if name == "cpu":
         return torch.device("cpu")
     number = name.removeprefix("cuda:")
     if not (number.isascii() and number.isdigit()):
-        raise UserError(f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0")
+        raise UserError(
+            f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0"
+        )
     if int(number) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise UserError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
     return torch.device(f"cuda:{number}")
 
 
@@ -96,7 +102,9 @@ class Precision:
 
     def __str__(self) -> str:
         layout = "channels_last" if self.channels_last else "contiguous"
-        return f"{str(self.dtype).removeprefix('torch.')}, {layout} on {self.device} ({self.reason})"
+        return (
+            f"{str(self.dtype).removeprefix('torch.')}, {layout} on {self.device} ({self.reason})"
+        )
 
 
 def select_precision(mode: str, device: torch.device) -> Precision:
@@ -119,7 +127,9 @@ def select_precision(mode: str, device: torch.device) -> Precision:
     if on_cuda and torch.cuda.get_device_capability(device) >= (8, 0):
         return Precision(device, torch.bfloat16, True, "auto: the GPU has bf16")
     if on_cuda:
-        return Precision(device, torch.float16, True, "auto: the GPU has no bf16; fp16 with loss scaling")
+        return Precision(
+            device, torch.float16, True, "auto: the GPU has no bf16; fp16 with loss scaling"
+        )
     if cpu_has_fast_bf16():
         return Precision(device, torch.bfloat16, True, "auto: the CPU has bf16 instructions")
     return Precision(device, torch.float32, True, "auto: the CPU has no bf16 instructions")
@@ -129,7 +139,8 @@ def select_precision(mode: str, device: torch.device) -> Precision:
 def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Precision:
     """`precision` if `model`'s outputs for a batch are near those in float32; else float32, with a warning.
 
-    Near: every output tensor is finite and its relative L2 distance is at most `PRECISION_TOLERANCE`.
+    Near: every output tensor is finite and its relative L2 distance is at most
+    `PRECISION_TOLERANCE`.
     """
     if precision.dtype is torch.float32:
         return precision
@@ -138,18 +149,26 @@ def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Pr
     with precision.autocast():
         found = _tensors(model(images))
     # Not-a-number is not at most anything.
-    distances = torch.stack([(a.float() - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)])
+    distances = torch.stack(
+        [(a.float() - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)]
+    )
     if bool((distances <= PRECISION_TOLERANCE).all()):
         return precision
     name, worst = str(precision.dtype).removeprefix("torch."), distances.max().item()
-    LOGGER.warning(f"warning: {name} outputs are {worst:.2g} away from float32's (relative); training in float32")
+    LOGGER.warning(
+        f"warning: {name} outputs are {worst:.2g} away from float32's (relative); training in float32"
+    )
     reason = f"{name} failed its check against float32"
     return dataclasses.replace(precision, dtype=torch.float32, reason=reason)
 
 
 def _tensors(outputs: Mapping[str, object]) -> list[Tensor]:
     """A model's outputs as one list."""
-    return [tensor for value in outputs.values() for tensor in (value if isinstance(value, list) else [value])]
+    return [
+        tensor
+        for value in outputs.values()
+        for tensor in (value if isinstance(value, list) else [value])
+    ]
 
 
 def cpu_has_fast_bf16() -> bool:
@@ -157,7 +176,9 @@ def cpu_has_fast_bf16() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return False
-    flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    flags = next(
+        (line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), []
+    )
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
@@ -190,8 +211,9 @@ def fused_copy(model: nn.Module) -> nn.Module:
 def tune_for(device: torch.device) -> None:
     """Settings of the process for training on a device.
 
-    CUDA: cuDNN tries its algorithms out, since all batches but the last have one shape. CPU: glibc keeps what is freed
-    rather than hand it back and ask for it again, page by page, every batch; see docs/performance.md.
+    CUDA: cuDNN tries its algorithms out, since all batches but the last have one shape. CPU: glibc
+    keeps what is freed rather than hand it back and ask for it again, page by page, every batch;
+    see docs/performance.md.
     """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True

@@ -1,11 +1,11 @@
 """Training in several processes, as `torchrun` starts them: who this one is, and what they tell each other.
 
-Alone, every function gives back what it was given. Numbers and objects travel by gloo between the hosts' memories, so
-that no GPU has to be waited for; tensors on a GPU by NCCL.
+Alone, every function gives back what it was given. Numbers and objects travel by gloo between the
+hosts' memories, so that no GPU has to be waited for; tensors on a GPU by NCCL.
 
-Each rank takes its share of a global batch. A loss is a mean over matched anchors, cells or frames of the *global*
-batch; `shares` is what turns a rank's own mean into a term whose average over the ranks, which is what
-DistributedDataParallel forms of gradients, is that global mean.
+Each rank takes its share of a global batch. A loss is a mean over matched anchors, cells or frames
+of the *global* batch; `shares` is what turns a rank's own mean into a term whose average over the
+ranks, which is what DistributedDataParallel forms of gradients, is that global mean.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def launch_id() -> str | None:
 
 def is_restarted() -> bool:
     """Whether `torchrun` has started the processes again, here or on another machine, after one of them failed."""
-    return any(gathered([is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0]))
+    return any(
+        gathered([is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0])
+    )
 
 
 def join(device: torch.device) -> None:

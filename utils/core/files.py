@@ -20,17 +20,29 @@ from utils.core.script import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-LONGEST_NAME = 230  # bytes, of the 255 that file systems allow, so that numbers and suffixes can be appended
+LONGEST_NAME = (
+    230  # bytes, of the 255 that file systems allow, so that numbers and suffixes can be appended
+)
 FORBIDDEN_CHARACTERS = '/\\:*?"<>|'
-NUMBERED_DEVICES = [f"{device}{number}" for device in ("COM", "LPT") for number in "0123456789\u00b9\u00b2\u00b3"]
-DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *NUMBERED_DEVICES}  # that Windows opens by these names
+NUMBERED_DEVICES = [
+    f"{device}{number}" for device in ("COM", "LPT") for number in "0123456789\u00b9\u00b2\u00b3"
+]
+DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    "CONIN$",
+    "CONOUT$",
+    *NUMBERED_DEVICES,
+}  # that Windows opens by these names
 
 
 def find_file(path: str | Path) -> Path:
     """The file itself or, where there is none, the one of that name in this project's checkout.
 
-    So a script finds its default YAML files from any working directory. A path that leads to neither comes back as
-    it was, for the message that it does not exist.
+    So a script finds its default YAML files from any working directory. A path that leads to
+    neither comes back as it was, for the message that it does not exist.
     """
     path = Path(path)
     return path if path.exists() or not (ROOT / path).exists() else ROOT / path
@@ -46,7 +58,9 @@ def run_folder(project: str | Path, name: str) -> Path:
         raise UserError("--project is empty, expected a folder, such as runs/train")
     relative = Path(name)
     if not relative.parts or relative.is_absolute() or ".." in relative.parts:
-        raise UserError(f"--name is {name!r}, expected the name of a folder inside --project {project}, such as exp")
+        raise UserError(
+            f"--name is {name!r}, expected the name of a folder inside --project {project}, such as exp"
+        )
     return Path(project) / relative
 
 
@@ -65,7 +79,9 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
             candidate.mkdir(parents=True, exist_ok=exist_ok)
         except FileExistsError:
             if exist_ok:
-                raise UserError(f"{folder}: found a file, expected a folder; choose another --name") from None
+                raise UserError(
+                    f"{folder}: found a file, expected a folder; choose another --name"
+                ) from None
         else:
             return candidate
 
@@ -83,7 +99,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot be written: {error.strerror or error}", str(path)) from error
+        raise OSError(
+            error.errno, f"cannot be written: {error.strerror or error}", str(path)
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -97,9 +115,9 @@ def write_json(path: Path, content: object) -> None:
 def file_names(names: Iterable[str]) -> dict[str, str]:
     """Name -> what a file or folder made for it is called: as the name where that can be, and unlike all others'.
 
-    What some file system refuses (separators, control characters, names of devices, dots and spaces at an end, more
-    than `LONGEST_NAME` bytes) is replaced or shortened. Names that would then be one, also where upper and lower case
-    are the same, get a piece of a hash.
+    What some file system refuses (separators, control characters, names of devices, dots and spaces
+    at an end, more than `LONGEST_NAME` bytes) is replaced or shortened. Names that would then be
+    one, also where upper and lower case are the same, get a piece of a hash.
     """
     found = {name: shortened(_harmless(name)) for name in names}
     while clashing := _clashing(found):
@@ -140,10 +158,14 @@ def _clashing(names: Mapping[str, str]) -> list[str]:
     return [key for key, name in folded.items() if counts[name] > 1]
 
 
-def markdown_table(header: Sequence[object], rows: Iterable[Sequence[object]], numeric: bool = False) -> str:
+def markdown_table(
+    header: Sequence[object], rows: Iterable[Sequence[object]], numeric: bool = False
+) -> str:
     """A table in Markdown; `numeric` aligns all columns but the first to the right."""
     lines = [header, ["---", *["---:" if numeric else "---"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(
+        f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines
+    )
 
 
 class CsvLog:
@@ -174,7 +196,9 @@ class CsvLog:
             return
         text = self.path.read_text(encoding="utf-8")
         whole_lines = text[: text.rfind("\n") + 1].splitlines()
-        rows = [row for row in csv.DictReader(whole_lines) if _is_before(row, epoch, len(self.columns))]
+        rows = [
+            row for row in csv.DictReader(whole_lines) if _is_before(row, epoch, len(self.columns))
+        ]
         write_atomically(self.path, partial(self._write, rows))
 
     def _write(self, rows: list[dict], path: Path) -> None:
@@ -206,4 +230,7 @@ class ProgressFile:
         now = time.time()
         if force or now - self._last_write >= self.interval_s:
             self._last_write = now
-            write_json(self.path, {"pid": os.getpid(), "started": self.start_time, "updated": now, **fields})
+            write_json(
+                self.path,
+                {"pid": os.getpid(), "started": self.start_time, "updated": now, **fields},
+            )

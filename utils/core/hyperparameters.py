@@ -80,7 +80,8 @@ class HyperParameters:
     gradnorm_kappa: float = 0.1
     gradnorm_min_share: float = 0.01
     weight_sum: float | None = None
-    # For studies: the averages of the weights that are evaluated every epoch, see `averaging_windows`
+    # For studies: the averages of the weights that are evaluated every epoch, see
+    # `averaging_windows`
     record_averages: list = field(default_factory=list)
     # The dual backbone: a network's own rates; None takes the common key
     detection_lr0: float | None = None
@@ -95,21 +96,29 @@ class HyperParameters:
     def __post_init__(self) -> None:
         for name, allowed in HYP_CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise UserError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}"
+                )
         for name, (low, high) in HYP_RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UserError(f"{name} is {value}, expected a value from {low} to {high}")
         if self.fl_gamma:
-            raise UserError(f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0")
+            raise UserError(
+                f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0"
+            )
         windows = self.averaging_windows
-        if len(set(windows)) < len(windows) or not all(is_number(window, 0.01, 1000) for window in windows):
+        if len(set(windows)) < len(windows) or not all(
+            is_number(window, 0.01, 1000) for window in windows
+        ):
             raise UserError(
                 f"record_averages is {self.record_averages}, expected different numbers of epochs, and ramp for "
                 "YOLOv5's average, such as [ramp, 0.5, 1]"
             )
         if (self.sampler, self.view_loss_weights) == ("views", "inverse"):
-            raise UserError("sampler views and view_loss_weights inverse balance the views twice; use one of them")
+            raise UserError(
+                "sampler views and view_loss_weights inverse balance the views twice; use one of them"
+            )
 
     @property
     def averaging_windows(self) -> list[float]:
@@ -125,7 +134,9 @@ class HyperParameters:
     def of_network(self, task: str) -> HyperParameters:
         """With the rates of `task`'s network, where they are set, in place of the common ones."""
         own = {name: getattr(self, f"{task}_{name}") for name in RATE_RANGES}
-        return dataclasses.replace(self, **{name: value for name, value in own.items() if value is not None})
+        return dataclasses.replace(
+            self, **{name: value for name, value in own.items() if value is not None}
+        )
 
     @property
     def augmentation(self) -> dict[str, float]:
@@ -169,7 +180,9 @@ HYP_RANGES = {
     "obj_pw": (_TINY, _HUGE),
     "anchor_t": (1 + 1e-6, _HUGE),
     "label_smoothing": (0, 0.999),
-    **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "flipud", "fliplr", "mosaic", "mixup", "copy_paste"), (0, 1)),
+    **dict.fromkeys(
+        ("hsv_h", "hsv_s", "hsv_v", "flipud", "fliplr", "mosaic", "mixup", "copy_paste"), (0, 1)
+    ),
     "degrees": (0, 180),
     "translate": (0, 1),
     "scale": (0, 0.99),
@@ -188,11 +201,14 @@ HYP_RANGES = {
 }
 
 
-def load_hyperparameters(path: str | Path, overrides: Mapping[str, object] | None = None) -> HyperParameters:
+def load_hyperparameters(
+    path: str | Path, overrides: Mapping[str, object] | None = None
+) -> HyperParameters:
     """Read a hyp file (YOLOv5's load unchanged) and lay `overrides` that are not None over it.
 
     Raises:
-        UserError: an unknown key (with the nearest valid one), a value of the wrong type or out of range.
+        UserError: an unknown key (with the nearest valid one), a value of the wrong type or out of
+            range.
     """
     path = find_file(path)
     content = read_yaml_mapping(path, "--hyp takes a hyp file, e.g. hyp/joint_training_rules.yaml")

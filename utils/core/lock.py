@@ -1,8 +1,9 @@
 """A folder that one process at a time writes into: run folders, and the folder of a comparison.
 
-The lock is a file, `.lock`, that its holder makes exclusively, which holds on network file systems as well, where
-`flock` does not. It says host and process, and is touched every minute. The next process takes it over if its process
-is dead, as far as this machine can tell, or if it was not touched for ten minutes by the file system's own clock.
+The lock is a file, `.lock`, that its holder makes exclusively, which holds on network file systems
+as well, where `flock` does not. It says host and process, and is touched every minute. The next
+process takes it over if its process is dead, as far as this machine can tell, or if it was not
+touched for ten minutes by the file system's own clock.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Holder:
 
     Attributes:
         host: its name.
-        machine: what tells it, since it was started, from others of that name; "" if the system does not say.
+        machine: what tells it, since it was started, from others of that name; "" if the system
+            does not say.
         pid: of the process.
         started: when the process began, in the system's words; "" if it does not say.
         token: of this very lock; none is ever used twice.
@@ -58,7 +60,9 @@ class Holder:
     @classmethod
     def this_process(cls) -> Holder:
         pid = os.getpid()
-        return cls(socket.gethostname(), _machine(), pid, _process_start(pid) or "", secrets.token_hex(8))
+        return cls(
+            socket.gethostname(), _machine(), pid, _process_start(pid) or "", secrets.token_hex(8)
+        )
 
     def is_dead(self) -> bool:
         """Whether the process is known to be gone; that of another machine never is."""
@@ -71,7 +75,12 @@ class Holder:
     def is_this_process(self) -> bool:
         """Whether an earlier lock of this process was not given back, which nothing in it needs any more."""
         own = Holder.this_process()
-        return (self.host, self.machine, self.pid, self.started) == (own.host, own.machine, own.pid, own.started)
+        return (self.host, self.machine, self.pid, self.started) == (
+            own.host,
+            own.machine,
+            own.pid,
+            own.started,
+        )
 
 
 UNKNOWN = Holder(host="(unknown)", machine="", pid=0, started="", token="")
@@ -112,8 +121,12 @@ class FolderLock:
         self._path, self._content = folder / LOCK_NAME, _to_bytes(holder)
         self._confirmed = time.monotonic()
         done = threading.Event()
-        threading.Thread(target=_keep_touching, args=(self._path, self._content, done), daemon=True).start()
-        self.release = weakref.finalize(self, _give_back, self._path, self._content, done, os.getpid(), tuple(made))
+        threading.Thread(
+            target=_keep_touching, args=(self._path, self._content, done), daemon=True
+        ).start()
+        self.release = weakref.finalize(
+            self, _give_back, self._path, self._content, done, os.getpid(), tuple(made)
+        )
 
     def __enter__(self) -> FolderLock:
         return self
@@ -125,7 +138,8 @@ class FolderLock:
         """See that the folder is still this process's own; at most once a second, so that it may be asked often.
 
         Raises:
-            UserError: this process slept so long that another one took the folder over, or the lock was removed.
+            UserError: this process slept so long that another one took the folder over, or the lock
+                was removed.
         """
         now = time.monotonic()
         if now - self._confirmed < CONFIRM_INTERVAL_S:
@@ -188,8 +202,8 @@ def is_in_use(folder: Path) -> bool:
 def _seize(path: Path, holder: Holder) -> None:
     """Make the lock file, or take over one that is free.
 
-    Of several processes that find the same free lock one gets it: who takes over `.lock` holds another lock for
-    that, whose name nobody uses for any other content of `.lock`.
+    Of several processes that find the same free lock one gets it: who takes over `.lock` holds
+    another lock for that, whose name nobody uses for any other content of `.lock`.
     """
     while not _create(path, _to_bytes(holder)):
         found = _look_at(path)
@@ -266,7 +280,9 @@ def _keep_touching(path: Path, content: bytes, done: threading.Event) -> None:
                 os.utime(path)
 
 
-def _give_back(path: Path, content: bytes, done: threading.Event, pid: int, made: Sequence[Path]) -> None:
+def _give_back(
+    path: Path, content: bytes, done: threading.Event, pid: int, made: Sequence[Path]
+) -> None:
     """Remove our lock file, and the folders made for the run if they are empty; not in a child process."""
     if os.getpid() != pid:
         return

@@ -1,9 +1,10 @@
 """The pixels of an image file, and how those of more than 8 bits a channel become 8.
 
-An image of 16 bits a channel (PNG, TIFF) seldom uses all of them: a scanner of 12 bits stores 0 to 4095. How many are
-used, the *stored bits* (DICOM: BitsStored), no pixel says; `bits` in the data.yaml does. The upper 8 of the stored
-bits are kept, value >> (bits - 8), which rounds down. The rule is the same for every frame, so that brightness means
-the same in all of them. An image of 8 bits stays as it is.
+An image of 16 bits a channel (PNG, TIFF) seldom uses all of them: a scanner of 12 bits stores 0 to
+4095. How many are used, the *stored bits* (DICOM: BitsStored), no pixel says; `bits` in the
+data.yaml does. The upper 8 of the stored bits are kept, value >> (bits - 8), which rounds down. The
+rule is the same for every frame, so that brightness means the same in all of them. An image of 8
+bits stays as it is.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ FEW_BITS = 12  # values that fit them do not look like 16 stored bits
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 TAGS = BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339
 BLACK_IS_ZERO, RGB = 1, 2
-EXPECTED = f"unsigned samples of 8 or {DEEPEST} bits, grey or RGB, black as 0, a pixel's channels together"
+EXPECTED = (
+    f"unsigned samples of 8 or {DEEPEST} bits, grey or RGB, black as 0, a pixel's channels together"
+)
 SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 
 
 def decode(content: bytes) -> np.ndarray:
     """An image file's content -> (height, width, 3) RGB: uint8, or uint16 if it has more than 8 bits a channel.
 
-    Grey becomes three equal channels, transparency is left out, EXIF's orientation is applied. Of several pages it is
-    the first.
+    Grey becomes three equal channels, transparency is left out, EXIF's orientation is applied. Of
+    several pages it is the first.
 
     Raises:
         UserError: it is not an image, or its pixels are of a type that cannot be read as they are.
@@ -40,11 +43,15 @@ def decode(content: bytes) -> np.ndarray:
     tags = _tiff_tags(content)
     _refuse_odd_tiff(tags)
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        pixels = cv2.imdecode(
+            np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+        )
     except cv2.error:  # of a file of 0 bytes
         pixels = None
     if pixels is None:
-        raise UserError(f"cannot be read as an image (of {len(content)} bytes); replace or remove it")
+        raise UserError(
+            f"cannot be read as an image (of {len(content)} bytes); replace or remove it"
+        )
     was_cut = pixels.dtype == np.uint8 and tags.get(BITS_PER_SAMPLE, 1) > 8
     if was_cut or pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(f"has pixels that can only be read as {pixels.dtype}; expected {EXPECTED}")
@@ -69,7 +76,8 @@ def _tiff_tags(content: bytes) -> dict[int, int]:
 def _refuse_odd_tiff(tags: Mapping[int, int]) -> None:
     """Raise a `UserError` for a TIFF of more than 8 bits that OpenCV cannot read, or reads as something else.
 
-    It scales samples of 10, 12 and 14 bits, takes white for black, and mixes channels that are stored apart.
+    It scales samples of 10, 12 and 14 bits, takes white for black, and mixes channels that are
+    stored apart.
     """
     depth, sample_format = tags.get(BITS_PER_SAMPLE, 1), tags.get(SAMPLE_FORMAT, 1)
     if depth <= 8:
@@ -114,5 +122,7 @@ def to_8_bits(pixels: np.ndarray, bits: int | None) -> np.ndarray:
     if largest is None:
         return pixels
     if largest >> bits:
-        raise UserError(f"holds the value {largest}, but 'bits: {bits}' allows {(1 << bits) - 1} at most; mend 'bits'")
+        raise UserError(
+            f"holds the value {largest}, but 'bits: {bits}' allows {(1 << bits) - 1} at most; mend 'bits'"
+        )
     return (pixels >> (bits - 8)).astype(np.uint8)

@@ -68,7 +68,8 @@ def signals_held_back() -> Iterator[None]:
 def unwound_by_sigterm() -> Iterator[None]:
     """Within the context SIGTERM is an `Interrupted`, so that what a process holds is given back.
 
-    Not in the further processes of a training, which hold nothing and wait in calls that no handler can interrupt.
+    Not in the further processes of a training, which hold nothing and wait in calls that no handler
+    can interrupt.
     """
     if os.environ.get("RANK", "0") != "0":
         yield

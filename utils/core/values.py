@@ -26,13 +26,16 @@ class UniqueKeySafeLoader(yaml.SafeLoader):
                 continue
             key, line = self.construct_object(key_node), key_node.start_mark.line + 1
             if key in lines:
-                raise UserError(f"key {key!r} is there twice, in lines {lines[key]} and {line}; leave one of them out")
+                raise UserError(
+                    f"key {key!r} is there twice, in lines {lines[key]} and {line}; leave one of them out"
+                )
             lines[key] = line
         return node
 
 
 MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key `<<`, which may come again
-# What PyYAML raises for a number or date that is none (0x_, 2024-13-01), an odd tag, or lists in lists without end
+# What PyYAML raises for a number or date that is none (0x_, 2024-13-01), an odd tag, or lists in
+# lists without end
 PYYAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
 
 
@@ -40,7 +43,8 @@ def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
     """The mapping in a YAML file.
 
     Raises:
-        UserError: no such file, not YAML, not a mapping, or one with keys that are no text or there twice.
+        UserError: no such file, not YAML, not a mapping, or one with keys that are no text or there
+            twice.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {hint}")
@@ -51,7 +55,9 @@ def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
     except PYYAML_ERRORS as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}")
+        raise UserError(
+            f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}"
+        )
     for key in content:
         if problem := not_text(key):
             raise UserError(f"{path}: key {problem}")
@@ -61,7 +67,8 @@ def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
 def not_text(value: object) -> str:
     """What is wrong with a value of a YAML file that has to be text; empty if nothing is.
 
-    YAML reads `No`, `on`, `12`, `010`, `12:30`, `2024-05-01` and `null` as something else, unless they are in quotes.
+    YAML reads `No`, `on`, `12`, `010`, `12:30`, `2024-05-01` and `null` as something else, unless
+    they are in quotes.
     """
     if not isinstance(value, str):
         is_nested = isinstance(value, list | dict | set | tuple)
@@ -94,7 +101,9 @@ def did_you_mean(key: object, valid: typing.Iterable[str]) -> str:
 
 
 def _convert(key: str, value: object, annotation: object) -> object:
-    kinds = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    kinds = (
+        typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    )
     if value is None and types.NoneType in kinds:
         return None
     kind = typing.get_origin(kinds[0]) or kinds[0]

@@ -43,7 +43,8 @@ class Audit:
 
     Attributes:
         groups, clips: None without a pattern that matches.
-        column_orders: order of the view names -> share of labelled frames that it makes implausible, lowest first.
+        column_orders: order of the view names -> share of labelled frames that it makes
+            implausible, lowest first.
         neighbour, view: by split other than train; empty without clips.
     """
 
@@ -68,7 +69,8 @@ def audit(data: DataConfig, plausible: Mapping[str, Sequence[str]] | None = None
     """Look at every file of every split once.
 
     Args:
-        plausible: box class -> its plausible views, see `read_plausible`; None leaves the columns' order unjudged.
+        plausible: box class -> its plausible views, see `read_plausible`; None leaves the columns'
+            order unjudged.
 
     Raises:
         UserError: a split's folder, list or listed image does not exist, or it has no image.
@@ -127,7 +129,9 @@ def _shared_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     same = [image for image in val.images if os.path.realpath(image) in known]
     if same:
         share = f"{len(same)} of {val.name}'s {len(val.images)}"
-        lines.append(f"the same image files in {train.name} and {val.name}: {share}, the first: {same[0]}")
+        lines.append(
+            f"the same image files in {train.name} and {val.name}: {share}, the first: {same[0]}"
+        )
     shared = []
     for what in ("group", "clip"):
         found = overlap(data, frames, what)
@@ -182,14 +186,22 @@ def read_plausible(path: str | Path, data: DataConfig) -> dict[str, list[str]]:
     """
     content = read_yaml_mapping(Path(path), "--plausible takes lines like 'MR: [A4C, PLAX]'")
     if set(content) != set(data.names):
-        raise UserError(f"{path}: found classes {sorted(map(str, content))}, expected {list(data.names)}")
+        raise UserError(
+            f"{path}: found classes {sorted(map(str, content))}, expected {list(data.names)}"
+        )
     for name, views in content.items():
         if not isinstance(views, list) or any(view not in data.view_names for view in views):
-            raise UserError(f"{path}: {name} is {views!r}, expected a list of views out of {list(data.view_names)}")
+            raise UserError(
+                f"{path}: {name} is {views!r}, expected a list of views out of {list(data.view_names)}"
+            )
     if not any(content.values()):
-        raise UserError(f"{path}: no class has a plausible view, so that no order is better than another; name some")
+        raise UserError(
+            f"{path}: no class has a plausible view, so that no order is better than another; name some"
+        )
     if len(data.view_names) > 8:
-        raise UserError(f"{path}: {len(data.view_names)} views have too many orders; at most 8 are tried")
+        raise UserError(
+            f"{path}: {len(data.view_names)} views have too many orders; at most 8 are tried"
+        )
     return content
 
 
@@ -205,13 +217,18 @@ def to_mapping(audit: Audit) -> dict:
     findings = {}
     for finding in audit.findings:
         level, meaning = KINDS[finding.kind]
-        kind = findings.setdefault(finding.kind, {"level": level, "meaning": meaning, "count": 0, "found": []})
+        kind = findings.setdefault(
+            finding.kind, {"level": level, "meaning": meaning, "count": 0, "found": []}
+        )
         files = [name_of(audit, path) for path in finding.files]
         kind["found"].append({"detail": finding.detail, "files": files, "iou": finding.iou})
         kind["count"] += 1
     return {
         "data": str(data.source),
-        "splits": {name: _split_counts(audit, [f for f in audit.frames if f.split == name]) for name in data.splits},
+        "splits": {
+            name: _split_counts(audit, [f for f in audit.frames if f.split == name])
+            for name in data.splits
+        },
         "sizes": dict(sizes.most_common()),
         "class_by_view": {
             "rows": [*data.names, "no box"],
@@ -222,7 +239,8 @@ def to_mapping(audit: Audit) -> dict:
         "groups": audit.groups and asdict(audit.groups),
         "clips": audit.clips and asdict(audit.clips),
         "column_orders": [
-            {"cls_names": list(order), "implausible": share} for order, share in audit.column_orders.items()
+            {"cls_names": list(order), "implausible": share}
+            for order, share in audit.column_orders.items()
         ],
         "neighbour_oracle": {name: asdict(oracle) for name, oracle in audit.neighbour.items()},
         "view_oracle": {name: asdict(oracle) for name, oracle in audit.view.items()},
@@ -233,11 +251,19 @@ def _split_counts(audit: Audit, frames: Sequence[Frame]) -> dict:
     data, labels = audit.data, [frame.labels for frame in frames if frame.labels is not None]
     patterns = {"group": data.group_pattern, "clip": data.clip_pattern}
     classes = class_view_counts(data, frames).sum(axis=1).tolist()
-    views = [sum(frame.view == view for frame in labels) for view in (*range(len(data.view_names)), -1)]
+    views = [
+        sum(frame.view == view for frame in labels) for view in (*range(len(data.view_names)), -1)
+    ]
     return {
         "frames": len(frames),
         "boxes": sum(len(frame.boxes) for frame in labels),
-        **{f"{key}s": len({named(f.path, data)[key] for f in frames} - {None}) for key in patterns if patterns[key]},
+        **{
+            f"{key}s": len({named(f.path, data)[key] for f in frames} - {None})
+            for key in patterns
+            if patterns[key]
+        },
         "classes": dict(zip([*data.names, "no box"], classes, strict=True)),
-        "views": dict(zip([*data.view_names, "no view"], views, strict=True)) if data.view_names else {},
+        "views": dict(zip([*data.view_names, "no view"], views, strict=True))
+        if data.view_names
+        else {},
     }

@@ -15,14 +15,22 @@ from utils.data.splits import Split
 # Assignments tried: TRIES, or fewer where groups x parts of all tries were more than PLACES
 TRIES, PLACES = 300, 300_000
 MAX_MOVES = 300  # improvements of one assignment
-MOST_SWAPPED = 300  # groups; of more than that every pair is too many to look at, and there is less need to
+MOST_SWAPPED = (
+    300  # groups; of more than that every pair is too many to look at, and there is less need to
+)
 LEAST_GAIN = 1e-9  # of a move, above rounding
-VANISHED = 1e3  # cost of a class or view without a frame in a part; above any imbalance worth having
+VANISHED = (
+    1e3  # cost of a class or view without a frame in a part; above any imbalance worth having
+)
 
 
 def merge(splits: Iterable[Split]) -> Split:
     """The frames of all splits, each once, sorted by path."""
-    labels = {image: found for split in splits for image, found in zip(split.images, split.labels, strict=True)}
+    labels = {
+        image: found
+        for split in splits
+        for image, found in zip(split.images, split.labels, strict=True)
+    }
     images = sorted(labels)
     return Split("all", tuple(images), tuple(labels[image] for image in images))
 
@@ -34,7 +42,8 @@ class Content:
     A unit is a group (a patient), or several that share almost identical frames.
 
     Attributes:
-        names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ...; those with any frame.
+        names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ...; those with any
+            frame.
         counts: (units, columns) frames.
         groups: (units, columns) groups with such a frame.
         unit: (frames,) row of each frame.
@@ -87,7 +96,9 @@ def content_of(
     unit = _joined(len(rows), [[row_of[image] for image in images] for images in together])
     units = unit.max() + 1
     held = (counts > 0).astype(np.int64)
-    return Content(tuple(columns), _sums(counts, unit, units), _sums(held, unit, units), unit[group])
+    return Content(
+        tuple(columns), _sums(counts, unit, units), _sums(held, unit, units), unit[group]
+    )
 
 
 def _joined(count: int, sets: Iterable[Sequence[int]]) -> np.ndarray:
@@ -123,8 +134,8 @@ def groups_of(images: Sequence[Path], data: DataConfig) -> list[str]:
 def imbalance(sums: np.ndarray, shares: Sequence[float]) -> float:
     """How far parts are from what was asked for: 0 is perfect, 0.1 is off by a tenth, typically.
 
-    The root mean square, over parts and columns, of (frames found / frames asked for) - 1, where a part is to have
-    its share of each column's frames.
+    The root mean square, over parts and columns, of (frames found / frames asked for) - 1, where a
+    part is to have its share of each column's frames.
 
     Args:
         sums: (parts, columns) frames; every column has some.
@@ -153,7 +164,9 @@ class Balance:
     def of(cls, content: Content, shares: Sequence[float]) -> Balance:
         counts = np.hstack([content.counts, content.groups])
         wanted = np.outer(shares, counts.sum(axis=0))
-        weight = np.hstack([np.ones((len(shares), len(content.names))), wanted[:, len(content.names) :]])
+        weight = np.hstack(
+            [np.ones((len(shares), len(content.names))), wanted[:, len(content.names) :]]
+        )
         return cls(counts, wanted, weight, np.tile(content.required, 2))
 
     def sums(self, part: np.ndarray) -> np.ndarray:
@@ -180,7 +193,9 @@ class Balance:
         """Move the unit that gains most, in place; False if none gains."""
         sums = self.sums(part)
         leaves = self.cost(sums[part] - self.counts, part) - self.cost(sums)[part]
-        change = leaves[:, None] + self.cost(sums + self.counts[:, None]) - self.cost(sums)  # (units, parts)
+        change = (
+            leaves[:, None] + self.cost(sums + self.counts[:, None]) - self.cost(sums)
+        )  # (units, parts)
         change[np.arange(len(part)), part] = 0
         unit, target = np.unravel_index(change.argmin(), change.shape)
         if change[unit, target] > -LEAST_GAIN:
@@ -193,7 +208,9 @@ class Balance:
         if len(part) > MOST_SWAPPED:
             return False
         sums, places = self.sums(part), part[:, None]
-        after = sums[places] + self.counts - self.counts[:, None]  # (units, units, 2 columns): j comes for i
+        after = (
+            sums[places] + self.counts - self.counts[:, None]
+        )  # (units, units, 2 columns): j comes for i
         change = self.cost(after, places) - self.cost(sums)[places]
         change = change + change.T
         change[places == part] = 0
@@ -207,12 +224,13 @@ class Balance:
 def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> np.ndarray:
     """Put each unit into a part so that every part has its share of each column's groups, and of its frames.
 
-    What is made small is the sum, over parts and columns, of (O - E)^2 / E of the groups (chi-square: O found, E the
-    part's share) and of (O / E - 1)^2 of the frames; no class or view misses a part where that can be. A class of few
-    patients weighs as much as one of many, and patients weigh more than frames: they are what a result is about.
+    What is made small is the sum, over parts and columns, of (O - E)^2 / E of the groups
+    (chi-square: O found, E the part's share) and of (O / E - 1)^2 of the frames; no class or view
+    misses a part where that can be. A class of few patients weighs as much as one of many, and
+    patients weigh more than frames: they are what a result is about.
 
-    From many random assignments, the best after `Balance.improve`. scikit-learn's StratifiedGroupKFold places each
-    group once, for one label a frame, in equal parts.
+    From many random assignments, the best after `Balance.improve`. scikit-learn's
+    StratifiedGroupKFold places each group once, for one label a frame, in equal parts.
 
     Args:
         shares: of the whole, for each part; they sum to 1.
@@ -250,7 +268,9 @@ def _amount(content: Content) -> str:
     return f"{groups} groups" + (f" in {units} units" if units < groups else "")
 
 
-def format_balance(content: Content, part: np.ndarray, names: Sequence[str], shares: Sequence[float]) -> str:
+def format_balance(
+    content: Content, part: np.ndarray, names: Sequence[str], shares: Sequence[float]
+) -> str:
     """A table: frames, groups, and for each class and view the share of each part's frames, and its groups."""
     sums, group_sums = content.sums(part, len(names)), content.group_sums(part, len(names))
     table, groups = (np.vstack([found.sum(axis=0), found]) for found in (sums, group_sums))
@@ -263,7 +283,10 @@ def format_balance(content: Content, part: np.ndarray, names: Sequence[str], sha
     worst, column = np.unravel_index(np.abs(error).argmax(), error.shape)
     return "\n".join(
         [
-            *(f"{name:<{width}}" + "".join(f"{cell!s:>13}" for cell in cells) for name, cells in rows),
+            *(
+                f"{name:<{width}}" + "".join(f"{cell!s:>13}" for cell in cells)
+                for name, cells in rows
+            ),
             "share of the frames that show it (groups that do)",
             f"imbalance {imbalance(sums, shares):.3f} (root mean square of frames found / frames asked for - 1, over "
             f"rows and parts); the worst: {content.names[column]} in {names[worst]}, "

@@ -59,16 +59,28 @@ def find_clips(frames: Split, data: DataConfig) -> list[Clip]:
         if clip and label_path(image, data).exists():
             members[clip[0]].append(number)
     if not members:
-        raise UserError(f"{data.source}: clip_pattern {data.clip_pattern!r} finds a clip in no frame with a label file")
-    seen = {name: [frames.labels[number].view for number in numbers] for name, numbers in members.items()}
+        raise UserError(
+            f"{data.source}: clip_pattern {data.clip_pattern!r} finds a clip in no frame with a label file"
+        )
+    seen = {
+        name: [frames.labels[number].view for number in numbers]
+        for name, numbers in members.items()
+    }
     views = range(len(data.view_names))
-    return [Clip(name, tuple(members[name]), tuple(map(seen[name].count, views))) for name in sorted(members)]
+    return [
+        Clip(name, tuple(members[name]), tuple(map(seen[name].count, views)))
+        for name in sorted(members)
+    ]
 
 
 def harmonise(frames: Split, clips: Iterable[Clip]) -> Split:
     """The frames with the view of their clip, where that is decided."""
-    decided = {number: clip.view for clip in clips if clip.view != UNKNOWN_VIEW for number in clip.frames}
-    labels = [replace(old, view=decided.get(number, old.view)) for number, old in enumerate(frames.labels)]
+    decided = {
+        number: clip.view for clip in clips if clip.view != UNKNOWN_VIEW for number in clip.frames
+    }
+    labels = [
+        replace(old, view=decided.get(number, old.view)) for number, old in enumerate(frames.labels)
+    ]
     return replace(frames, labels=tuple(labels))
 
 
@@ -78,7 +90,9 @@ def replace_view(content: bytes, had_view: bool, view: int, view_count: int) -> 
     Args:
         had_view: the last non-blank line is a view (see `utils.data.labels`); else a line is added.
     """
-    parts = re.split(r"(\r\n|\n|\r)", content.decode("utf-8"))  # lines at even places, their ends between
+    parts = re.split(
+        r"(\r\n|\n|\r)", content.decode("utf-8")
+    )  # lines at even places, their ends between
     one_hot = view_line(view, view_count)
     if had_view:
         parts[max(place for place in range(0, len(parts), 2) if parts[place].strip())] = one_hot
@@ -94,20 +108,28 @@ def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None
         UserError: an image lies outside the data set's folder.
     """
     moved = replace(data, labels=folder)
-    targets = [label_path(image, moved) for image in old.images]  # all of them, or an error before the first is made
+    targets = [
+        label_path(image, moved) for image in old.images
+    ]  # all of them, or an error before the first is made
     folder.mkdir(parents=True, exist_ok=True)
-    for image, target, before, after in zip(old.images, targets, old.labels, new.labels, strict=True):
+    for image, target, before, after in zip(
+        old.images, targets, old.labels, new.labels, strict=True
+    ):
         source = label_path(image, data)
         if not source.exists():
             continue
         content = source.read_bytes()
         if after.view != before.view:
-            content = replace_view(content, before.view != UNKNOWN_VIEW, after.view, len(data.view_names))
+            content = replace_view(
+                content, before.view != UNKNOWN_VIEW, after.view, len(data.view_names)
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
 
-def write_split(folder: Path, data: DataConfig, images: Mapping[str, Sequence[Path]], note: str) -> None:
+def write_split(
+    folder: Path, data: DataConfig, images: Mapping[str, Sequence[Path]], note: str
+) -> None:
     """Write NAME.txt with the images of each split and, last, a data.yaml that names the lists and repeats `data`.
 
     Args:

@@ -1,7 +1,7 @@
 """What is wrong with a data set: a function for each kind of finding.
 
-Levels of findings: an *error* stops a training or contradicts itself; a *leak* makes a score say less about new
-data than it seems to; a *doubt* may be right, but a person should look.
+Levels of findings: an *error* stops a training or contradicts itself; a *leak* makes a score say
+less about new data than it seems to; a *doubt* may be right, but a person should look.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.pixels import fits_few_bits, unknown_bits
-from utils.curation.frames import Frame, as_split, class_view_counts, group_by, in_turn, named, with_view
+from utils.curation.frames import (
+    Frame,
+    as_split,
+    class_view_counts,
+    group_by,
+    in_turn,
+    named,
+    with_view,
+)
 from utils.curation.reference import agree
 from utils.data.images import IMAGE_SUFFIXES
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
@@ -44,15 +52,27 @@ KINDS = {  # kind of finding -> its level, and in words
     "missing_label": ("doubt", "images without a label file (taken as background)"),
     "repeated_row": ("doubt", "label files with identical rows (they count once)"),
     "two_classes": ("doubt", "label files with one box in two classes"),
-    "doubtful_line": ("doubt", "label files that may have lost line breaks, or whose outlines cross themselves"),
+    "doubtful_line": (
+        "doubt",
+        "label files that may have lost line breaks, or whose outlines cross themselves",
+    ),
     "orphan_label": ("doubt", "label files without an image"),
     "unmatched_name": ("doubt", "file names that group_pattern or clip_pattern does not match"),
-    "deep_image": ("doubt", "images of 16 bits a channel, all taken to be used, as the key 'bits' does not say"),
-    "several_pages": ("doubt", "images of several pages or pictures (all but the first are ignored)"),
+    "deep_image": (
+        "doubt",
+        "images of 16 bits a channel, all taken to be used, as the key 'bits' does not say",
+    ),
+    "several_pages": (
+        "doubt",
+        "images of several pages or pictures (all but the first are ignored)",
+    ),
     "grey_image": ("doubt", "images without colour channels"),
     "alpha_image": ("doubt", "images with transparency (ignored)"),
     "extreme_size": ("doubt", "images of extreme size or shape"),
-    "repeated_file": ("doubt", "image files that a split lists more than once (each counts as often)"),
+    "repeated_file": (
+        "doubt",
+        "image files that a split lists more than once (each counts as often)",
+    ),
     "duplicate": ("doubt", "groups of identical pictures within a split"),
     "near_duplicate": ("doubt", "groups of almost identical pictures within a split"),
     "view_change": ("doubt", "clips whose view changes"),
@@ -126,13 +146,26 @@ def missing_examples(data: DataConfig, split: Split) -> Iterator[Finding]:
     """Classes and views that no frame of a split shows, and a split that shows one view only."""
     classes = np.concatenate([labels.boxes[:, 0] for labels in split.labels])
     views = {labels.view for labels in split.labels} - {UNKNOWN_VIEW}
-    is_boxless, is_viewless = bool(data.names) and not len(classes), bool(data.view_names) and not views
-    nothing = [what for what, is_missing in (("box", is_boxless), ("view", is_viewless)) if is_missing]
+    is_boxless, is_viewless = (
+        bool(data.names) and not len(classes),
+        bool(data.view_names) and not views,
+    )
+    nothing = [
+        what for what, is_missing in (("box", is_boxless), ("view", is_viewless)) if is_missing
+    ]
     for what in nothing:
         kind = "nothing_to_learn" if split.name == "train" else "no_example"
         yield Finding(kind, f"{split.name}: no {what} in {len(split.images)} frames")
-    absent = [] if is_boxless else [name for number, name in enumerate(data.names) if number not in classes]
-    absent += [] if is_viewless else [name for number, name in enumerate(data.view_names) if number not in views]
+    absent = (
+        []
+        if is_boxless
+        else [name for number, name in enumerate(data.names) if number not in classes]
+    )
+    absent += (
+        []
+        if is_viewless
+        else [name for number, name in enumerate(data.view_names) if number not in views]
+    )
     if absent:
         yield Finding("no_example", f"{split.name}: {', '.join(absent)}")
     if data.view_names and len(views) == 1:
@@ -192,9 +225,14 @@ def find_duplicates(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Findi
             is_shared = len({frame.split for frame in group}) > 1
             labels = [frame.labels for frame in group if frame.labels is not None]
             disagree = _disagreement(data, labels)
-            agreements = [np.r_[agree(a, b)[0], agree(b, a)[0]] for a, b in combinations([f.boxes for f in labels], 2)]
+            agreements = [
+                np.r_[agree(a, b)[0], agree(b, a)[0]]
+                for a, b in combinations([f.boxes for f in labels], 2)
+            ]
             iou = min((float(values.mean()) for values in agreements if len(values)), default=None)
-            detail = ", ".join(filter(None, [disagree, iou is not None and f"boxes agree to IoU {iou:.2f}"]))
+            detail = ", ".join(
+                filter(None, [disagree, iou is not None and f"boxes agree to IoU {iou:.2f}"])
+            )
             files = in_turn(group_by(group, lambda frame: frame.split).values())
             yield Finding(f"shared_{kind}" if is_shared else kind, detail, files, iou)
             if kind == "duplicate" and disagree:
@@ -203,10 +241,14 @@ def find_duplicates(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Findi
 
 def _near_pairs(bits: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs of rows of `bits` (n, 768) that differ in at most `NEAR_BITS` bits."""
-    signs = bits.astype(np.float32) * 2 - 1  # a product of two rows is bits that agree - bits that differ
+    signs = (
+        bits.astype(np.float32) * 2 - 1
+    )  # a product of two rows is bits that agree - bits that differ
     for start in range(0, len(signs), 1024):
         agreement = signs[start : start + 1024] @ signs.T
-        for first, second in zip(*np.nonzero(agreement >= bits.shape[1] - 2 * NEAR_BITS), strict=True):
+        for first, second in zip(
+            *np.nonzero(agreement >= bits.shape[1] - 2 * NEAR_BITS), strict=True
+        ):
             if start + first < second:
                 yield start + first, second
 
@@ -215,9 +257,16 @@ def _disagreement(data: DataConfig, labels: Sequence[FrameLabels]) -> str:
     """How the classes or the known views of frames differ; empty if they do not."""
     views = {frame.view for frame in labels} - {UNKNOWN_VIEW}
     classes = {tuple(sorted(frame.boxes[:, 0])) for frame in labels}
-    texts = ["+".join(data.names[int(number)] for number in numbers) or "no box" for numbers in sorted(classes)]
+    texts = [
+        "+".join(data.names[int(number)] for number in numbers) or "no box"
+        for numbers in sorted(classes)
+    ]
     parts = [f"boxes {' / '.join(texts)}"] if len(classes) > 1 else []
-    parts += [f"views {' / '.join(data.view_names[view] for view in sorted(views))}"] if len(views) > 1 else []
+    parts += (
+        [f"views {' / '.join(data.view_names[view] for view in sorted(views))}"]
+        if len(views) > 1
+        else []
+    )
     return ", ".join(parts)
 
 
@@ -232,7 +281,9 @@ def overlap(data: DataConfig, frames: Sequence[Frame], what: str) -> Overlap | N
     return Overlap(len(groups), tuple(sorted(shared)), touched) if groups else None
 
 
-def find_shared(data: DataConfig, frames: Sequence[Frame], what: str, found: Overlap | None) -> Iterator[Finding]:
+def find_shared(
+    data: DataConfig, frames: Sequence[Frame], what: str, found: Overlap | None
+) -> Iterator[Finding]:
     """The groups or clips in more than one split, and how many of their frames are where."""
     members = group_by(frames, lambda frame: named(frame.path, data).get(what))
     for name in found.shared if found else ():
@@ -245,7 +296,9 @@ def find_view_changes(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Fin
     """Clips, over all splits, with more than one view; the first files show different ones."""
     clips = group_by(with_view(frames), lambda frame: named(frame.path, data).get("clip"))
     for clip, own in sorted(clips.items()):
-        by_view = sorted(group_by(own, lambda frame: frame.labels.view).items(), key=lambda item: -len(item[1]))
+        by_view = sorted(
+            group_by(own, lambda frame: frame.labels.view).items(), key=lambda item: -len(item[1])
+        )
         if len(by_view) > 1:
             detail = f"{clip}: {', '.join(f'{data.view_names[view]} {len(shown)}' for view, shown in by_view)}"
             yield Finding("view_change", detail, in_turn(shown for _, shown in by_view))
@@ -256,10 +309,13 @@ def find_rare_pairs(data: DataConfig, frames: Sequence[Frame]) -> Iterator[Findi
     counts = class_view_counts(data, frames)[:-1, :-1]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, view in np.argwhere((counts > 0) & (shares < RARE_SHARE)):
-        shown = [f for f in frames if f.labels is not None and f.labels.view == view and row in f.labels.boxes[:, 0]]
-        detail = (
-            f"{data.names[row]} in {data.view_names[view]}: {shares[row, view]:.1%} of the {data.names[row]} frames"
-        )
+        shown = [
+            f
+            for f in frames
+            if f.labels is not None and f.labels.view == view and row in f.labels.boxes[:, 0]
+        ]
+        name, share = data.names[row], shares[row, view]
+        detail = f"{name} in {data.view_names[view]}: {share:.1%} of the {name} frames"
         yield Finding("rare_pair", detail, tuple(frame.path for frame in shown))
 
 
@@ -267,18 +323,28 @@ def score_column_orders(
     data: DataConfig, frames: Sequence[Frame], plausible: Mapping[str, Sequence[str]]
 ) -> dict[tuple[str, ...], float]:
     """Order of the view names -> share of frames with box and view that show an implausible pair, lowest first."""
-    cost = np.zeros((len(data.view_names),) * 2)  # frames of column i that are implausible if its name is j
+    cost = np.zeros(
+        (len(data.view_names),) * 2
+    )  # frames of column i that are implausible if its name is j
     shown = [frame.labels for frame in with_view(frames) if len(frame.labels.boxes)]
     for labels in shown:
         classes = [data.names[int(number)] for number in labels.boxes[:, 0]]
-        cost[labels.view] += [any(view not in plausible[name] for name in classes) for view in data.view_names]
+        cost[labels.view] += [
+            any(view not in plausible[name] for name in classes) for view in data.view_names
+        ]
     columns = range(len(cost))
-    totals = {order: cost[columns, order].sum() / max(len(shown), 1) for order in permutations(columns)}
+    totals = {
+        order: cost[columns, order].sum() / max(len(shown), 1) for order in permutations(columns)
+    }
     ranked = sorted(totals.items(), key=lambda item: item[1])
-    return {tuple(data.view_names[index] for index in order): float(share) for order, share in ranked}
+    return {
+        tuple(data.view_names[index] for index in order): float(share) for order, share in ranked
+    }
 
 
-def find_better_order(data: DataConfig, orders: Mapping[tuple[str, ...], float]) -> Iterator[Finding]:
+def find_better_order(
+    data: DataConfig, orders: Mapping[tuple[str, ...], float]
+) -> Iterator[Finding]:
     """The best order of the columns, if it makes fewer frames implausible than the one used."""
     best = next(iter(orders), data.view_names)
     if orders and orders[best] < orders[data.view_names]:

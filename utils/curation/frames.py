@@ -35,7 +35,10 @@ from utils.data.splits import Split, find_images, generate_if_missing, label_pat
 
 HASH_SIDE = 16  # bits a side of the perceptual hash of each colour channel
 
-SIDE_LIMITS, ASPECT_LIMIT = (64, 4096), 3  # pixels, and longer over shorter side, of an ordinary image
+SIDE_LIMITS, ASPECT_LIMIT = (
+    (64, 4096),
+    3,
+)  # pixels, and longer over shorter side, of an ordinary image
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,11 @@ def read_frames(data: DataConfig) -> list[Frame]:
         UserError: see `find_images`.
     """
     generate_if_missing(data)
-    jobs = [(name, path) for name, entries in data.splits.items() for path in find_images(entries, name, data.source)]
+    jobs = [
+        (name, path)
+        for name, entries in data.splits.items()
+        for path in find_images(entries, name, data.source)
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's; a damaged file is reported once, as a finding
         found = pool.map(lambda job: _read_frame(data, *job), jobs)
@@ -90,7 +97,9 @@ def _read_frame(data: DataConfig, split: str, path: Path) -> Frame:
     return Frame(split, path, labels, **facts, problems=problems | image_problems)
 
 
-def _label_problems(data: DataConfig, file: Path, whole: FrameLabels, labels: FrameLabels) -> dict[str, str]:
+def _label_problems(
+    data: DataConfig, file: Path, whole: FrameLabels, labels: FrameLabels
+) -> dict[str, str]:
     """What is to be doubted in a valid label file: kind of finding -> detail.
 
     Args:
@@ -103,10 +112,15 @@ def _label_problems(data: DataConfig, file: Path, whole: FrameLabels, labels: Fr
     repeated = len(whole.boxes) - len(labels.boxes)
     if repeated:
         problems["repeated_row"] = f"{repeated} of {len(whole.boxes)} rows"
-    pairs = [f"{data.names[first]} and {data.names[second]}" for first, second in same_boxes(labels.boxes)]
+    pairs = [
+        f"{data.names[first]} and {data.names[second]}"
+        for first, second in same_boxes(labels.boxes)
+    ]
     if pairs:
         problems["two_classes"] = ", ".join(dict.fromkeys(pairs))
-    doubts = doubtful_lines(file.read_text(encoding="utf-8-sig"), len(data.names), len(data.view_names))
+    doubts = doubtful_lines(
+        file.read_text(encoding="utf-8-sig"), len(data.names), len(data.view_names)
+    )
     if doubts:
         problems["doubtful_line"] = ", ".join(doubts)
     return problems
@@ -115,7 +129,8 @@ def _label_problems(data: DataConfig, file: Path, whole: FrameLabels, labels: Fr
 def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict[str, str]]:
     """What `Frame` says of an image, and its problems: kind of finding -> detail.
 
-    Pillow says how it is stored and whether it is whole, OpenCV gives the pixels that a training sees.
+    Pillow says how it is stored and whether it is whole, OpenCV gives the pixels that a training
+    sees.
 
     Args:
         bits: stored in an image of 16 bits a channel, see `utils.core.pixels`.
@@ -136,14 +151,21 @@ def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict
     channels = (Image.fromarray(channel) for channel in cv2.split(small))
     hashes = np.ravel([imagehash.phash(channel, hash_size=HASH_SIDE).hash for channel in channels])
     pixels = hashlib.sha256(f"{stored.shape}".encode() + stored.tobytes()).hexdigest()
-    facts = {"size": stored.shape[1::-1], "pixels": pixels, "bits": hashes, "largest": largest_value(stored)}
+    facts = {
+        "size": stored.shape[1::-1],
+        "pixels": pixels,
+        "bits": hashes,
+        "largest": largest_value(stored),
+    }
     return facts, problems
 
 
 def _storage_problems(path: Path) -> dict[str, str]:
     problems = {}
     with Image.open(path) as image:
-        stored = " ".join(str(tile[3]) for tile in image.tile)  # Pillow's mode may hide 16 bits, the tiles do not
+        stored = " ".join(
+            str(tile[3]) for tile in image.tile
+        )  # Pillow's mode may hide 16 bits, the tiles do not
         if ";16" in stored or image.mode[0] in "IF":
             problems["deep_image"] = f"stored as {image.mode}, {stored}"
         if image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF":
@@ -176,7 +198,11 @@ def named(path: Path, data: DataConfig) -> dict[str, str | None]:
 def as_split(frames: Iterable[Frame], name: str) -> Split:
     """A split as trainings see it; frames without valid labels are background."""
     own = [frame for frame in frames if frame.split == name]
-    return Split(name, tuple(frame.path for frame in own), tuple(frame.labels or FrameLabels() for frame in own))
+    return Split(
+        name,
+        tuple(frame.path for frame in own),
+        tuple(frame.labels or FrameLabels() for frame in own),
+    )
 
 
 def class_view_counts(data: DataConfig, frames: Iterable[Frame]) -> np.ndarray:
@@ -184,14 +210,18 @@ def class_view_counts(data: DataConfig, frames: Iterable[Frame]) -> np.ndarray:
     counts = np.zeros((len(data.names) + 1, len(data.view_names) + 1), int)
     for frame in frames:
         if frame.labels is not None:
-            rows = np.unique(frame.labels.boxes[:, 0]).astype(int) if len(frame.labels.boxes) else -1
+            rows = (
+                np.unique(frame.labels.boxes[:, 0]).astype(int) if len(frame.labels.boxes) else -1
+            )
             counts[rows, frame.labels.view] += 1
     return counts
 
 
 def with_view(frames: Iterable[Frame]) -> list[Frame]:
     """The frames whose view is known."""
-    return [frame for frame in frames if frame.labels is not None and frame.labels.view != UNKNOWN_VIEW]
+    return [
+        frame for frame in frames if frame.labels is not None and frame.labels.view != UNKNOWN_VIEW
+    ]
 
 
 def group_by(items: Iterable, key: Callable) -> dict:

@@ -15,12 +15,33 @@ from utils.curation.audit import Audit, to_mapping
 from utils.curation.findings import KINDS
 from utils.curation.frames import Frame
 from utils.plots.frames import CAPTION, GAP, GRID, STRIP, TILE, draw_frame, read_frame
-from utils.plots.style import CLASS_COLOURS, CLASSIFICATION, DETECTION, DPI, GREY, INK, PALE, new_figure, shorten
+from utils.plots.style import (
+    CLASS_COLOURS,
+    CLASSIFICATION,
+    DETECTION,
+    DPI,
+    GREY,
+    INK,
+    PALE,
+    new_figure,
+    shorten,
+)
 
 SHOWN_CLASSES, SHOWN_PAIRS = 6, 12  # in the pictures
-SPLIT_TINTS = (1, 0.45, 0)  # how much of the colour fills the bars of the first, second, third split
+SPLIT_TINTS = (
+    1,
+    0.45,
+    0,
+)  # how much of the colour fills the bars of the first, second, third split
 SHEET_KINDS = (
-    *("conflict", "rare_pair", "view_change", "shared_duplicate", "duplicate", "shared_near_duplicate"),
+    *(
+        "conflict",
+        "rare_pair",
+        "view_change",
+        "shared_duplicate",
+        "duplicate",
+        "shared_near_duplicate",
+    ),
     *(
         "near_duplicate",
         "two_classes",
@@ -53,12 +74,24 @@ def plot_boxes(audit: Audit, path: Path) -> None:
             for row, first in enumerate((1, 3)):
                 ax = axes[row, column]
                 ax.plot(boxes[:, first], boxes[:, first + 1], ".", color=PALE, markersize=3, mew=0)
-                ax.plot(own[:, first], own[:, first + 1], ".", color=colour, markersize=4, alpha=0.6, mew=0)
-                ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+                ax.plot(
+                    own[:, first],
+                    own[:, first + 1],
+                    ".",
+                    color=colour,
+                    markersize=4,
+                    alpha=0.6,
+                    mew=0,
+                )
+                ax.set(
+                    xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1)
+                )
                 ax.grid(True, axis="both")
             title = f"{shorten(audit.data.names[number], 20)}  ({counts[number]})"
             axes[0, column].set_title(title, loc="left", fontsize=11, weight="bold")
-            axes[0, column].set(xlabel="centre x", ylabel="centre y" if not column else "", ylim=(1, 0))
+            axes[0, column].set(
+                xlabel="centre x", ylabel="centre y" if not column else "", ylim=(1, 0)
+            )
             axes[1, column].set(xlabel="width", ylabel="height" if not column else "")
         note = f"{len(boxes)} boxes; units: fractions of the image's width and height. Grey: the other classes."
         figure.suptitle(note, fontsize=10, x=0.01, ha="left")
@@ -82,22 +115,35 @@ def plot_balance(audit: Audit, path: Path) -> None:
             ax.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3)
 
 
-def _bars(ax: Axes, split: str, frames: int, counts: dict[str, int], order: int, splits: int, colour: str) -> None:
+def _bars(
+    ax: Axes, split: str, frames: int, counts: dict[str, int], order: int, splits: int, colour: str
+) -> None:
     height = 0.8 / splits
     y = np.arange(len(counts)) + (order - (splits - 1) / 2) * height
     shares = [count / frames for count in counts.values()]
     fill = 1 - SPLIT_TINTS[order] * (1 - np.array(to_rgb(colour)))
     ax.barh(y, shares, height * 0.9, label=f"{split} ({frames})", color=fill, edgecolor=colour)
     for position, share, count in zip(y, shares, counts.values(), strict=True):
-        ax.annotate(str(count), (share, position), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        ax.annotate(
+            str(count),
+            (share, position),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     ax.set_yticks(np.arange(len(counts)), [shorten(name, 22) for name in counts])
 
 
 def _pairs(audit: Audit, kind: str) -> list[tuple[str, tuple[Path, ...]]]:
     """Pairs of readable files to be looked at side by side, and why; the boxes that agree least come first."""
     readable = {frame.path for frame in audit.frames if frame.size}
-    found = sorted(audit.of_kind(kind), key=lambda finding: 1 if finding.iou is None else finding.iou)
-    kept = [(finding.detail, [path for path in finding.files if path in readable]) for finding in found]
+    found = sorted(
+        audit.of_kind(kind), key=lambda finding: 1 if finding.iou is None else finding.iou
+    )
+    kept = [
+        (finding.detail, [path for path in finding.files if path in readable]) for finding in found
+    ]
     several = [(detail, tuple(files[:2])) for detail, files in kept if len(files) > 1]
     single = [files[0] for _, files in kept if len(files) == 1]
     return several + [("", tuple(single[at : at + 2])) for at in range(0, len(single), 2)]
@@ -122,7 +168,9 @@ def plot_suspicious(audit: Audit, path: Path) -> None:
         for index, (kind, detail, files) in enumerate(pairs):
             left, top = GAP + index % 2 * 2 * (TILE + GAP), head + index // 2 * row_height
             ax.plot([left, left + 2 * TILE + GAP], [top, top], color=GREY, linewidth=0.8)
-            text = textwrap.fill(f"{KINDS[kind][1]}: {detail}".rstrip(": "), 74, max_lines=2, placeholder=" …")
+            text = textwrap.fill(
+                f"{KINDS[kind][1]}: {detail}".rstrip(": "), 74, max_lines=2, placeholder=" …"
+            )
             ax.text(left, top + 10, text, fontsize=8.5, weight="bold", va="top", color=INK)
             for column, file in enumerate(files):
                 x = left + column * (TILE + GAP)
@@ -132,7 +180,13 @@ def plot_suspicious(audit: Audit, path: Path) -> None:
 
 def _draw_tile(ax: Axes, area: tuple[float, ...], audit: Audit, frame: Frame) -> None:
     view = frame.labels.view if frame.labels is not None else -1
-    said = audit.data.view_names[view] if view >= 0 else "view unlabelled" if audit.data.view_names else ""
+    said = (
+        audit.data.view_names[view]
+        if view >= 0
+        else "view unlabelled"
+        if audit.data.view_names
+        else ""
+    )
     caption = f"{shorten(frame.path.stem, 28)}, {frame.split}\n{shorten(said, 40)}"
     ax.text(area[0], area[1] + 4, caption, fontsize=8.5, va="bottom")
     boxes = frame.labels.boxes if frame.labels is not None else np.zeros((0, 5))

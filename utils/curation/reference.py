@@ -24,8 +24,9 @@ from utils.evaluation.views import view_metrics
 class NeighbourOracle:
     """The boxes of the nearest training frame of the same clip, taken as a prediction; undefined figures are None.
 
-    Where the frames before and after are equally near, both are tried, and every figure is over both tries. APs
-    are over all frames, those without a neighbour having no prediction; the rest is over boxes that have one.
+    Where the frames before and after are equally near, both are tried, and every figure is over
+    both tries. APs are over all frames, those without a neighbour having no prediction; the rest is
+    over boxes that have one.
     """
 
     frames: int
@@ -65,7 +66,9 @@ def neighbour_oracle(data: DataConfig, train: Split, split: Split) -> NeighbourO
         distances += [distance] if near else []
         for guess in (near[0].boxes, near[-1].boxes) if near else (np.zeros((0, 5)),) * 2:
             results.append(_as_result(data, image, truth, guess, np.zeros(0)))
-            rows += [(*pair, distance) for pair in zip(*agree(truth.boxes, guess), strict=True) if near]
+            rows += [
+                (*pair, distance) for pair in zip(*agree(truth.boxes, guess), strict=True) if near
+            ]
     iou, same, gap = np.array(rows).reshape(-1, 3).T
     good = (same > 0) & (iou > 0.5)
     precision = detection_metrics(results, data.names)
@@ -76,7 +79,9 @@ def neighbour_oracle(data: DataConfig, train: Split, split: Split) -> NeighbourO
         map_50=_mean(precision["mAP_0.5"]),
         map_50_95=_mean(precision["mAP_0.5:0.95"]),
         map_30=_mean(precision["mAP_0.3"]),
-        iou_quantiles={q: float(np.percentile(iou, q)) for q in (10, 25, 50, 75, 90)} if len(iou) else {},
+        iou_quantiles={q: float(np.percentile(iou, q)) for q in (10, 25, 50, 75, 90)}
+        if len(iou)
+        else {},
         same_class=_mean(same),
         same_class_iou_50=_mean(good),
         same_class_iou_50_adjacent=_mean(good[gap <= 1]),
@@ -98,7 +103,10 @@ def _nearest(data: DataConfig, clips: dict, image: Path) -> tuple[int, list[Fram
     clip, number = data.clip_of(image) or ("", 0)
     others = [frame for frame in clips.get(clip, ()) if frame[1] != image]
     distance = min((abs(other - number) for other, *_ in others), default=0)
-    near = sorted((frame for frame in others if abs(frame[0] - number) == distance), key=lambda frame: frame[:2])
+    near = sorted(
+        (frame for frame in others if abs(frame[0] - number) == distance),
+        key=lambda frame: frame[:2],
+    )
     return distance, [labels for *_, labels in near]
 
 
@@ -117,7 +125,10 @@ def view_oracle(data: DataConfig, train: Split, split: Split) -> ViewOracle:
             results.append(_as_result(data, path, truth, np.zeros((0, 5)), certain))
     views = view_metrics(results, data.names, data.view_names, prior) if results else {}
     rates = [views.get(name, ()) for name in ("accuracy", "balanced_accuracy")]
-    rates += [views[f"{name}_baseline"]["accuracy"] if views else () for name in ("majority", "class_lookup")]
+    rates += [
+        views[f"{name}_baseline"]["accuracy"] if views else ()
+        for name in ("majority", "class_lookup")
+    ]
     return ViewOracle(len(results), with_clip, *map(_mean, rates))
 
 
@@ -126,8 +137,9 @@ def same_clip_reference(
 ) -> dict[str, dict | None] | None:
     """Both oracles of an evaluated split as plain types: "boxes" and "views", None where the data has none.
 
-    None for the training split itself, without `clip_pattern` and, after a warning, where the training labels cannot
-    be read or are not those that the model was trained on. No image is decoded.
+    None for the training split itself, without `clip_pattern` and, after a warning, where the
+    training labels cannot be read or are not those that the model was trained on. No image is
+    decoded.
 
     Args:
         trained_on: the fingerprint of the model's training split.
@@ -152,17 +164,24 @@ def agree(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """For every row of `boxes` (n, 5), class and xywhn: IoU with the best of `others` (m, 5), same class or not."""
     if not len(boxes) or not len(others):
         return np.zeros(len(boxes)), np.zeros(len(boxes), bool)
-    iou = box_iou(*(xywh_to_xyxy(torch.from_numpy(rows[:, 1:])) for rows in (boxes, others))).numpy()
+    iou = box_iou(
+        *(xywh_to_xyxy(torch.from_numpy(rows[:, 1:])) for rows in (boxes, others))
+    ).numpy()
     best = iou.argmax(axis=1)
     return iou.max(axis=1), others[best, 0] == boxes[:, 0]
 
 
 def _as_result(
-    data: DataConfig, path: Path, truth: FrameLabels, guess: np.ndarray, view_probabilities: np.ndarray
+    data: DataConfig,
+    path: Path,
+    truth: FrameLabels,
+    guess: np.ndarray,
+    view_probabilities: np.ndarray,
 ) -> ImageResult:
     """A guess, (m, 5) class and xywhn, as a prediction; in fractions of the image, as IoU does not change by that."""
     (true_xyxy, true_classes), (xyxy, classes) = (
-        (xywh_to_xyxy(torch.from_numpy(rows[:, 1:])).numpy(), rows[:, 0].astype(int)) for rows in (truth.boxes, guess)
+        (xywh_to_xyxy(torch.from_numpy(rows[:, 1:])).numpy(), rows[:, 0].astype(int))
+        for rows in (truth.boxes, guess)
     )
     known = {"image": str(path), "group": data.group_of(path), "height": 1, "width": 1}
     real = {"true_boxes_xyxy": true_xyxy, "true_classes": true_classes, "true_view": truth.view}

@@ -17,7 +17,13 @@ from utils.plots.evaluation import plot_confusion_matrix
 from utils.plots.style import CLASSIFICATION, shorten
 
 LEVELS = {"error": "errors", "leak": "leaks", "doubt": "doubts, for a person to look at"}
-SELF_EXPLAINED = ("shared_group", "shared_clip", "view_change", "rare_pair", "bad_label")  # without file names
+SELF_EXPLAINED = (
+    "shared_group",
+    "shared_clip",
+    "view_change",
+    "rare_pair",
+    "bad_label",
+)  # without file names
 LISTED = 12  # findings of a kind that audit.md names; audit.json has all
 
 
@@ -26,21 +32,27 @@ def describe(audit: Audit, finding: Finding) -> str:
     shown = () if finding.kind in SELF_EXPLAINED else finding.files
     files = ", ".join(name_of(audit, path) for path in shown[:4])
     files += f" and {len(shown) - 4} more" if len(shown) > 4 else ""
-    return ": ".join(filter(None, [files, finding.detail.replace(f"{audit.data.root}{os.sep}", "")]))
+    return ": ".join(
+        filter(None, [files, finding.detail.replace(f"{audit.data.root}{os.sep}", "")])
+    )
 
 
 def verdict(audit: Audit) -> str:
     """The audit on a screen: what there is, what was found, how good a score can be."""
     lines = [str(audit.data.source)]
     for name, split in to_mapping(audit)["splits"].items():
-        counts = (f"{split[key]} {key}" for key in ("frames", "boxes", "groups", "clips") if key in split)
+        counts = (
+            f"{split[key]} {key}" for key in ("frames", "boxes", "groups", "clips") if key in split
+        )
         lines.append(f"  {name}: {', '.join(counts)}")
     for level, title in LEVELS.items():
         kinds = [kind for kind in KINDS if KINDS[kind][0] == level and audit.of_kind(kind)]
         lines += [title] if kinds else []
         for kind in kinds:
             found = audit.of_kind(kind)
-            lines.append(shorten(f"  {len(found):>5} {KINDS[kind][1]}: {describe(audit, found[0])}", 118))
+            lines.append(
+                shorten(f"  {len(found):>5} {KINDS[kind][1]}: {describe(audit, found[0])}", 118)
+            )
     return "\n".join([*lines, *_leak_lines(audit), *_reference_lines(audit), _summary(audit)])
 
 
@@ -57,9 +69,16 @@ def _leak_lines(audit: Audit) -> list[str]:
 
 def _reference_lines(audit: Audit) -> list[str]:
     """How alike boxes are drawn and how good a score can be without any model, where clips or duplicates show it."""
-    agreed = [f.iou for kind in ("duplicate", "shared_duplicate") for f in audit.of_kind(kind) if f.iou is not None]
+    agreed = [
+        f.iou
+        for kind in ("duplicate", "shared_duplicate")
+        for f in audit.of_kind(kind)
+        if f.iou is not None
+    ]
     lines = (
-        [f"boxes drawn on identical pictures: IoU {np.median(agreed):.2f} (median over groups of the lowest)"]
+        [
+            f"boxes drawn on identical pictures: IoU {np.median(agreed):.2f} (median over groups of the lowest)"
+        ]
         if agreed
         else []
     )
@@ -90,7 +109,9 @@ def _figure_of(value: float | None) -> str:
 
 def _summary(audit: Audit) -> str:
     counts = Counter(finding.level for finding in audit.findings)
-    return "verdict: " + ", ".join(f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS)
+    return "verdict: " + ", ".join(
+        f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS
+    )
 
 
 def markdown(audit: Audit) -> str:
@@ -103,22 +124,30 @@ def markdown(audit: Audit) -> str:
     for part, title in (("classes", "class"), ("views", "view")):
         for name in first[part]:
             rows[f"{title} {name}" if not name.startswith("no ") else name] = [
-                f"{split[part][name]} ({split[part][name] / split['frames']:.1%})" for split in splits.values()
+                f"{split[part][name]} ({split[part][name] / split['frames']:.1%})"
+                for split in splits.values()
             ]
     parts = [
         f"# Audit of {Path(content['data']).name}",
         f"{_summary(audit).capitalize()}.",
         "## Splits",
-        markdown_table(["", *splits], [[name, *cells] for name, cells in rows.items()], numeric=True),
+        markdown_table(
+            ["", *splits], [[name, *cells] for name, cells in rows.items()], numeric=True
+        ),
         f"Image sizes: {', '.join(f'{size} ({count})' for size, count in content['sizes'].items())}.",
     ]
     if audit.data.view_names:
         table = [[name, *row] for name, row in zip(pairs["rows"], pairs["frames"], strict=True)]
-        parts += ["## Frames by box class and view", markdown_table(["", *pairs["columns"]], table, numeric=True)]
+        parts += [
+            "## Frames by box class and view",
+            markdown_table(["", *pairs["columns"]], table, numeric=True),
+        ]
     if references := [*_leak_lines(audit), *_reference_lines(audit)]:
         parts += ["## How good a score can be", "\n".join(f"- {line}" for line in references)]
     if audit.column_orders:
-        orders = [[", ".join(order), f"{share:.1%}"] for order, share in audit.column_orders.items()]
+        orders = [
+            [", ".join(order), f"{share:.1%}"] for order, share in audit.column_orders.items()
+        ]
         parts += [
             "## Orders of the view columns",
             markdown_table(["cls_names", "implausible frames"], orders[:24], numeric=True),
@@ -148,7 +177,9 @@ def write_report(audit: Audit, folder: Path) -> None:
         labels = ([*audit.data.names, "no box"], [*audit.data.view_names, "no view"])
         title = f"{len(audit.frames)} frames by box class and view"
         path = folder / "class_by_view.png"
-        plot_confusion_matrix(counts, *labels, "box class", "view", title, path, colour=CLASSIFICATION)
+        plot_confusion_matrix(
+            counts, *labels, "box class", "view", title, path, colour=CLASSIFICATION
+        )
     plot_boxes(audit, folder / "boxes.png")
     plot_balance(audit, folder / "balance.png")
     plot_suspicious(audit, folder / "suspicious.png")

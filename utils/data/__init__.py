@@ -1,5 +1,6 @@
 """From image and label files to batches.
 
-In: a `DataConfig`, which names folders or lists of images. Out: `Split` (which frames, with their labels),
-`JointDataset` (letterboxed frames), and batches of tensors. `phantom` draws the embedded data set.
+In: a `DataConfig`, which names folders or lists of images. Out: `Split` (which frames, with their
+labels), `JointDataset` (letterboxed frames), and batches of tensors. `phantom` draws the embedded
+data set.
 """

@@ -1,7 +1,7 @@
 """Box conversions, the IoU family and non-maximum suppression.
 
-A box is `xyxy` (left, top, right, bottom) or `xywh` (centre, size), in pixels unless a name ends in `n`
-(fractions of the image).
+A box is `xyxy` (left, top, right, bottom) or `xywh` (centre, size), in pixels unless a name ends in
+`n` (fractions of the image).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def xyxy_to_xywh(boxes_xyxy: Tensor) -> Tensor:
 def pairwise_iou(a_xywh: Tensor, b_xywh: Tensor, kind: str = "iou") -> Tensor:
     """IoU of every row of `a_xywh` (n, 4) with the same row of `b_xywh` (n, 4) -> (n,).
 
-    `kind`: "iou"; "giou" (Rezatofighi et al. 2019); "diou" or "ciou" (Zheng et al. 2020, eqs. 7 and 10).
-    As in YOLOv5, CIoU's trade-off factor carries no gradient.
+    `kind`: "iou"; "giou" (Rezatofighi et al. 2019); "diou" or "ciou" (Zheng et al. 2020, eqs. 7 and
+    10). As in YOLOv5, CIoU's trade-off factor carries no gradient.
     """
     a, b = xywh_to_xyxy(a_xywh), xywh_to_xyxy(b_xywh)
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
@@ -69,17 +69,25 @@ def non_max_suppression(
     """Detections of every image, best first, suppressed class by class.
 
     Args:
-        decoded: (B, N, 5 + nc) float32: xywh in pixels, objectness, class scores, all after the sigmoid.
+        decoded: (B, N, 5 + nc) float32: xywh in pixels, objectness, class scores, all after the
+            sigmoid.
         confidence: lower limit of objectness, and of objectness x class score.
         iou: boxes of one class that overlap more than this are suppressed.
-        several_labels: a box may be kept once for every class above `confidence` (as when validating),
-            rather than for its best class only.
+        several_labels: a box may be kept once for every class above `confidence` (as when
+            validating), rather than for its best class only.
 
     Returns:
         A (n, 6) tensor an image: x1, y1, x2, y2, confidence, class.
     """
     return [
-        _suppress(rows[rows[:, 4] > confidence], confidence, iou, several_labels, max_detections, max_candidates)
+        _suppress(
+            rows[rows[:, 4] > confidence],
+            confidence,
+            iou,
+            several_labels,
+            max_detections,
+            max_candidates,
+        )
         for rows in decoded
     ]
 
@@ -104,4 +112,6 @@ def _suppress(
     row, score, label = row[order], score[order], label[order]
     boxes_xyxy = xywh_to_xyxy(rows[row, :4])
     kept = batched_nms(boxes_xyxy, score, label, iou)[:max_detections]
-    return torch.cat((boxes_xyxy[kept], score[kept, None], label[kept, None].to(score.dtype)), dim=1)
+    return torch.cat(
+        (boxes_xyxy[kept], score[kept, None], label[kept, None].to(score.dtype)), dim=1
+    )

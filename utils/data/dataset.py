@@ -29,25 +29,28 @@ Key = int | tuple[int, int]  # a frame as it is; or epoch and frame, which may b
 class JointDataset(Dataset):
     """Letterboxed frames of a split with their boxes and views.
 
-    `dataset[index]` is a frame as it is; `dataset[epoch, index]` is what `augment` makes of it in that epoch.
+    `dataset[index]` is a frame as it is; `dataset[epoch, index]` is what `augment` makes of it in
+    that epoch.
 
     Args:
         split: see `load_split`.
         image_size: side of the letterboxed square, pixels.
-        cache: "ram" keeps the letterboxed frames in memory, "disk" in the user's cache folder (`FrameCache`),
-            "off" decodes them anew every time, "auto" keeps them in memory if they take less than a quarter of
-            what is free.
-        rect: cut off the border that no frame of the split needs, so that the sides are multiples of 32 but no longer
-            equal: less to compute, where all frames are wider than high.
+        cache: "ram" keeps the letterboxed frames in memory, "disk" in the user's cache folder
+            (`FrameCache`), "off" decodes them anew every time, "auto" keeps them in memory if they
+            take less than a quarter of what is free.
+        rect: cut off the border that no frame of the split needs, so that the sides are multiples
+            of 32 but no longer equal: less to compute, where all frames are wider than high.
 
-    Every image is read once when the data set is made, so an unreadable one is found before training.
+    Every image is read once when the data set is made, so an unreadable one is found before
+    training.
 
     Attributes:
-        bits: taken to be stored in images of 16 bits a channel; None if there are none and nobody has said.
+        bits: taken to be stored in images of 16 bits a channel; None if there are none and nobody
+            has said.
 
     Raises:
-        UserError: unreadable images, all of them named; or images of 16 bits a channel of which nobody has said how
-            many are stored, and none of which uses them.
+        UserError: unreadable images, all of them named; or images of 16 bits a channel of which
+            nobody has said how many are stored, and none of which uses them.
     """
 
     def __init__(self, split: Split, image_size: int, cache: str = "auto", rect: bool = False):
@@ -62,7 +65,9 @@ class JointDataset(Dataset):
         self.margins = self._common_margins() if rect else (0, 0)
         self.letterboxes = tuple(letterbox.cropped(*self.margins) for letterbox in self.letterboxes)
         self._boxes = [
-            np.column_stack((labels.boxes[:, :1], letterbox.boxes(labels.boxes[:, 1:]))).astype(np.float32)
+            np.column_stack((labels.boxes[:, :1], letterbox.boxes(labels.boxes[:, 1:]))).astype(
+                np.float32
+            )
             for labels, letterbox in zip(split.labels, self.letterboxes, strict=True)
         ]
 
@@ -82,7 +87,9 @@ class JointDataset(Dataset):
             results = pool.map(self._decode, range(len(self)))
             description = f"{self.split.name}: {'caching' if self.cached or self._disk else 'checking'} images"
             quiet = not distributed.is_main()
-            found = list(tqdm(results, description, len(self), unit="img", mininterval=0.5, disable=quiet))
+            found = list(
+                tqdm(results, description, len(self), unit="img", mininterval=0.5, disable=quiet)
+            )
         errors = [result for result in found if isinstance(result, UserError)]
         if errors:
             listed = "\n  ".join(map(str, errors))
@@ -153,11 +160,14 @@ class JointDataset(Dataset):
         """Frame and boxes as they are.
 
         Raises:
-            UserError: the image cannot be read any more, or has got another size, which its boxes do not fit.
+            UserError: the image cannot be read any more, or has got another size, which its boxes
+                do not fit.
         """
         frame = self._frames[index] if self._frames is not None else self._load_again(index)
         rows, columns = self.margins
-        return frame[rows : self.image_size - rows, columns : self.image_size - columns], self._boxes[index]
+        return frame[
+            rows : self.image_size - rows, columns : self.image_size - columns
+        ], self._boxes[index]
 
     def _load_again(self, index: int) -> np.ndarray:
         path, expected = self.split.images[index], self.original_sizes[index]
@@ -172,7 +182,9 @@ class JointDataset(Dataset):
 
     def augment(self, hyp: HyperParameters, seed: int) -> None:
         """From now on, augment the frames that are asked for by epoch and index."""
-        self.augmenter = Augmenter(hyp, seed, self.plain, [labels.view for labels in self.split.labels])
+        self.augmenter = Augmenter(
+            hyp, seed, self.plain, [labels.view for labels in self.split.labels]
+        )
 
 
 def free_memory_bytes() -> int:

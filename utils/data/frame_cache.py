@@ -1,10 +1,10 @@
 """Letterboxed frames on disk, for `--cache disk`: an image is decoded once, not once an epoch.
 
-A file a frame in the user's cache folder (`$XDG_CACHE_HOME`, or `~/.cache`), never in the data set; the folder may be
-deleted at any time. A file is named after its key, a hash of the image file's content and of whatever else decides
-the pixels: a changed image has another name, and the same image in several splits or folds one file. The key is in the
-file too, so that a copy under another name is never served. Labels are not kept at all, since every start reads them
-from the label files.
+A file a frame in the user's cache folder (`$XDG_CACHE_HOME`, or `~/.cache`), never in the data set;
+the folder may be deleted at any time. A file is named after its key, a hash of the image file's
+content and of whatever else decides the pixels: a changed image has another name, and the same
+image in several splits or folds one file. The key is in the file too, so that a copy under another
+name is never served. Labels are not kept at all, since every start reads them from the label files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class CachedFrame:
 
 def user_cache_folder() -> Path:
     """Where this project may keep what it can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolov5-joint-gradnorm"
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolov5-joint-gradnorm"
+    )
 
 
 class FrameCache:
@@ -79,7 +81,9 @@ class FrameCache:
         found = self._read(path, key.digest())
         if found is None:
             found = make()
-            write_atomically(path, lambda temporary: temporary.write_bytes(_pack(key.digest(), found)))
+            write_atomically(
+                path, lambda temporary: temporary.write_bytes(_pack(key.digest(), found))
+            )
         return found
 
     def _read(self, path: Path, key: bytes) -> CachedFrame | None:
@@ -95,7 +99,9 @@ class FrameCache:
         stored_key, height, width, largest = HEAD.unpack_from(body)
         if stored_key != key:
             return None
-        pixels = np.frombuffer(body[HEAD.size :], np.uint8).reshape(self.image_size, self.image_size, 3)
+        pixels = np.frombuffer(body[HEAD.size :], np.uint8).reshape(
+            self.image_size, self.image_size, 3
+        )
         return CachedFrame(pixels, (height, width), None if largest == NO_VALUE else largest)
 
 

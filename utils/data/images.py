@@ -15,7 +15,8 @@ from utils.core.script import UserError
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
-# What lies beside images and is not worth a word when it is passed by: labels, notes, and what systems leave behind.
+# What lies beside images and is not worth a word when it is passed by: labels, notes, and what
+# systems leave behind.
 BESIDE_SUFFIXES = {".cache", ".csv", ".json", ".md", ".txt", ".yaml", ".yml"}
 BESIDE_NAMES = {"desktop.ini", "thumbs.db"}
 NAMED_KINDS = 6  # of files left out
@@ -74,7 +75,10 @@ class Letterbox:
         """(n, 4) fractions of the original image -> fractions of the letterboxed one."""
         scale = np.array([self.width, self.height] * 2)
         shift = np.array([self.pad_left, self.pad_top, 0, 0])
-        padded = (self.width + self.pad_left + self.pad_right, self.height + self.pad_top + self.pad_bottom)
+        padded = (
+            self.width + self.pad_left + self.pad_right,
+            self.height + self.pad_top + self.pad_bottom,
+        )
         return (boxes_xywhn * scale + shift) / (padded * 2)
 
     def restore(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -90,14 +94,16 @@ class Letterbox:
 def left_out(paths: Iterable[Path], wanted: Collection[str]) -> str:
     """How many files have none of the `wanted` suffixes, by kind: "12 .dcm, 2 without suffix"; empty if none.
 
-    Hidden files and what lies beside images (`BESIDE_SUFFIXES`, `BESIDE_NAMES`) do not count. Digits after the last
-    dot, as in the UIDs that DICOM files are called by, are no suffix.
+    Hidden files and what lies beside images (`BESIDE_SUFFIXES`, `BESIDE_NAMES`) do not count.
+    Digits after the last dot, as in the UIDs that DICOM files are called by, are no suffix.
     """
     silent = BESIDE_SUFFIXES | set(wanted)
     counts: Counter[str] = Counter()
     for path in paths:
         suffix = path.suffix.lower()
-        is_beside = path.name.startswith(".") or path.name.lower() in BESIDE_NAMES or suffix in silent
+        is_beside = (
+            path.name.startswith(".") or path.name.lower() in BESIDE_NAMES or suffix in silent
+        )
         if not is_beside and path.is_file():
             counts["without suffix" if suffix[1:].isdecimal() or not suffix else suffix] += 1
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -111,11 +117,12 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     """(height, width, 3) uint8 RGB; any path the file system allows.
 
     Args:
-        bits: stored in an image of 16 bits a channel, see `utils.core.pixels`; None if nobody has said.
+        bits: stored in an image of 16 bits a channel, see `utils.core.pixels`; None if nobody has
+            said.
 
     Raises:
-        UserError: the file cannot be read, is not an image, or has 16 bits a channel and it is unknown how many of them
-            are stored.
+        UserError: the file cannot be read, is not an image, or has 16 bits a channel and it is
+            unknown how many of them are stored.
     """
     pixels = decode_image(read_bytes(path), path)
     largest = largest_value(pixels)

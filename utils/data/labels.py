@@ -2,15 +2,16 @@
 
 The format (blank lines are skipped):
 
-- A detection is `class xc yc w h`, or `class x1 y1 x2 y2 x3 y3 ...` with three or more corners, which
-  becomes its bounding box. All coordinates are fractions of the image's width and height.
-- The view is the last non-blank line, if it has as many tokens as there are views and all are 0 or 1,
-  with or without brackets and commas: `0 1 0` or `[0, 1, 0]`. Exactly one token is 1. A line that could
-  be read both ways is the view, since no real box is made of zeros and ones only.
+- A detection is `class xc yc w h`, or `class x1 y1 x2 y2 x3 y3 ...` with three or more corners,
+  which becomes its bounding box. All coordinates are fractions of the image's width and height.
+- The view is the last non-blank line, if it has as many tokens as there are views and all are 0 or
+  1, with or without brackets and commas: `0 1 0` or `[0, 1, 0]`. Exactly one token is 1. A line
+  that could be read both ways is the view, since no real box is made of zeros and ones only.
 - No detection: a true negative. No view: the frame counts for detection only.
-- A line that can only be several whose line breaks were lost is an error; see `utils.data.line_breaks`.
-- Rows that are identical count once (`without_repeats`): the same class, and numbers that agree to 1e-6, however they
-  were written. Two classes for one box are two boxes.
+- A line that can only be several whose line breaks were lost is an error; see
+  `utils.data.line_breaks`.
+- Rows that are identical count once (`without_repeats`): the same class, and numbers that agree to
+  1e-6, however they were written. Two classes for one box are two boxes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from utils.core.script import UserError
 from utils.data.line_breaks import BOX_VALUES, Verdict, crosses_itself, is_rectangle, judge_line
 
 UNKNOWN_VIEW = -1
-MAJORITY = Fraction(3, 5)  # of a clip's labelled frames; a view with no more than that does not decide the clip
+MAJORITY = Fraction(
+    3, 5
+)  # of a clip's labelled frames; a view with no more than that does not decide the clip
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
 SAME = 1e-6  # by how much the numbers of identical rows may differ: the last digit that tools write
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -74,11 +77,15 @@ def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabel
         found = f"a byte that is not UTF-8, 0x{error.object[error.start]:02x}"
         raise LabelError(f"{path}:{number}: found {found}, expected a text file") from None
     except OSError as error:
-        raise LabelError(f"{path}: cannot be read: {error.strerror}; expected a text file") from None
+        raise LabelError(
+            f"{path}: cannot be read: {error.strerror}; expected a text file"
+        ) from None
     return parse_labels(text, class_count, view_count, str(path))
 
 
-def parse_labels(text: str, class_count: int, view_count: int, source: str = "<text>") -> FrameLabels:
+def parse_labels(
+    text: str, class_count: int, view_count: int, source: str = "<text>"
+) -> FrameLabels:
     """Parse a label file's text; `source` is named in errors.
 
     Raises:
@@ -170,13 +177,17 @@ def _looks_like_view(line: str, view_count: int) -> bool:
     if line.startswith(("[", "(")):
         return True
     tokens = _BRACKETS.sub(" ", line).split()
-    return len(tokens) == view_count and all(_NUMBER.fullmatch(t) and float(t) in (0, 1) for t in tokens)
+    return len(tokens) == view_count and all(
+        _NUMBER.fullmatch(t) and float(t) in (0, 1) for t in tokens
+    )
 
 
 def _parse_view(line: str, view_count: int) -> int:
     tokens = _BRACKETS.sub(" ", line).split()
     expected = f"expected a one-hot view: {view_count} values, one of them 1 and the others 0"
-    if len(tokens) != view_count or any(not _NUMBER.fullmatch(t) or float(t) not in (0, 1) for t in tokens):
+    if len(tokens) != view_count or any(
+        not _NUMBER.fullmatch(t) or float(t) not in (0, 1) for t in tokens
+    ):
         raise ValueError(f"found '{_shorten(line)}', {expected}")
     ones = [column for column, token in enumerate(tokens) if float(token) == 1]
     if len(ones) != 1:
@@ -198,9 +209,13 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
         )
     class_number = float(tokens[0])
     if not class_count:
-        raise ValueError(f"found a box, '{_shorten(line)}', expected none, as names in data.yaml is empty")
+        raise ValueError(
+            f"found a box, '{_shorten(line)}', expected none, as names in data.yaml is empty"
+        )
     if class_number not in range(class_count):
-        raise ValueError(f"found class {_shorten(tokens[0])}, expected a whole number from 0 to {class_count - 1}")
+        raise ValueError(
+            f"found class {_shorten(tokens[0])}, expected a whole number from 0 to {class_count - 1}"
+        )
     coordinates = np.array([float(token) for token in tokens[1:]])
     outside = (coordinates < -TOLERANCE) | (coordinates > 1 + TOLERANCE)
     if outside.any():
@@ -215,7 +230,9 @@ def _refuse_several_lines(line: str, class_count: int, view_count: int) -> None:
         return
     verdict, what = judge_line(tokens, class_count, view_count)
     if verdict is Verdict.SEVERAL_LINES:
-        raise ValueError(f"found what can only be {what} in '{_shorten(line)}', expected a line for each")
+        raise ValueError(
+            f"found what can only be {what} in '{_shorten(line)}', expected a line for each"
+        )
 
 
 def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:
@@ -231,7 +248,9 @@ def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:
         low, high = corners.min(axis=0), corners.max(axis=0)
         box = np.concatenate([(low + high) / 2, high - low])
     if (box[2:] <= 0).any():
-        raise ValueError(f"found a box {box[2]:g} wide and {box[3]:g} high, expected an area above zero")
+        raise ValueError(
+            f"found a box {box[2]:g} wide and {box[3]:g} high, expected an area above zero"
+        )
     return box
 
 

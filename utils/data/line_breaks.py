@@ -1,15 +1,17 @@
 """Whether a line of a label file is several lines whose breaks were lost.
 
-An odd number of values, seven or more, is a polygon. It may as well be what several lines held: `0 .5 .5 .2 .2 0 1` a
-box and the view of two, fifteen values three boxes. Two readings are told apart by what a drawn outline looks like:
+An odd number of values, seven or more, is a polygon. It may as well be what several lines held: `0
+.5 .5 .2 .2 0 1` a box and the view of two, fifteen values three boxes. Two readings are told apart
+by what a drawn outline looks like:
 
-- A view at the end would be one or more exact corners of the image. An outline that has these comes to them, and
-  leaves them, along the edges of the image.
-- Boxes would be cut where class numbers stand, `0` or `1` without a decimal point, and each would be a box by itself.
-  An outline does not have them there and nowhere else, unless it crosses itself.
+- A view at the end would be one or more exact corners of the image. An outline that has these comes
+  to them, and leaves them, along the edges of the image.
+- Boxes would be cut where class numbers stand, `0` or `1` without a decimal point, and each would
+  be a box by itself. An outline does not have them there and nowhere else, unless it crosses
+  itself.
 
-Where the last line break is lost altogether, not only replaced by a space, the view's first digit is the last one of
-the value before it.
+Where the last line break is lost altogether, not only replaced by a space, the view's first digit
+is the last one of the value before it.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def judge_line(tokens: Sequence[str], class_count: int, view_count: int) -> tupl
 def _judge_view(tokens: Sequence[str], view_count: int) -> tuple[Verdict, str]:
     """Whether the line is one box, or outline, and the view."""
     found = Verdict.ONE_LINE, ""
-    tail = view_count - view_count % 2  # values that would be corners; without the digit that is a part of another
+    tail = (
+        view_count - view_count % 2
+    )  # values that would be corners; without the digit that is a part of another
     if tail < 2 or len(tokens) - tail < BOX_VALUES:
         return found
     head, ends = tokens[: len(tokens) - tail], list(tokens[len(tokens) - tail :])
@@ -79,7 +83,9 @@ def _judge_rows(tokens: Sequence[str], class_count: int, view_count: int) -> tup
     if boxes < 2:
         return Verdict.ONE_LINE, ""
     what = f"{boxes} boxes and a view" if has_view else f"{boxes} boxes"
-    has_other_whole_values = sum(token.isdecimal() for token in tokens) > boxes + has_view * view_count
+    has_other_whole_values = (
+        sum(token.isdecimal() for token in tokens) > boxes + has_view * view_count
+    )
     corners = np.array([float(token) for token in tokens[1:]]).reshape(-1, 2)
     is_certain = not has_other_whole_values or crosses_itself(corners)
     return (Verdict.SEVERAL_LINES if is_certain else Verdict.DOUBTFUL), what
@@ -126,7 +132,8 @@ def is_rectangle(corners: np.ndarray) -> bool:
 def crosses_itself(corners: np.ndarray) -> bool:
     """Whether two sides of the closed outline through (k, 2) corners cross, other than in a corner.
 
-    Of more corners than `MOST_CORNERS`, whose pairs of sides are too many to look at, it is not said.
+    Of more corners than `MOST_CORNERS`, whose pairs of sides are too many to look at, it is not
+    said.
     """
     if len(corners) > MOST_CORNERS:
         return False

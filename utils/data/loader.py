@@ -1,9 +1,9 @@
 """Frames and their labels as batches: collating, worker processes, and the order in which batches arrive.
 
-A batch is a dict: `images` (B, 3, H, W) uint8 RGB; `boxes` (N, 6) float32: image index, class, xc, yc, w, h
-as fractions of the letterboxed image; `views` (B,) int64, -1 where unknown; `indices`, the frames' numbers in
-the data set; `paths`; and where anchors have been matched `targets` and `target_counts`, see
-`utils.losses.targets.AnchorMatcher`.
+A batch is a dict: `images` (B, 3, H, W) uint8 RGB; `boxes` (N, 6) float32: image index, class, xc,
+yc, w, h as fractions of the letterboxed image; `views` (B,) int64, -1 where unknown; `indices`, the
+frames' numbers in the data set; `paths`; and where anchors have been matched `targets` and
+`target_counts`, see `utils.losses.targets.AnchorMatcher`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ MOST_WORKERS = 8  # that are started without being asked for, as YOLOv5's
 Match = Callable[[Tensor, int, int], dict[str, object]]
 
 
-def collate(samples: Sequence[tuple] | Exception, match: Match | None = None) -> dict[str, object] | Exception:
+def collate(
+    samples: Sequence[tuple] | Exception, match: Match | None = None
+) -> dict[str, object] | Exception:
     """Samples of `JointDataset` -> a batch, see the module's docstring; an error stays one.
 
     Args:
-        match: boxes, height and width -> further entries of the batch. What depends on labels and anchors alone is
-            made here, in a worker or while the device computes, so that the device need not wait for a mask's count.
+        match: boxes, height and width -> further entries of the batch. What depends on labels and
+            anchors alone is made here, in a worker or while the device computes, so that the device
+            need not wait for a mask's count.
     """
     if isinstance(samples, Exception):
         return samples
     indices, frames, boxes, views, paths = zip(*samples, strict=True)
-    numbered = torch.from_numpy(np.concatenate([np.insert(rows, 0, i, axis=1) for i, rows in enumerate(boxes)]))
+    numbered = torch.from_numpy(
+        np.concatenate([np.insert(rows, 0, i, axis=1) for i, rows in enumerate(boxes)])
+    )
     return {
         "images": torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2),
         "boxes": numbered,
@@ -51,7 +56,8 @@ def collate(samples: Sequence[tuple] | Exception, match: Match | None = None) ->
 class FrameLoader(DataLoader):
     """A loader whose errors are those of the data set.
 
-    What a worker process raises reaches the training as a text with a traceback in it; what it returns, as it is.
+    What a worker process raises reaches the training as a text with a traceback in it; what it
+    returns, as it is.
     """
 
     def __iter__(self) -> Iterator[dict[str, object]]:
@@ -83,8 +89,8 @@ def make_loader(
 
     Args:
         batch_size: images a batch, of all processes together.
-        workers: loader processes; -1: as many as this process has cores, at most 8. None for frames in memory, unless
-            there is a GPU to keep busy.
+        workers: loader processes; -1: as many as this process has cores, at most 8. None for frames
+            in memory, unless there is a GPU to keep busy.
         pin_memory: in page-locked memory, for CUDA.
         match: what the anchors have to do with a batch's boxes, see `collate`.
     """
@@ -92,7 +98,11 @@ def make_loader(
         workers = min((os.cpu_count() or 1) // distributed.processes_here(), MOST_WORKERS)
     if dataset.cached and not pin_memory:
         workers = 0  # where a CPU trains, they would take the cores from it
-    batches = TrainingBatches(sampler, batch_size) if sampler else EvaluationBatches(len(dataset), batch_size)
+    batches = (
+        TrainingBatches(sampler, batch_size)
+        if sampler
+        else EvaluationBatches(len(dataset), batch_size)
+    )
     return FrameLoader(
         dataset,
         batch_sampler=batches,
@@ -101,6 +111,7 @@ def make_loader(
         collate_fn=partial(collate, match=match),
         worker_init_fn=prepare_worker,
         persistent_workers=workers > 0,
-        # Of its own, so that how often an iterator is made does not move the generator that dropout draws from.
+        # Of its own, so that how often an iterator is made does not move the generator that dropout
+        # draws from.
         generator=torch.Generator(),
     )

@@ -1,7 +1,8 @@
 """Which frame comes when, and how much it counts: orders of frames, and weights against imbalance (off by default).
 
-Weights are by inverse frequency: of n frames of K kinds, n_k of kind k, each gets n / (K n_k). All kinds then carry the
-same weight, and a frame's is 1 on average, so that an epoch stays as long, and a loss as large, as without.
+Weights are by inverse frequency: of n frames of K kinds, n_k of kind k, each gets n / (K n_k). All
+kinds then carry the same weight, and a frame's is 1 on average, so that an epoch stays as long, and
+a loss as large, as without.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class EpochSampler(Sampler[int]):
     """An order of frames that depends on seed and epoch alone, whatever else draws random numbers.
 
     Args:
-        weights: (length,) float64, adding up to `length`: a frame of weight w comes floor(w) or ceil(w) times an
-            epoch, on average w times (systematic sampling). None: a permutation.
+        weights: (length,) float64, adding up to `length`: a frame of weight w comes floor(w) or
+            ceil(w) times an epoch, on average w times (systematic sampling). None: a permutation.
     """
 
     def __init__(self, length: int, seed: int, weights: Tensor | None = None):
@@ -57,8 +58,8 @@ class EpochSampler(Sampler[int]):
 class TrainingBatches(Sampler[list[Key]]):
     """This process's share of an epoch's batches, as keys (epoch, frame).
 
-    Of every batch in the sampler's order, rank r of n takes frames r, r + n, ... A last batch with fewer frames than
-    ranks is left out, as there would be nothing for some of them to do.
+    Of every batch in the sampler's order, rank r of n takes frames r, r + n, ... A last batch with
+    fewer frames than ranks is left out, as there would be nothing for some of them to do.
 
     Raises:
         UserError: a batch has fewer frames than there are ranks.
@@ -68,7 +69,9 @@ class TrainingBatches(Sampler[list[Key]]):
         self.sampler, self.batch_size = sampler, batch_size
         smallest = min(batch_size, len(sampler))
         if smallest < (ranks := distributed.world_size()):
-            raise UserError(f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; start fewer of them")
+            raise UserError(
+                f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; start fewer of them"
+            )
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.sampler), self.batch_size)
@@ -86,7 +89,9 @@ class EvaluationBatches(Sampler[list[Key]]):
 
     def __init__(self, length: int, batch_size: int):
         each = math.ceil(batch_size / distributed.world_size())
-        batches = [list(range(start, min(start + each, length))) for start in range(0, length, each)]
+        batches = [
+            list(range(start, min(start + each, length))) for start in range(0, length, each)
+        ]
         self.batches = batches[distributed.rank() :: distributed.world_size()]
 
     def __len__(self) -> int:
@@ -116,14 +121,21 @@ def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Te
     if hyp.sampler == "shuffle":
         return None
     if hyp.sampler == "groups" and not data.group_pattern:
-        raise UserError(f"{data.source}: sampler groups needs the key 'group_pattern'; add it, or use another sampler")
+        raise UserError(
+            f"{data.source}: sampler groups needs the key 'group_pattern'; add it, or use another sampler"
+        )
     if hyp.sampler == "groups":
         kinds = [data.found_group(path) for path in split.images]
     else:
-        kinds = [data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None for labels in split.labels]
+        kinds = [
+            data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None
+            for labels in split.labels
+        ]
     if not any(kinds):
         what = "views" if hyp.sampler == "views" else "groups"
-        raise UserError(f"{data.source}: sampler {what}: no {split.name} frame has any; use another sampler")
+        raise UserError(
+            f"{data.source}: sampler {what}: no {split.name} frame has any; use another sampler"
+        )
     weights = inverse_frequencies(kind for kind in kinds if kind is not None)
     LOGGER.info(f"sampler {hyp.sampler}: times that an epoch draws a frame: {_listed(weights)}")
     return torch.tensor([weights.get(kind, 1.0) for kind in kinds], dtype=torch.float64)
@@ -136,12 +148,20 @@ def view_loss_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> T
     """
     if hyp.view_loss_weights == "equal":
         return None
-    weights = inverse_frequencies(labels.view for labels in split.labels if labels.view != UNKNOWN_VIEW)
+    weights = inverse_frequencies(
+        labels.view for labels in split.labels if labels.view != UNKNOWN_VIEW
+    )
     by_view = {name: weights.get(view, 1.0) for view, name in enumerate(data.view_names)}
     LOGGER.info(f"view_loss_weights {hyp.view_loss_weights}: {_listed(by_view)}")
     return torch.tensor(list(by_view.values()))
 
 
 def _listed(weights: Mapping[str, float]) -> str:
-    named = [f"{name} {weight:.2f}" for name, weight in sorted(weights.items(), key=lambda item: item[1])]
-    return ", ".join(named) if len(named) <= LISTED else f"{named[0]} to {named[-1]} ({len(named)} in all)"
+    named = [
+        f"{name} {weight:.2f}" for name, weight in sorted(weights.items(), key=lambda item: item[1])
+    ]
+    return (
+        ", ".join(named)
+        if len(named) <= LISTED
+        else f"{named[0]} to {named[-1]} ({len(named)} in all)"
+    )

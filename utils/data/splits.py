@@ -37,11 +37,17 @@ def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]
         elif entry.is_file() and entry.suffix == ".txt":
             images += _read_list(entry)
         else:
-            raise UserError(f"{source}: {split}: no folder or .txt list at {entry}; mend the path in the file")
+            raise UserError(
+                f"{source}: {split}: no folder or .txt list at {entry}; mend the path in the file"
+            )
     others = left_out(passed_by, IMAGE_SUFFIXES)
     if not images:
-        found = f"no images in {', '.join(map(str, entries))}" + f" (left out: {others})" * bool(others)
-        raise UserError(f"{source}: {split}: {found}; expected at least one of {' '.join(sorted(IMAGE_SUFFIXES))}")
+        found = f"no images in {', '.join(map(str, entries))}" + f" (left out: {others})" * bool(
+            others
+        )
+        raise UserError(
+            f"{source}: {split}: {found}; expected at least one of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     if others:
         LOGGER.warning(f"warning: {source}: {split}: left out: {others}")
     return images
@@ -63,20 +69,25 @@ def _read_list(path: Path) -> list[Path]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8; expected an image's path a line") from None
+        raise UserError(
+            f"{path}: byte {error.start} is not UTF-8; expected an image's path a line"
+        ) from None
     folder = path.parent.resolve()  # so that a line's leading ".." climbs real folders
     images = [Path(os.path.normpath(folder / line)) for line in lines if line]
     missing = [image for image in images if not image.is_file()]
     if missing:
-        raise UserError(f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {missing[0]}")
+        raise UserError(
+            f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {missing[0]}"
+        )
     return images
 
 
 def label_path(image: Path, data: DataConfig | None = None) -> Path:
     """Where an image's label file lies, whether or not it exists.
 
-    In `data.labels`, if set, at the image's path below `data.root`; else by YOLOv5's convention: the last folder
-    `images` in the path becomes `labels`. The suffix is .txt. A label file has one image, see `shared_labels`.
+    In `data.labels`, if set, at the image's path below `data.root`; else by YOLOv5's convention:
+    the last folder `images` in the path becomes `labels`. The suffix is .txt. A label file has one
+    image, see `shared_labels`.
 
     Raises:
         UserError: `data.labels` is set and the image is not below `data.root`.
@@ -84,7 +95,9 @@ def label_path(image: Path, data: DataConfig | None = None) -> Path:
     if data is not None and data.labels is not None:
         below_root = Path(os.path.relpath(image, data.root))
         if ".." in below_root.parts:
-            raise UserError(f"{data.source}: with 'labels', every image lies below path {data.root}; found {image}")
+            raise UserError(
+                f"{data.source}: with 'labels', every image lies below path {data.root}; found {image}"
+            )
         return (data.labels / below_root).with_suffix(".txt")
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -133,11 +146,14 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         skip_bad_labels: leave out frames whose label file breaks the format, and say how many.
 
     Raises:
-        UserError: no such split or folder, no label files at all, or bad or shared ones (all of them are named).
+        UserError: no such split or folder, no label files at all, or bad or shared ones (all of
+            them are named).
     """
     generate_if_missing(data)
     if split not in data.splits:
-        raise UserError(f"{data.source}: no split '{split}'; expected a line '{split}: FOLDER or LIST.txt'")
+        raise UserError(
+            f"{data.source}: no split '{split}'; expected a line '{split}: FOLDER or LIST.txt'"
+        )
     images = find_images(data.splits[split], split, data.source)
     shared = shared_labels(images, data)
     errors = [_shared_label_error(label, own) for label, own in shared.items()]
@@ -147,8 +163,14 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         if path in shared:
             continue
         try:
-            found = os.path.lexists(path)  # a link to nowhere is an error, not a frame without labels
-            frame = read_label_file(path, len(data.names), len(data.view_names)) if found else FrameLabels()
+            found = os.path.lexists(
+                path
+            )  # a link to nowhere is an error, not a frame without labels
+            frame = (
+                read_label_file(path, len(data.names), len(data.view_names))
+                if found
+                else FrameLabels()
+            )
         except LabelError as error:
             errors.append(str(error))
             continue
@@ -157,12 +179,16 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         labels.append(without_repeats(frame))
         if labels[-1] is not frame:
             repeats[path] = len(frame.boxes) - len(labels[-1].boxes)
-    _report_labels(split, len(images), len(kept), missing, errors, label_path(images[0], data), skip_bad_labels)
+    _report_labels(
+        split, len(images), len(kept), missing, errors, label_path(images[0], data), skip_bad_labels
+    )
     _report_repeats(split, kept, repeats)
     return Split(split, tuple(kept), tuple(labels), data.bits)
 
 
-def load_splits(data: DataConfig, names: Sequence[str], skip_bad_labels: bool = False) -> list[Split]:
+def load_splits(
+    data: DataConfig, names: Sequence[str], skip_bad_labels: bool = False
+) -> list[Split]:
     """`load_split` for several splits; bad labels of all of them, and what they share, end up in one error."""
     splits, errors = [], []
     for name in names:
@@ -186,23 +212,37 @@ def generate_if_missing(data: DataConfig) -> None:
     if data.generate is None or data.root.exists():
         return
     if data.generate not in GENERATORS:
-        raise UserError(f"{data.source}: generate is '{data.generate}', expected {', '.join(GENERATORS)}")
+        raise UserError(
+            f"{data.source}: generate is '{data.generate}', expected {', '.join(GENERATORS)}"
+        )
     LOGGER.info(f"generating {data.generate} in {data.root}")
     GENERATORS[data.generate](data.root)
 
 
 def _report_labels(
-    split: str, total: int, kept: int, missing: int, errors: list[str], example: Path, skip_bad_labels: bool
+    split: str,
+    total: int,
+    kept: int,
+    missing: int,
+    errors: list[str],
+    example: Path,
+    skip_bad_labels: bool,
 ) -> None:
     if missing == total:
-        raise UserError(f"{split}: none of {total} images has a label file; expected e.g. {example}")
+        raise UserError(
+            f"{split}: none of {total} images has a label file; expected e.g. {example}"
+        )
     if missing:
-        LOGGER.warning(f"warning: {split}: {missing} of {total} images have no label file: taken as background")
+        LOGGER.warning(
+            f"warning: {split}: {missing} of {total} images have no label file: taken as background"
+        )
     if not errors:
         return
     listed = "\n  ".join(errors)
     if skip_bad_labels and kept:
-        LOGGER.warning(f"warning: {split}: {total - kept} frames with bad labels are left out:\n  {listed}")
+        LOGGER.warning(
+            f"warning: {split}: {total - kept} frames with bad labels are left out:\n  {listed}"
+        )
     else:
         hint = "mend them, or leave these frames out with --skip-bad-labels"
         raise LabelError(f"{split}: {len(errors)} bad label files ({hint}):\n  {listed}")

@@ -1,7 +1,8 @@
 """Predictions matched to true boxes, and the areas under their precision-recall curves: COCO's and YOLOv5's.
 
-The headline APs are pycocotools': 55,000 detections take it under half a second, and its matches are plain
-arrays that the bootstrap can read (faster-coco-eval: same figures, 0.2 s less, matches hidden in C++).
+The headline APs are pycocotools': 55,000 detections take it under half a second, and its matches
+are plain arrays that the bootstrap can read (faster-coco-eval: same figures, 0.2 s less, matches
+hidden in C++).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class YoloAP:
     def best_confidence(self) -> float | None:
         """Where the mean F1 over classes, smoothed by a box 10 % of the grid wide, is highest.
 
-        Above 0, at which every box counts. None where F1 is 0 at every confidence: there is nothing to choose by.
+        Above 0, at which every box counts. None where F1 is 0 at every confidence: there is nothing
+        to choose by.
         """
         f1 = _f1(self.precision, self.recall)
         if not f1.any():
@@ -68,14 +70,18 @@ def match_predictions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Match predictions (m), sorted by falling confidence, to true boxes (n), as YOLOv5 v7.0 validates.
 
-    A prediction claims the true box of its class with the highest IoU, and a true box takes its most
-    confident claimant. Each is matched at most once, and leaving out the least confident predictions
-    changes no other match. Returns tp (m, T), and for every prediction the index of the true box it
-    claims (m,), which has no meaning where it is no true positive.
+    A prediction claims the true box of its class with the highest IoU, and a true box takes its
+    most confident claimant. Each is matched at most once, and leaving out the least confident
+    predictions changes no other match. Returns tp (m, T), and for every prediction the index of the
+    true box it claims (m,), which has no meaning where it is no true positive.
     """
     if not len(boxes_xyxy) or not len(true_boxes_xyxy):
-        return np.zeros((len(boxes_xyxy), len(iou_thresholds)), bool), np.zeros(len(boxes_xyxy), int)
-    corners = (torch.as_tensor(boxes, dtype=torch.float64) for boxes in (boxes_xyxy, true_boxes_xyxy))
+        return np.zeros((len(boxes_xyxy), len(iou_thresholds)), bool), np.zeros(
+            len(boxes_xyxy), int
+        )
+    corners = (
+        torch.as_tensor(boxes, dtype=torch.float64) for boxes in (boxes_xyxy, true_boxes_xyxy)
+    )
     iou = box_iou(*corners).numpy() * (classes[:, None] == true_classes)
     claimed = iou.argmax(1)
     is_claimed = claimed[:, None] == np.arange(len(true_classes))  # (m, n)
@@ -83,7 +89,9 @@ def match_predictions(
     return (claims & (claims.cumsum(0) == 1)).any(1), claimed
 
 
-def yolo_ap(tp: np.ndarray, confidence: np.ndarray, predicted_classes: np.ndarray, true_classes: np.ndarray) -> YoloAP:
+def yolo_ap(
+    tp: np.ndarray, confidence: np.ndarray, predicted_classes: np.ndarray, true_classes: np.ndarray
+) -> YoloAP:
     """YOLOv5-style curves and APs from matches `tp` (n, T) of predictions (n,) and all true classes (m,).
 
     AP is the area under the envelope of precision, interpolated between the measured points at 101
@@ -110,7 +118,8 @@ def yolo_ap(tp: np.ndarray, confidence: np.ndarray, predicted_classes: np.ndarra
 def coco_evaluation(results: Sequence[ImageResult], class_count: int) -> COCOeval:
     """pycocotools' evaluation, accumulated, over `COCO_IOU_THRESHOLDS`; writes no file and prints nothing.
 
-    Up to 300 detections per image count; pycocotools' own headline takes 100, which can only be lower.
+    Up to 300 detections per image count; pycocotools' own headline takes 100, which can only be
+    lower.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = [(r.true_boxes_xyxy, r.true_classes, np.ones(len(r.true_classes))) for r in results]
@@ -133,7 +142,9 @@ def _coco_data(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> C
         for number, (box, box_class, score) in enumerate(rows, start=len(annotations) + 1):
             # ids start at 1, as pycocotools reads a match with id 0 as no match
             ids = {"id": number, "image_id": image_id, "category_id": box_class}
-            annotations.append(ids | {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "score": score})
+            annotations.append(
+                ids | {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "score": score}
+            )
     data = COCO()
     image_ids = [{"id": image_id} for image_id in range(len(images))]
     data.dataset = {"images": image_ids, "annotations": annotations, "categories": []}
@@ -168,7 +179,9 @@ def resampled_ap(evaluation: COCOeval, draws: np.ndarray) -> np.ndarray:
     """
     images, records = draws.shape[1], evaluation.evalImgs
     by_class = [records[first : first + images] for first in range(0, len(records), images)]
-    return nan_mean(np.array([_resampled_class_ap(own, draws.astype(float)) for own in by_class]), 0)
+    return nan_mean(
+        np.array([_resampled_class_ap(own, draws.astype(float)) for own in by_class]), 0
+    )
 
 
 def _resampled_class_ap(records: Sequence[dict | None], draws: np.ndarray) -> np.ndarray:
@@ -193,8 +206,12 @@ def _ranked_matches(records: Sequence[dict | None]) -> tuple[np.ndarray, np.ndar
     present = [(index, record) for index, record in enumerate(records) if record]
     if not present:
         return np.zeros(0, int), np.zeros((len(COCO_IOU_THRESHOLDS), 0), bool), true_counts
-    order = np.argsort(-np.concatenate([record["dtScores"] for _, record in present]), kind="stable")
-    image = np.repeat([index for index, _ in present], [len(record["dtIds"]) for _, record in present])
+    order = np.argsort(
+        -np.concatenate([record["dtScores"] for _, record in present]), kind="stable"
+    )
+    image = np.repeat(
+        [index for index, _ in present], [len(record["dtIds"]) for _, record in present]
+    )
     matched = np.concatenate([record["dtMatches"] for _, record in present], axis=1) > 0
     return image[order], matched[:, order], true_counts
 

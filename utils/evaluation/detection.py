@@ -38,7 +38,9 @@ def box_counts(results: Sequence[ImageResult], class_count: int) -> np.ndarray:
     return np.array([np.bincount(result.true_classes, minlength=class_count) for result in results])
 
 
-def detection_confusion(results: Sequence[ImageResult], class_count: int, confidence: float) -> np.ndarray:
+def detection_confusion(
+    results: Sequence[ImageResult], class_count: int, confidence: float
+) -> np.ndarray:
     """Counts (classes + 1, classes + 1), rows predicted, columns true, the last of each is background.
 
     Matched at IoU 0.5 whatever the class, so a found box of the wrong class shows as a mix-up.
@@ -47,8 +49,13 @@ def detection_confusion(results: Sequence[ImageResult], class_count: int, confid
     for result in results:
         kept = result.scores >= confidence
         classes, true_classes = result.classes[kept], result.true_classes
-        one, true_one = np.zeros_like(classes), np.zeros_like(true_classes)  # as if there were one class
-        tp, claimed = match_predictions(result.boxes_xyxy[kept], one, result.true_boxes_xyxy, true_one)
+        one, true_one = (
+            np.zeros_like(classes),
+            np.zeros_like(true_classes),
+        )  # as if there were one class
+        tp, claimed = match_predictions(
+            result.boxes_xyxy[kept], one, result.true_boxes_xyxy, true_one
+        )
         hit = tp[:, 0]
         missed = np.setdiff1d(np.arange(len(true_classes)), claimed[hit])
         np.add.at(counts, (classes[hit], true_classes[claimed[hit]]), 1)
@@ -65,12 +72,16 @@ def detection_metrics(
 ) -> dict:
     """The detection figures; `draws` (R, images), how often a resample holds an image, adds intervals.
 
-    Where no confidence is given and none finds a box, there is no threshold: `confidence` is None, and what needs
-    one is taken at the usual.
+    Where no confidence is given and none finds a box, there is no threshold: `confidence` is None,
+    and what needs one is taken at the usual.
     """
-    matches = [match_predictions(r.boxes_xyxy, r.classes, r.true_boxes_xyxy, r.true_classes) for r in results]
+    matches = [
+        match_predictions(r.boxes_xyxy, r.classes, r.true_boxes_xyxy, r.true_classes)
+        for r in results
+    ]
     scores, classes, true_classes = (
-        np.concatenate([getattr(result, name) for result in results]) for name in ("scores", "classes", "true_classes")
+        np.concatenate([getattr(result, name) for result in results])
+        for name in ("scores", "classes", "true_classes")
     )
     tp = np.concatenate([tp for tp, _ in matches])
     curves = yolo_ap(tp, scores, classes, true_classes)
@@ -78,11 +89,17 @@ def detection_metrics(
     chosen = best if confidence is None else float(confidence)
     threshold = USUAL_CONFIDENCE if chosen is None else chosen
     evaluation = coco_evaluation(results, len(names))
-    coco_curves = evaluation.eval["precision"][..., 0, 0].T  # (classes, 101, T), -1 for an absent class
+    coco_curves = evaluation.eval["precision"][
+        ..., 0, 0
+    ].T  # (classes, 101, T), -1 for an absent class
     coco_curves = np.where(coco_curves < 0, np.nan, coco_curves)
     # Where nothing is found, YOLOv5's precision would be 1 above the highest score.
-    rows = _per_class(results, names, curves, None if best is None else threshold, coco_curves.mean(1))
-    means = {key.replace("AP", "mAP"): nan_mean([row[key] for row in rows]) for key in CLASS_FIGURES}
+    rows = _per_class(
+        results, names, curves, None if best is None else threshold, coco_curves.mean(1)
+    )
+    means = {
+        key.replace("AP", "mAP"): nan_mean([row[key] for row in rows]) for key in CLASS_FIGURES
+    }
     return {
         **means,
         "confidence": chosen,
@@ -103,11 +120,19 @@ def detection_metrics(
 def _source_of(chosen: float | None, given: float | None) -> str:
     if given is not None:
         return "given"
-    return "maximises F1 here" if chosen is not None else f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
+    return (
+        "maximises F1 here"
+        if chosen is not None
+        else f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
+    )
 
 
 def _per_class(
-    results: Sequence[ImageResult], names: Sequence[str], curves: YoloAP, confidence: float | None, ap: np.ndarray
+    results: Sequence[ImageResult],
+    names: Sequence[str],
+    curves: YoloAP,
+    confidence: float | None,
+    ap: np.ndarray,
 ) -> list[dict]:
     at_confidence = dict(zip(curves.classes.tolist(), curves.at(confidence).T, strict=True))
     counts = box_counts(results, len(names))
@@ -123,7 +148,10 @@ def _per_class(
 
 
 def _resampled(
-    results: Sequence[ImageResult], evaluation: COCOeval, means: Mapping[str, float], draws: np.ndarray | None
+    results: Sequence[ImageResult],
+    evaluation: COCOeval,
+    means: Mapping[str, float],
+    draws: np.ndarray | None,
 ) -> dict:
     """The intervals of the APs, and what is behind them; see `utils.evaluation.metrics.summarise`."""
     counts = box_counts(results, len(evaluation.params.catIds))
@@ -136,7 +164,10 @@ def _resampled(
 
 
 def _image_level(
-    results: Sequence[ImageResult], names: Sequence[str], confidence: float, draws: np.ndarray | None
+    results: Sequence[ImageResult],
+    names: Sequence[str],
+    confidence: float,
+    draws: np.ndarray | None,
 ) -> dict:
     numbers = np.arange(len(names))
     present = np.array([np.isin(numbers, r.true_classes) for r in results])
@@ -146,7 +177,9 @@ def _image_level(
 
 
 def _localisation(
-    results: Sequence[ImageResult], matches: Sequence[tuple[np.ndarray, np.ndarray]], confidence: float
+    results: Sequence[ImageResult],
+    matches: Sequence[tuple[np.ndarray, np.ndarray]],
+    confidence: float,
 ) -> dict[str, float]:
     """Mean squared error of normalised xywh over matches at IoU 0.5, and the share of boxes matched."""
     errors = []

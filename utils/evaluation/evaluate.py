@@ -31,7 +31,9 @@ MOSAIC_FRAMES = 16
 def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, object]:
     """What the losses read of a batch, its tensors on `device`."""
     read = {key: batch[key] for key in ("views", "targets", "target_counts") if key in batch}
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in read.items()}
+    return {
+        k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in read.items()
+    }
 
 
 @torch.inference_mode()
@@ -46,13 +48,14 @@ def evaluate(
     """Predict every frame of `loader` and set it beside its labels; of several processes each takes its batches.
 
     Args:
-        criterion: if given, the mean losses are returned too, and every result has its detection loss.
+        criterion: if given, the mean losses are returned too, and every result has its detection
+            loss.
         iou: threshold of non-maximum suppression.
 
     Returns:
-        One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at most 300, rounded
-        to what `utils.evaluation.predictions` keeps;
-        and loss name -> mean over the batches, weighted by their images.
+        One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at
+        most 300, rounded to what `utils.evaluation.predictions` keeps; and loss name -> mean over
+        the batches, weighted by their images.
     """
     model.eval()
     if criterion:
@@ -60,7 +63,9 @@ def evaluate(
     numbered: list[tuple[int, ImageResult]] = []
     reader = LossReader(LOSS_READ_INTERVAL)
     dataset, quiet = loader.dataset, not distributed.is_main()
-    for index, batch in enumerate(tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=quiet)):
+    for index, batch in enumerate(
+        tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=quiet)
+    ):
         with precision.autocast():
             outputs = model(precision.images(batch["images"]))
         labels, losses = on_device(batch, precision.device), [math.nan] * len(batch["paths"])
@@ -70,10 +75,14 @@ def evaluate(
             losses = criterion.detection_loss.of_frames(outputs["detect"], labels).tolist()
         detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
         beside = _beside_probabilities(outputs, len(batch["paths"]))
-        frames = zip(batch["indices"].tolist(), detections, probabilities, losses, beside, strict=True)
+        frames = zip(
+            batch["indices"].tolist(), detections, probabilities, losses, beside, strict=True
+        )
         for number, boxes, views, loss, others in frames:
             prediction = _frame_prediction(dataset, number, boxes, views, loss, others)
-            numbered.append((number, prediction.beside_truth(data, dataset.split, number, dataset.bits)))
+            numbered.append(
+                (number, prediction.beside_truth(data, dataset.split, number, dataset.bits))
+            )
     reader.read()
     results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
     return results, reader.means() if criterion else {}
@@ -113,7 +122,9 @@ def _frame_prediction(
     return FramePrediction(
         height=height,
         width=width,
-        boxes_xyxy=dataset.letterboxes[index].restore(detections[:, :4].double().numpy(), height, width),
+        boxes_xyxy=dataset.letterboxes[index].restore(
+            detections[:, :4].double().numpy(), height, width
+        ),
         scores=detections[:, 4].numpy(),
         classes=detections[:, 5].numpy(),
         view_probabilities=probabilities,

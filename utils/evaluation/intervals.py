@@ -4,14 +4,15 @@ Every one is an estimate with a standard error and degrees of freedom, and rests
 
     interval = estimate +- t(0.975, df) SE
 
-One training, its figure M, and M* on bootstrap resamples of the patients (frames where patients are unknown):
+One training, its figure M, and M* on bootstrap resamples of the patients (frames where patients are
+unknown):
 
     SE^2 = P / (P - 1) var(M*),   df = P - 1,   clipped to the figure's range
 
-P is Kish's effective number of patients, (sum w)^2 / sum w^2 (Kish 1965), of the weights w that the figure gives to
-them: the mean over its classes of the patient's share of the class. It is their number where all weigh the same. A
-patient of many frames, or the only one of a rare class, makes it smaller; with the plain number intervals cover too
-seldom (docs/explanation/statistics.md).
+P is Kish's effective number of patients, (sum w)^2 / sum w^2 (Kish 1965), of the weights w that the
+figure gives to them: the mean over its classes of the patient's share of the class. It is their
+number where all weigh the same. A patient of many frames, or the only one of a rare class, makes it
+smaller; with the plain number intervals cover too seldom (docs/explanation/statistics.md).
 
 Several trainings (seeds) on one data set, a difference of two arms, each trained S times:
 
@@ -19,13 +20,16 @@ Several trainings (seeds) on one data set, a difference of two arms, each traine
     V_s = 2 s^2 / S,   df f = sum over arms of (S - 1)                   s^2: variance over seeds, pooled over arms
     SE^2 = V_p + V_s,  df = (V_p + V_s)^2 / (V_p^2 / (P - 1) + V_s^2 / f)          (Satterthwaite 1946)
 
-Trainings and patients are crossed; the rest that both variances hold is counted twice, which errs on the wide side.
+Trainings and patients are crossed; the rest that both variances hold is counted twice, which errs
+on the wide side.
 
-Folds, K of them: the difference of every fold, its seeds averaged first, is one value; SE^2 = s^2 / K, df = K - 1.
-Folds share training frames, so values are not independent and no unbiased estimate of SE exists (Bengio and Grandvalet
-2004); Nadeau and Bengio (2003) take SE^2 = (1 / K + 1 / (K - 1)) s^2, which errs on the wide side.
+Folds, K of them: the difference of every fold, its seeds averaged first, is one value; SE^2 = s^2 /
+K, df = K - 1. Folds share training frames, so values are not independent and no unbiased estimate
+of SE exists (Bengio and Grandvalet 2004); Nadeau and Bengio (2003) take SE^2 = (1 / K + 1 / (K -
+1)) s^2, which errs on the wide side.
 
-Ratios: all of this on logarithms, where the patients' variance of log M is that of M* / M (delta method).
+Ratios: all of this on logarithms, where the patients' variance of log M is that of M* / M (delta
+method).
 
 Equivalence within a margin: two one-sided t tests (Schuirmann 1987). Several tests: Holm (1979).
 """
@@ -79,7 +83,9 @@ class Estimate:
 
     def detectable(self, power: float = POWER) -> float:
         """The true difference whose 95 % interval would leave out zero with this probability."""
-        return float(self.error * (stats.t.ppf((1 + LEVEL) / 2, self.df) + stats.t.ppf(power, self.df)))
+        return float(
+            self.error * (stats.t.ppf((1 + LEVEL) / 2, self.df) + stats.t.ppf(power, self.df))
+        )
 
 
 def kish(weights: np.ndarray) -> float:
@@ -122,7 +128,9 @@ def over_units(values: Sequence[float]) -> Estimate | None:
     """The mean of independent values, such as folds'; None for fewer than three, or where all are the same."""
     if len(values) < LEAST_UNITS:
         return None
-    return satterthwaite(np.mean(values), [Variance(np.var(values, ddof=1) / len(values), len(values) - 1)])
+    return satterthwaite(
+        np.mean(values), [Variance(np.var(values, ddof=1) / len(values), len(values) - 1)]
+    )
 
 
 def nadeau_bengio(values: Sequence[float]) -> Estimate | None:
@@ -130,7 +138,10 @@ def nadeau_bengio(values: Sequence[float]) -> Estimate | None:
     folds = len(values)
     if folds < LEAST_UNITS:
         return None
-    return satterthwaite(np.mean(values), [Variance((1 / folds + 1 / (folds - 1)) * np.var(values, ddof=1), folds - 1)])
+    return satterthwaite(
+        np.mean(values),
+        [Variance((1 / folds + 1 / (folds - 1)) * np.var(values, ddof=1), folds - 1)],
+    )
 
 
 def figure_interval(value: float, drawn: np.ndarray, patients: float) -> np.ndarray:

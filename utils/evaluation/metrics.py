@@ -23,21 +23,26 @@ def summarise(
 ) -> dict:
     """Everything an evaluation reports, as plain types that JSON can hold.
 
-    `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that maximises
-    F1 here, if any does. Undefined figures are None. `tasks` are those the model answers: "detection" and "views" are
-    there for them only.
+    `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that
+    maximises F1 here, if any does. Undefined figures are None. `tasks` are those the model answers:
+    "detection" and "views" are there for them only.
 
-    `intervals` adds 95 % intervals over groups, of this one training (`utils.evaluation.intervals`), which takes a
-    second or two; without it there are none. Beside them are `effective_groups`, Kish's number of groups behind a
-    figure, and `incomplete_resamples`, how many resamples lack a class or view: there the mean is over the others. To
-    leave them out would make the intervals of rare classes too narrow (docs/explanation/statistics.md).
+    `intervals` adds 95 % intervals over groups, of this one training
+    (`utils.evaluation.intervals`), which takes a second or two; without it there are none. Beside
+    them are `effective_groups`, Kish's number of groups behind a figure, and
+    `incomplete_resamples`, how many resamples lack a class or view: there the mean is over the
+    others. To leave them out would make the intervals of rare classes too narrow
+    (docs/explanation/statistics.md).
     """
     groups = [result.group for result in results]
     known_groups = None if has_no_groups(results) else len(set(groups))
     draws = group_draws(groups) if intervals else None
     parts = {
         "detection": ("detection", lambda: detection_metrics(results, names, confidence, draws)),
-        "classification": ("views", lambda: view_metrics(results, names, view_names, view_prior, draws)),
+        "classification": (
+            "views",
+            lambda: view_metrics(results, names, view_names, view_prior, draws),
+        ),
     }
     metrics = _plain(
         {
@@ -47,7 +52,9 @@ def summarise(
             "groups": known_groups,
             "boxes": sum(len(result.true_classes) for result in results),
             **{parts[task][0]: parts[task][1]() for task in tasks},
-            "interval_unit": f"patients (group_pattern), {known_groups} groups" if known_groups else "images",
+            "interval_unit": f"patients (group_pattern), {known_groups} groups"
+            if known_groups
+            else "images",
             "resamples": RESAMPLES if intervals else 0,
         }
     )
@@ -57,14 +64,17 @@ def summarise(
 def fitness_parts(metrics: Mapping, tasks: Sequence[str] = TASKS) -> dict[str, float]:
     """Task -> how good an evaluation is for it, of those of `tasks` that can be told; 0 is useless, 1 perfect.
 
-    Detection: 0.1 AP50 + 0.9 AP50-95, as in YOLOv5. Classification: balanced view accuracy above chance,
-    (b - 1 / views) / (1 - 1 / views).
+    Detection: 0.1 AP50 + 0.9 AP50-95, as in YOLOv5. Classification: balanced view accuracy above
+    chance, (b - 1 / views) / (1 - 1 / views).
     """
     parts = {}
     detection = metrics.get("detection", {})
     if "detection" in tasks and detection.get("mAP_0.5") is not None:
         parts["detection"] = 0.1 * detection["mAP_0.5"] + 0.9 * detection["mAP_0.5:0.95"]
-    balanced, count = metrics.get("views", {}).get("balanced_accuracy"), len(metrics.get("view_names", ()))
+    balanced, count = (
+        metrics.get("views", {}).get("balanced_accuracy"),
+        len(metrics.get("view_names", ())),
+    )
     if "classification" in tasks and balanced is not None and count > 1:
         parts["classification"] = (balanced - 1 / count) / (1 - 1 / count)
     return parts
@@ -74,9 +84,10 @@ def fitness(parts: Mapping[str, float], detection_scale: float = 1.0) -> float:
     """The mean of `fitness_parts`; 0 without any.
 
     Args:
-        detection_scale: what the detection's part is divided by. To compare epochs of one training it is the highest
-            part so far: AP50-95 moves by some thousandths where the view's accuracy moves by some hundredths, so that
-            without a common scale the view's noise decides (98 % of the variance over 21 trainings).
+        detection_scale: what the detection's part is divided by. To compare epochs of one training
+            it is the highest part so far: AP50-95 moves by some thousandths where the view's
+            accuracy moves by some hundredths, so that without a common scale the view's noise
+            decides (98 % of the variance over 21 trainings).
     """
     scaled = dict(parts)
     if "detection" in scaled:

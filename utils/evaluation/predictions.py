@@ -1,8 +1,8 @@
 """What a network found in every frame of a split, as a small file: enough to recompute every figure without it.
 
-`predictions.npz` is NumPy's compressed archive, without pickles. It holds no truth, no pixel and no path of a machine;
-the truth is joined from the data set, by the images' names, when figures are recomputed. Of N frames with M detections
-after non-maximum suppression, frame after frame:
+`predictions.npz` is NumPy's compressed archive, without pickles. It holds no truth, no pixel and no
+path of a machine; the truth is joined from the data set, by the images' names, when figures are
+recomputed. Of N frames with M detections after non-maximum suppression, frame after frame:
 
     images              (N,)    file paths below the folder that all of them have in common
     sizes               (N, 2)  height and width of the original image, pixels
@@ -15,10 +15,11 @@ after non-maximum suppression, frame after frame:
     detection_losses    (N,)    float32, of the frame alone; NaN where it was not measured
     header              JSON: `version`, and the fields of `Header`
 
-The view's loss is not kept: it is -log of the true view's probability, so with the probabilities it would be the label.
+The view's loss is not kept: it is -log of the true view's probability, so with the probabilities it
+would be the label.
 
-Boxes and scores are rounded when an `ImageResult` is made, not when the file is written, so that what is scored at once
-and what is scored from the file are the same numbers.
+Boxes and scores are rounded when an `ImageResult` is made, not when the file is written, so that
+what is scored at once and what is scored from the file are the same numbers.
 """
 
 from __future__ import annotations
@@ -45,11 +46,20 @@ from utils.evaluation.results import ImageResult, ViewPrior, no_heads
 
 FILE_NAME = "predictions.npz"
 VERSION = 1
-# A pixel. With 16, AP50 of made-up boxes of 15 to 40 pixels moved by up to 0.005; with 256 by less than 0.0001.
+# A pixel. With 16, AP50 of made-up boxes of 15 to 40 pixels moved by up to 0.005; with 256 by less
+# than 0.0001.
 BOX_STEPS = 256
 SCORE_STEPS = 65535  # so that only the least confident can tie
 # What NumPy and JSON raise for a file that is cut off, changed, or of another program
-UNREADABLE = (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    zipfile.BadZipFile,
+)
 ARRAYS = (
     *("images", "sizes", "counts", "boxes_xyxy", "scores", "classes"),
     *("view_probabilities", "beside_probabilities", "detection_losses"),
@@ -146,7 +156,9 @@ class FramePrediction:
     detection_loss: float = math.nan
     beside_probabilities: np.ndarray = field(default_factory=no_heads)
 
-    def beside_truth(self, data: DataConfig, split: Split, index: int, bits: int | None) -> ImageResult:
+    def beside_truth(
+        self, data: DataConfig, split: Split, index: int, bits: int | None
+    ) -> ImageResult:
         """The prediction, rounded to what a file keeps, and the labels of the split's frame `index`."""
         path, labels = split.images[index], split.labels[index]
         centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
@@ -202,11 +214,19 @@ def write_predictions(path: Path, results: Sequence[ImageResult], header: Header
         "images": np.array(names_below([Path(result.image) for result in results])),
         "sizes": _compact(np.array([(result.height, result.width) for result in results])),
         "counts": _compact(np.array([len(result.scores) for result in results])),
-        "boxes_xyxy": _compact(_steps(np.concatenate([result.boxes_xyxy for result in results]), BOX_STEPS)),
-        "scores": _compact(_steps(np.concatenate([result.scores for result in results]), SCORE_STEPS)),
+        "boxes_xyxy": _compact(
+            _steps(np.concatenate([result.boxes_xyxy for result in results]), BOX_STEPS)
+        ),
+        "scores": _compact(
+            _steps(np.concatenate([result.scores for result in results]), SCORE_STEPS)
+        ),
         "classes": _compact(np.concatenate([result.classes for result in results])),
-        "view_probabilities": np.array([result.view_probabilities for result in results], np.float32),
-        "beside_probabilities": np.array([result.beside_probabilities for result in results], np.float32),
+        "view_probabilities": np.array(
+            [result.view_probabilities for result in results], np.float32
+        ),
+        "beside_probabilities": np.array(
+            [result.beside_probabilities for result in results], np.float32
+        ),
         "detection_losses": np.array([result.detection_loss for result in results], np.float32),
     }
     text = json.dumps({"version": VERSION, **to_mapping(header)})
@@ -226,16 +246,22 @@ def read_predictions(path: str | Path) -> Predictions:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; expected the {FILE_NAME} that a training or val.py left in its folder")
+        raise UserError(
+            f"{path}: no such file; expected the {FILE_NAME} that a training or val.py left in its folder"
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))
             arrays = {name: archive[name] for name in ARRAYS}
         version = header.pop("version")
     except UNREADABLE:
-        raise UserError(f"{path}: no file of predictions, or a damaged one; evaluate the weights again") from None
+        raise UserError(
+            f"{path}: no file of predictions, or a damaged one; evaluate the weights again"
+        ) from None
     if version != VERSION:
-        raise UserError(f"{path}: version {version} of the format, expected {VERSION}; evaluate the weights again")
+        raise UserError(
+            f"{path}: version {version} of the format, expected {VERSION}; evaluate the weights again"
+        )
     return Predictions(path, _header(header, path), arrays)
 
 
@@ -250,11 +276,15 @@ def results_from(predictions: Predictions, split: Split, data: DataConfig) -> li
     """The predictions beside their truth, one result a frame; the same as when they were made.
 
     Raises:
-        UserError: the split has other images, labels or names than the one that the predictions were made on.
+        UserError: the split has other images, labels or names than the one that the predictions
+            were made on.
     """
     _refuse_other_data(predictions, split, data)
     bits = predictions.header.bits
-    return [frame.beside_truth(data, split, index, bits) for index, frame in enumerate(predictions.frames())]
+    return [
+        frame.beside_truth(data, split, index, bits)
+        for index, frame in enumerate(predictions.frames())
+    ]
 
 
 def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig) -> None:
@@ -265,13 +295,19 @@ def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig)
         ("cls_names", list(data.view_names), header.view_names),
     ):
         if found != expected:
-            raise UserError(f"{data.source}: {key} {found}, but {source} has predictions of {expected}; {mend}")
+            raise UserError(
+                f"{data.source}: {key} {found}, but {source} has predictions of {expected}; {mend}"
+            )
     images, expected = names_below(split.images), predictions.arrays["images"].tolist()
     if images != expected:
-        raise UserError(f"{where}: {_first_difference(images, expected)}, as {source} has it; {mend}")
+        raise UserError(
+            f"{where}: {_first_difference(images, expected)}, as {source} has it; {mend}"
+        )
     if split.fingerprint() != header.fingerprint:
         changed = "a label or an image's size in bytes is not what it was"
-        raise UserError(f"{where}: {changed} when {source} was written (fingerprint {header.fingerprint}); {mend}")
+        raise UserError(
+            f"{where}: {changed} when {source} was written (fingerprint {header.fingerprint}); {mend}"
+        )
 
 
 def _first_difference(found: Sequence[str], expected: Sequence[str]) -> str:
@@ -291,8 +327,12 @@ def names_below(images: Sequence[Path]) -> list[str]:
 def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
     """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
     rows = []
-    for image_id, result in zip(_image_ids([Path(result.image) for result in results]), results, strict=True):
-        for box, score, category in zip(result.boxes_xyxy.tolist(), result.scores, result.classes, strict=True):
+    for image_id, result in zip(
+        _image_ids([Path(result.image) for result in results]), results, strict=True
+    ):
+        for box, score, category in zip(
+            result.boxes_xyxy.tolist(), result.scores, result.classes, strict=True
+        ):
             left, top, right, bottom = box
             rows.append(
                 {
@@ -321,4 +361,6 @@ def _steps(values: np.ndarray, steps: int) -> np.ndarray:
 def _compact(values: np.ndarray) -> np.ndarray:
     """Whole numbers in the smallest type that holds them."""
     smallest, largest = values.min(initial=0), values.max(initial=0)
-    return values.astype(np.promote_types(np.min_scalar_type(smallest), np.min_scalar_type(largest)))
+    return values.astype(
+        np.promote_types(np.min_scalar_type(smallest), np.min_scalar_type(largest))
+    )

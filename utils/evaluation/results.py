@@ -24,11 +24,11 @@ def no_heads() -> np.ndarray:
 class ImageResult:
     """Truth and prediction of one image, boxes in pixels of the original image.
 
-    `group` is the patient, or `image` itself where patients are unknown. Predictions are those after NMS,
-    by falling score, at most 300. `view_probabilities` is empty where the model has no view head.
-    `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`. `detection_loss` is that of a batch
-    of this image alone, NaN where it was not measured. `beside_probabilities` are those of the view heads that were
-    trained beside the first.
+    `group` is the patient, or `image` itself where patients are unknown. Predictions are those
+    after NMS, by falling score, at most 300. `view_probabilities` is empty where the model has no
+    view head. `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`.
+    `detection_loss` is that of a batch of this image alone, NaN where it was not measured.
+    `beside_probabilities` are those of the view heads that were trained beside the first.
     """
 
     image: str
@@ -72,7 +72,11 @@ class ViewPrior:
 
     def lookup(self, classes: np.ndarray) -> int:
         """The view its most frequent box class suggests; the majority view for no box or an unseen class."""
-        return self.by_class.get(_most_frequent(classes), self.majority) if len(classes) else self.majority
+        return (
+            self.by_class.get(_most_frequent(classes), self.majority)
+            if len(classes)
+            else self.majority
+        )
 
 
 def has_no_groups(results: Sequence[ImageResult]) -> bool:
@@ -84,7 +88,9 @@ def group_draws(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
     """How often each image occurs in each bootstrap resample of the groups, (resamples, images)."""
     unique, group_index = np.unique(groups, return_inverse=True)
     shares = np.full(len(unique), 1 / len(unique))
-    return np.random.default_rng(seed).multinomial(len(unique), shares, size=resamples)[:, group_index]
+    return np.random.default_rng(seed).multinomial(len(unique), shares, size=resamples)[
+        :, group_index
+    ]
 
 
 def counts_by_group(results: Sequence[ImageResult], counts: np.ndarray) -> np.ndarray:
@@ -134,7 +140,9 @@ def interval_figures(
         counts: (images, c) of the classes that a figure is a mean over.
         draws: (R, images) of the resamples.
     """
-    intervals = {name: figure_interval(figures[name], values, groups[name]) for name, values in drawn.items()}
+    intervals = {
+        name: figure_interval(figures[name], values, groups[name]) for name, values in drawn.items()
+    }
     incomplete = count_incomplete(counts, draws)
     return {"intervals": intervals, "effective_groups": groups, "incomplete_resamples": incomplete}
 

@@ -13,10 +13,16 @@ from utils.evaluation.results import SAME_CLIP
 def format_table(metrics: dict) -> str:
     """The result of `summarise` as text for a terminal, at most 110 columns.
 
-    With `reference`, as `utils.reference.same_clip_reference` gives it, its figures stand below the model's.
+    With `reference`, as `utils.reference.same_clip_reference` gives it, its figures stand below the
+    model's.
     """
-    parts = {"detection": (_detection_lines, _error_lines, _froc_lines, _image_level_lines), "views": (_view_lines,)}
-    return "\n\n".join("\n".join(lines(metrics)) for part in parts if part in metrics for lines in parts[part])
+    parts = {
+        "detection": (_detection_lines, _error_lines, _froc_lines, _image_level_lines),
+        "views": (_view_lines,),
+    }
+    return "\n\n".join(
+        "\n".join(lines(metrics)) for part in parts if part in metrics for lines in parts[part]
+    )
 
 
 def _detection_lines(metrics: dict) -> list[str]:
@@ -27,7 +33,13 @@ def _detection_lines(metrics: dict) -> list[str]:
     return [
         _row("boxes", "images", "patients", "boxes", "P", "R", "F1", "AP50", "AP50-95", "AP30"),
         *(
-            _row(row["name"], row["images"], row["groups"], row["boxes"], *(row[key] for key in CLASS_FIGURES))
+            _row(
+                row["name"],
+                row["images"],
+                row["groups"],
+                row["boxes"],
+                *(row[key] for key in CLASS_FIGURES),
+            )
             for row in (total, *detection["per_class"])
         ),
         *_same_clip_rows(metrics),
@@ -45,7 +57,9 @@ def _same_clip_rows(metrics: dict) -> list[str]:
         return []
     boxes = metrics["reference"]["boxes"]
     if not boxes["with_neighbour"]:
-        return [f"{SAME_CLIP}: for none of the {boxes['frames']} frames, so this reference does not exist here"]
+        return [
+            f"{SAME_CLIP}: for none of the {boxes['frames']} frames, so this reference does not exist here"
+        ]
     figures = (boxes[key] for key in ("map_50", "map_50_95", "map_30"))
     return [
         _row(SAME_CLIP, boxes["frames"], "", metrics["boxes"], "", "", "", *figures),
@@ -95,17 +109,42 @@ def _froc_lines(metrics: dict) -> list[str]:
 
 def _image_level_lines(metrics: dict) -> list[str]:
     level, confidence = metrics["detection"]["image_level"], _threshold(metrics["detection"])
-    lines = [_row("whole frames", "with", "patients", f"{'sensitivity':>24}", "without", f"{'specificity':>24}")]
+    lines = [
+        _row(
+            "whole frames",
+            "with",
+            "patients",
+            f"{'sensitivity':>24}",
+            "without",
+            f"{'specificity':>24}",
+        )
+    ]
     for row in (level["any"], *level["per_class"]):
-        found, cleared = (f"{_span(row[key], row[f'{key}_interval']):>24}" for key in ("sensitivity", "specificity"))
-        lines.append(_row(row["name"], row["positives"], row["positive_groups"], found, row["negatives"], cleared))
+        found, cleared = (
+            f"{_span(row[key], row[f'{key}_interval']):>24}"
+            for key in ("sensitivity", "specificity")
+        )
+        lines.append(
+            _row(
+                row["name"],
+                row["positives"],
+                row["positive_groups"],
+                found,
+                row["negatives"],
+                cleared,
+            )
+        )
     lines += [f"any finding: {level['any']['note']}"] if level["any"]["note"] else []
     lines += [
         "with, without: frames with a true box of the class (of so many patients), and frames without one",
         f"a frame counts as called if a box of the class, wherever it lies, has at least confidence {confidence}",
     ]
     is_grouped = level["any"]["positive_groups"] is not None
-    method = f"of this training, over {metrics['interval_unit']}" if is_grouped else "Wilson's, over images"
+    method = (
+        f"of this training, over {metrics['interval_unit']}"
+        if is_grouped
+        else "Wilson's, over images"
+    )
     return [*lines, f"95 % intervals: {method}"] if metrics["resamples"] else lines
 
 
@@ -123,7 +162,9 @@ def _view_lines(metrics: dict) -> list[str]:
         lines.append(_row(f"always {majority['view']}", views["images"], majority["accuracy"]))
         lines.append(_row("by the box's class", views["images"], lookup["accuracy"]))
     lines += _same_clip_views(metrics)
-    lines += _interval_lines(metrics, "views", {"accuracy": "accuracy", "balanced_accuracy": "balanced"})
+    lines += _interval_lines(
+        metrics, "views", {"accuracy": "accuracy", "balanced_accuracy": "balanced"}
+    )
     lines += ["", _row("view", "images", "patients", "P", "R", "F1")]
     keys = ("name", "images", "groups", "precision", "recall", "f1")
     return lines + [_row(*(row[key] for key in keys)) for row in views["per_view"]]
@@ -134,7 +175,9 @@ def _interval_lines(metrics: dict, part: str, labels: dict[str, str]) -> list[st
     if not found["intervals"]:
         return []
     spans = ", ".join(_span(labels[key], interval) for key, interval in found["intervals"].items())
-    worth = " and ".join(dict.fromkeys(f"{number:.1f}" for number in found["effective_groups"].values()))
+    worth = " and ".join(
+        dict.fromkeys(f"{number:.1f}" for number in found["effective_groups"].values())
+    )
     lines = [
         f"95 % intervals: {spans}",
         f"of this training, over {metrics['interval_unit']}, that weigh like {worth} equal ones",

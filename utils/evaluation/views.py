@@ -38,7 +38,9 @@ def _probability_figures(labelled: Sequence[ImageResult]) -> dict[str, float]:
     truth = np.array([result.true_view for result in labelled])
     probabilities = np.array([result.view_probabilities for result in labelled])
     views = np.unique(truth)
-    areas = [roc_auc_score(truth == v, probabilities[:, v]) for v in views] if len(views) > 1 else []
+    areas = (
+        [roc_auc_score(truth == v, probabilities[:, v]) for v in views] if len(views) > 1 else []
+    )
     return {"auroc": nan_mean(areas), "ece": calibration_error(probabilities, truth)}
 
 
@@ -50,7 +52,11 @@ def _view_rates(confusion: np.ndarray) -> dict[str, np.ndarray]:
         accuracy, recall = right.sum(-1) / images.sum(-1), right / images
     precision = np.where(images > 0, right / np.maximum(predicted, 1), np.nan)
     f1 = np.where(images > 0, 2 * right / np.maximum(images + predicted, 1), np.nan)
-    means = {"accuracy": accuracy, "balanced_accuracy": nan_mean(recall, -1), "macro_f1": nan_mean(f1, -1)}
+    means = {
+        "accuracy": accuracy,
+        "balanced_accuracy": nan_mean(recall, -1),
+        "macro_f1": nan_mean(f1, -1),
+    }
     return means | {"images": images, "recall": recall, "precision": precision, "f1": f1}
 
 
@@ -72,7 +78,9 @@ def view_counts(results: Sequence[ImageResult], view_count: int) -> np.ndarray:
     return _view_confusions(results, view_count).sum(axis=2)
 
 
-def resampled_view_rates(results: Sequence[ImageResult], view_count: int, draws: np.ndarray) -> dict[str, np.ndarray]:
+def resampled_view_rates(
+    results: Sequence[ImageResult], view_count: int, draws: np.ndarray
+) -> dict[str, np.ndarray]:
     """Accuracy, balanced accuracy, ... (R,), where image i occurs `draws[r, i]` times in resample r."""
     return _view_rates(np.tensordot(draws, _view_confusions(results, view_count), 1))
 
@@ -103,7 +111,10 @@ def view_metrics(
 
 
 def _resampled(
-    results: Sequence[ImageResult], counts: np.ndarray, rates: Mapping[str, np.ndarray], draws: np.ndarray | None
+    results: Sequence[ImageResult],
+    counts: np.ndarray,
+    rates: Mapping[str, np.ndarray],
+    draws: np.ndarray | None,
 ) -> dict:
     """The intervals of accuracy and balanced accuracy, and what is behind them; see `metrics.summarise`."""
     if draws is None or not counts.any():
@@ -120,11 +131,17 @@ def effective_view_groups(results: Sequence[ImageResult], counts: np.ndarray) ->
         counts: (images, views), as `view_counts` gives them.
     """
     frames = counts.sum(axis=1, keepdims=True)
-    return {"accuracy": effective_groups(results, frames), "balanced_accuracy": effective_groups(results, counts)}
+    return {
+        "accuracy": effective_groups(results, frames),
+        "balanced_accuracy": effective_groups(results, counts),
+    }
 
 
 def _baselines(
-    labelled: Sequence[ImageResult], names: Sequence[str], view_names: Sequence[str], prior: ViewPrior | None
+    labelled: Sequence[ImageResult],
+    names: Sequence[str],
+    view_names: Sequence[str],
+    prior: ViewPrior | None,
 ) -> dict:
     """What the training labels alone would score on these images."""
     if prior is None:
@@ -133,6 +150,9 @@ def _baselines(
     looked_up = np.array([prior.lookup(result.true_classes) for result in labelled], int)
     table = {names[box_class]: view_names[view] for box_class, view in prior.by_class.items()}
     return {
-        "majority_baseline": {"view": view_names[prior.majority], "accuracy": nan_mean(truth == prior.majority)},
+        "majority_baseline": {
+            "view": view_names[prior.majority],
+            "accuracy": nan_mean(truth == prior.majority),
+        },
         "class_lookup_baseline": {"accuracy": nan_mean(truth == looked_up), "table": table},
     }

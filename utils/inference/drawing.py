@@ -13,7 +13,11 @@ from utils.inference.predictor import Prediction
 from utils.plots.frames import STRIP, draw_frame
 from utils.plots.style import CLASSIFICATION, DPI, styled_figure
 
-SIDE, MARGIN, CAPTION = 640, 8, 36  # units; a unit is a pixel, or more of them where the image's longer side is longer
+SIDE, MARGIN, CAPTION = (
+    640,
+    8,
+    36,
+)  # units; a unit is a pixel, or more of them where the image's longer side is longer
 OPACITY = 0.7  # of the colour where attention is 1
 
 
@@ -22,11 +26,12 @@ def draw_prediction(
 ) -> np.ndarray:
     """The image with boxes, classes and confidences on it and the view and its probability above it.
 
-    Beside it, if the prediction has it, what spoke for that view, on the image in grey. No label covers a box that it
-    can avoid: there is room for labels above and below the image.
+    Beside it, if the prediction has it, what spoke for that view, on the image in grey. No label
+    covers a box that it can avoid: there is room for labels above and below the image.
 
     Args:
-        image: (height, width, 3) uint8 RGB; it is drawn at its own size, or enlarged to `SIDE` pixels.
+        image: (height, width, 3) uint8 RGB; it is drawn at its own size, or enlarged to `SIDE`
+            pixels.
         names, view_names: of the box classes and the views.
 
     Returns:
@@ -37,7 +42,9 @@ def draw_prediction(
     panels = 1 if prediction.attention is None else 2
     total_width, total_height = panels * (width + MARGIN) + MARGIN, CAPTION + height + 2 * STRIP
     with styled_figure(total_width / DPI, total_height / DPI, "none") as figure:
-        ax = figure.add_axes((0, 0, 1, 1), xlim=(0, total_width), ylim=(total_height, 0), autoscale_on=False)
+        ax = figure.add_axes(
+            (0, 0, 1, 1), xlim=(0, total_width), ylim=(total_height, 0), autoscale_on=False
+        )
         ax.axis("off")
         area = (MARGIN, CAPTION, MARGIN + width, total_height)
         draw_frame(ax, area, image, vars(prediction), names)
@@ -64,4 +71,8 @@ def tint(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """The image in grey (uint8 RGB), the more covered by the colour of classification the more attention there is."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     opacity = OPACITY * attention[..., None]
-    return (grey * (1 - opacity) + 255 * np.array(to_rgb(CLASSIFICATION)) * opacity).round().astype(np.uint8)
+    return (
+        (grey * (1 - opacity) + 255 * np.array(to_rgb(CLASSIFICATION)) * opacity)
+        .round()
+        .astype(np.uint8)
+    )

@@ -1,12 +1,13 @@
 """Writes a model for other programs: ONNX, with or without non-maximum suppression, and PyTorch's exported program.
 
-Both are made of one `torch.export` program, whose batch, height and width are free (height and width multiples of 32):
+Both are made of one `torch.export` program, whose batch, height and width are free (height and
+width multiples of 32):
 
     images (B, 3, H, W) float32 in [0, 1]  ->  boxes (B, N, 5 + nc) float32: xywh in pixels, objectness, class scores
                                                views (B, V) float32: probabilities
 
-A model of one task has its own output only. With suppression, `boxes` gives way to `detections` (B, 300, 6) float32:
-x1, y1, x2, y2 in pixels, confidence, class; best first, then rows of zeros.
+A model of one task has its own output only. With suppression, `boxes` gives way to `detections` (B,
+300, 6) float32: x1, y1, x2, y2 in pixels, confidence, class; best first, then rows of zeros.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def answers(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """What a model says, by the names of the module's docstring, in their order."""
     outputs = model(images)
     found = {"boxes": model.decode(outputs["detect"])} if "detect" in outputs else {}
-    return found | ({"views": outputs["classify"].float().softmax(dim=1)} if "classify" in outputs else {})
+    return found | (
+        {"views": outputs["classify"].float().softmax(dim=1)} if "classify" in outputs else {}
+    )
 
 
 class Deployed(nn.Module):
@@ -60,10 +63,14 @@ class Deployed(nn.Module):
     def __init__(self, model: nn.Module, half: bool = False):
         super().__init__()
         self.model, self.half_precision = fused_copy(model), half
-        for name, parameter in self.model.named_parameters() if half else ():  # the anchors are no parameter
+        for name, parameter in (
+            self.model.named_parameters() if half else ()
+        ):  # the anchors are no parameter
             parameter.data = parameter.data.half()
             if not parameter.isfinite().all():
-                raise UserError(f"--half: {name} has values beyond float16's 65504; leave out --half")
+                raise UserError(
+                    f"--half: {name} has values beyond float16's 65504; leave out --half"
+                )
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(answers(self.model, images.half() if self.half_precision else images).values())
@@ -80,7 +87,9 @@ def exported_program(deployed: Deployed) -> torch.export.ExportedProgram:
     return program
 
 
-def write_program(path: Path, program: torch.export.ExportedProgram, properties: Mapping[str, str]) -> None:
+def write_program(
+    path: Path, program: torch.export.ExportedProgram, properties: Mapping[str, str]
+) -> None:
     """Write a `.pt2` file; the properties become its extra file `metadata.json`."""
     extra = {"metadata.json": json.dumps(properties, ensure_ascii=False)}
     write_atomically(path, lambda temporary: _save_program(program, temporary, extra))
@@ -91,7 +100,9 @@ def _save_program(program: torch.export.ExportedProgram, path: Path, extra: dict
         torch.export.save(program, stream, extra_files=extra)
 
 
-def onnx_model(program: torch.export.ExportedProgram, tasks: Sequence[str], opset: int | None = None) -> object:
+def onnx_model(
+    program: torch.export.ExportedProgram, tasks: Sequence[str], opset: int | None = None
+) -> object:
     """The program as an `onnx.ModelProto`, in an opset of the exporter's choice if None.
 
     Raises:
@@ -103,11 +114,18 @@ def onnx_model(program: torch.export.ExportedProgram, tasks: Sequence[str], opse
         logging.getLogger(chatty).setLevel(logging.WARNING)
     names = [OUTPUTS[task] for task in TASKS if task in tasks]
     exported = torch.onnx.export(
-        program, dynamo=True, input_names=["images"], output_names=names, opset_version=opset, verbose=False
+        program,
+        dynamo=True,
+        input_names=["images"],
+        output_names=names,
+        opset_version=opset,
+        verbose=False,
     )
     model = exported.model_proto
     if opset not in (None, opset_of(model)):  # it falls back silently
-        raise UserError(f"--opset {opset}: the exporter here makes {opset_of(model)} of it; leave it out")
+        raise UserError(
+            f"--opset {opset}: the exporter here makes {opset_of(model)} of it; leave it out"
+        )
     return model
 
 
@@ -135,7 +153,9 @@ def strip_metadata(message: object) -> None:
                 strip_metadata(part)
 
 
-def deviations(model: nn.Module, exported: Callable[[Tensor], Sequence[Tensor]], size: int) -> dict[str, float]:
+def deviations(
+    model: nn.Module, exported: Callable[[Tensor], Sequence[Tensor]], size: int
+) -> dict[str, float]:
     """The largest differences between a model and what was exported of it, on a square of noise of side `size`.
 
     Args:
@@ -144,15 +164,17 @@ def deviations(model: nn.Module, exported: Callable[[Tensor], Sequence[Tensor]],
     images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = answers(model, images), exported(images)
-    differences = {name: (a - b).abs() for (name, a), b in zip(expected.items(), found, strict=True)}
+    differences = {
+        name: (a - b).abs() for (name, a), b in zip(expected.items(), found, strict=True)
+    }
     if "boxes" in differences:
         boxes = differences.pop("boxes")
         differences = {"boxes in pixels": boxes[..., :4], "scores": boxes[..., 4:]} | differences
     return {name: float(difference.max()) for name, difference in differences.items()}
 
 
-# In ONNX's text syntax. As in `non_max_suppression`, a box counts for its best class only. Zeros are appended so that
-# there are enough rows to choose from, whatever the image's size.
+# In ONNX's text syntax. As in `non_max_suppression`, a box counts for its best class only. Zeros
+# are appended so that there are enough rows to choose from, whatever the image's size.
 SUPPRESSION = """
 <ir_version: {ir_version}, opset_import: ["" : {opset}]>
 suppression (float[batch, candidates, columns] boxes) => (float[batch, {most}, 6] detections)
@@ -203,7 +225,9 @@ def with_suppression(model: object, suppression: Suppression) -> object:
     """An `onnx.ModelProto` with the output `boxes` -> one with `detections` in its place."""
     onnx = import_extra("onnx")
     thresholds = {"confidence": f"{suppression.confidence:.9f}", "iou": f"{suppression.iou:.9f}"}
-    text = SUPPRESSION.format(ir_version=model.ir_version, opset=opset_of(model), most=MAX_DETECTIONS, **thresholds)
+    text = SUPPRESSION.format(
+        ir_version=model.ir_version, opset=opset_of(model), most=MAX_DETECTIONS, **thresholds
+    )
     last = onnx.compose.add_prefix(
         onnx.parser.parse_model(text), "suppression/", rename_inputs=False, rename_outputs=False
     )

@@ -1,8 +1,8 @@
 """What the view decision looked at: Grad-CAM (Selvaraju et al., ICCV 2017, arXiv:1610.02391) on the view head's input.
 
-Their eq. 1: a channel's weight is the mean, over the map, of the gradient of the chosen view's logit. Their eq. 2: the
-map is the sum of the channels times their weights, with what is below zero left out. The gradient needs the head run
-again, and not the network.
+Their eq. 1: a channel's weight is the mean, over the map, of the gradient of the chosen view's
+logit. Their eq. 2: the map is the sum of the channels times their weights, with what is below zero
+left out. The gradient needs the head run again, and not the network.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def grad_cam(head: nn.Module, features: Tensor, views: Tensor) -> Tensor:
 def to_image(cells: np.ndarray, letterbox: Letterbox, height: int, width: int) -> np.ndarray:
     """A map over the letterboxed square -> one over the image, (height, width) float32 in [0, 1].
 
-    1 is the square's largest value, which may lie in the letterbox's border; a map of zeros stays one.
+    1 is the square's largest value, which may lie in the letterbox's border; a map of zeros stays
+    one.
 
     Args:
         cells: (h, w) float32, at least 0.

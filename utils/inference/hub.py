@@ -26,8 +26,8 @@ class Answer(NamedTuple):
     """What a model says of an image; `boxes, view = model.predict(image)`.
 
     Attributes:
-        boxes: (n, 6) float64: x1, y1, x2, y2 in pixels of the image, confidence, class number; best first. None of a
-            model that finds no boxes.
+        boxes: (n, 6) float64: x1, y1, x2, y2 in pixels of the image, confidence, class number; best
+            first. None of a model that finds no boxes.
         view: None of a model that names no views.
     """
 
@@ -42,7 +42,8 @@ class HubModel:
     Attributes:
         names: of the box classes, by number.
         view_names: of the views.
-        bits: that image files of 16 bits a channel store, see `utils.core.pixels`; None if the model does not say.
+        bits: that image files of 16 bits a channel store, see `utils.core.pixels`; None if the
+            model does not say.
     """
 
     predictor: Predictor
@@ -62,9 +63,17 @@ class HubModel:
         """
         pixels = image if isinstance(image, np.ndarray) else read_image(Path(image), self.bits)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise UserError(f"image of shape {pixels.shape}, {pixels.dtype}; expected (height, width, 3), uint8, RGB")
+            raise UserError(
+                f"image of shape {pixels.shape}, {pixels.dtype}; expected (height, width, 3), uint8, RGB"
+            )
         said, tasks = self.predictor(pixels), self.predictor.model.tasks
-        boxes = np.column_stack((said.boxes_xyxy, said.scores, said.classes)) if "detection" in tasks else None
+        boxes = (
+            np.column_stack((said.boxes_xyxy, said.scores, said.classes))
+            if "detection" in tasks
+            else None
+        )
         if "classification" not in tasks:
             return Answer(boxes, None)
-        return Answer(boxes, View(self.view_names[said.view], float(said.view_probabilities[said.view])))
+        return Answer(
+            boxes, View(self.view_names[said.view], float(said.view_probabilities[said.view]))
+        )

@@ -1,7 +1,7 @@
 """What is kept of predictions: pictures and videos, label files, cut-out boxes, a table, and a summary in words.
 
-Every output is told of each frame by `add` and makes its folders when it has something to write. Files are called after
-`Frame.name`.
+Every output is told of each frame by `add` and makes its folders when it has something to write.
+Files are called after `Frame.name`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from utils.inference.sources import Frame
 
 BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
 JPEG_QUALITY = 95
-USUAL_RATE, HIGHEST_RATE = 25, 1000  # frames a second, for a video that says nothing that can be true
+USUAL_RATE, HIGHEST_RATE = (
+    25,
+    1000,
+)  # frames a second, for a video that says nothing that can be true
 
 
 class Output:
@@ -31,7 +34,8 @@ class Output:
 
     Args:
         folder: of the run.
-        names, view_names: of the box classes and the views; empty for a task that the model does not have.
+        names, view_names: of the box classes and the views; empty for a task that the model does
+            not have.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
@@ -57,7 +61,9 @@ class Pictures(Output):
     _video_path: Path | None = None
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        picture = cv2.cvtColor(draw_prediction(frame.image, prediction, self.names, self.view_names), cv2.COLOR_RGB2BGR)
+        picture = cv2.cvtColor(
+            draw_prediction(frame.image, prediction, self.names, self.view_names), cv2.COLOR_RGB2BGR
+        )
         if frame.number is None:
             content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
             self.place(f"{frame.name}.jpg").write_bytes(content)
@@ -73,7 +79,9 @@ class Pictures(Output):
             self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             self._video_path = path
             if not self._video.isOpened():
-                raise UserError(f"{path}: OpenCV cannot write this video; leave out pictures and videos with --nosave")
+                raise UserError(
+                    f"{path}: OpenCV cannot write this video; leave out pictures and videos with --nosave"
+                )
         self._video.write(picture)
 
     def close(self) -> None:
@@ -100,10 +108,16 @@ class Crops(Output):
         self._folders = file_names(names)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        for index, (box, number) in enumerate(zip(prediction.boxes_xyxy, prediction.classes, strict=True), start=1):
+        for index, (box, number) in enumerate(
+            zip(prediction.boxes_xyxy, prediction.classes, strict=True), start=1
+        ):
             x1, y1, x2, y2 = *np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)
-            content = cv2.imencode(".png", cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR))[1]
-            self.place("crops", self._folders[self.names[number]], f"{frame.name}_{index}.png").write_bytes(content)
+            content = cv2.imencode(
+                ".png", cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR)
+            )[1]
+            self.place(
+                "crops", self._folders[self.names[number]], f"{frame.name}_{index}.png"
+            ).write_bytes(content)
 
 
 class ClipViews:
@@ -124,7 +138,8 @@ class ClipViews:
 class Table(Output):
     """`predictions.csv`: a row a box, or one with empty cells for a frame without any. Boxes are in pixels.
 
-    Every row has its frame's view, the probability of each view, and the same of the clip, if the frame is of one.
+    Every row has its frame's view, the probability of each view, and the same of the clip, if the
+    frame is of one.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
@@ -137,11 +152,16 @@ class Table(Output):
         known = {"image": frame.path, "frame": frame.number, "clip": frame.clip}
         known |= self._view_cells("", prediction.view_probabilities)
         boxes = zip(prediction.classes, prediction.scores, prediction.boxes_xyxy, strict=True)
-        cells = [(self.names[number], f"{score:.6f}", *(f"{x:.2f}" for x in box)) for number, score, box in boxes]
+        cells = [
+            (self.names[number], f"{score:.6f}", *(f"{x:.2f}" for x in box))
+            for number, score, box in boxes
+        ]
         self._rows += [known | dict(zip(BOX_COLUMNS, row, strict=True)) for row in cells] or [known]
 
     def _view_columns(self, prefix: str) -> list[str]:
-        return [f"{prefix}{column}" for column in ("view", *(f"p_{name}" for name in self.view_names))]
+        return [
+            f"{prefix}{column}" for column in ("view", *(f"p_{name}" for name in self.view_names))
+        ]
 
     def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
         if not len(probabilities):
@@ -154,8 +174,17 @@ class Table(Output):
             write_atomically(self.place("predictions.csv"), self._write)
 
     def _write(self, path: Path) -> None:
-        means = {clip: self._view_cells("clip_", mean) for clip, mean in self._clips.means().items()}
-        columns = ("image", "frame", *BOX_COLUMNS, *self._view_columns(""), "clip", *self._view_columns("clip_"))
+        means = {
+            clip: self._view_cells("clip_", mean) for clip, mean in self._clips.means().items()
+        }
+        columns = (
+            "image",
+            "frame",
+            *BOX_COLUMNS,
+            *self._view_columns(""),
+            "clip",
+            *self._view_columns("clip_"),
+        )
         with path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
@@ -181,14 +210,21 @@ class Tally(Output):
 
     def clips(self) -> list[str]:
         """A line for every clip: its view."""
-        return [f"clip {clip}: {self.view_names[p.argmax()]} {p.max():.2f}" for clip, p in self._clips.means().items()]
+        return [
+            f"clip {clip}: {self.view_names[p.argmax()]} {p.max():.2f}"
+            for clip, p in self._clips.means().items()
+        ]
 
     def summary(self) -> str:
         """One line."""
         parts = [f"{self.frames} frames"]
         if self.names:
             found = ", ".join(f"{name} {self._boxes[name]}" for name in self.names)
-            parts.append(f"{sum(self._boxes.values())} boxes in {self.with_boxes} of them ({found})")
+            parts.append(
+                f"{sum(self._boxes.values())} boxes in {self.with_boxes} of them ({found})"
+            )
         if self.view_names:
-            parts.append("views " + ", ".join(f"{name} {self._views[name]}" for name in self.view_names))
+            parts.append(
+                "views " + ", ".join(f"{name} {self._views[name]}" for name in self.view_names)
+            )
         return "; ".join(parts)

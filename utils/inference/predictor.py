@@ -24,10 +24,12 @@ class Prediction:
 
     Attributes:
         height, width: of the image, pixels.
-        boxes_xyxy: (n, 4) float64, pixels of the image, inside it and with an area above zero; best first.
+        boxes_xyxy: (n, 4) float64, pixels of the image, inside it and with an area above zero; best
+            first.
         scores, classes: (n,) confidences and class numbers.
         view_probabilities: (views,); empty without a view head.
-        attention: (height, width) float32 in [0, 1], what spoke for the view and where; None if not asked for.
+        attention: (height, width) float32 in [0, 1], what spoke for the view and where; None if not
+            asked for.
     """
 
     height: int
@@ -41,7 +43,9 @@ class Prediction:
     @property
     def view(self) -> int:
         """The most probable view; -1 without a view head."""
-        return int(self.view_probabilities.argmax()) if len(self.view_probabilities) else UNKNOWN_VIEW
+        return (
+            int(self.view_probabilities.argmax()) if len(self.view_probabilities) else UNKNOWN_VIEW
+        )
 
     def labels(self) -> FrameLabels:
         """The same as labels: without confidences, boxes as fractions of the image."""
@@ -56,7 +60,8 @@ class Predictor:
 
     Attributes:
         size: side of the letterboxed square, pixels.
-        confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`; None without a detector.
+        confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`; None without a
+            detector.
         explained: the model's view head, if its decision is to be explained.
     """
 
@@ -96,14 +101,22 @@ class Predictor:
         rows, probabilities, attention = np.zeros((0, 6)), np.zeros(0), None
         if "detect" in outputs:
             decoded = self.model.decode(outputs["detect"])
-            (found,) = non_max_suppression(decoded, self.confidence, self.iou, max_detections=self.max_detections)
+            (found,) = non_max_suppression(
+                decoded, self.confidence, self.iou, max_detections=self.max_detections
+            )
             rows = found.double().cpu().numpy()
         if "classify" in outputs:
             probabilities = outputs["classify"][0].double().softmax(dim=0).cpu().numpy()
         if read:
-            (cells,) = grad_cam(self.explained, read[0], outputs["classify"].argmax(dim=1)).cpu().numpy()
+            (cells,) = (
+                grad_cam(self.explained, read[0], outputs["classify"].argmax(dim=1)).cpu().numpy()
+            )
             attention = to_image(cells, letterbox, height, width)
         boxes_xyxy = letterbox.restore(rows[:, :4], height, width)
-        kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)  # the others lie in the letterbox's border
+        kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(
+            axis=1
+        )  # the others lie in the letterbox's border
         classes = rows[kept, 5].astype(int)
-        return Prediction(height, width, boxes_xyxy[kept], rows[kept, 4], classes, probabilities, attention)
+        return Prediction(
+            height, width, boxes_xyxy[kept], rows[kept, 4], classes, probabilities, attention
+        )

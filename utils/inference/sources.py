@@ -29,7 +29,8 @@ class Frame:
     Attributes:
         image: (height, width, 3) uint8 RGB.
         path: the file it is from.
-        name: what its outputs are called: a relative path without suffix; `clip_12` for the 12th frame of `clip.mp4`.
+        name: what its outputs are called: a relative path without suffix; `clip_12` for the 12th
+            frame of `clip.mp4`.
         clip: which clip it belongs to, if any; a video is one, by its name.
         number: in its video, from 1; None for an image.
         rate: frames a second, as its video says; 0 for an image.
@@ -71,7 +72,8 @@ class Source:
             bits: stored in an image of 16 bits a channel, see `read_image`.
 
         Raises:
-            UserError: it cannot be read; or, after its last frame, a video that is shorter than it says.
+            UserError: it cannot be read; or, after its last frame, a video that is shorter than it
+                says.
         """
         if not self.is_video:
             yield Frame(read_image(self.path, bits), self.path, self.name, self.clip)
@@ -84,16 +86,22 @@ class Source:
             image = cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
             yield Frame(image, self.path, name, self.clip, number, rate)
         if number == 0:
-            raise UserError(f"{self.path}: cannot be read as a video; is the file complete, and its codec known here?")
+            raise UserError(
+                f"{self.path}: cannot be read as a video; is the file complete, and its codec known here?"
+            )
         if number < expected:
-            raise UserError(f"{self.path}: ends after {number} of {expected} frames; is the file complete?")
+            raise UserError(
+                f"{self.path}: ends after {number} of {expected} frames; is the file complete?"
+            )
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
     """Quietly: what is wrong with a file is said by this module."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # other backends take some names for numbered images
+    video = cv2.VideoCapture(
+        str(path), cv2.CAP_FFMPEG
+    )  # other backends take some names for numbered images
     cv2.utils.logging.setLogLevel(level)
     return video
 
@@ -105,18 +113,20 @@ def _frame_count(video: cv2.VideoCapture) -> int:
 def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list[Source]:
     """The images and videos of files, folders (searched to any depth) and globs, each once, sorted within an entry.
 
-    Symbolic links are followed. What else lies in folders or matches a glob is counted by kind in a warning, see
-    `left_out`.
+    Symbolic links are followed. What else lies in folders or matches a glob is counted by kind in a
+    warning, see `left_out`.
 
     Args:
         data: its `clip_pattern` finds the clips that images belong to.
 
     Raises:
-        UserError: an entry without any, a file of another kind, two files whose outputs would have one name, or no
-            `clip_pattern`.
+        UserError: an entry without any, a file of another kind, two files whose outputs would have
+            one name, or no `clip_pattern`.
     """
     if data and data.clip_pattern is None:
-        raise UserError(f"{data.source}: key 'clip_pattern' is missing, and --data is read for nothing else here")
+        raise UserError(
+            f"{data.source}: key 'clip_pattern' is missing, and --data is read for nothing else here"
+        )
     found: dict[Path, Source] = {}
     passed_by: dict[Path, None] = {}
     for entry in entries:
@@ -157,19 +167,25 @@ def _files_of(entry: str) -> tuple[list[Path], Path]:
     files = sorted(below(path) if path.is_dir() else map(Path, glob.glob(entry, recursive=True)))
     wanted = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not wanted:
-        problem = "no image or video in it" if files or path.exists() else "no such file, folder or match"
+        problem = (
+            "no image or video in it" if files or path.exists() else "no such file, folder or match"
+        )
         others = left_out(files, SUFFIXES)
         found = f" (left out: {others})" if others else ""
         expected = f"expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos"
         raise UserError(f"--source {entry}: {problem}{found}; {expected}")
-    return files, path if path.is_dir() else Path(os.path.commonpath([file.parent for file in wanted]))
+    return files, path if path.is_dir() else Path(
+        os.path.commonpath([file.parent for file in wanted])
+    )
 
 
 def _refuse_shared_names(sources: Sequence[Source]) -> None:
     videos = {source.name for source in sources if source.is_video}
     taken: dict[Path, Source] = {}
     for source in sources:
-        video = source.name.with_name(re.sub(r"_\d+$", "", source.name.name))  # whose frame may be called the same
+        video = source.name.with_name(
+            re.sub(r"_\d+$", "", source.name.name)
+        )  # whose frame may be called the same
         name = video if video in videos and not source.is_video else source.name
         if (other := taken.setdefault(name, source)) is not source:
             raise UserError(
@@ -184,16 +200,26 @@ def _refuse_shared_clips(sources: Sequence[Source]) -> None:
     for source in sources:
         if source.clip in videos and not source.is_video:
             video = videos[source.clip]
-            raise UserError(f"{source.path} and {video}: both of clip {source.clip}; give them to separate runs")
+            raise UserError(
+                f"{source.path} and {video}: both of clip {source.clip}; give them to separate runs"
+            )
 
 
-def refuse_folder_of_sources(folder: Path, entries: Sequence[str], sources: Sequence[Source]) -> None:
+def refuse_folder_of_sources(
+    folder: Path, entries: Sequence[str], sources: Sequence[Source]
+) -> None:
     """Raise a `UserError` if the results in `folder` would lie beside what is looked at."""
     place, folders = folder.resolve(), [Path(entry) for entry in entries if Path(entry).is_dir()]
-    linked = [path for entry in folders for path in below(entry) if path.is_symlink() and path.is_dir()]
+    linked = [
+        path for entry in folders for path in below(entry) if path.is_symlink() and path.is_dir()
+    ]
     searched = [path.resolve() for path in (*folders, *linked)]
-    if any(map(place.is_relative_to, searched)) or any(s.path.resolve().is_relative_to(place) for s in sources):
-        raise UserError(f"{folder}: results would lie beside what is looked at; choose another --project or --name")
+    if any(map(place.is_relative_to, searched)) or any(
+        s.path.resolve().is_relative_to(place) for s in sources
+    ):
+        raise UserError(
+            f"{folder}: results would lie beside what is looked at; choose another --project or --name"
+        )
 
 
 class FrameReader:
@@ -224,5 +250,7 @@ class FrameReader:
             except UserError as error:
                 self.problems.append(str(error))
         if not found:
-            head = [f"none of {len(self.sources)} files can be read:"] if len(self.sources) > 1 else []
+            head = (
+                [f"none of {len(self.sources)} files can be read:"] if len(self.sources) > 1 else []
+            )
             raise UserError("\n  ".join([*head, *self.problems]))

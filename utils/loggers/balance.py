@@ -26,13 +26,18 @@ def balance_facts(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
         skipped: reason -> batches left out.
 
     Returns:
-        "updates": their number; "on_floor": task -> share of the updates after which its weight lay on its lower
-        bound; "median_log_gap": median of |log G - log target| over tasks and updates, None without any;
-        "skipped": as given.
+        "updates": their number; "on_floor": task -> share of the updates after which its weight lay
+        on its lower bound; "median_log_gap": median of |log G - log target| over tasks and updates,
+        None without any; "skipped": as given.
     """
     rows = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame()
     if rows.empty:
-        return {"updates": 0, "on_floor": dict.fromkeys(TASKS, 0.0), "median_log_gap": None, "skipped": dict(skipped)}
+        return {
+            "updates": 0,
+            "on_floor": dict.fromkeys(TASKS, 0.0),
+            "median_log_gap": None,
+            "skipped": dict(skipped),
+        }
     on_floor = {task: float((rows["at_bound"] == task).mean()) for task in TASKS}
     norms = rows[[f"norm/{task}" for task in TASKS]].to_numpy(float)
     targets = rows[[f"target/{task}" for task in TASKS]].to_numpy(float).clip(min=1e-300)
@@ -47,15 +52,21 @@ def balance_facts(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
 
 def describe_balance(facts: Mapping) -> str:
     """`balance_facts` in a sentence or two."""
-    skipped = [f"{count} batches {REASONS[reason]}" for reason, count in facts["skipped"].items() if count]
+    skipped = [
+        f"{count} batches {REASONS[reason]}" for reason, count in facts["skipped"].items() if count
+    ]
     left_out = f"; left out: {', '.join(skipped)}" if skipped else ""
     if not facts["updates"]:
-        return f"GradNorm never acted: the weights are those that the training began with{left_out}."
+        return (
+            f"GradNorm never acted: the weights are those that the training began with{left_out}."
+        )
     text = (
         f"GradNorm updated the weights {facts['updates']} times{left_out}; "
         f"the median |log G - log target| is {facts['median_log_gap']:.2f}."
     )
     for task, share in facts["on_floor"].items():
         if share:
-            text += f" The floor, not GradNorm, set the weight of {task} in {share:.0%} of the updates."
+            text += (
+                f" The floor, not GradNorm, set the weight of {task} in {share:.0%} of the updates."
+            )
     return text

@@ -1,6 +1,7 @@
 """MODEL_CARD.md of a run: what the model was trained on and how, what it reached, what it must not be used for.
 
-After Mitchell et al. 2019, "Model Cards for Model Reporting", in the few lines that a training knows by itself.
+After Mitchell et al. 2019, "Model Cards for Model Reporting", in the few lines that a training
+knows by itself.
 """
 
 from __future__ import annotations
@@ -18,13 +19,32 @@ DETECTION_FIGURES = {
     **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
     **{"precision": "precision", "recall": "recall", "F1": "f1"},
 }
-VIEW_FIGURES = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
+VIEW_FIGURES = {
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced_accuracy",
+    "macro F1": "macro_f1",
+}
 # Options that say nothing of the model
-UNSAID = {"data", "project", "name", "exist_ok", "device", "workers", "cache", "download", "tensorboard"}
+UNSAID = {
+    "data",
+    "project",
+    "name",
+    "exist_ok",
+    "device",
+    "workers",
+    "cache",
+    "download",
+    "tensorboard",
+}
 
 
 def model_card(
-    summary: Mapping, metrics: Mapping, options: TrainOptions, data: DataConfig, train: Split, val: Split
+    summary: Mapping,
+    metrics: Mapping,
+    options: TrainOptions,
+    data: DataConfig,
+    train: Split,
+    val: Split,
 ) -> str:
     """The card's text.
 
@@ -49,7 +69,8 @@ def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainO
     given = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in UNSAID and getattr(options, field.name) != getattr(type(options)(), field.name)
+        if field.name not in UNSAID
+        and getattr(options, field.name) != getattr(type(options)(), field.name)
     }
     does = [f"finds boxes of {', '.join(data.names)}"] if "detection" in metrics else []
     does += [f"names the view: {', '.join(data.view_names)}"] if "views" in metrics else []
@@ -61,7 +82,9 @@ def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainO
         "every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
     ]
     for network, window in summary["average_window_epochs"].items():
-        lines.append(f"its weights are a moving average, worth the last {window:.2g} epochs' steps ({network})")
+        lines.append(
+            f"its weights are a moving average, worth the last {window:.2g} epochs' steps ({network})"
+        )
     if "gradnorm" in summary:
         lines.append(describe_balance(summary["gradnorm"]))
     return "\n".join(f"- {line}" for line in lines)
@@ -76,9 +99,13 @@ def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:
 
 def _counts(data: DataConfig, split: Split) -> list[object]:
     boxes = [
-        sum(int((labels.boxes[:, 0] == number).sum()) for labels in split.labels) for number in range(len(data.names))
+        sum(int((labels.boxes[:, 0] == number).sum()) for labels in split.labels)
+        for number in range(len(data.names))
     ]
-    views = [sum(labels.view == number for labels in split.labels) for number in range(len(data.view_names))]
+    views = [
+        sum(labels.view == number for labels in split.labels)
+        for number in range(len(data.view_names))
+    ]
     empty = sum(not len(labels.boxes) for labels in split.labels)
     return [
         split.name,
@@ -107,17 +134,26 @@ def _unit(data: DataConfig, train: Split, val: Split) -> str:
     if unnamed:
         return f"group_pattern finds no group in {unnamed} file names, so whether a patient is in both is unknown"
     shared = len(_groups(data, train) & _groups(data, val))
-    return f"{shared} groups (patients) are in both splits" if shared else "split by group (patient): none is in both"
+    return (
+        f"{shared} groups (patients) are in both splits"
+        if shared
+        else "split by group (patient): none is in both"
+    )
 
 
 def _figures(metrics: Mapping) -> str:
     """The last epoch's averaged weights on the validation split."""
     rows = []
-    for title, part, names in (("boxes", "detection", DETECTION_FIGURES), ("view", "views", VIEW_FIGURES)):
+    for title, part, names in (
+        ("boxes", "detection", DETECTION_FIGURES),
+        ("view", "views", VIEW_FIGURES),
+    ):
         found = metrics.get(part, {})
         intervals = found.get("intervals", {})
         rows += [
-            [f"{title}: {name}", found.get(key), intervals.get(key)] for name, key in names.items() if key in found
+            [f"{title}: {name}", found.get(key), intervals.get(key)]
+            for name, key in names.items()
+            if key in found
         ]
     cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
     table = markdown_table(["figure", "value", "95 % interval"], cells)
@@ -133,11 +169,15 @@ def _reading(metrics: Mapping) -> list[str]:
         "another training would differ is not in them",
     ]
     if metrics.get("detection", {}).get("confidence_source") == "maximises F1 here":
-        lines.append("precision, recall and F1 are at the confidence with the best F1 on this very split: they flatter")
+        lines.append(
+            "precision, recall and F1 are at the confidence with the best F1 on this very split: they flatter"
+        )
     for part, kind in (("detection", "per_class"), ("views", "per_view")):
         rows = metrics.get(part, {}).get(kind, [])
         if any(row["groups"] is not None for row in rows):
-            lines.append("patients behind: " + ", ".join(f"{row['name']} {row['groups']}" for row in rows))
+            lines.append(
+                "patients behind: " + ", ".join(f"{row['name']} {row['groups']}" for row in rows)
+            )
     return lines + _errors(metrics)
 
 
@@ -164,9 +204,13 @@ def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str
     ]
     is_shared = _groups(data, train) & _groups(data, val)
     if not data.group_pattern or _without_group(data, train, val) or is_shared:
-        lines.append("Patients it has not seen: the figures above may be of patients that it has seen.")
+        lines.append(
+            "Patients it has not seen: the figures above may be of patients that it has seen."
+        )
     if all(len(labels.boxes) for labels in val.labels):
-        lines.append("Images without a finding: false alarms were not measured, as every validation frame has a box.")
+        lines.append(
+            "Images without a finding: false alarms were not measured, as every validation frame has a box."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -97,7 +97,9 @@ def read_run(folder: Path) -> RunStatus:
         batches=progress.get("batches"),
         epoch_s=epoch_s,
         left_s=_left_s(progress, logged_epochs, epoch_s) if state == "training" else None,
-        losses={name.removesuffix("_loss"): value for name, value in _figures(newest, "train/").items()},
+        losses={
+            name.removesuffix("_loss"): value for name, value in _figures(newest, "train/").items()
+        },
         weights=_figures((read_rows(folder / "gradnorm.csv") or [newest])[-1], "weight/"),
         metrics={name: _number(newest.get(column, "")) for name, column in METRICS.items()},
     )
@@ -109,13 +111,16 @@ def _read_progress(path: Path) -> dict:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(f"{path}: found no JSON ({error}); expected what a training writes there") from error
+        raise UserError(
+            f"{path}: found no JSON ({error}); expected what a training writes there"
+        ) from error
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows in the last 64 KiB of a CSV file, column -> cell; none if there is no such file.
 
-    A log may be long and its last line still under way, or torn for good: only the end is read, only whole lines count.
+    A log may be long and its last line still under way, or torn for good: only the end is read,
+    only whole lines count.
     """
     try:
         with path.open("rb") as stream:
@@ -140,7 +145,9 @@ def _state(progress: Mapping) -> str:
 
 
 def _median_epoch_s(rows: Sequence[Mapping[str, str]]) -> float | None:
-    parts = [[value for value in _figures(row, "time/").values() if value is not None] for row in rows]
+    parts = [
+        [value for value in _figures(row, "time/").values() if value is not None] for row in rows
+    ]
     return median(map(sum, filter(None, parts))) if any(parts) else None
 
 
@@ -155,7 +162,11 @@ def _left_s(progress: Mapping, logged_epochs: int, epoch_s: float | None) -> flo
 
 
 def _figures(row: Mapping[str, str], prefix: str) -> dict[str, float | None]:
-    return {name.removeprefix(prefix): _number(cell) for name, cell in row.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): _number(cell)
+        for name, cell in row.items()
+        if name.startswith(prefix)
+    }
 
 
 def _number(cell: str) -> float | None:
@@ -164,8 +175,12 @@ def _number(cell: str) -> float | None:
 
 def describe(run: RunStatus, now: float) -> list[str]:
     """A run in five lines; `now` is in seconds since the epoch."""
-    process = {"training": f" (process {run.pid})", "dead": f" (process {run.pid} is gone)"}.get(run.state, "")
-    weights = _named(run.weights, 3) + (f"   ratio {run.ratio:.4g}" if run.ratio is not None else "")
+    process = {"training": f" (process {run.pid})", "dead": f" (process {run.pid} is gone)"}.get(
+        run.state, ""
+    )
+    weights = _named(run.weights, 3) + (
+        f"   ratio {run.ratio:.4g}" if run.ratio is not None else ""
+    )
     times = f"epoch time {duration(run.epoch_s)}   time left {duration(run.left_s)}"
     return [
         f"{run.folder}: {run.state}{process}, last sign of life {duration(now - run.updated)} ago",

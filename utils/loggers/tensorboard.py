@@ -1,8 +1,8 @@
 """A run's figures for TensorBoard: the rows of its CSV files as scalars, and its pictures.
 
-What goes by epochs (results.csv) lies in the run folder itself, what goes by batches (gradnorm.csv, interference.csv)
-in its folder `batches`: TensorBoard takes every folder for a run with one scale of steps, and cuts it back by them when
-a training is resumed.
+What goes by epochs (results.csv) lies in the run folder itself, what goes by batches (gradnorm.csv,
+interference.csv) in its folder `batches`: TensorBoard takes every folder for a run with one scale
+of steps, and cuts it back by them when a training is resumed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Board:
         for name, value in row.items():
             if name not in NO_FIGURES and isinstance(value, Real):
                 self._writers[scale].add_scalar(f"{prefix}{name}", float(value), row[scale])
-        if scale == "epoch":  # a checkpoint follows, from which a resumed run goes on: what is before it must be safe
+        if (
+            scale == "epoch"
+        ):  # a checkpoint follows, from which a resumed run goes on: what is before it must be safe
             for writer in self._writers.values():
                 writer.flush()
 

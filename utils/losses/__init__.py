@@ -1,4 +1,5 @@
 """The losses, their targets, and anchors.
 
-In: raw maps and view logits of a model, and a batch's labels. Out: named losses, each a scalar with its graph.
+In: raw maps and view logits of a model, and a batch's labels. Out: named losses, each a scalar with
+its graph.
 """

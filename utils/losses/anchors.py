@@ -1,20 +1,21 @@
 """How well anchors suit the boxes of a training, and anchors fitted to them.
 
-An anchor (a_w, a_h) answers for a box (w, h) if no side is `anchor_t` times as long as the other's, either way. With
-the *closeness* of box i and anchor j
+An anchor (a_w, a_h) answers for a box (w, h) if no side is `anchor_t` times as long as the other's,
+either way. With the *closeness* of box i and anchor j
 
     c_ij = min(w_i / a_wj, a_wj / w_i, h_i / a_hj, a_hj / h_i)    in (0, 1],
 
-that is c_ij > 1 / anchor_t, the condition of `utils.losses.targets.match_anchors`. A box that no anchor answers for
-is never learnt, so (as in YOLOv5)
+that is c_ij > 1 / anchor_t, the condition of `utils.losses.targets.match_anchors`. A box that no
+anchor answers for is never learnt, so (as in YOLOv5)
 
     best possible recall      = mean_i [max_j c_ij > 1 / anchor_t]
     anchors above threshold   = mean_i sum_j [c_ij > 1 / anchor_t]
     fitness                   = mean_i max_j c_ij, counting 0 for the boxes that no anchor answers for
 
-`fit_anchors` clusters the boxes by k-means on log w and log h, as what counts are ratios, and then lets the centres
-evolve: random changes of their sides by some percent are kept where recall, or at the same recall fitness, rises.
-Unlike in YOLOv5 the boxes are taken as they are, without a random scale.
+`fit_anchors` clusters the boxes by k-means on log w and log h, as what counts are ratios, and then
+lets the centres evolve: random changes of their sides by some percent are kept where recall, or at
+the same recall fitness, rises. Unlike in YOLOv5 the boxes are taken as they are, without a random
+scale.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ import numpy as np
 
 MOST_BOXES = 20_000  # that anchors are fitted to; more tell them nothing new
 GENERATIONS = 1000
-CHANGED_SHARE, CHANGE = 0.5, 0.1  # of the anchors' sides in a generation; standard deviation of its logarithm
+CHANGED_SHARE, CHANGE = (
+    0.5,
+    0.1,
+)  # of the anchors' sides in a generation; standard deviation of its logarithm
 
 
 @dataclass(frozen=True, order=True)
@@ -47,7 +51,9 @@ def judge_anchors(wh: np.ndarray, anchors: np.ndarray, anchor_t: float) -> Ancho
     closeness = np.minimum(ratio, 1 / ratio).min(axis=2)  # (n, k)
     answers = closeness > 1 / anchor_t
     best, matched = closeness.max(axis=1), answers.any(axis=1)
-    return AnchorFit(float(matched.mean()), float((best * matched).mean()), float(answers.sum(axis=1).mean()))
+    return AnchorFit(
+        float(matched.mean()), float((best * matched).mean()), float(answers.sum(axis=1).mean())
+    )
 
 
 def fit_anchors(wh: np.ndarray, count: int, anchor_t: float, seed: int) -> np.ndarray:
@@ -66,14 +72,20 @@ def _cluster(wh: np.ndarray, count: int, seed: int) -> np.ndarray:
     """The centres of `count` clusters of the logarithms of (n, 2) sizes, as sizes."""
     cv2.setRNGSeed(seed)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-6)
-    _, _, centres = cv2.kmeans(np.log(wh).astype(np.float32), count, None, stop, 10, cv2.KMEANS_PP_CENTERS)
+    _, _, centres = cv2.kmeans(
+        np.log(wh).astype(np.float32), count, None, stop, 10, cv2.KMEANS_PP_CENTERS
+    )
     return np.exp(centres.astype(np.float64))
 
 
-def _evolve(wh: np.ndarray, anchors: np.ndarray, anchor_t: float, generator: np.random.Generator) -> np.ndarray:
+def _evolve(
+    wh: np.ndarray, anchors: np.ndarray, anchor_t: float, generator: np.random.Generator
+) -> np.ndarray:
     best = judge_anchors(wh, anchors, anchor_t)
     for _ in range(GENERATIONS):
-        change = generator.normal(0, CHANGE, anchors.shape) * (generator.random(anchors.shape) < CHANGED_SHARE)
+        change = generator.normal(0, CHANGE, anchors.shape) * (
+            generator.random(anchors.shape) < CHANGED_SHARE
+        )
         candidate = anchors * np.exp(change)
         found = judge_anchors(wh, candidate, anchor_t)
         if found > best:

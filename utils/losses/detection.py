@@ -1,8 +1,8 @@
 """Detection and view losses, as named scalars: `box`, `obj`, `cls` (their sum is the detection loss), `view`.
 
-The detection loss is YOLOv5's: targets go to every anchor whose size is within a factor `anchor_t` of theirs,
-in their own cell and the two nearest neighbours; CIoU for boxes; binary cross-entropy for classes and for
-objectness, whose target is the predicted box's IoU.
+The detection loss is YOLOv5's: targets go to every anchor whose size is within a factor `anchor_t`
+of theirs, in their own cell and the two nearest neighbours; CIoU for boxes; binary cross-entropy
+for classes and for objectness, whose target is the predicted box's IoU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class LossGains:
     cls: float
 
     @classmethod
-    def scaled(cls, hyp: HyperParameters, levels: int, class_count: int, image_size: int) -> LossGains:
+    def scaled(
+        cls, hyp: HyperParameters, levels: int, class_count: int, image_size: int
+    ) -> LossGains:
         """The hyp file's gains, scaled as YOLOv5's trainer does for a model and an image size (pixels)."""
         return cls(
             box=hyp.box * 3 / levels,
@@ -65,44 +67,61 @@ class DetectionLoss(nn.Module):
         self.positive, self.negative = 1 - label_smoothing / 2, label_smoothing / 2
 
     def forward(
-        self, raw_maps: list[Tensor], batch: Mapping[str, object], shares: Mapping[str, float] = ALONE
+        self,
+        raw_maps: list[Tensor],
+        batch: Mapping[str, object],
+        shares: Mapping[str, float] = ALONE,
     ) -> dict[str, Tensor]:
         """The mean losses of a batch.
 
         Args:
             raw_maps: (B, anchors, H, W, 5 + nc) a level.
             batch: with what `AnchorMatcher` adds to it.
-            shares: "frames", "matches0", "matches1", ...: what this process's means are multiplied with; 1 if absent.
+            shares: "frames", "matches0", "matches1", ...: what this process's means are multiplied
+                with; 1 if absent.
 
         Returns:
             {"box", "obj", "cls"} float32 scalars.
         """
-        levels = [LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])]
+        levels = [
+            LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])
+        ]
         total = dict.fromkeys(DETECTION_LOSSES, 0.0)
         balance = LEVEL_BALANCE[len(raw_maps)]
         for number, (raw, targets) in enumerate(zip(raw_maps, levels, strict=True)):
             losses = self._level(raw.float(), targets)
             matches = shares.get(f"matches{number}", 1.0)
             total["box"] = total["box"] + self.gains.box * losses["box"] * matches
-            total["obj"] = total["obj"] + self.gains.obj * balance[number] * losses["obj"] * shares.get("frames", 1.0)
+            total["obj"] = total["obj"] + self.gains.obj * balance[number] * losses[
+                "obj"
+            ] * shares.get("frames", 1.0)
             total["cls"] = total["cls"] + self.gains.cls * losses["cls"] * matches
         return total
 
     def of_frames(self, raw_maps: list[Tensor], batch: Mapping[str, object]) -> Tensor:
         """(B,) box + obj + cls of every frame, as if it were a batch of its own; arguments as for `forward`."""
-        levels = [LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])]
+        levels = [
+            LevelTargets.of_rows(rows) for rows in batch["targets"].split(batch["target_counts"])
+        ]
         total = 0.0
-        for raw, targets, balance in zip(raw_maps, levels, LEVEL_BALANCE[len(raw_maps)], strict=True):
+        for raw, targets, balance in zip(
+            raw_maps, levels, LEVEL_BALANCE[len(raw_maps)], strict=True
+        ):
             losses = self._elements(raw.float(), targets)
             total = total + self.gains.obj * balance * losses["obj"].mean(dim=(1, 2, 3))
             for name in ("box", "cls"):
                 of_matches = losses[name].flatten(1).mean(dim=1)
-                total = total + getattr(self.gains, name) * _frame_means(of_matches, targets.index[0], len(raw))
+                total = total + getattr(self.gains, name) * _frame_means(
+                    of_matches, targets.index[0], len(raw)
+                )
         return total
 
     def _level(self, raw: Tensor, targets: LevelTargets) -> dict[str, Tensor]:
         losses = self._elements(raw, targets)
-        return {name: elements.mean() if len(elements) else elements.sum() for name, elements in losses.items()}
+        return {
+            name: elements.mean() if len(elements) else elements.sum()
+            for name, elements in losses.items()
+        }
 
     def _elements(self, raw: Tensor, targets: LevelTargets) -> dict[str, Tensor]:
         """What the losses are means of: "box" (n, 1) and "cls" (n, nc) of the matches, "obj" (B, anchors, H, W)."""
@@ -113,7 +132,9 @@ class DetectionLoss(nn.Module):
         iou = pairwise_iou(torch.cat((xy, wh), dim=1), targets.boxes_xywh, "ciou")
         if len(targets):
             objectness = _scatter_iou(objectness, targets.index, iou.detach().clamp(min=0))
-        obj_loss = F.binary_cross_entropy_with_logits(raw[..., 4], objectness, pos_weight=self.obj_pw, reduction="none")
+        obj_loss = F.binary_cross_entropy_with_logits(
+            raw[..., 4], objectness, pos_weight=self.obj_pw, reduction="none"
+        )
         cls_loss = self._class_loss(predicted[:, 5:], targets.class_number)
         return {"box": (1 - iou)[:, None], "obj": obj_loss, "cls": cls_loss}
 
@@ -122,7 +143,9 @@ class DetectionLoss(nn.Module):
             return torch.zeros_like(logits)
         target = torch.full_like(logits, self.negative)
         target.scatter_(1, class_number[:, None], self.positive)
-        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.cls_pw, reduction="none")
+        return F.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=self.cls_pw, reduction="none"
+        )
 
 
 def _frame_means(values: Tensor, frame: Tensor, frames: int) -> Tensor:
@@ -138,5 +161,7 @@ def _scatter_iou(objectness: Tensor, index: tuple[Tensor, ...], iou: Tensor) -> 
     for size, part in zip(shape[1:], index[1:], strict=True):
         flat = flat * size + part
     order = torch.arange(len(flat), device=flat.device)
-    last = torch.full((objectness.numel(),), -1, device=flat.device).scatter_reduce_(0, flat, order, "amax")
+    last = torch.full((objectness.numel(),), -1, device=flat.device).scatter_reduce_(
+        0, flat, order, "amax"
+    )
     return torch.where(last >= 0, iou[last.clamp(min=0)], objectness.view(-1)).view(shape)

@@ -22,10 +22,13 @@ def view_loss(logits: Tensor, views: Tensor, weights: Tensor | None = None) -> T
     """Cross-entropy of (B, views) logits, the mean over the frames whose view is known; zero if none is.
 
     Args:
-        weights: (views,) what a view's frames are multiplied with. The mean is still over frames, not over weights,
-            so that a batch of frequent views has a smaller loss than one of rare views.
+        weights: (views,) what a view's frames are multiplied with. The mean is still over frames,
+            not over weights, so that a batch of frequent views has a smaller loss than one of rare
+            views.
     """
-    summed = F.cross_entropy(logits.float(), views, weights, ignore_index=UNKNOWN_VIEW, reduction="sum")
+    summed = F.cross_entropy(
+        logits.float(), views, weights, ignore_index=UNKNOWN_VIEW, reduction="sum"
+    )
     return summed / (views != UNKNOWN_VIEW).sum().clamp(min=1)
 
 
@@ -33,8 +36,8 @@ class JointLoss(nn.Module):
     """Both tasks' losses from a model's outputs and a batch.
 
     Args:
-        view_weights: see `view_loss`. They apply in training mode only, so that validation losses can be compared
-            whatever was trained with.
+        view_weights: see `view_loss`. They apply in training mode only, so that validation losses
+            can be compared whatever was trained with.
         matcher: what the loader needs, so that batches have what the detection loss reads.
     """
 
@@ -49,7 +52,10 @@ class JointLoss(nn.Module):
         self.register_buffer("view_weights", view_weights)
 
     def forward(
-        self, outputs: Mapping[str, object], batch: Mapping[str, object], shares: Mapping[str, float] = ALONE
+        self,
+        outputs: Mapping[str, object],
+        batch: Mapping[str, object],
+        shares: Mapping[str, float] = ALONE,
     ) -> dict[str, Tensor]:
         """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out.
 
@@ -64,29 +70,44 @@ class JointLoss(nn.Module):
         if "classify" in outputs:
             losses["view"] = self._view_loss(outputs["classify"], batch, shares)
         if "classify_beside" in outputs:
-            losses["view_beside"] = sum(self._view_loss(own, batch, shares) for own in outputs["classify_beside"])
+            losses["view_beside"] = sum(
+                self._view_loss(own, batch, shares) for own in outputs["classify_beside"]
+            )
         return losses
 
-    def _view_loss(self, logits: Tensor, batch: Mapping[str, object], shares: Mapping[str, float]) -> Tensor:
+    def _view_loss(
+        self, logits: Tensor, batch: Mapping[str, object], shares: Mapping[str, float]
+    ) -> Tensor:
         weights = self.view_weights if self.training else None
         return view_loss(logits, batch["views"], weights) * shares.get("views", 1.0)
 
 
 def loss_counts(batch: Mapping[str, object]) -> dict[str, float]:
     """Over how many things a batch's losses are means: frames, frames with a view, every level's matches."""
-    matches = {f"matches{level}": count for level, count in enumerate(batch.get("target_counts", ()))}
-    return {"frames": len(batch["views"]), "views": int((batch["views"] != UNKNOWN_VIEW).sum()), **matches}
+    matches = {
+        f"matches{level}": count for level, count in enumerate(batch.get("target_counts", ()))
+    }
+    return {
+        "frames": len(batch["views"]),
+        "views": int((batch["views"] != UNKNOWN_VIEW).sum()),
+        **matches,
+    }
 
 
 def joint_loss(
-    detect: nn.Module | None, hyp: HyperParameters, image_size: int, view_weights: Tensor | None = None
+    detect: nn.Module | None,
+    hyp: HyperParameters,
+    image_size: int,
+    view_weights: Tensor | None = None,
 ) -> JointLoss:
     """The hyp file's losses for a detection layer (None: there is none), an image size (pixels) and views' weights."""
     if detect is None:
         return JointLoss(None, view_weights)
     gains = LossGains.scaled(hyp, len(detect.anchors), detect.class_count, image_size)
     matcher = AnchorMatcher(detect.anchors.detach().cpu().clone(), detect.strides, hyp.anchor_t)
-    return JointLoss(DetectionLoss(gains, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing), view_weights, matcher)
+    return JointLoss(
+        DetectionLoss(gains, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing), view_weights, matcher
+    )
 
 
 def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,7 +122,9 @@ def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tasks
 
 
-LOSS_READ_INTERVAL = 10  # batches between two reads of the losses on CUDA, so that the host never waits
+LOSS_READ_INTERVAL = (
+    10  # batches between two reads of the losses on CUDA, so that the host never waits
+)
 
 
 class LossReader:
@@ -121,7 +144,9 @@ class LossReader:
     def add(self, batch_index: int, losses: Mapping[str, Tensor], paths: list[str]) -> None:
         """Take note of a batch's losses."""
         self._names = tuple(losses)
-        self._pending.append((batch_index, paths, torch.stack([loss.detach() for loss in losses.values()])))
+        self._pending.append(
+            (batch_index, paths, torch.stack([loss.detach() for loss in losses.values()]))
+        )
         if len(self._pending) >= self.interval:
             self.read()
 
@@ -146,7 +171,9 @@ class LossReader:
         """Loss -> mean over the images that all processes have seen."""
         seen = distributed.gathered([(self._names, self._sum, self._images)])
         names = max(names for names, _, _ in seen)  # a process may have had nothing to do
-        total = sum(sums for _, sums, images in seen if images) / sum(images for _, _, images in seen)
+        total = sum(sums for _, sums, images in seen if images) / sum(
+            images for _, _, images in seen
+        )
         return dict(zip(names, total.tolist(), strict=True))
 
 

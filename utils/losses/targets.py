@@ -15,7 +15,8 @@ class LevelTargets:
     """The targets matched to one level's anchors; n matches.
 
     Attributes:
-        index: (n,) int64 each: image, anchor, row, column, where in the raw map (B, anchors, H, W, ...).
+        index: (n,) int64 each: image, anchor, row, column, where in the raw map (B, anchors, H, W,
+            ...).
         class_number: (n,) int64.
         boxes_xywh: (n, 4) in cells, the centre relative to the cell's corner.
         anchor_sizes: (n, 2) in cells.
@@ -31,7 +32,9 @@ class LevelTargets:
 
     def rows(self) -> Tensor:
         """(n, 11) float32: everything in one tensor, which travels to a device at once."""
-        whole = torch.stack((*self.index, self.class_number), dim=1).float()  # exact, being far below 2^24
+        whole = torch.stack(
+            (*self.index, self.class_number), dim=1
+        ).float()  # exact, being far below 2^24
         return torch.cat((whole, self.boxes_xywh, self.anchor_sizes), dim=1)
 
     @classmethod
@@ -41,7 +44,9 @@ class LevelTargets:
         return cls(tuple(index), class_number, rows[:, 5:9], rows[:, 9:])
 
 
-def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int, anchor_t: float) -> LevelTargets:
+def match_anchors(
+    boxes: Tensor, anchors: Tensor, height: int, width: int, anchor_t: float
+) -> LevelTargets:
     """Which anchors of one level answer for which boxes.
 
     Args:
@@ -96,8 +101,8 @@ class AnchorMatcher:
         """Boxes (n, 6) of images of height x width pixels -> entries of a batch.
 
         Returns:
-            "targets": (matches, 11) float32, `LevelTargets.rows` of all levels, and "target_counts": how many of
-            them are each level's.
+            "targets": (matches, 11) float32, `LevelTargets.rows` of all levels, and
+            "target_counts": how many of them are each level's.
         """
         levels = [
             match_anchors(boxes, anchors, height // stride, width // stride, self.anchor_t)

@@ -10,7 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-LINES = (("-", "o"), ("--", "s"), (":", "^"))  # style and end mark of a panel's first, second, third line
+LINES = (
+    ("-", "o"),
+    ("--", "s"),
+    (":", "^"),
+)  # style and end mark of a panel's first, second, third line
 
 
 def column_of(table: pd.DataFrame, name: str) -> pd.Series:
@@ -18,12 +22,19 @@ def column_of(table: pd.DataFrame, name: str) -> pd.Series:
     return table[name] if name in table else pd.Series(np.nan, index=table.index)
 
 
-def draw_line(ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str, order: int = 0) -> None:
+def draw_line(
+    ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str, order: int = 0
+) -> None:
     """A line across empty cells, its last value marked, so that a single value shows as well."""
     known = y.notna()
     if known.any():
         style, mark = LINES[order]
-        look = {"color": colour, "marker": mark, "mfc": "white" if order else colour, "markevery": [-1]}
+        look = {
+            "color": colour,
+            "marker": mark,
+            "mfc": "white" if order else colour,
+            "markevery": [-1],
+        }
         ax.plot(x[known], y[known], style, label=label, clip_on=False, **look)
 
 
@@ -31,14 +42,20 @@ def trend_window(values: pd.Series) -> int:
     return max(1, len(values) // 20)
 
 
-def draw_trend(ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str, order: int = 0) -> None:
+def draw_trend(
+    ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str, order: int = 0
+) -> None:
     """The moving mean over a 20th of the updates; behind a solid one, pale, every update's own value."""
     if trend_window(y) > 1 and order == 0:
         ax.plot(x, y, color=colour, alpha=0.25, linewidth=0.7)
-    draw_line(ax, x, y.rolling(trend_window(y), center=True, min_periods=1).mean(), colour, label, order)
+    draw_line(
+        ax, x, y.rolling(trend_window(y), center=True, min_periods=1).mean(), colour, label, order
+    )
 
 
-def finish_axes(ax: Axes, title: str, y_label: str = "", bottom: float = 0, top: float | None = None) -> None:
+def finish_axes(
+    ax: Axes, title: str, y_label: str = "", bottom: float = 0, top: float | None = None
+) -> None:
     """Title and legend in two rows above the axes, where they cover nothing; plain numbers on both axes."""
     if not ax.get_legend_handles_labels()[0]:
         ax.plot([], [], " ", label="not recorded")

@@ -26,10 +26,14 @@ def plot_errors(errors: Mapping, confidence: float | None, path: Path) -> None:
         counts_ax, gains_ax = figure.subplots(1, 2, sharey=True)
         _stack_counts(counts_ax, errors)
         gains_ax.barh(list(gains), [gain or 0 for gain in gains.values()], color=DETECTION)
-        _write_ends(gains_ax, gains, ["-" if gain is None else f"{gain:+.3f}" for gain in gains.values()])
+        _write_ends(
+            gains_ax, gains, ["-" if gain is None else f"{gain:+.3f}" for gain in gains.values()]
+        )
         counts_ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         counts_ax.set_xlabel(f"boxes from {known_from} on")
-        gains_ax.set_xlabel("mAP gained if this kind alone were mended\n(boxes of every confidence)")
+        gains_ax.set_xlabel(
+            "mAP gained if this kind alone were mended\n(boxes of every confidence)"
+        )
         counts_ax.set_ylim(len(kinds) - 0.5, -0.5)
         figure.suptitle("Errors by kind at IoU 0.5", x=0.01, ha="left", fontsize=11, weight="bold")
 
@@ -52,7 +56,9 @@ def _stack_counts(ax: Axes, errors: Mapping) -> None:
 def _write_ends(ax: Axes, values: Mapping[str, float | None], texts: Sequence[str]) -> None:
     """What a bar comes to, behind its end."""
     for (kind, value), text in zip(values.items(), texts, strict=True):
-        ax.annotate(text, (value or 0, kind), (4, 0), textcoords="offset points", va="center", fontsize=9.5)
+        ax.annotate(
+            text, (value or 0, kind), (4, 0), textcoords="offset points", va="center", fontsize=9.5
+        )
     ax.grid(False)
     ax.tick_params(axis="y", length=0)
     longest = max(value or 0 for value in values.values()) or 1

@@ -22,13 +22,18 @@ def plot_pr_curve(detection: Mapping, path: Path) -> None:
         detection: the part `detection` of `metrics.json`; a class without boxes has no curve.
         path: the PNG to write.
     """
-    curve, figures = detection["pr_curve"], [(row["name"], row["AP_0.5"]) for row in detection["per_class"]]
+    curve, figures = (
+        detection["pr_curve"],
+        [(row["name"], row["AP_0.5"]) for row in detection["per_class"]],
+    )
     with new_figure(path, 8, 5) as figure:
         ax = figure.subplots()
         _class_lines(ax, curve["recall"], curve["precision"], figures, detection["mAP_0.5"])
         ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
         ax.set_title("Precision and recall at IoU 0.5", loc="left", fontsize=11, weight="bold")
-        ax.legend(title="average precision", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left")
+        ax.legend(
+            title="average precision", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left"
+        )
 
 
 def plot_froc_curve(froc: Mapping, path: Path) -> None:
@@ -48,11 +53,17 @@ def plot_froc_curve(froc: Mapping, path: Path) -> None:
         ax.set(xlabel="false boxes of the class, a frame", ylabel="sensitivity", ylim=(0, 1.01))
         ax.set_xlim(rates[0], rates[-1])
         ax.set_title("Free-response ROC at IoU 0.5", loc="left", fontsize=11, weight="bold")
-        ax.legend(title="mean sensitivity", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left")
+        ax.legend(
+            title="mean sensitivity", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left"
+        )
 
 
 def _class_lines(
-    ax: Axes, x: Sequence[float], curves: Sequence, figures: Sequence[tuple[str, float]], mean: float
+    ax: Axes,
+    x: Sequence[float],
+    curves: Sequence,
+    figures: Sequence[tuple[str, float]],
+    mean: float,
 ) -> None:
     """A line per class of `curves`, with name and figure where the classes are few enough, and their mean."""
     curves = np.array([curve or [np.nan] * len(x) for curve in curves], float)
@@ -66,7 +77,9 @@ def _class_lines(
             look = {"color": CLASS_COLOURS[hue], "linestyle": LINES[style][0], "label": label}
         ax.plot(x, curves[index], **look)
     if len(present):
-        ax.plot(x, curves[present].mean(axis=0), color=DETECTION, linewidth=3, label=f"mean  {mean:.3f}")
+        ax.plot(
+            x, curves[present].mean(axis=0), color=DETECTION, linewidth=3, label=f"mean  {mean:.3f}"
+        )
 
 
 def plot_confusion_matrix(
@@ -121,7 +134,9 @@ def _name_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str], cell_in: 
     ax.tick_params(length=0)
 
 
-def _write_counts(ax: Axes, counts: np.ndarray, shares: np.ndarray, rgba: np.ndarray, size: float) -> None:
+def _write_counts(
+    ax: Axes, counts: np.ndarray, shares: np.ndarray, rgba: np.ndarray, size: float
+) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if not np.isnan(count):
             luminance = rgba[row, column, :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)

@@ -15,7 +15,14 @@ from utils.core.pixels import decode, to_8_bits
 from utils.core.script import UserError
 from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
 
-GRID, TILE, GAP, STRIP, CAPTION, LABEL = 4, 430, 20, 30, 58, 25  # columns; px: frame, gaps, room for text
+GRID, TILE, GAP, STRIP, CAPTION, LABEL = (
+    4,
+    430,
+    20,
+    30,
+    58,
+    25,
+)  # columns; px: frame, gaps, room for text
 
 
 def plot_mosaic(
@@ -32,11 +39,14 @@ def plot_mosaic(
         records: of `val_batch.json`; boxes in pixels of the original image.
         names, view_names: of the box classes and the views.
         path: the PNG to write.
-        predicted: draw what the model says (with confidences, and whether the view is right), not the truth.
+        predicted: draw what the model says (with confidences, and whether the view is right), not
+            the truth.
     """
     records = records[: GRID * GRID]
     frames = [read_frame(Path(record["path"]), record.get("bits")) for record in records]
-    aspect = max((frame.shape[0] / frame.shape[1] for frame in frames if frame is not None), default=0.75)
+    aspect = max(
+        (frame.shape[0] / frame.shape[1] for frame in frames if frame is not None), default=0.75
+    )
     tile_height = STRIP + int(TILE * min(aspect, 1.2)) + STRIP
     row_height = CAPTION + tile_height + GAP
     width, height = GRID * (TILE + GAP) + GAP, 60 + row_height * -(-len(records) // GRID)
@@ -75,7 +85,10 @@ def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -
     """The words above a frame and how they look: a wrong view stands out without any colour."""
     if not view_names:
         return "", {}
-    true_view, probabilities = record["truth"]["view"], record["prediction"].get("view_probabilities")
+    true_view, probabilities = (
+        record["truth"]["view"],
+        record["prediction"].get("view_probabilities"),
+    )
     true_name = shorten(view_names[true_view], 24) if true_view >= 0 else "view unlabelled"
     if not predicted:
         return true_name, {"color": INK if true_view >= 0 else GREY}
@@ -94,10 +107,18 @@ def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -
 def _draw_lost_frame(ax: Axes, area: tuple[float, ...], name: str) -> None:
     x1, y1, x2, y2 = area
     ax.add_patch(Rectangle((x1, y1 + STRIP), x2 - x1, y2 - y1 - 2 * STRIP, color=PALE))
-    ax.text((x1 + x2) / 2, (y1 + y2) / 2, f"image not found:\n{shorten(name, 30)}", ha="center", va="center")
+    ax.text(
+        (x1 + x2) / 2,
+        (y1 + y2) / 2,
+        f"image not found:\n{shorten(name, 30)}",
+        ha="center",
+        va="center",
+    )
 
 
-def draw_frame(ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]) -> None:
+def draw_frame(
+    ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]
+) -> None:
     """A frame in the middle of `area` (x1 y1 x2 y2), with a strip left for labels above and below it."""
     x1, y1, x2, y2 = area
     height, width = frame.shape[:2]
@@ -110,7 +131,9 @@ def draw_frame(ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapp
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
         outline = {"edgecolor": colour, "linewidth": 1.8, "path_effects": halo, "fill": False}
         ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), **outline))
-        label = shorten(names[number], 20) + (f" {drawn['scores'][index]:.2f}" if "scores" in drawn else "")
+        label = shorten(names[number], 20) + (
+            f" {drawn['scores'][index]:.2f}" if "scores" in drawn else ""
+        )
         text = ax.text(0, 0, label, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
         size = (text.get_window_extent().width + 10, LABEL)
         x, y = _label_corner(box, size, boxes_xyxy, spots, area)
@@ -127,7 +150,9 @@ def _label_corner(box_xyxy, size, boxes_xyxy, taken_xyxy, area) -> np.ndarray:
     corners += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]
     corners = np.clip(corners, area[:2], np.subtract(area[2:], size))
     spots = np.hstack([corners, corners + size])
-    cost = _overlaps(spots, boxes_xyxy) + 10 * _overlaps(spots, taken_xyxy)  # text on text cannot be read
+    cost = _overlaps(spots, boxes_xyxy) + 10 * _overlaps(
+        spots, taken_xyxy
+    )  # text on text cannot be read
     return corners[np.argmin(cost)]
 
 

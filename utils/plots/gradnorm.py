@@ -9,7 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.plots.curves import add_caption, column_of, draw_line, draw_trend, finish_axes, trend_window
+from utils.plots.curves import (
+    add_caption,
+    column_of,
+    draw_line,
+    draw_trend,
+    finish_axes,
+    trend_window,
+)
 from utils.plots.style import CLASSIFICATION, DETECTION, GREY, INK, TASK_COLOURS, new_figure
 
 
@@ -25,7 +32,9 @@ def _finish_updates(figure: Figure, updates: pd.DataFrame) -> None:
         figure.axes[0].set_xlim(0, np.ceil(_epochs_trained(updates).max()))
         caption = f"{len(updates):,} updates of the weights, the last at step {updates['step'].max():,.0f}."
     if trend_window(updates["step"]) > 1:
-        caption += f" Noisy curves: mean over {trend_window(updates['step'])} updates; pale: every update."
+        caption += (
+            f" Noisy curves: mean over {trend_window(updates['step'])} updates; pale: every update."
+        )
     reasons = {
         "unlabelled": "without a labelled view",
         "nonfinite": "with a non-finite norm",
@@ -42,7 +51,9 @@ def _weights_panel(ax: Axes, updates: pd.DataFrame) -> None:
     x, bound = _epochs_trained(updates), column_of(updates, "at_bound")
     for task, colour in TASK_COLOURS.items():
         draw_line(ax, x, column_of(updates, f"weight/{task}"), colour, task)
-    at_bound = pd.concat([column_of(updates, f"weight/{task}")[bound == task] for task in TASK_COLOURS])
+    at_bound = pd.concat(
+        [column_of(updates, f"weight/{task}")[bound == task] for task in TASK_COLOURS]
+    )
     if at_bound.notna().any():
         ax.plot(x[at_bound.index], at_bound, "|", color=INK, markersize=9, label="at bound")
     finish_axes(ax, "loss weights", "weight")
@@ -98,7 +109,9 @@ def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: P
         finish_axes(total, "total loss", "loss per image")
         _cosine_panel(cosine, x, column_of(updates, "cosine"))
         epoch_end = results["epoch"] + 1
-        draw_line(metrics, epoch_end, column_of(results, "metrics/mAP_0.5"), DETECTION, "mAP at IoU 0.5")
+        draw_line(
+            metrics, epoch_end, column_of(results, "metrics/mAP_0.5"), DETECTION, "mAP at IoU 0.5"
+        )
         accuracy = column_of(results, "metrics/view_balanced_accuracy")
         draw_line(metrics, epoch_end, accuracy, CLASSIFICATION, "balanced view accuracy")
         finish_axes(metrics, "validation", "score, 0 to 1", top=1)

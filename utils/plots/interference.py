@@ -22,16 +22,29 @@ def plot_interference(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
         path: the PNG to write.
     """
     with new_figure(path, 1.5 + 4.5 * len(tables), 9.5) as figure:
-        axes = figure.subplots(3, len(tables), squeeze=False, sharex="col", sharey="row", height_ratios=[1, 1, 1.6])
+        axes = figure.subplots(
+            3, len(tables), squeeze=False, sharex="col", sharey="row", height_ratios=[1, 1, 1.6]
+        )
         maps = {arm: _layer_map(rows) for arm, rows in tables.items()}
-        limit = max([0.05, *(float(np.nanpercentile(np.abs(found), 98)) for found in maps.values() if found.size)])
+        limit = max(
+            [
+                0.05,
+                *(
+                    float(np.nanpercentile(np.abs(found), 98))
+                    for found in maps.values()
+                    if found.size
+                ),
+            ]
+        )
         for column, (arm, rows) in zip(axes.T, tables.items(), strict=True):
             _plot_cosine(column[0], rows)
             _plot_conflicts(column[1], rows)
             _plot_layers(column[2], maps[arm], limit)
             column[0].set_title(arm, loc="left", fontsize=12, weight="bold")
         for row, label in zip(
-            axes[:, 0], ("cosine", "share of batches; similarity", "layer of the trunk"), strict=True
+            axes[:, 0],
+            ("cosine", "share of batches; similarity", "layer of the trunk"),
+            strict=True,
         ):
             row.set_ylabel(label)
         low, high = axes[0, 0].get_ylim()
@@ -41,7 +54,9 @@ def plot_interference(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
         if images := [image for ax in axes[2] for image in ax.images]:
             label = "mean cosine of the two tasks' gradients"
             figure.colorbar(images[0], ax=axes[2].tolist(), label=label, shrink=0.9)
-        figure.suptitle("Do the two tasks' gradients disagree?", x=0.01, ha="left", fontsize=13, weight="bold")
+        figure.suptitle(
+            "Do the two tasks' gradients disagree?", x=0.01, ha="left", fontsize=13, weight="bold"
+        )
 
 
 def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
@@ -50,7 +65,9 @@ def _plot_cosine(ax: Axes, rows: pd.DataFrame) -> None:
         own = rows[rows["place"] == place].groupby("epoch")["cosine"]
         mean, spread = own.mean(), own.std()
         epochs = mean.index + 1
-        ax.plot(epochs, mean, color=colour, label=f"{label}, mean and standard deviation of batches")
+        ax.plot(
+            epochs, mean, color=colour, label=f"{label}, mean and standard deviation of batches"
+        )
         ax.fill_between(epochs, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
 
 
@@ -58,9 +75,20 @@ def _plot_conflicts(ax: Axes, rows: pd.DataFrame) -> None:
     for place, (colour, label) in INTERFERENCE_PLACES.items():
         own = rows[rows["place"] == place].dropna(subset=["cosine"])
         conflicting = (own["cosine"] < 0).groupby(own["epoch"]).mean()
-        ax.plot(conflicting.index + 1, conflicting, color=colour, label=f"conflicting (cosine < 0), {label}")
+        ax.plot(
+            conflicting.index + 1,
+            conflicting,
+            color=colour,
+            label=f"conflicting (cosine < 0), {label}",
+        )
         similarity = own.groupby("epoch")["magnitude_similarity"].mean()
-        ax.plot(similarity.index + 1, similarity, color=colour, linestyle=":", label=f"magnitude similarity, {label}")
+        ax.plot(
+            similarity.index + 1,
+            similarity,
+            color=colour,
+            linestyle=":",
+            label=f"magnitude similarity, {label}",
+        )
     ax.set_ylim(-0.02, 1.62)  # room for the legend
     ax.set_yticks(np.linspace(0, 1, 6))
 

@@ -54,7 +54,11 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
                 draw_line(ax, epochs, column_of(results, column), colour, label, order)
             if colour in best:
                 ax.axvline(epochs[best[colour]], color=GREY, linestyle=(0, (1, 2)), linewidth=1.2)
-            finish_axes(ax, title, top=1 if any(column.startswith("metrics/") for column in labels) else None)
+            finish_axes(
+                ax,
+                title,
+                top=1 if any(column.startswith("metrics/") for column in labels) else None,
+            )
         _rates_panel(axes.flat[-1], results)
         axes[0, 0].set(ylabel="loss per image", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
         axes[1, 0].set_ylabel("score, 0 to 1")
@@ -85,7 +89,9 @@ def _results_caption(results: pd.DataFrame, best: Mapping[str, int]) -> str:
     if not best or fitness.empty:
         return caption
     if is_dual_run(results):
-        each = ", ".join(f"{task} {epochs[best[c]]:.0f}" for task, c in TASK_COLOURS.items() if c in best)
+        each = ", ".join(
+            f"{task} {epochs[best[c]]:.0f}" for task, c in TASK_COLOURS.items() if c in best
+        )
         return f"{caption} Dotted line: each network's best epoch ({each})."
     row, last = best[DETECTION], fitness.index[-1]
     return (
@@ -107,7 +113,8 @@ def plot_learning_rates(results: pd.DataFrame, path: Path) -> None:
     """The two networks' learning rates, and what they came to: each task's losses relative to its first.
 
     Args:
-        results: the rows of a dual run's `results.csv`, at least one; a network that rests has empty cells.
+        results: the rows of a dual run's `results.csv`, at least one; a network that rests has
+            empty cells.
         path: the PNG to write.
     """
     epochs = results["epoch"] + 1
@@ -115,11 +122,17 @@ def plot_learning_rates(results: pd.DataFrame, path: Path) -> None:
         rates, *losses = figure.subplots(1, 3, sharex=True)
         _rates_panel(rates, results)
         for ax, (task, parts) in zip(losses, TASK_LOSSES.items(), strict=True):
-            for order, (split, label) in enumerate({"train": "training", "val": "validation"}.items()):
+            for order, (split, label) in enumerate(
+                {"train": "training", "val": "validation"}.items()
+            ):
                 columns = [column_of(results, f"{split}/{part}_loss") for part in parts]
                 total = pd.concat(columns, axis=1).sum(axis=1, skipna=False)
                 first = total.dropna().iloc[:1].sum()
                 draw_line(ax, epochs, total / first, TASK_COLOURS[task], label, order)
             finish_axes(ax, f"{task} loss / its first")
         rates.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-        add_caption(figure, "Two networks, each with its own optimiser; marks: last value.", "epochs trained")
+        add_caption(
+            figure,
+            "Two networks, each with its own optimiser; marks: last value.",
+            "epochs trained",
+        )

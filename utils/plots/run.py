@@ -32,9 +32,13 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     whole_lines = text[: text.rfind("\n") + 1] or ",".join(required)
     table = pd.read_csv(io.StringIO(whole_lines), on_bad_lines="skip", dtype=str)
     if missing := [name for name in required if name not in table]:
-        raise UserError(f"{path}: no column {', '.join(missing)}; found: {', '.join(table.columns)}")
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}; found: {', '.join(table.columns)}"
+        )
     numbers = table.columns.drop(["at_bound", "best", "place"], errors="ignore")
-    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    table[numbers] = (
+        table[numbers].apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    )
     return table.dropna(subset=list(required)).reset_index(drop=True)
 
 
@@ -83,7 +87,9 @@ def draw_evaluation(folder: Path) -> list[Path]:
             (views["confusion"], view_names, view_names),
             f"{views['images']} frames with a view label",
         )
-        plot = partial(plot_confusion_matrix, *data, "true", "predicted", title, colour=CLASSIFICATION)
+        plot = partial(
+            plot_confusion_matrix, *data, "true", "predicted", title, colour=CLASSIFICATION
+        )
         pictures["confusion_matrix_views"] = plot
     if (folder / "val_batch.json").is_file():
         plot = partial(plot_mosaic, _read_json(folder / "val_batch.json"), names, view_names)
@@ -102,7 +108,9 @@ def draw_run(folder: Path) -> list[Path]:
         UserError: there is no `results.csv`, or a file is broken.
     """
     if not (folder / "results.csv").is_file():
-        raise UserError(f"{folder}: no results.csv in it; give the folder of a run, such as runs/train/exp")
+        raise UserError(
+            f"{folder}: no results.csv in it; give the folder of a run, such as runs/train/exp"
+        )
     results, pictures = read_table(folder / "results.csv", ("epoch",)), {}
     if len(results):
         pictures["results"] = partial(plot_results, results)
@@ -120,7 +128,9 @@ def draw_run(folder: Path) -> list[Path]:
 
 def main() -> None:
     """Draw the pictures of the run folder on the command line and print their paths."""
-    parser = argparse.ArgumentParser(prog="python -m utils.plots", description="Draw a run's pictures again.")
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.plots", description="Draw a run's pictures again."
+    )
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="such as runs/train/exp")
     for path in draw_run(parser.parse_args().folder):
         print(path)

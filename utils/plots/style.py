@@ -1,7 +1,8 @@
 """One look for every picture: colours, fonts, and figures that do not depend on the user's settings.
 
-The colours are Okabe and Ito's (2008), which colour-blind readers can tell apart: detection is blue and
-classification vermillion in every picture. Dashed lines are validation losses, targets or further metrics.
+The colours are Okabe and Ito's (2008), which colour-blind readers can tell apart: detection is blue
+and classification vermillion in every picture. Dashed lines are validation losses, targets or
+further metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ DPI = 150
 STYLE = {
     **{"axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False},
     **{"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": PALE},
-    **{"legend.frameon": False, "legend.fontsize": 9.5, "legend.borderpad": 0, "legend.borderaxespad": 0.2},
+    **{
+        "legend.frameon": False,
+        "legend.fontsize": 9.5,
+        "legend.borderpad": 0,
+        "legend.borderaxespad": 0.2,
+    },
     **{"legend.handlelength": 1.7, "legend.handletextpad": 0.4, "legend.columnspacing": 0.9},
     **{"lines.linewidth": 1.7, "lines.markersize": 5, "text.color": INK, "axes.labelcolor": INK},
     **{"xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": INK, "ytick.labelcolor": INK},
@@ -39,7 +45,13 @@ STYLE = {
 def _font_families() -> list[str]:
     """Matplotlib's own font, then one with Chinese characters if this machine has it."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    chinese = ("Noto Sans CJK TC", "Noto Sans TC", "Microsoft JhengHei", "PingFang TC", "WenQuanYi Zen Hei")
+    chinese = (
+        "Noto Sans CJK TC",
+        "Noto Sans TC",
+        "Microsoft JhengHei",
+        "PingFang TC",
+        "WenQuanYi Zen Hei",
+    )
     return ["DejaVu Sans", *(name for name in chinese if name in installed)]
 
 
@@ -48,12 +60,16 @@ def styled_figure(width_in: float, height_in: float, layout: str) -> Iterator[Fi
     """A figure in the house style, whatever the user's settings."""
     with matplotlib.style.context(["default", STYLE | {"font.family": _font_families()}]):
         figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
-        FigureCanvasAgg(figure)  # keeps its renderer; without it, measuring a text makes a new one each time
+        FigureCanvasAgg(
+            figure
+        )  # keeps its renderer; without it, measuring a text makes a new one each time
         yield figure
 
 
 @contextmanager
-def new_figure(path: Path, width_in: float, height_in: float, layout: str = "constrained") -> Iterator[Figure]:
+def new_figure(
+    path: Path, width_in: float, height_in: float, layout: str = "constrained"
+) -> Iterator[Figure]:
     """A `styled_figure` that is written to `path` (PNG, PDF) when the block ends."""
     with styled_figure(width_in, height_in, layout) as figure:
         yield figure

@@ -1,9 +1,9 @@
 """What one optimiser trains.
 
-The joint model is one network with two tasks; the dual backbone is two networks with a task each. `Network` says
-which and when, `Learner` holds what its training has come to: optimiser, schedule, clipping, loss scale, moving
-average, best epoch. A network outside its epochs *rests*: it is neither run nor stepped, so that its parameters,
-batch-norm statistics and average stay as they are.
+The joint model is one network with two tasks; the dual backbone is two networks with a task each.
+`Network` says which and when, `Learner` holds what its training has come to: optimiser, schedule,
+clipping, loss scale, moving average, best epoch. A network outside its epochs *rests*: it is
+neither run nor stepped, so that its parameters, batch-norm statistics and average stay as they are.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class ModelEMA:
     """Exponential moving average of a model's parameters and buffers.
 
     Args:
-        model: whose tensors are averaged; they are looked up once, as all changes to them are in place.
+        model: whose tensors are averaged; they are looked up once, as all changes to them are in
+            place.
         average: a frozen copy of the model as it starts; holds the average from then on.
         course: what an update keeps of the average.
     """
@@ -77,7 +78,9 @@ class ModelEMA:
     def window_steps(self) -> float:
         """How many steps' weights the average is worth: 1 / sum of the squared weights of all of them."""
         keep = self.course.keep(np.arange(1.0, self.updates + 1))
-        later = np.append(np.cumprod(keep[:0:-1])[::-1], 1.0)  # what is kept of a step by all that follow
+        later = np.append(
+            np.cumprod(keep[:0:-1])[::-1], 1.0
+        )  # what is kept of a step by all that follow
         weights = (1 - keep) * later
         return 1 / float(np.square(weights).sum()) if self.updates else 0.0
 
@@ -109,13 +112,15 @@ class Network:
 class Learner:
     """A network's training between batches.
 
-    `learner.forward(images)` is the module's, whose backward pass in several processes averages their gradients.
+    `learner.forward(images)` is the module's, whose backward pass in several processes averages
+    their gradients.
 
     Args:
         network: what to train, and when.
         model: which it is a part of, on its device.
         average: a frozen copy of `model`, whose part becomes the moving average.
-        recorded: window in epochs -> another frozen copy, which becomes the average over that window.
+        recorded: window in epochs -> another frozen copy, which becomes the average over that
+            window.
         batches: an epoch.
         batch_size: images a batch.
 
@@ -135,19 +140,27 @@ class Learner:
     ):
         self.network = network
         self.module = model.get_submodule(network.path)
-        if network.epochs and not any(parameter.requires_grad for parameter in self.module.parameters()):
-            raise UserError(f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers")
+        if network.epochs and not any(
+            parameter.requires_grad for parameter in self.module.parameters()
+        ):
+            raise UserError(
+                f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers"
+            )
         self.ema = ModelEMA(self.module, average.get_submodule(network.path))
         self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
         schedule = Schedule(network.hyp, len(network.epochs), batches)
         self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
         self.recorded = [
             ModelEMA(
-                self.module, copy.get_submodule(network.path), Window(epochs * schedule.steps_an_epoch(batch_size))
+                self.module,
+                copy.get_submodule(network.path),
+                Window(epochs * schedule.steps_an_epoch(batch_size)),
             )
             for epochs, copy in recorded.items()
         ]
-        self.first_best_epoch = network.epochs.start + math.ceil(schedule.warmup_steps / batches) + EPOCHS_AFTER_WARMUP
+        self.first_best_epoch = (
+            network.epochs.start + math.ceil(schedule.warmup_steps / batches) + EPOCHS_AFTER_WARMUP
+        )
         self.parts: dict[str, float] = {}
         self.best_parts: dict[str, float] = {}
         self.highest_detection = 0.0
@@ -183,8 +196,8 @@ class Learner:
     def judge(self, metrics: Mapping, epoch: int) -> bool:
         """Take note of an epoch's evaluation; returns whether it is this network's best.
 
-        Epochs are compared with the detection's part in units of the highest so far. No epoch up to two after the
-        warm-up can be the best; where all are so early, the last one is.
+        Epochs are compared with the detection's part in units of the highest so far. No epoch up to
+        two after the warm-up can be the best; where all are so early, the last one is.
         """
         self.parts = fitness_parts(metrics, self.network.tasks)
         self.highest_detection = max(self.highest_detection, self.parts.get("detection", 0.0))
@@ -192,7 +205,9 @@ class Learner:
             is_best = epoch == self.network.epochs.stop - 1
         else:
             scale = self.highest_detection or 1.0
-            is_best = self.best_epoch < 0 or fitness(self.parts, scale) > fitness(self.best_parts, scale)
+            is_best = self.best_epoch < 0 or fitness(self.parts, scale) > fitness(
+                self.best_parts, scale
+            )
         if is_best:
             self.best_parts, self.best_epoch = self.parts, epoch
         return is_best

@@ -13,7 +13,15 @@ from models.graph import LayerGraph
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 
-GROUP_KEYS = ("name", "lr", "weight_decay", "betas", "eps", "momentum", "nesterov")  # whichever an optimiser has
+GROUP_KEYS = (
+    "name",
+    "lr",
+    "weight_decay",
+    "betas",
+    "eps",
+    "momentum",
+    "nesterov",
+)  # whichever an optimiser has
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -23,22 +31,32 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
-                kind = "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "decay"
+                kind = (
+                    "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "decay"
+                )
                 groups[kind].append(parameter)
     return [
-        {"name": kind, "params": parameters, "weight_decay": weight_decay if kind == "decay" else 0.0}
+        {
+            "name": kind,
+            "params": parameters,
+            "weight_decay": weight_decay if kind == "decay" else 0.0,
+        }
         for kind, parameters in groups.items()
     ]
 
 
-def build_optimizer(model: nn.Module, hyp: HyperParameters, weight_decay: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, hyp: HyperParameters, weight_decay: float
+) -> torch.optim.Optimizer:
     """The optimiser named in the hyp file; Adam's beta1 is the momentum, as in YOLOv5.
 
     Fused: one pass over the memory; measured twice as fast as the plain loop on a CPU too.
     """
     groups = parameter_groups(model, weight_decay)
     if hyp.optimizer == "SGD":
-        return torch.optim.SGD(groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0, fused=True)
+        return torch.optim.SGD(
+            groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0, fused=True
+        )
     kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[hyp.optimizer]
     return kind(groups, lr=hyp.lr0, betas=(hyp.momentum, 0.999), fused=True)
 
@@ -60,7 +78,9 @@ class Schedule:
     @property
     def warmup_steps(self) -> int:
         """YOLOv5's, at least 100 batches, but at most a third of a short training."""
-        wanted = max(round(self.hyp.warmup_epochs * self.batches), 100) if self.hyp.warmup_epochs else 0
+        wanted = (
+            max(round(self.hyp.warmup_epochs * self.batches), 100) if self.hyp.warmup_epochs else 0
+        )
         return min(wanted, self.epochs * self.batches // 3)
 
     def factor(self, epoch: int) -> float:
@@ -100,7 +120,8 @@ class Stepper:
     """One optimiser with its schedule, gradient clipping, accumulation and loss scaling.
 
     Args:
-        model: whose parameters it trains; gradients are clipped by part, see `LayerGraph.clipped_parts`.
+        model: whose parameters it trains; gradients are clipped by part, see
+            `LayerGraph.clipped_parts`.
         hyp: optimiser, rates, clipping.
         schedule: see `Schedule`.
         precision: decides whether the loss is scaled.
@@ -178,10 +199,14 @@ class Stepper:
         for group, stored in zip(own, state["param_groups"], strict=True):
             if missing := set(GROUP_KEYS) & group.keys() - stored.keys():
                 raise ValueError(f"a group of parameters has no {sorted(missing)}")
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        parameters = [
+            parameter for group in self.optimizer.param_groups for parameter in group["params"]
+        ]
         numbers = [number for group in state["param_groups"] for number in group["params"]]
         for number, parameter in zip(numbers, parameters, strict=True):
             for name, value in state["state"].get(number, {}).items():
                 is_moment = isinstance(value, Tensor) and value.dim() > 0
                 if is_moment and value.shape != parameter.shape:
-                    raise ValueError(f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+                    raise ValueError(
+                        f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}"
+                    )

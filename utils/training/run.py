@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint, require_resumable, transfer_weights
+from utils.checkpoints.checkpoint import (
+    averaged_weights,
+    load_checkpoint,
+    require_resumable,
+    transfer_weights,
+)
 from utils.checkpoints.download import weights_file
 from utils.checkpoints.model_file import build_from
 from utils.checkpoints.public_yolov5 import is_official, read_official
@@ -56,7 +61,9 @@ def restore_random_states(states: Mapping[str, object]) -> None:
 
 def newest_checkpoints(project: str | Path) -> list[Path]:
     """Every run's `last.pt` below the folder `project`, the one written last first."""
-    return sorted(Path(project).glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(
+        Path(project).glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
 
 
 def newest_checkpoint(project: str | Path) -> Path:
@@ -67,7 +74,9 @@ def newest_checkpoint(project: str | Path) -> Path:
     """
     found = newest_checkpoints(project)
     if not found:
-        raise UserError(f"--resume: no */weights/last.pt in {project}; name one: --resume RUN/weights/last.pt")
+        raise UserError(
+            f"--resume: no */weights/last.pt in {project}; name one: --resume RUN/weights/last.pt"
+        )
     return found[0]
 
 
@@ -88,7 +97,8 @@ def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -
     A resumed run keeps the anchors it has.
 
     Args:
-        detect: with `anchors_px` and `set_anchors_px`, see `models.yolo.Detect`; None: there is nothing to do.
+        detect: with `anchors_px` and `set_anchors_px`, see `models.yolo.Detect`; None: there is
+            nothing to do.
     """
     wh = training_sizes(dataset)
     if detect is None or not len(wh):
@@ -103,14 +113,20 @@ def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -
             detect.set_anchors_px(torch.from_numpy(new))
     elif fit.recall < LOW_RECALL:
         lost = 1 - fit.recall
-        LOGGER.warning(f"warning: {lost:.1%} of the training boxes are too far from every anchor; try --autoanchor")
+        LOGGER.warning(
+            f"warning: {lost:.1%} of the training boxes are too far from every anchor; try --autoanchor"
+        )
 
 
-def _better_anchors(wh: np.ndarray, count: int, anchor_t: float, seed: int, old: AnchorFit) -> np.ndarray | None:
+def _better_anchors(
+    wh: np.ndarray, count: int, anchor_t: float, seed: int, old: AnchorFit
+) -> np.ndarray | None:
     """Fitted anchors (count, 2) if they are better than what has the fit `old`; says what was done."""
     large = wh[(wh >= SMALLEST_PX).any(axis=1)]
     if (sizes := len(np.unique(large, axis=0))) < count:
-        LOGGER.warning(f"warning: --autoanchor: {sizes} sizes of boxes are too few for {count} anchors; kept")
+        LOGGER.warning(
+            f"warning: --autoanchor: {sizes} sizes of boxes are too few for {count} anchors; kept"
+        )
         return None
     new = fit_anchors(large, count, anchor_t, seed)
     fit = judge_anchors(wh, new, anchor_t)
@@ -118,7 +134,9 @@ def _better_anchors(wh: np.ndarray, count: int, anchor_t: float, seed: int, old:
         LOGGER.info(f"--autoanchor: fitted ones are not better ({fit}); kept as they are")
         return None
     listed = ", ".join(f"{width:g}x{height:g}" for width, height in new)
-    LOGGER.info(f"--autoanchor: {fit}, fitness {old.fitness:.3f} -> {fit.fitness:.3f}, with {listed}")
+    LOGGER.info(
+        f"--autoanchor: {fit}, fitness {old.fitness:.3f} -> {fit.fitness:.3f}, with {listed}"
+    )
     return new
 
 
@@ -132,7 +150,9 @@ def freeze_layers(model: nn.Module, count: int) -> int:
     """
     layers: Iterable[nn.Module] = list(model.model)
     if count > len(layers):
-        raise UserError(f"--freeze {count}: the model has {len(layers)} layers; expected 0 to {len(layers)}")
+        raise UserError(
+            f"--freeze {count}: the model has {len(layers)} layers; expected 0 to {len(layers)}"
+        )
     frozen = [p for layer in layers[:count] for p in layer.parameters()]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -180,7 +200,9 @@ class Frames:
     val: JointDataset
 
 
-def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOptions] = TrainOptions) -> Run:
+def start_run(
+    given: Mapping[str, object], kind: str, options_kind: type[TrainOptions] = TrainOptions
+) -> Run:
     """A run from the command line's options: a new one, or with `resume` among them an old one.
 
     Args:
@@ -197,7 +219,9 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
     precision = _precision(options)  # from here on the processes know each other
     warn_without_effect(given, options.without_effect(hyp))
     if distributed.launch_id() or distributed.is_restarted():
-        path = distributed.from_main(_interrupted_run(options, hyp) if distributed.is_main() else None)
+        path = distributed.from_main(
+            _interrupted_run(options, hyp) if distributed.is_main() else None
+        )
         if path:
             return _resumed_run(path, {}, kind, options_kind, wait=True)
     return _new_run(options, hyp, precision, frozenset(given))
@@ -205,7 +229,11 @@ def start_run(given: Mapping[str, object], kind: str, options_kind: type[TrainOp
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
     """The newest unfinished run of this very launch, which processes that torchrun starts again go on with."""
-    wanted = {"launch": distributed.launch_id(), "options": to_mapping(options), "hyp": to_mapping(hyp)}
+    wanted = {
+        "launch": distributed.launch_id(),
+        "options": to_mapping(options),
+        "hyp": to_mapping(hyp),
+    }
     for path in newest_checkpoints(options.project):
         if (path.parents[1] / "summary.json").exists():
             continue
@@ -217,8 +245,12 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
     return None
 
 
-def _new_run(options: TrainOptions, hyp: HyperParameters, precision: Precision, given: frozenset[str]) -> Run:
-    lock = distributed.by_main(lambda: claim_run_folder(options.project, options.name, options.exist_ok))
+def _new_run(
+    options: TrainOptions, hyp: HyperParameters, precision: Precision, given: frozenset[str]
+) -> Run:
+    lock = distributed.by_main(
+        lambda: claim_run_folder(options.project, options.name, options.exist_ok)
+    )
     folder = distributed.from_main(lock and lock.folder)
     return Run(options, hyp, folder, precision, lock=lock, given=given)
 
@@ -230,7 +262,9 @@ def _precision(options: TrainOptions) -> Precision:
     if options.sync_bn and device.type != "cuda":
         raise UserError(f"--sync-bn needs CUDA devices, found {device}; leave it out")
     if options.sync_bn and distributed.world_size() == 1:
-        warn_without_effect(["sync_bn"], {"sync_bn": "a single process; start several with torchrun"})
+        warn_without_effect(
+            ["sync_bn"], {"sync_bn": "a single process; start several with torchrun"}
+        )
     return select_precision(options.amp, device)
 
 
@@ -247,7 +281,9 @@ def _resumed_run(
     fixed = given.keys() - {"device", "workers"}
     if fixed:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
-        raise UserError(f"--resume goes on with the options the run started with; leave out {named}")
+        raise UserError(
+            f"--resume goes on with the options the run started with; leave out {named}"
+        )
     if path and project:
         warn_without_effect(["project"], {"project": f"--resume {path}"})
     path = Path(path) if path else newest_checkpoint(project or TrainOptions.project)
@@ -269,10 +305,18 @@ def _resumable(path: Path, kind: str) -> Mapping[str, object]:
         UserError: it is something else.
     """
     if is_official(path):
-        raise UserError(f"{path}: a public YOLOv5 checkpoint cannot be resumed; start a new run with --weights {path}")
+        raise UserError(
+            f"{path}: a public YOLOv5 checkpoint cannot be resumed; start a new run with --weights {path}"
+        )
     state = load_checkpoint(path)
-    if state["kind"] != kind or "networks" not in state or path.resolve().parts[-2:] != ("weights", "last.pt"):
-        raise UserError(f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'")
+    if (
+        state["kind"] != kind
+        or "networks" not in state
+        or path.resolve().parts[-2:] != ("weights", "last.pt")
+    ):
+        raise UserError(
+            f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'"
+        )
     folder = path.resolve().parents[1]
     if (folder / "summary.json").exists():
         raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
@@ -284,19 +328,24 @@ def read_data(run: Run) -> DataConfig:
     """The run's data.yaml.
 
     Raises:
-        UserError: it cannot be used; or on resume, it is gone, or says something else than when the run started.
+        UserError: it cannot be used; or on resume, it is gone, or says something else than when the
+            run started.
     """
     path = find_file(run.options.data)
     if run.resume is None:
         return load_data_config(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file (seen from {Path.cwd()}); the run started with it, so put it back")
+        raise UserError(
+            f"{path}: no such file (seen from {Path.cwd()}); the run started with it, so put it back"
+        )
     data = load_data_config(path)
     state = run.resume
     before = {"names": state["names"], "cls_names": state["view_names"], **state.get("data", {})}
     changed = data.difference(before)
     if changed:
-        raise UserError(f"{path}: {changed}, as this run started with; put it back, or start a new run")
+        raise UserError(
+            f"{path}: {changed}, as this run started with; put it back, or start a new run"
+        )
     return data
 
 
@@ -305,10 +354,14 @@ def _stored(kind: type, content: Mapping[str, object], source: str) -> object:
     try:
         return from_mapping(kind, content)
     except (UserError, TypeError) as error:  # a value of a type that a check cannot compare
-        raise UserError(f"{source}: {error}; the run cannot be resumed, start a new one with --weights") from None
+        raise UserError(
+            f"{source}: {error}; the run cannot be resumed, start a new one with --weights"
+        ) from None
 
 
-def load_frames(run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] | None = None) -> Frames:
+def load_frames(
+    run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] | None = None
+) -> Frames:
     """Read and check the labels and frames of both splits, and say what there is.
 
     Args:
@@ -328,15 +381,24 @@ def load_frames(run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] |
     found = quick_warnings(data, *splits, trained)
     if found:
         LOGGER.warning(f"warning: {found}")
-    train_set, val_set = (JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits)
+    train_set, val_set = (
+        JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits
+    )
     if options.workers > 0 and train_set.cached and run.precision.device.type != "cuda":
-        warn_without_effect(["workers"], {"workers": "frames that are cached in memory; --cache off reads them anew"})
+        warn_without_effect(
+            ["workers"],
+            {"workers": "frames that are cached in memory; --cache off reads them anew"},
+        )
     if hyp.not_applied:
         LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
     if hyp.augmentation:
         train_set.augment(hyp, options.seed)
-        LOGGER.info(f"augmentation: {', '.join(f'{key} {value:g}' for key, value in hyp.augmentation.items())}")
-    LOGGER.info(f"{len(train_set)} training and {len(val_set)} validation frames; {run.precision}; {run.folder}")
+        LOGGER.info(
+            f"augmentation: {', '.join(f'{key} {value:g}' for key, value in hyp.augmentation.items())}"
+        )
+    LOGGER.info(
+        f"{len(train_set)} training and {len(val_set)} validation frames; {run.precision}; {run.folder}"
+    )
     return Frames(data, train_set, val_set)
 
 
@@ -344,18 +406,26 @@ def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
     """Raise a `UserError` if data.yaml does not name what a task tells apart."""
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         if task in tasks and data.lacks(task):
-            raise UserError(f"{data.source}: {data.lacks(task)}; for {other} alone: {ALONE} {other}")
+            raise UserError(
+                f"{data.source}: {data.lacks(task)}; for {other} alone: {ALONE} {other}"
+            )
 
 
-def refuse_nothing_to_learn(data: DataConfig, train: Split, tasks: Sequence[str], hyp: HyperParameters) -> None:
+def refuse_nothing_to_learn(
+    data: DataConfig, train: Split, tasks: Sequence[str], hyp: HyperParameters
+) -> None:
     """Raise a `UserError` if a task that is trained has not one example."""
     if "detection" in tasks and not any(len(labels.boxes) for labels in train.labels):
         example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
-        raise UserError(f"{data.source}: no training frame has a box; {example}; without: {ALONE} classification")
+        raise UserError(
+            f"{data.source}: no training frame has a box; {example}; without: {ALONE} classification"
+        )
     required = "classification" in tasks and hyp.classification_required
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
-        raise UserError(f"{data.source}: no training frame has a view; {example}; without: {ALONE} detection")
+        raise UserError(
+            f"{data.source}: no training frame has a view; {example}; without: {ALONE} detection"
+        )
 
 
 def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -> nn.Module:
@@ -372,9 +442,14 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
         with distributed.main_first():  # which may have to fetch it
             path = weights_file(run.options.weights, run.options.download)
         if is_official(path):
-            state = {f"{model.detection_path}{name}": tensor for name, tensor in read_official(path).items()}
+            state = {
+                f"{model.detection_path}{name}": tensor
+                for name, tensor in read_official(path).items()
+            }
             transfer_weights(model, state, f"{path} (public YOLOv5)")
             return model
         content = load_checkpoint(path)
-        transfer_weights(model, averaged_weights(content), f"{path} (model of kind '{content['kind']}')")
+        transfer_weights(
+            model, averaged_weights(content), f"{path} (model of kind '{content['kind']}')"
+        )
     return model

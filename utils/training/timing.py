@@ -19,10 +19,28 @@ from utils.core.device import Precision
 from utils.plots.style import CLASS_COLOURS, GREY, new_figure
 
 Result = TypeVar("Result")
-MATRIX_SIDES, MATRIX_CALLS = {"cpu": 2048, "cuda": 8192}, 8  # large enough that the call itself is nothing
+MATRIX_SIDES, MATRIX_CALLS = (
+    {"cpu": 2048, "cuda": 8192},
+    8,
+)  # large enough that the call itself is nothing
 TRAINING_STAGES = ("load", "forward", "losses", "backward", "step", "other")
-VALIDATION_STAGES = ("validation load", "validation forward", "NMS", "COCO evaluation", "validation other")
-COLOURS = (*CLASS_COLOURS, "#0072B2", "#D55E00", "#F0E442", "#999999", "#44AA99", "#882255", "#DDDDDD")
+VALIDATION_STAGES = (
+    "validation load",
+    "validation forward",
+    "NMS",
+    "COCO evaluation",
+    "validation other",
+)
+COLOURS = (
+    *CLASS_COLOURS,
+    "#0072B2",
+    "#D55E00",
+    "#F0E442",
+    "#999999",
+    "#44AA99",
+    "#882255",
+    "#DDDDDD",
+)
 
 
 @dataclass
@@ -71,8 +89,8 @@ class EpochTime:
         step_ms: every measured training step, loading included.
         loader_images_per_s: of the loader alone.
         peak_memory_mib: of the process, or on the GPU.
-        gflops_per_s, matrix_gflops_per_s: achieved in forward and backward passes, and by the machine's matrix
-            multiplication of the same precision.
+        gflops_per_s, matrix_gflops_per_s: achieved in forward and backward passes, and by the
+            machine's matrix multiplication of the same precision.
     """
 
     images: int
@@ -101,7 +119,12 @@ class EpochTime:
         stages.insert(-1, ("of these GradNorm", self.gradnorm_s, self.images))
         stages += [(stage, s, self.val_images) for stage, s in self.validation_s.items()]
         return [
-            {"stage": stage, "images_per_s": images / s if s else None, "epoch_s": s, "share": s / self.epoch_s}
+            {
+                "stage": stage,
+                "images_per_s": images / s if s else None,
+                "epoch_s": s,
+                "share": s / self.epoch_s,
+            }
             for stage, s, images in stages
         ]
 
@@ -109,12 +132,19 @@ class EpochTime:
 def epoch_ratio(a: EpochTime, b: EpochTime, block: int) -> dict[str, float]:
     """a's epoch over b's, their steps having been measured in turns: the median over blocks, and the quartiles."""
     epochs = [
-        _block_s(time.step_ms, block) * sum(time.training_s.values()) / np.median(_block_s(time.step_ms, block))
+        _block_s(time.step_ms, block)
+        * sum(time.training_s.values())
+        / np.median(_block_s(time.step_ms, block))
         + sum(time.validation_s.values())
         for time in (a, b)
     ]
     low, middle, high = np.percentile(epochs[0] / epochs[1], (25, 50, 75))
-    return {"median": float(middle), "quartile_1": float(low), "quartile_3": float(high), "blocks": len(epochs[0])}
+    return {
+        "median": float(middle),
+        "quartile_1": float(low),
+        "quartile_3": float(high),
+        "blocks": len(epochs[0]),
+    }
 
 
 def _block_s(step_ms: Sequence[float], block: int) -> np.ndarray:
@@ -124,7 +154,9 @@ def _block_s(step_ms: Sequence[float], block: int) -> np.ndarray:
 def matrix_gflops_per_s(precision: Precision) -> float:
     """10^9 operations a second of a multiplication of two square matrices, the best of a few."""
     side = MATRIX_SIDES[precision.device.type]
-    a, b = (torch.randn(side, side, device=precision.device, dtype=precision.dtype) for _ in range(2))
+    a, b = (
+        torch.randn(side, side, device=precision.device, dtype=precision.dtype) for _ in range(2)
+    )
     watch = Stopwatch(precision.device)
     multiply = watch.timed("multiply", torch.mm)
     for _ in range(MATRIX_CALLS):
@@ -144,8 +176,12 @@ def plot_epochs(epochs: Mapping[str, EpochTime], path: Path) -> None:
         ax = figure.subplots()
         left = np.zeros(len(names))
         for stage, colour in zip((*TRAINING_STAGES, *VALIDATION_STAGES), COLOURS, strict=True):
-            width = np.array([(dict(e.training_s) | dict(e.validation_s))[stage] for e in epochs.values()])
-            ax.barh(names, width, left=left, color=colour, label=stage, edgecolor="white", linewidth=0.6)
+            width = np.array(
+                [(dict(e.training_s) | dict(e.validation_s))[stage] for e in epochs.values()]
+            )
+            ax.barh(
+                names, width, left=left, color=colour, label=stage, edgecolor="white", linewidth=0.6
+            )
             left += width
         for position, epoch in enumerate(epochs.values()):
             text = f" {epoch.epoch_s:.1f} s, {epoch.images_per_s:.0f} images/s"
@@ -164,7 +200,9 @@ LATENCY_CALLS, LATENCY_WARM_UP = 50, 10
 def count_gflops(model: nn.Module, image_size: int) -> float:
     """10^9 floating-point operations of a forward pass of one image; a multiplication with its addition is two."""
     parameter = next(model.parameters())
-    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(
+        1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype
+    )
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         model(image)
@@ -172,7 +210,9 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
 
 
 @torch.inference_mode()
-def measure_latency_ms(models: Mapping[str, nn.Module], image_size: int, precision: Precision) -> dict[str, float]:
+def measure_latency_ms(
+    models: Mapping[str, nn.Module], image_size: int, precision: Precision
+) -> dict[str, float]:
     """Name -> median duration of a forward pass of one image, its boxes decoded, before non-maximum suppression.
 
     The models take turns, so that whatever else the machine does slows all of them alike.

@@ -22,7 +22,14 @@ from models.gradnorm import GradNorm, LossWeighting, TaskGradients
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoints.model_file import take_weights
 from utils.core import distributed
-from utils.core.device import Precision, frozen_copy, fused_copy, peak_memory_mib, tune_for, verified
+from utils.core.device import (
+    Precision,
+    frozen_copy,
+    fused_copy,
+    peak_memory_mib,
+    tune_for,
+    verified,
+)
 from utils.core.files import CsvLog, ProgressFile, write_atomically, write_json
 from utils.core.names import GRADNORM_PLACES, TASKS
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
@@ -38,7 +45,14 @@ from utils.evaluation.tables import format_table
 from utils.loggers.balance import balance_facts, describe_balance
 from utils.loggers.model_card import model_card
 from utils.loggers.tensorboard import Board
-from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader, averaged_losses, loss_counts, task_losses
+from utils.losses.joint import (
+    LOSS_READ_INTERVAL,
+    JointLoss,
+    LossReader,
+    averaged_losses,
+    loss_counts,
+    task_losses,
+)
 from utils.plots.run import draw_run
 from utils.training.learner import Learner, Network
 from utils.training.records import (
@@ -61,8 +75,10 @@ class Job:
 
     Attributes:
         networks: the parts of `model` that have an optimiser each.
-        balancer: weighs the tasks' losses. One that looks at gradients needs a single network, which both tasks share.
-        diagnose_interval: batches between two measurements of the tasks' gradients, for interference.csv; 0: never.
+        balancer: weighs the tasks' losses. One that looks at gradients needs a single network,
+            which both tasks share.
+        diagnose_interval: batches between two measurements of the tasks' gradients, for
+            interference.csv; 0: never.
     """
 
     run: Run
@@ -101,9 +117,10 @@ class GradientPlan:
 class UsualBatch:
     """What a batch holds as a rule, so that the gradient norms of batches can be compared.
 
-    A norm at the cut falls about as 1 / sqrt(frames), frames being those that the loss is a mean over. So norms are
-    taken from full batches only: of the usual size, at least half of it with a view. Where as a rule fewer have one,
-    every batch is taken, and a norm is multiplied with sqrt(frames / usual frames) of its task.
+    A norm at the cut falls about as 1 / sqrt(frames), frames being those that the loss is a mean
+    over. So norms are taken from full batches only: of the usual size, at least half of it with a
+    view. Where as a rule fewer have one, every batch is taken, and a norm is multiplied with
+    sqrt(frames / usual frames) of its task.
 
     Attributes:
         frames: of a batch, over all processes.
@@ -167,8 +184,12 @@ class Trainer:
         self.learners = [self._learner(network) for network in job.networks]
         frames = job.frames
         self.usual_batch = self._usual_batch()
-        self.tasks = [task for task in TASKS if any(task in network.tasks for network in job.networks)]
-        self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in frames.train.split.labels)
+        self.tasks = [
+            task for task in TASKS if any(task in network.tasks for network in job.networks)
+        ]
+        self.prior = ViewPrior.fit(
+            (labels.boxes[:, 0], labels.view) for labels in frames.train.split.labels
+        )
         self.results_log = CsvLog(job.run.folder / "results.csv", result_columns(job.networks))
         self.gradnorm_log = CsvLog(job.run.folder / "gradnorm.csv", GRADNORM_COLUMNS)
         self.interference_log = CsvLog(job.run.folder / "interference.csv", INTERFERENCE_COLUMNS)
@@ -185,14 +206,22 @@ class Trainer:
     def _learner(self, network: Network) -> Learner:
         batches = len(self.train_loader)
         averages = (self.average, self.recorded)
-        return Learner(network, self.model, *averages, self.precision, batches, self.options.batch_size)
+        return Learner(
+            network, self.model, *averages, self.precision, batches, self.options.batch_size
+        )
 
     def _make_loaders(self) -> None:
         job, frames, options = self.job, self.job.frames, self.options
         weights = sampling_weights(job.run.hyp, frames.data, frames.train.split)
         self.sampler = EpochSampler(len(frames.train), options.seed, weights)
-        size, workers, pin = options.batch_size, options.workers, job.run.precision.device.type == "cuda"
-        self.train_loader = make_loader(frames.train, size, workers, pin, self.sampler, job.criterion.matcher)
+        size, workers, pin = (
+            options.batch_size,
+            options.workers,
+            job.run.precision.device.type == "cuda",
+        )
+        self.train_loader = make_loader(
+            frames.train, size, workers, pin, self.sampler, job.criterion.matcher
+        )
         self.val_loader = make_loader(frames.val, size, workers, pin, match=job.criterion.matcher)
 
     def _usual_batch(self) -> UsualBatch:
@@ -216,10 +245,14 @@ class Trainer:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = wanted.place(model)
         self.average = frozen_copy(self.model)
-        self.recorded = {window: frozen_copy(self.model) for window in job.run.hyp.averaging_windows}
+        self.recorded = {
+            window: frozen_copy(self.model) for window in job.run.hyp.averaging_windows
+        }
         self.criterion = job.criterion.to(wanted.device)
         self.precision = self._checked(wanted)
-        torch.manual_seed(self.options.seed + distributed.rank())  # dropout differs between the processes
+        torch.manual_seed(
+            self.options.seed + distributed.rank()
+        )  # dropout differs between the processes
         if self.options.compile:
             for network in job.networks:
                 self.model.get_submodule(network.path).compile()
@@ -227,8 +260,12 @@ class Trainer:
     def _checked(self, wanted: Precision) -> Precision:
         """`wanted` if it stands its check in every process, else float32; a resumed run has been through it."""
         if self.job.run.resume:
-            fell_back = self.job.run.resume["precision"] == "float32" and wanted.dtype is not torch.float32
-            return replace(wanted, dtype=torch.float32, reason="as it began") if fell_back else wanted
+            fell_back = (
+                self.job.run.resume["precision"] == "float32" and wanted.dtype is not torch.float32
+            )
+            return (
+                replace(wanted, dtype=torch.float32, reason="as it began") if fell_back else wanted
+            )
         frames = self.job.frames.val
         some = collate([frames[index] for index in range(min(PRECISION_CHECK_FRAMES, len(frames)))])
         found = distributed.gathered([verified(wanted, self.average, some["images"])])
@@ -267,10 +304,18 @@ class Trainer:
             self._record_averages(epoch)
             improved = self._keep_best(epoch)
             row["best"] = " ".join(improved)
-            row |= {f"metrics/{ln.network.name}_fitness": ln.fitness for ln in self.learners if len(self.learners) > 1}
+            row |= {
+                f"metrics/{ln.network.name}_fitness": ln.fitness
+                for ln in self.learners
+                if len(self.learners) > 1
+            }
         row |= {f"weight/{task}": weight for task, weight in self.job.balancer.weights.items()}
         for learner in self._working(epoch):
-            row |= zip(rate_columns(learner.network, self.job.networks), learner.stepper.learning_rates, strict=True)
+            row |= zip(
+                rate_columns(learner.network, self.job.networks),
+                learner.stepper.learning_rates,
+                strict=True,
+            )
         row |= zip(TIME_COLUMNS, (trained - start, time.time() - trained), strict=True)
         self._log(self.results_log, row)
         self._save(epoch, is_best=bool(improved))
@@ -299,11 +344,20 @@ class Trainer:
         reader = LossReader(1 if self.precision.device.type == "cpu" else LOSS_READ_INTERVAL)
         title = f"epoch {epoch + 1}/{self.options.epochs}"
         quiet = not distributed.is_main()
-        with tqdm(self.train_loader, title, unit="batch", mininterval=0.5, dynamic_ncols=True, disable=quiet) as bar:
+        with tqdm(
+            self.train_loader,
+            title,
+            unit="batch",
+            mininterval=0.5,
+            dynamic_ncols=True,
+            disable=quiet,
+        ) as bar:
             for index, batch in enumerate(bar):
                 self._step(epoch, index, batch, reader)
                 bar.set_postfix_str(self._status(epoch, index, reader), refresh=False)
-                self._note_progress(state="training", epoch=epoch, batch=index, batches=len(self.train_loader))
+                self._note_progress(
+                    state="training", epoch=epoch, batch=index, batches=len(self.train_loader)
+                )
                 self._stop_if_asked(epoch)
         reader.read()
         self.job.balancer.end_epoch()
@@ -321,13 +375,17 @@ class Trainer:
         plan = self._plan(step, totals)
         taps = FeatureTaps(detached=plan.combined) if plan.is_tapped else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
-        losses = self.criterion(outputs, on_device(batch, self.precision.device), distributed.shares(counts, totals))
+        losses = self.criterion(
+            outputs, on_device(batch, self.precision.device), distributed.shares(counts, totals)
+        )
         seen = averaged_losses(losses)
         reader.add(index, seen, batch["paths"])
         measured = self._backward(learners, task_losses(losses), plan, taps, totals["frames"])
         if plan.wanted_at:
             measured[plan.wanted_at] = self.usual_batch.comparable(measured[plan.wanted_at], totals)
-        self._observe({"step": step, "epoch": epoch, "batch": index}, task_losses(seen), plan, measured)
+        self._observe(
+            {"step": step, "epoch": epoch, "batch": index}, task_losses(seen), plan, measured
+        )
         for learner in learners:
             learner.step(epoch, index)
 
@@ -365,7 +423,9 @@ class Trainer:
         if plan.combined:
             taps.pass_on(balancer.aggregate)
         if taps:
-            measured["features"] = taps.read({t: weight * frames * scale for t, weight in balancer.weights.items()})
+            measured["features"] = taps.read(
+                {t: weight * frames * scale for t, weight in balancer.weights.items()}
+            )
         return measured
 
     def _observe(
@@ -377,24 +437,33 @@ class Trainer:
     ) -> None:
         """Let the balancer see the batch, and log what it did and what was measured."""
         weights = dict(self.job.balancer.weights)
-        if row := self.job.balancer.observe(tasks, measured.get(plan.wanted_at), plan.labelled, plan.full):
+        if row := self.job.balancer.observe(
+            tasks, measured.get(plan.wanted_at), plan.labelled, plan.full
+        ):
             total = sum(weights[task] * loss.item() for task, loss in tasks.items())
             self._log(self.gradnorm_log, {**now, "loss/total": total, **row})
         if plan.diagnosed:
             self._log_interference(now, measured)
 
-    def _log_interference(self, now: Mapping[str, int], measured: Mapping[str, TaskGradients]) -> None:
+    def _log_interference(
+        self, now: Mapping[str, int], measured: Mapping[str, TaskGradients]
+    ) -> None:
         """Rows of interference.csv: at the cut, of the whole trunk, and of each of its layers."""
         places = {
             "cut": measured["features"],
             **{name: g for name, g in measured.items() if name not in GRADNORM_PLACES},
         }
         for place, gradients in places.items():
-            figures = {"cosine": gradients.cosine, "magnitude_similarity": gradients.magnitude_similarity}
+            figures = {
+                "cosine": gradients.cosine,
+                "magnitude_similarity": gradients.magnitude_similarity,
+            }
             norms = {f"norm/{task}": norm for task, norm in gradients.norms.items()}
             self._log(self.interference_log, {**now, "place": place, **figures, **norms})
 
-    def _forward(self, learners: Sequence[Learner], images_uint8: Tensor, options: Mapping) -> dict[str, object]:
+    def _forward(
+        self, learners: Sequence[Learner], images_uint8: Tensor, options: Mapping
+    ) -> dict[str, object]:
         """The outputs of the networks at work; the batch is moved once for all of them."""
         outputs: dict[str, object] = {}
         with self.precision.autocast():
@@ -418,18 +487,28 @@ class Trainer:
         self._note_progress(force=True, state="stopped", epoch=epoch)
         received = self.signals.received or signal.SIGTERM  # it may have come to another process
         name = signal.Signals(received).name
-        raise Interrupted(f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}", received)
+        raise Interrupted(
+            f"stopped by {name} in epoch {epoch + 1}; go on with --resume {self.last_path}",
+            received,
+        )
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """Evaluate the moving average; -> cells of results.csv."""
         data, is_last = self.job.frames.data, epoch == self.options.epochs - 1
-        distributed.equalise([*self.model.buffers(), *self.average.buffers()])  # each process has moved its own
-        self.results, losses = evaluate(fused_copy(self.average), self.val_loader, self.precision, data, self.criterion)
+        distributed.equalise(
+            [*self.model.buffers(), *self.average.buffers()]
+        )  # each process has moved its own
+        self.results, losses = evaluate(
+            fused_copy(self.average), self.val_loader, self.precision, data, self.criterion
+        )
         self.metrics = self._summarise(intervals=is_last)
         cells = metric_cells(self.metrics) | loss_cells("val", losses)
         shown = {"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "view accuracy": "view_accuracy"}
         figures = {label: cells.get(f"metrics/{name}") for label, name in shown.items()}
-        figures = [f"{label} {'-' if value is None else f'{value:.3f}'}" for label, value in figures.items()]
+        figures = [
+            f"{label} {'-' if value is None else f'{value:.3f}'}"
+            for label, value in figures.items()
+        ]
         LOGGER.info(f"epoch {epoch + 1}: {', '.join(figures)}")
         return cells
 
@@ -441,7 +520,11 @@ class Trainer:
         for window, average in self.recorded.items():
             distributed.equalise(average.buffers())
             evaluated = evaluate(
-                fused_copy(average), self.val_loader, self.precision, self.job.frames.data, self.criterion
+                fused_copy(average),
+                self.val_loader,
+                self.precision,
+                self.job.frames.data,
+                self.criterion,
             )
             found[f"{window:g}"] = evaluated[0]
         if distributed.is_main():
@@ -454,7 +537,12 @@ class Trainer:
     def _summarise(self, intervals: bool) -> dict[str, object]:
         data = self.job.frames.data
         return summarise(
-            self.results, data.names, data.view_names, view_prior=self.prior, intervals=intervals, tasks=self.tasks
+            self.results,
+            data.names,
+            data.view_names,
+            view_prior=self.prior,
+            intervals=intervals,
+            tasks=self.tasks,
         )
 
     def _keep_best(self, epoch: int) -> list[str]:
@@ -467,7 +555,11 @@ class Trainer:
         average = self.average.state_dict()
         for learner in improved:
             prefix = f"{learner.network.path}." if learner.network.path else ""
-            part = {name: tensor.cpu().clone() for name, tensor in average.items() if name.startswith(prefix)}
+            part = {
+                name: tensor.cpu().clone()
+                for name, tensor in average.items()
+                if name.startswith(prefix)
+            }
             self.best["model"] |= part
             if "detection" in learner.network.tasks:
                 self.best["confidence"] = confidence_of(self.metrics)
@@ -475,13 +567,20 @@ class Trainer:
 
     def _out_of_patience(self, epoch: int) -> bool:
         patience = self.job.run.hyp.patience
-        settled = patience > 0 and all(learner.has_settled(epoch, patience) for learner in self.learners)
+        settled = patience > 0 and all(
+            learner.has_settled(epoch, patience) for learner in self.learners
+        )
         if settled:
-            LOGGER.info(f"nothing better to expect after {patience} epochs of patience ({self._best_epochs()})")
+            LOGGER.info(
+                f"nothing better to expect after {patience} epochs of patience ({self._best_epochs()})"
+            )
         return settled
 
     def _best_epochs(self) -> str:
-        each = [f"{ln.network.name}: epoch {ln.best_epoch + 1}, fitness {ln.best_fitness:.3f}" for ln in self.learners]
+        each = [
+            f"{ln.network.name}: epoch {ln.best_epoch + 1}, fitness {ln.best_fitness:.3f}"
+            for ln in self.learners
+        ]
         return f"best {'; '.join(each)}"
 
     def _open_folder(self) -> None:
@@ -500,7 +599,13 @@ class Trainer:
             self.gradnorm_log.keep_before(self.first_epoch)
             self.interference_log.keep_before(self.first_epoch)
             return
-        for pattern in ("results.csv", "gradnorm.csv", "interference.csv", "summary.json", "predictions*.npz"):
+        for pattern in (
+            "results.csv",
+            "gradnorm.csv",
+            "interference.csv",
+            "summary.json",
+            "predictions*.npz",
+        ):
             for path in run.folder.glob(pattern):
                 path.unlink()
         for name, content in (("opt", run.options), ("hyp", run.hyp)):
@@ -517,7 +622,9 @@ class Trainer:
             "confidence": confidence_of(self.metrics or {}),
             "model": self.model.state_dict(),
             "ema": {"model": self.average.state_dict()},
-            "recorded": {str(window): average.state_dict() for window, average in self.recorded.items()},
+            "recorded": {
+                str(window): average.state_dict() for window, average in self.recorded.items()
+            },
             "networks": {learner.network.name: learner.state_dict() for learner in self.learners},
             "balancer": self.job.balancer.state_dict(),
             "random": states_of_ranks,
@@ -525,7 +632,11 @@ class Trainer:
         if is_best:
             save_checkpoint(self.last_path.with_name("best.pt"), about | self.best)
         save_checkpoint(self.last_path, about | states)
-        if self.options.save_period > 0 and epoch >= 0 and (epoch + 1) % self.options.save_period == 0:
+        if (
+            self.options.save_period > 0
+            and epoch >= 0
+            and (epoch + 1) % self.options.save_period == 0
+        ):
             save_checkpoint(self.last_path.with_name(f"epoch{epoch}.pt"), about | states)
 
     def _description(self, epoch: int) -> dict[str, object]:
@@ -561,7 +672,9 @@ class Trainer:
     def _restore(self, state: Mapping[str, object]) -> None:
         if state["fingerprint"] != self.fingerprint:
             source = self.job.frames.data.source
-            raise UserError(f"{source}: images or labels changed since this run started; start a new run instead")
+            raise UserError(
+                f"{source}: images or labels changed since this run started; start a new run instead"
+            )
         take_weights(self.model, state["model"], self.last_path)
         take_weights(self.average, state["ema"]["model"], self.last_path)
         for window, average in self.recorded.items():
@@ -580,7 +693,10 @@ class Trainer:
             for learner in self.learners:
                 with _restoring(best_path, f"best.{learner.network.name}"):
                     figures = best["best"][learner.network.name]
-                    learner.best_epoch, learner.best_parts = figures["epoch"], dict(figures["parts"])
+                    learner.best_epoch, learner.best_parts = (
+                        figures["epoch"],
+                        dict(figures["parts"]),
+                    )
         own = distributed.rank() if len(state["random"]) == distributed.world_size() else 0
         with _restoring(self.last_path, f"random.{own}"):
             restore_random_states(state["random"][own])
@@ -601,7 +717,9 @@ class Trainer:
         frames, confidence = self.job.frames, confidence_of(self.metrics)
         prior = to_mapping(self.prior) if self.prior else None
         trained_on = self.fingerprint.partition("-")[0]
-        return Header.of(frames.data, frames.val, self.tasks, self.precision, confidence, prior, trained_on)
+        return Header.of(
+            frames.data, frames.val, self.tasks, self.precision, confidence, prior, trained_on
+        )
 
     def _summary(self, epoch: int) -> dict[str, object]:
         summary = {
@@ -634,8 +752,12 @@ class Trainer:
         self.job.run.confirm()
         write_evaluation(folder, self.metrics, self.results)
         write_predictions(folder / FILE_NAME, self.results, self._header())
-        card = model_card(summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split)
-        write_atomically(folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8"))
+        card = model_card(
+            summary, self.metrics, self.options, frames.data, frames.train.split, frames.val.split
+        )
+        write_atomically(
+            folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8")
+        )
         write_json(folder / "summary.json", summary)
         draw_run(folder)
         self.board.finish(summary["epochs"] - 1)

@@ -11,33 +11,53 @@ from utils.data.phantom.tissue import smooth_noise
 
 JET_LENGTH, JET_WIDTH = (0.8, 1.25), (0.9, 1.25)  # times the typical jet of the valve
 
-SCALE_SPEEDS = (-1.0, -0.6, -1e-4, 1e-4, 0.6, 1.0)  # of the machine's limit; away from the probe is negative
+SCALE_SPEEDS = (
+    -1.0,
+    -0.6,
+    -1e-4,
+    1e-4,
+    0.6,
+    1.0,
+)  # of the machine's limit; away from the probe is negative
 SCALE_RGB = ((150, 255, 255), (0, 110, 255), (0, 0, 110), (110, 0, 0), (255, 60, 0), (255, 255, 90))
 
 
 def flow_colour(speed: np.ndarray) -> np.ndarray:
     """Speeds in units of the machine's limit, any shape, wrapped around as aliasing does -> RGB float."""
     wrapped = (speed + 1) % 2 - 1
-    return np.stack([np.interp(wrapped, SCALE_SPEEDS, channel) for channel in zip(*SCALE_RGB, strict=True)], axis=-1)
+    return np.stack(
+        [np.interp(wrapped, SCALE_SPEEDS, channel) for channel in zip(*SCALE_RGB, strict=True)],
+        axis=-1,
+    )
 
 
-def _plume(valve: Valve, patient: Patient, forward: bool, stretch: tuple[float, float]) -> tuple[np.ndarray, float]:
+def _plume(
+    valve: Valve, patient: Patient, forward: bool, stretch: tuple[float, float]
+) -> tuple[np.ndarray, float]:
     """The stream that leaves a valve: a height over every pixel, (H, W), above 0 inside; and its direction.
 
-    `stretch` scales length and width. The direction is the cosine to the beam: 1 flows away from the probe.
+    `stretch` scales length and width. The direction is the cosine to the beam: 1 flows away from
+    the probe.
     """
     start, end = patient.to_pixels(valve.hinges)
     axis, middle = (end - start) / np.hypot(*(end - start)), (start + end) / 2
     direction = np.array([axis[1], -axis[0]]) * (1 if forward else -1)
-    length, width = valve.length * stretch[0] * patient.depth, valve.width * stretch[1] * patient.depth
+    length, width = (
+        valve.length * stretch[0] * patient.depth,
+        valve.width * stretch[1] * patient.depth,
+    )
     x, y = patient.grid(middle)
     if valve.en_face:
         return 1 - np.hypot(x / stretch[0], y * stretch[0]) / width, 0.3 if forward else -0.3
     along = (x * float(direction[0]) + y * float(direction[1])) / length
     square = along * along
-    across = (y * float(direction[0]) - x * float(direction[1]) - valve.bend * patient.depth * square) / width
+    across = (
+        y * float(direction[0]) - x * float(direction[1]) - valve.bend * patient.depth * square
+    ) / width
     opening = np.clip(along + 0.08, 0, None)
-    profile = 1.3 * np.sqrt(opening * np.sqrt(opening)) * np.sqrt(np.clip(1 - square * square, 0, None))
+    profile = (
+        1.3 * np.sqrt(opening * np.sqrt(opening)) * np.sqrt(np.clip(1 - square * square, 0, None))
+    )
     overshoot = np.clip(along - 1, 0, None) + np.clip(-along, 0, None)
     beam = middle - np.array(patient.probe)
     return profile - np.abs(across) - 6 * overshoot, float(direction @ beam / np.hypot(*beam))
@@ -74,5 +94,7 @@ def forward_flow(
     height, direction = _plume(valve, patient, True, (rng.uniform(0.7, 1.0), rng.uniform(0.8, 1.1)))
     grain = patient.size[1] / 240
     noise = smooth_noise(rng, room.shape, (3.0 * grain, 3.0 * grain))
-    speed = -patient.polarity * np.sign(direction) * (0.05 + 0.45 * np.clip(height + 0.2 * noise, 0, 1))
+    speed = (
+        -patient.polarity * np.sign(direction) * (0.05 + 0.45 * np.clip(height + 0.2 * noise, 0, 1))
+    )
     return _largest_part((height + 0.15 * noise > 0.12) & room), speed

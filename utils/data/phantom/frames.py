@@ -36,11 +36,15 @@ def _draw_furniture(frame: np.ndarray, patient: Patient) -> None:
         np.maximum(frame, canvas[..., None], out=frame)
     if patient.shows_bar:
         length, width = patient.size[1] // 4, patient.size[0] // 40
-        speeds = patient.polarity * np.linspace(0.999, -0.999, length)[:, None].repeat(width, axis=1)
+        speeds = patient.polarity * np.linspace(0.999, -0.999, length)[:, None].repeat(
+            width, axis=1
+        )
         frame[width : width + length, -2 * width : -width] = flow_colour(speeds)
 
 
-def draw(shot: Shot, patient: Patient, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+def draw(
+    shot: Shot, patient: Patient, rng: np.random.Generator
+) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
     """Draw a frame.
 
     Returns:

@@ -1,22 +1,25 @@
 """The embedded default data set: stylised colour-Doppler echocardiography, drawn, not recorded.
 
-What is simulated. Three views whose chambers, walls and valves lie where anatomy puts them: A4C (with the
-root of the aorta in sight), PSAX at the level of the aortic valve, PLAX. Each synthetic patient has one heart
-(size, proportions, smooth deformation), one machine (frame size, sector angle, gain, dynamic range, speckle
-size, colour map, furniture on the screen) and two clips of different views. Each frame has a phase of the
-beat: ventricles contract while atria fill, valves open and close. A *jet* is flow backwards through a closed
-valve; its kind (AR, MR, PR, TR: aortic, mitral, pulmonary, tricuspid regurgitation) is which valve it leaves,
-not how it looks: all kinds share one turbulent mosaic of colours. *Forward flow* through open valves, smooth
-and of one colour, appears too and is not labelled. Red flows towards the probe and blue away, unless the
-operator inverted the colours; speeds beyond the scale wrap around. Speckle is complex Gaussian scatter times
-the reflectivity, smoothed along and across the beams, log-compressed, and converted from beams to pixels.
+What is simulated. Three views whose chambers, walls and valves lie where anatomy puts them: A4C
+(with the root of the aorta in sight), PSAX at the level of the aortic valve, PLAX. Each synthetic
+patient has one heart (size, proportions, smooth deformation), one machine (frame size, sector
+angle, gain, dynamic range, speckle size, colour map, furniture on the screen) and two clips of
+different views. Each frame has a phase of the beat: ventricles contract while atria fill, valves
+open and close. A *jet* is flow backwards through a closed valve; its kind (AR, MR, PR, TR: aortic,
+mitral, pulmonary, tricuspid regurgitation) is which valve it leaves, not how it looks: all kinds
+share one turbulent mosaic of colours. *Forward flow* through open valves, smooth and of one colour,
+appears too and is not labelled. Red flows towards the probe and blue away, unless the operator
+inverted the colours; speeds beyond the scale wrap around. Speckle is complex Gaussian scatter times
+the reflectivity, smoothed along and across the beams, log-compressed, and converted from beams to
+pixels.
 
-What is not simulated. Physics: no wave propagation, no real flow, no artefacts; no electrocardiogram, no
-disease that ties a patient's clips together, no mistakes of a human labeller (a box is the exact bounding box
-of the jet's pixels, a view is always right). It shows whether a program trains, and says nothing about real
-patients.
+What is not simulated. Physics: no wave propagation, no real flow, no artefacts; no
+electrocardiogram, no disease that ties a patient's clips together, no mistakes of a human labeller
+(a box is the exact bounding box of the jet's pixels, a view is always right). It shows whether a
+program trains, and says nothing about real patients.
 
-Anatomy is in *sector units*: origin at the probe, x to the right, y down, 1 = the depth of the picture.
+Anatomy is in *sector units*: origin at the probe, x to the right, y down, 1 = the depth of the
+picture.
 """
 
 from __future__ import annotations
@@ -48,8 +51,15 @@ Boxes are exact. Classes: AR, MR, PR, TR. Views, in the order of the one-hot lin
 """
 
 BOX_FORMS = ("corners", "xywh", "outline")
-VIEW_FORMS = (("", " ", ""), ("[", ", ", "]"), ("", ", ", ""), ("[", " ", "]"))  # before, between, after
-LABEL_FORMS = tuple(product(BOX_FORMS, VIEW_FORMS, ("\n", "")))  # and a blank line before the view, or none
+VIEW_FORMS = (
+    ("", " ", ""),
+    ("[", ", ", "]"),
+    ("", ", ", ""),
+    ("[", " ", "]"),
+)  # before, between, after
+LABEL_FORMS = tuple(
+    product(BOX_FORMS, VIEW_FORMS, ("\n", ""))
+)  # and a blank line before the view, or none
 
 
 def _box_line(kind: str, mask: np.ndarray, form: str) -> str:
@@ -104,17 +114,23 @@ def _write_patient(folder: Path, split: str, number: int, shots: Sequence[Shot],
         path = folder / "images" / split / f"{shot.name}.png"
         if not cv2.imwrite(str(path), frame[..., ::-1]):
             raise OSError(f"{path}: could not be written")
-        (folder / "labels" / split / f"{shot.name}.txt").write_text(label_text(shot, masks), encoding="utf-8")
+        (folder / "labels" / split / f"{shot.name}.txt").write_text(
+            label_text(shot, masks), encoding="utf-8"
+        )
 
 
 def generate(
-    folder: Path, seed: int = 0, train_patients: int = TRAIN_PATIENTS, val_patients: int = VAL_PATIENTS
+    folder: Path,
+    seed: int = 0,
+    train_patients: int = TRAIN_PATIENTS,
+    val_patients: int = VAL_PATIENTS,
 ) -> None:
     """Draw the data set; the same arguments give the same bytes, and a half-made set is never seen.
 
     Args:
         folder: the data set's folder; made, must not exist.
-        seed: non-negative; selects hearts, machines and noise. What is in which file does not depend on it.
+        seed: non-negative; selects hearts, machines and noise. What is in which file does not
+            depend on it.
         train_patients, val_patients: how many; each has 2 clips of `FRAMES_PER_CLIP` frames.
 
     Raises:
@@ -129,7 +145,9 @@ def generate(
         for kind, split in product(("images", "labels"), ("train", "val")):
             (temporary / kind / split).mkdir(parents=True)
         for number, shots in enumerate(_shots(train_patients + val_patients)):
-            _write_patient(temporary, "train" if number < train_patients else "val", number, shots, seed)
+            _write_patient(
+                temporary, "train" if number < train_patients else "val", number, shots, seed
+            )
         (temporary / "README.txt").write_text(README.format(seed=seed), encoding="utf-8")
         temporary.rename(folder)
     except OSError:

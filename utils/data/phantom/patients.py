@@ -8,9 +8,20 @@ from functools import cached_property
 
 import numpy as np
 
-FRAME_SIZES = ((320, 240), (320, 240), (320, 240), (400, 300), (352, 288))  # width, height; patients in turn
+FRAME_SIZES = (
+    (320, 240),
+    (320, 240),
+    (320, 240),
+    (400, 300),
+    (352, 288),
+)  # width, height; patients in turn
 
-DEFORMATION, ROTATION, SCALE, SHIFT = 0.010, 0.12, (0.88, 1.04), 0.035  # of hearts; radians, sector units
+DEFORMATION, ROTATION, SCALE, SHIFT = (
+    0.010,
+    0.12,
+    (0.88, 1.04),
+    0.035,
+)  # of hearts; radians, sector units
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,9 @@ class Patient:
         """Anatomy in sector units, (n, 2), -> this patient's pixels, (n, 2) float."""
         x, y = points.T
         (kx, px), (ky, py) = self.waves
-        bent = np.stack([x + DEFORMATION * np.sin(kx * y + px), y + DEFORMATION * np.sin(ky * x + py)], axis=1)
+        bent = np.stack(
+            [x + DEFORMATION * np.sin(kx * y + px), y + DEFORMATION * np.sin(ky * x + py)], axis=1
+        )
         centre = np.array([0.0, 0.5])
         c, s = np.cos(self.rotation), np.sin(self.rotation)
         turned = ((bent - centre) * self.scale) @ np.array([[c, s], [-s, c]])

@@ -13,7 +13,9 @@ from utils.data.phantom.patients import Patient
 
 def _smooth_outline(points: np.ndarray, pieces: int = 8) -> np.ndarray:
     """Closed Catmull-Rom spline through (n, 2) points -> (n * pieces, 2)."""
-    before, start, end, after = (np.roll(points, shift, axis=0)[:, None] for shift in (1, 0, -1, -2))
+    before, start, end, after = (
+        np.roll(points, shift, axis=0)[:, None] for shift in (1, 0, -1, -2)
+    )
     t = (np.arange(pieces) / pieces)[None, :, None]
     cubic = 3 * (start - end) + after - before
     square = 2 * before - 5 * start + 4 * end - after
@@ -25,7 +27,9 @@ def _fixed(points: np.ndarray) -> np.ndarray:
     return np.round(points * 16).astype(np.int32)
 
 
-def draw_line(canvas: np.ndarray, points: np.ndarray, value: float, thickness: float, closed: bool = False) -> None:
+def draw_line(
+    canvas: np.ndarray, points: np.ndarray, value: float, thickness: float, closed: bool = False
+) -> None:
     cv2.polylines(canvas, [_fixed(points)], closed, value, max(1, round(thickness)), cv2.LINE_AA, 4)
 
 
@@ -48,7 +52,9 @@ def _leaflets(valve: Valve, patient: Patient, is_open: bool) -> list[np.ndarray]
     forward = np.array([axis[1], -axis[0]])
     reach, gap = (0.42, 0.10) if is_open else (0.10, 0.50)
     return [
-        hinge + np.array([[0], [0.7 * reach], [reach]]) * forward + np.array([[0], [0.4 * gap], [gap]]) * inward
+        hinge
+        + np.array([[0], [0.7 * reach], [reach]]) * forward
+        + np.array([[0], [0.4 * gap], [gap]]) * inward
         for hinge, inward in ((start, axis), (end, -axis))
     ]
 
@@ -85,22 +91,30 @@ def _blur_gain(sigma: Sequence[float]) -> float:
     return float(2 * np.sqrt(np.pi * sigma[0] * sigma[1]))
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: Sequence[float]) -> np.ndarray:
+def smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], sigma: Sequence[float]
+) -> np.ndarray:
     """Gaussian noise of unit variance, smoothed with `sigma` (rows, columns), float32."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     return _blur(noise, sigma) * _blur_gain(sigma)
 
 
-def ultrasound_scan(reflectivity: np.ndarray, patient: Patient, rng: np.random.Generator) -> np.ndarray:
+def ultrasound_scan(
+    reflectivity: np.ndarray, patient: Patient, rng: np.random.Generator
+) -> np.ndarray:
     """What a machine shows of the reflectivity: (H, W) float32 grey levels in [0, 255], black outside."""
     samples, beams = patient.size[1], round(patient.size[0] * 0.6)
     depth = np.linspace(0, 1, samples)[:, None]
     angle = np.linspace(-patient.half_angle, patient.half_angle, beams)[None, :]
     map_x = patient.probe[0] + patient.depth * depth * np.sin(angle)
     map_y = patient.probe[1] + patient.depth * depth * np.cos(angle)
-    lines = cv2.remap(reflectivity, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR)
+    lines = cv2.remap(
+        reflectivity, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR
+    )
     clutter = 0.35 * np.exp(-depth / 0.035) + 0.002  # near the probe, and everywhere a little
-    mottle = 0.3 * smooth_noise(rng, lines.shape, (9, 7)) + 0.35 * smooth_noise(rng, lines.shape, (50, 9))
+    mottle = 0.3 * smooth_noise(rng, lines.shape, (9, 7)) + 0.35 * smooth_noise(
+        rng, lines.shape, (50, 9)
+    )
     amplitude = (lines * np.exp(mottle) + clutter).astype(np.float32)
     scatter = [rng.standard_normal(amplitude.shape, dtype=np.float32) for _ in range(2)]
     real, imaginary = (_blur(amplitude * part, patient.speckle) for part in scatter)
@@ -115,7 +129,9 @@ def _to_pixels_from_beams(grey: np.ndarray, patient: Patient) -> np.ndarray:
     samples, beams = grey.shape
     radius, angle = patient.polar
     columns = (angle / patient.half_angle + 1) / 2 * (beams - 1)
-    frame = cv2.remap(grey, columns, radius * (samples - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    frame = cv2.remap(
+        grey, columns, radius * (samples - 1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     side = (patient.half_angle - np.abs(angle)) * radius * patient.depth
     ends = np.minimum(1 - radius, radius - 0.03) * patient.depth
     return frame * np.clip(np.minimum(side, ends) + 0.5, 0, 1)
