@@ -47,8 +47,8 @@ TESTS = (
     "power, were it the only one."
 )
 EXPLORED = (
-    "Comparisons that were not fixed before training are exploratory and not corrected for their number: of twenty such "
-    "intervals without a true difference one is expected to miss zero."
+    "Comparisons that were not fixed before training are exploratory and not corrected for their number: of twenty "
+    "such intervals without a true difference one is expected to miss zero."
 )
 
 
