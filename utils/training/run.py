@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import nn
 
 from utils.checkpoints.checkpoint import (
@@ -35,28 +32,6 @@ from utils.curation.audit import quick_warnings
 from utils.data.dataset import JointDataset
 from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, load_splits
-from utils.losses.anchors import AnchorFit, fit_anchors, judge_anchors
-
-
-def random_states() -> dict[str, object]:
-    """The states of Python's, NumPy's and PyTorch's generators, as tensors and plain types."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_states(states: Mapping[str, object]) -> None:
-    """Put the generators back where `random_states` found them."""
-    random.setstate(states["python"])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def newest_checkpoints(project: str | Path) -> list[Path]:
@@ -81,63 +56,6 @@ def newest_checkpoint(project: str | Path) -> Path:
 
 
 ALONE = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
-LOW_RECALL = 0.98  # below which YOLOv5 fits anchors, and we suggest it
-SMALLEST_PX = 2.0  # boxes whose sides are both shorter are not fitted to
-
-
-def training_sizes(dataset: JointDataset) -> np.ndarray:
-    """(n, 2) widths and heights of all boxes, in pixels of the letterboxed frames."""
-    pairs = zip(dataset.split.labels, dataset.letterboxes, strict=True)
-    return np.concatenate([labels.boxes[:, 3:] * (box.width, box.height) for labels, box in pairs])
-
-
-def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -> None:
-    """Say how well the anchors suit the training boxes and, with --autoanchor, put better ones in their place.
-
-    A resumed run keeps the anchors it has.
-
-    Args:
-        detect: with `anchors_px` and `set_anchors_px`, see `models.yolo.Detect`; None: there is
-            nothing to do.
-    """
-    wh = training_sizes(dataset)
-    if detect is None or not len(wh):
-        return
-    old = detect.anchors_px().view(-1, 2).double().numpy()
-    fit = judge_anchors(wh, old, run.hyp.anchor_t)
-    about = f"{len(wh)} training boxes at {dataset.image_size} px, threshold {run.hyp.anchor_t:g}"
-    LOGGER.info(f"anchors: {fit} ({about})")
-    if run.options.autoanchor and not run.resume:
-        new = _better_anchors(wh, len(old), run.hyp.anchor_t, run.options.seed, fit)
-        if new is not None:
-            detect.set_anchors_px(torch.from_numpy(new))
-    elif fit.recall < LOW_RECALL:
-        lost = 1 - fit.recall
-        LOGGER.warning(
-            f"warning: {lost:.1%} of the training boxes are too far from every anchor; try --autoanchor"
-        )
-
-
-def _better_anchors(
-    wh: np.ndarray, count: int, anchor_t: float, seed: int, old: AnchorFit
-) -> np.ndarray | None:
-    """Fitted anchors (count, 2) if they are better than what has the fit `old`; says what was done."""
-    large = wh[(wh >= SMALLEST_PX).any(axis=1)]
-    if (sizes := len(np.unique(large, axis=0))) < count:
-        LOGGER.warning(
-            f"warning: --autoanchor: {sizes} sizes of boxes are too few for {count} anchors; kept"
-        )
-        return None
-    new = fit_anchors(large, count, anchor_t, seed)
-    fit = judge_anchors(wh, new, anchor_t)
-    if fit <= old:
-        LOGGER.info(f"--autoanchor: fitted ones are not better ({fit}); kept as they are")
-        return None
-    listed = ", ".join(f"{width:g}x{height:g}" for width, height in new)
-    LOGGER.info(
-        f"--autoanchor: {fit}, fitness {old.fitness:.3f} -> {fit.fitness:.3f}, with {listed}"
-    )
-    return new
 
 
 def freeze_layers(model: nn.Module, count: int) -> int:
