@@ -1,13 +1,13 @@
-"""Where does my epoch go? Time of every stage of a training, its share of an epoch, memory, and achieved FLOP/s.
+"""Where does my epoch go? Time of every stage of a training, memory, and achieved FLOP/s.
 
-python benchmark.py --data path/to/data.yaml                                     # options as in train_joint_gradnorm.py
-python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"   # and a second training, in turns
+python benchmark.py --data path/to/data.yaml                                    # one training
+python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"  # a second one too
 python benchmark.py --size n --imgsz 160 --against=--rect --steps 100
 
-Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else
-the machine does slows both; the ratio printed is the median over blocks. The weights are thrown
-away. On CUDA every stage is waited for, so their sum is more than an epoch in which they overlap;
-peak memory is the process's, so of both trainings.
+Options are those of train_joint_gradnorm.py. Steps of both trainings alternate in blocks of ten,
+one interval of GradNorm, so that whatever else the machine does slows both; the ratio printed is
+the median over blocks. The weights are thrown away. On CUDA every stage is waited for, so their sum
+is more than an epoch in which they overlap; peak memory is the process's, so of both trainings.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Measured:
         return gflops * options.batch_size * (1 + BACKWARD_FLOPS) / computing_s
 
     def _gradnorm_s(self, steps_s: list[float]) -> float:
-        """Seconds an epoch: what steps with an update take longer than the others, in the median."""
+        """Seconds an epoch: how much longer steps with an update take, in the median."""
         with_update: list[float] = []
         without: list[float] = []
         for step_s, is_update in zip(steps_s, self.updates, strict=True):
@@ -188,7 +188,7 @@ class Measured:
         return dict(zip(VALIDATION_STAGES, parts_s.values(), strict=True))
 
     def _suppress_twice(self, model: torch.nn.Module) -> None:
-        """Time non-maximum suppression where `model` decodes, as `evaluate` is about to do it once more."""
+        """Time non-maximum suppression where `model` decodes; `evaluate` then does it once more."""
         decode = model.decode
         suppress = self.watch.timed("nms", non_max_suppression)
 

@@ -67,7 +67,7 @@ def test_a_restored_training_has_the_state_of_its_file(broken: Path):
     again = description(setup, 0) | training_state(setup, [random_states()])
     again["confidence"] = content["confidence"]  # of metrics that only an evaluation gives
     assert_equal(again, {key: content[key] for key in again})
-    assert content.keys() == again.keys() | {"format"}
+    assert content.keys() == again.keys() | {"format", "version"}
     assert_equal(setup.best["model"], load_checkpoint(broken / "weights" / "best.pt")["model"])
 
 

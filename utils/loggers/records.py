@@ -1,4 +1,4 @@
-"""The records of a run: results.csv, gradnorm.csv, interference.csv, progress.json, TensorBoard's events."""
+"""A run's records: results.csv, gradnorm.csv, interference.csv, progress.json, TensorBoard."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def result_columns(parts: Sequence[str]) -> tuple[str, ...]:
 
 
 def rate_columns(part: str, parts: Sequence[str]) -> list[str]:
-    """Where the learning rates of a part's biases, weights and norms go: YOLOv5's columns if it is the only one."""
+    """Where the learning rates of a part's biases, weights and norms go.
+
+    Those of the only part are YOLOv5's columns.
+    """
     prefix = ""
     if len(parts) > 1:
         prefix = f"{part}_"
@@ -105,7 +108,9 @@ def metric_cells(metrics: Mapping[str, dict]) -> dict[str, float]:
 
 
 class RunRecords:
-    """Appends to a run's records as it goes on. Only the first process writes; in the others nothing happens.
+    """Appends to a run's records while it trains.
+
+    Only the first process writes; in the others nothing happens.
 
     Args:
         folder: of the run.
@@ -187,5 +192,5 @@ class RunRecords:
             self._progress.update(is_news, epochs=self._epochs, state=state, epoch=epoch, **batch)
 
     def finish(self, epoch: int) -> None:
-        """Close TensorBoard's files; the run folder's pictures are in them as of this last epoch."""
+        """Add the run folder's pictures to TensorBoard's files, and close them."""
         self.board.finish(epoch)

@@ -22,7 +22,7 @@ def training_sizes(dataset: JointDataset) -> np.ndarray:
 
 
 def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -> None:
-    """Say how well the anchors suit the training boxes; with --autoanchor, replace them by better ones.
+    """Say how well the anchors suit the training boxes; --autoanchor replaces them by better ones.
 
     A resumed run keeps the anchors it has.
 
@@ -50,7 +50,7 @@ def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -
 
 
 def _better_anchors(wh: np.ndarray, count: int, run: Run, old: AnchorFit) -> np.ndarray | None:
-    """Fitted anchors (count, 2) if they are better than what has the fit `old`; says what was done."""
+    """Fitted anchors (count, 2) if their fit is better than `old`, else None; says which."""
     large = wh[(wh >= SMALLEST_PX).any(axis=1)]
     sizes = len(np.unique(large, axis=0))
     if sizes < count:

@@ -1,4 +1,4 @@
-"""What a training leaves at its end: metrics, predictions, model card, summary.json and pictures."""
+"""What a training leaves at its end: metrics, predictions, model card, summary.json, pictures."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class UsualBatch:
 
 
 class GradientProbe:
-    """Decides before a batch what is measured of its gradients, and measures it in the backward pass.
+    """Decides before a batch what is measured of its gradients; measures it in the backward pass.
 
     Args:
         balancer: what it wants, when, and where.
@@ -119,7 +119,7 @@ class GradientProbe:
             )
 
     def plan(self, step: int, totals: Mapping[str, float]) -> GradientPlan:
-        """For the batch number `step`, which has so many "frames" and "views" over all processes."""
+        """For batch number `step`, with so many "frames" and "views" over all processes."""
         labelled = totals["views"] > 0
         full = self.usual_batch.is_full(totals)
         combined = labelled and self.balancer.combines_gradients
@@ -179,7 +179,7 @@ class GradientProbe:
 
 
 def interference_rows(measured: Mapping[str, TaskGradients]) -> list[dict[str, object]]:
-    """What interference.csv says of a batch: at the cut, of the whole trunk, and of each of its layers."""
+    """What interference.csv says of a batch: of the cut, the whole trunk, each of its layers."""
     places = {"cut": measured["features"]}
     for place, gradients in measured.items():
         if place not in GRADNORM_PLACES:

@@ -44,7 +44,10 @@ YOLOV5_RAMP = Ramp()
 
 @dataclass(frozen=True)
 class Window:
-    """An average over about `steps` steps: update k keeps (1 + k) / (10 + k), and at most 1 - 1 / steps."""
+    """An average over about `steps` steps.
+
+    Update k keeps (1 + k) / (10 + k) of it, and at most 1 - 1 / steps.
+    """
 
     steps: float
 
@@ -77,7 +80,7 @@ class ModelEMA:
         torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
 
     def window_steps(self) -> float:
-        """How many steps' weights the average is worth: 1 / sum of the squared weights of all of them."""
+        """How many steps' weights the average is worth: 1 / sum of all squared weights."""
         if not self.updates:
             return 0.0
         keep = self.course.keep(np.arange(1.0, self.updates + 1))
@@ -216,7 +219,7 @@ class Learner:
         return fitness(self.scores, scale) > fitness(self.best_scores, scale)
 
     def has_settled(self, epoch: int, patience: int) -> bool:
-        """Whether nothing more is to come: its epochs are over, or `patience` of them brought nothing better."""
+        """Whether its epochs are over, or `patience` of them brought nothing better."""
         if epoch + 1 >= self.part.epochs.stop:
             return True
         since = max(self.best_epoch, self.part.epochs.start - 1)

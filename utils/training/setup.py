@@ -1,4 +1,4 @@
-"""What a training consists of before its first batch: a `Job`, and the `Setup` that is made of it on the device."""
+"""What a training consists of: a `Job`, and the `Setup` that is made of it on the device."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Setup:
         self.val_loader = make_loader(frames.val, *usual, match=matcher)
 
     def _place_model(self) -> None:
-        """Model, moving averages and losses on the device, in the precision that passes its check."""
+        """Model, averages and losses on the device, in the precision that passes its check."""
         run, wanted = self.job.run, self.job.run.precision
         tune_for(wanted.device)
         model = self.job.model
@@ -109,7 +109,10 @@ class Setup:
                 self.model.get_submodule(part.path).compile()
 
     def _checked_precision(self, wanted: Precision) -> Precision:
-        """`wanted` if it passes its check in every process, else float32; a resumed run was checked at its start."""
+        """`wanted` if it passes its check in every process, else float32.
+
+        A resumed run was checked when it began.
+        """
         resumed = self.job.run.resume
         if resumed:
             if resumed["precision"] == "float32" and wanted.dtype is not torch.float32:

@@ -98,7 +98,7 @@ def training_state(setup: Setup, random_of_ranks: list[dict[str, object]]) -> di
 
 
 def save(setup: Setup, epoch: int, is_best: bool) -> None:
-    """Write best.pt if some part is at its best, last.pt, and every `--save-period` epochs epochN.pt."""
+    """Write last.pt, best.pt if a part is at its best, epochN.pt every `--save-period` epochs."""
     random_of_ranks = distributed.gathered([random_states()])
     if not distributed.is_main():
         return
@@ -114,7 +114,7 @@ def save(setup: Setup, epoch: int, is_best: bool) -> None:
 
 
 def keep_best(setup: Setup, epoch: int) -> list[str]:
-    """Put aside the moving average of every part that is at its best; returns the names of those parts."""
+    """Put aside the average of every part that is at its best; returns those parts' names."""
     improved = []
     average = setup.ema_model.state_dict()
     for learner in setup.learners:
@@ -176,7 +176,7 @@ def _restore_best_epoch(learner: Learner, stored: Mapping[str, object]) -> None:
 
 
 def _restore_random(of_ranks: list[Mapping[str, object]], path: Path) -> None:
-    """Every process its own state, or all of them the first one's if there are more or fewer now."""
+    """Every process its own, or all of them the first one's if there are more or fewer now."""
     own = 0
     if len(of_ranks) == distributed.world_size():
         own = distributed.rank()
@@ -186,7 +186,7 @@ def _restore_random(of_ranks: list[Mapping[str, object]], path: Path) -> None:
 
 @contextlib.contextmanager
 def _restoring(path: Path, what: str) -> Iterator[None]:
-    """Within the context, whatever a state of another shape makes of the libraries that take it is a `UserError`."""
+    """Turns whatever a library raises about a state of another shape into a `UserError`."""
     try:
         yield
     except Exception as error:

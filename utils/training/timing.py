@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes, and what a model costs: a stopwatch for stages, GFLOPs, latency, their picture."""
+"""Where the time of an epoch goes, and what a model costs: stages, GFLOPs, latency, a picture."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class EpochTime:
 
 
 def epoch_ratio(a: EpochTime, b: EpochTime, block: int) -> dict[str, float]:
-    """a's epoch over b's, whose steps took turns: the median over blocks of steps, and the quartiles."""
+    """a's epoch over b's, whose steps took turns: median over blocks of steps, and quartiles."""
     ratios = _epochs_by_block_s(a, block) / _epochs_by_block_s(b, block)
     low, middle, high = np.percentile(ratios, (25, 50, 75))
     return {
@@ -146,7 +146,7 @@ def epoch_ratio(a: EpochTime, b: EpochTime, block: int) -> dict[str, float]:
 
 
 def _epochs_by_block_s(epoch: EpochTime, block: int) -> np.ndarray:
-    """What an epoch would take if all its steps took as long as those of a block: a value a block, seconds."""
+    """Seconds of an epoch, one value a block: as if all its steps took as long as the block's."""
     blocks = len(epoch.step_ms) // block
     block_s = np.reshape(epoch.step_ms[: blocks * block], (blocks, block)).sum(axis=1) / 1000
     training_s = sum(epoch.training_s.values())
@@ -193,7 +193,10 @@ def plot_epochs(epochs: Mapping[str, EpochTime], path: Path) -> None:
 
 
 def count_gflops(model: nn.Module, image_size: int) -> float:
-    """10^9 floating-point operations of a forward pass of one image; a multiplication with its addition is two."""
+    """10^9 floating-point operations of a forward pass of one image.
+
+    A multiplication with its addition is two.
+    """
     parameter = next(model.parameters())
     image = torch.zeros(
         1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype
@@ -208,9 +211,10 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
 def measure_latency_ms(
     models: Mapping[str, nn.Module], image_size: int, precision: Precision
 ) -> dict[str, float]:
-    """Name -> median duration of a forward pass of one image, its boxes decoded, before non-maximum suppression.
+    """Name -> median duration of a forward pass of one image, its boxes decoded.
 
-    The models take turns, so that whatever else the machine does slows all of them alike.
+    Non-maximum suppression is not in it. The models take turns, so that whatever else the machine
+    does slows all of them alike.
     """
     image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
     times: dict[str, list[float]] = {name: [] for name in models}

@@ -1,9 +1,12 @@
 """The training loop. Every training script builds a `Job` and hands it to `train`.
 
-`Setup` (setup.py) holds what is trained, `GradientProbe` (gradient_probe.py) what is measured of
-gradients, `RunRecords` (utils/loggers/records.py) the tables, validation.py the evaluation, state.py
-the checkpoints, finish.py the end. Here is the order in which they are used: an epoch is `Trainer.epoch`, a batch
-`Trainer.step`.
+`Trainer.epoch` is an epoch, `Trainer.step` a batch. What they use:
+
+- `Setup` (setup.py): what is trained, on the device
+- `Learner` (learner.py): an optimiser with its schedule and moving averages
+- `GradientProbe` (gradient_probe.py): the backward pass, and what is measured in it
+- `RunRecords` (utils/loggers/records.py): the tables
+- validation.py, state.py, finish.py: an evaluation, the checkpoints, the end of a run
 """
 
 from __future__ import annotations
@@ -99,7 +102,7 @@ class Trainer(Setup):
     # ---- a run -----------------------------------------------------------------------------------
 
     def fit(self) -> dict[str, object]:
-        """All epochs, then the final evaluation and the pictures; returns the content of summary.json."""
+        """All epochs, then the end of the run; returns the content of summary.json."""
         self.open_folder()
         self.start_time = time.time()
         epoch = self.first_epoch - 1
@@ -117,7 +120,10 @@ class Trainer(Setup):
         return summary
 
     def open_folder(self) -> None:
-        """Make the run folder ready: of a new run with a first checkpoint, so that it can be resumed at once."""
+        """Make the run folder ready.
+
+        A new run writes a first checkpoint, so that it can be resumed if its first epoch fails.
+        """
         batches = len(self.train_loader)
         if distributed.is_main():
             self.last_path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +265,7 @@ class Trainer(Setup):
         return learners
 
     def _count(self, batch: Mapping) -> tuple[dict[str, float], dict[str, float]]:
-        """What a batch holds over all processes, and what weight this one's part of each mean has."""
+        """What a batch holds over all processes, and this process's weight in each mean."""
         counts = loss_counts(batch) | {"stop": self.signals.received is not None}
         totals = distributed.totals(counts)
         self.is_stopping = totals["stop"] > 0

@@ -26,9 +26,9 @@ SHOWN_METRICS = {
 
 
 def validate(setup: Setup, epoch: int) -> dict[str, float]:
-    """Evaluate the moving average and keep its results and metrics in `setup`; returns cells of results.csv.
+    """Evaluate the moving average; returns cells of results.csv.
 
-    The last epoch's metrics have intervals.
+    Results and metrics are kept in `setup`; the last epoch's metrics have intervals.
     """
     # Each process has moved its own.
     distributed.equalise([*setup.model.buffers(), *setup.ema_model.buffers()])
@@ -53,7 +53,7 @@ def summarise_results(setup: Setup, intervals: bool) -> dict[str, object]:
 
 
 def record_averages(setup: Setup, epoch: int) -> None:
-    """Keep what every average in `record_averages` predicts: predictions/epoch0_ramp.npz, epoch0_0.5.npz, ..."""
+    """Keep what every average in `record_averages` predicts: predictions/epoch0_ramp.npz, ..."""
     found = {}
     if "ramp" in setup.job.run.hyp.record_averages:
         found["ramp"] = setup.results
