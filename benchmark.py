@@ -155,7 +155,10 @@ class Measured:
         with_update: list[float] = []
         without: list[float] = []
         for step_s, is_update in zip(steps_s, self.updates, strict=True):
-            (with_update if is_update else without).append(step_s)
+            if is_update:
+                with_update.append(step_s)
+            else:
+                without.append(step_s)
         if not with_update or not without:
             return 0.0
         longer = statistics.median(with_update) - statistics.median(without)

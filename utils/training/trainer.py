@@ -173,8 +173,10 @@ class Trainer(Setup):
         for learner in self.learners:
             learner.module.train(learner.trains(epoch))
         self.sampler.set_epoch(epoch)
-        is_cpu = self.precision.device.type == "cpu"
-        means = LossReader(1 if is_cpu else LOSS_READ_INTERVAL)
+        interval = LOSS_READ_INTERVAL
+        if self.precision.device.type == "cpu":
+            interval = 1
+        means = LossReader(interval)
         batches = len(self.train_loader)
         with self._progress_bar(epoch) as bar:
             for index, batch in enumerate(bar):

@@ -96,5 +96,6 @@ def _one_line(cells: Mapping[str, float | None]) -> str:
     texts = []
     for label, column in SHOWN_METRICS.items():
         value = cells.get(column)
-        texts.append(f"{label} -" if value is None else f"{label} {value:.3f}")
+        text = "-" if value is None else f"{value:.3f}"
+        texts.append(f"{label} {text}")
     return ", ".join(texts)
