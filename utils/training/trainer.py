@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.gradients import FeatureTaps, layer_gradients, weight_gradients
-from models.gradnorm import GradNorm, LossWeighting, TaskGradients
+from models.gradnorm import TaskGradients
+from models.gradnorm_balancer import GradNorm, LossWeighting
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoints.model_file import take_weights
 from utils.core import distributed
