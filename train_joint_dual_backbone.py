@@ -12,7 +12,6 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
-from utils.core.hyperparameters import RATE_RANGES
 from utils.core.names import TASKS
 from utils.core.options import DualOptions, training_parser
 from utils.core.script import LOGGER, run_script
@@ -36,39 +35,13 @@ PARTS = {
 
 
 def main() -> None:
-    parser = training_parser(__doc__, DualOptions)
-    add_network_options(parser)
-    with start_run(vars(parser.parse_args()), DualBackbone.kind, DualOptions) as run:
+    args = build_parser().parse_args()
+    with start_run(vars(args), DualBackbone.kind, DualOptions) as run:
         train(build_job(run))
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """What only two networks can be asked for."""
-    networks = parser.add_argument_group("the two networks")
-    networks.add_argument(
-        "--classifier-cfg", help=f"classifier's YAML (default: {DualOptions.classifier_cfg})"
-    )
-    networks.add_argument(
-        "--freeze-task", action="append", choices=TASKS, help="leave this task's network as it is"
-    )
-    networks.add_argument(
-        "--classification-start-epoch",
-        type=int,
-        metavar="N",
-        help="let the classifier rest for N epochs (default: 0)",
-    )
-    networks.add_argument(
-        "--classification-epochs",
-        type=int,
-        metavar="N",
-        help="then train it for N epochs (default: to the end)",
-    )
-    rates = parser.add_argument_group("each network's rates, over the hyp file's")
-    for task in TASKS:
-        for name in RATE_RANGES:
-            rates.add_argument(
-                f"--{task}-{name.replace('_', '-')}", type=float, help=f"as {name} in a hyp file"
-            )
+def build_parser() -> argparse.ArgumentParser:
+    return training_parser(__doc__, DualOptions)
 
 
 def build_job(run: Run) -> Job:

@@ -16,8 +16,7 @@ from models.gradnorm import GradNorm, LossWeighting
 from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
 from utils.core import distributed
-from utils.core.hyperparameters import HYP_CHOICES, HyperParameters
-from utils.core.names import TASKS
+from utils.core.hyperparameters import HyperParameters
 from utils.core.options import (
     GRADNORM_KEYS,
     INITIAL_WEIGHTS,
@@ -49,35 +48,7 @@ def main() -> None:
 
 def build_parser(description: str) -> argparse.ArgumentParser:
     """The options of a joint training."""
-    parser = training_parser(description, JointOptions)
-    parser.add_argument(
-        "--tasks",
-        nargs="+",
-        choices=TASKS,
-        metavar="TASK",
-        help=f"to train (default: {' '.join(TASKS)})",
-    )
-    parser.add_argument(
-        "--diagnose-interval",
-        type=int,
-        metavar="N",
-        help="measure interference every N batches (default: 0, never)",
-    )
-    gradnorm = parser.add_argument_group("the balance of the two losses, over the hyp file's")
-    gradnorm.add_argument(
-        "--balancer",
-        choices=HYP_CHOICES["balancer"],
-        help="fixed: the initial weights; else TorchJD's",
-    )
-    gradnorm.add_argument("--gradnorm-alpha", type=float, help="pull towards equal training rates")
-    gradnorm.add_argument(
-        "--gradnorm-interval", type=int, help="batches from one update to the next"
-    )
-    gradnorm.add_argument("--gradnorm-rule", choices=HYP_CHOICES["gradnorm_rule"])
-    gradnorm.add_argument("--gradnorm-place", choices=HYP_CHOICES["gradnorm_place"])
-    gradnorm.add_argument("--initial-detection-weight", type=float)
-    gradnorm.add_argument("--initial-classification-weight", type=float)
-    return parser
+    return training_parser(description, JointOptions)
 
 
 def build_job(run: Run) -> Job:

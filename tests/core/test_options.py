@@ -8,7 +8,7 @@ import pytest
 from small_files import write_yaml
 
 from utils.core.files import ROOT
-from utils.core.hyperparameters import RATE_RANGES, HyperParameters, load_hyperparameters
+from utils.core.hyperparameters import RATES, HyperParameters, load_hyperparameters
 from utils.core.names import TASKS
 from utils.core.options import (
     DualOptions,
@@ -164,7 +164,7 @@ IN_VAIN = [  # options, the one of them without effect, because of what
             f"--freeze-task {task}",
         )
         for task in TASKS
-        for rate in RATE_RANGES
+        for rate in RATES
     ),
     (
         JointOptions,
