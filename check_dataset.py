@@ -11,44 +11,21 @@ only.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-from utils.core.data_config import load_data_config
-from utils.core.lock import FolderLock, claim_run_folder
 from utils.core.options import filled
-from utils.core.script import LOGGER, UserError, run_script
-from utils.curation.audit import Audit, audit, read_plausible
-from utils.curation.findings import KINDS
-from utils.curation.report import LEVELS, verdict, write_report
-from utils.data.splits import label_path
+from utils.core.script import run_script
+from utils.curation.kinds import KINDS, LEVELS
 
 
 def main() -> None:
     args = parse_arguments()
-    data = load_data_config(args.data)
-    plausible = read_plausible(args.plausible, data) if args.plausible else None
-    with claimed_folder(args.out) as claimed:
-        folder = claimed.folder
-        found = audit(data, plausible)
-        refuse_folder_of_data(folder, found)
-        write_report(found, folder)
-    code = found.exit_code(args.strict)
-    LOGGER.info(f"{verdict(found)}; exit code {code}\neverything is in {folder}")
-    sys.exit(code)
+    # Torch takes seconds to import; help and wrong options do not wait for it.
+    from utils.commands.check_dataset import run
+
+    run(args)
 
 
-def claimed_folder(out: str | None) -> FolderLock:
-    """`--out`, which may exist, or a new one."""
-    if out is None:
-        return claim_run_folder("runs/check", "exp")
-    folder = Path(out)
-    if folder.name in ("", ".."):
-        folder = folder.resolve()
-    return claim_run_folder(folder.parent, folder.name, exist_ok=True)
-
-
-def parse_arguments() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     levels = "\n".join(
         f"{title}:\n"
         + "\n".join(f"  {meaning}" for level, meaning in KINDS.values() if level == own)
@@ -74,17 +51,11 @@ def parse_arguments() -> argparse.Namespace:
         help="YAML with a line for each box class, such as 'MR: [A4C, PLAX]': the views it can be seen from; all "
         "orders of the view columns are scored by the share of frames that they make implausible",
     )
-    return parser.parse_args()
+    return parser
 
 
-def refuse_folder_of_data(folder: Path, found: Audit) -> None:
-    """Raise a `UserError` if `folder` lies in a folder of images or labels: nothing is written into the data set."""
-    for frame in found.frames:
-        for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
-            if folder.resolve().is_relative_to(taken.resolve()):
-                raise UserError(
-                    f"--out {folder}: lies in the data set's {taken}; choose another folder"
-                )
+def parse_arguments() -> argparse.Namespace:
+    return build_parser().parse_args()
 
 
 if __name__ == "__main__":

@@ -10,27 +10,12 @@ python compare_solutions.py --rescore runs/compare/mine --data path/to/data.yaml
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from torch import nn
-
-from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
-from utils.checkpoints.model_file import model_from_checkpoint
 from utils.comparison.arms import ARM_NAMES, Arm, expand
-from utils.comparison.evaluation import fingerprints, judge, measure_networks, predict
-from utils.comparison.kept import Kept, open_kept, write_record
-from utils.comparison.per_patient import write_per_patient
-from utils.comparison.pictures import draw_comparison
 from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contrasts
 from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
-from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
-from utils.comparison.report import to_markdown, write_report
-from utils.comparison.trainings import Trial, check_fingerprints, run_name, train_all
-from utils.core.device import select_device, select_precision
-from utils.core.files import run_folder
-from utils.core.lock import lock_folder
 from utils.core.options import JointOptions, filled, warn_without_effect
-from utils.core.script import LOGGER, UserError, run_script
+from utils.core.script import UserError, run_script
 
 BASE = JointOptions()
 DEFAULTS = {
@@ -45,52 +30,13 @@ DEFAULTS = {
 
 def main() -> None:
     args = parse_arguments()
-    if args.rescore:
-        rescore(args)
-    else:
-        compare(args)
+    # Torch takes seconds to import; help and wrong options do not wait for it.
+    from utils.commands.compare_solutions import run
+
+    run(args)
 
 
-def rescore(args: argparse.Namespace) -> None:
-    """Make the report of a finished comparison again, without a network."""
-    folder = Path(args.rescore)
-    kept = open_kept(folder, list(args.protocol.data.values()))
-    with lock_folder(folder, wait=True):
-        publish(folder, kept)
-
-
-def compare(args: argparse.Namespace) -> None:
-    """Train what is missing, let everything predict what is missing, and report."""
-    protocol, folder = args.protocol, run_folder(args.project, args.name)
-    trials = plan(args, folder)
-    precision = select_precision(protocol.options["amp"], select_device(args.device))
-    splits = tuple(dict.fromkeys(("train", "val", protocol.split)))
-    found = {data: fingerprints(data, splits, protocol.arms) for data in protocol.data.values()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(folder, wait=True) as lock:  # until no other comparison works there
-        check_fingerprints(folder, found)
-        note_protocol(folder, protocol, trials)
-        train_all(trials, args.jobs)
-        lock.confirm()
-        predict(trials, load_model, precision, protocol.split)
-        write_record(
-            folder, trials, measure_networks(trials, load_model, precision), protocol.split
-        )
-        publish(folder, open_kept(folder, list(found)))
-
-
-def publish(folder: Path, kept: Kept) -> None:
-    """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
-    results = judge(kept, noted_protocol(folder))
-    results["fixed_before"] = protocol_facts(folder)
-    write_report(folder, results)
-    write_per_patient(folder, kept)
-    draw_comparison(folder)
-    LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The arguments, with the `Protocol` that they make as `protocol`."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,6 +64,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--name", default="exp", help="of this comparison; an existing one goes on (default: exp)"
     )
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The arguments, with the `Protocol` that they make as `protocol`."""
+    parser = build_parser()
     args = parser.parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, expected at least 1")
@@ -209,26 +161,6 @@ def idle_options(chosen: dict[str, object], arms: tuple[Arm, ...]) -> dict[str, 
         unmeasured = "none of which balances two losses of one network"
         idle["diagnose_interval"] = f"--arms {' '.join(chosen['arms'])}, {unmeasured}"
     return idle
-
-
-def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
-    """Every training that the comparison needs, fold by fold and seed by seed: a part of it is a comparison already."""
-    protocol, trials = args.protocol, []
-    for fold, data in protocol.data.items():
-        for seed in protocol.seeds:
-            for arm in protocol.arms:
-                options = protocol.common_options(arm) | {"device": args.device}
-                needed = folder / run_name(fold, arm.needs, seed) if arm.needs else None
-                trials.append(
-                    Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed)
-                )
-    return trials
-
-
-def load_model(weights: Path) -> tuple[nn.Module, dict[str, object]]:
-    """The averaged network in a checkpoint, and the checkpoint."""
-    content = load_checkpoint(weights)
-    return model_from_checkpoint(content, averaged_weights(content), weights), content
 
 
 if __name__ == "__main__":

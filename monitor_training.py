@@ -33,7 +33,7 @@ def main() -> None:
         follow(args.runs, args.interval)
 
 
-def parse_arguments() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,6 +48,11 @@ def parse_arguments() -> argparse.Namespace:
         help="seconds between looks (default: 3)",
     )
     parser.add_argument("--once", action="store_true", help="look once, print, exit")
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = build_parser()
     args = parser.parse_args()
     if not args.interval > 0:
         raise UserError(f"--interval is {args.interval}; expected seconds above 0")

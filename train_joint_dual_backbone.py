@@ -10,70 +10,24 @@ from __future__ import annotations
 
 import argparse
 
-from models.balancers import fixed_weights
-from models.dual_backbone import DualBackbone
-from utils.core.names import TASKS
 from utils.core.options import DualOptions, training_parser
-from utils.core.script import LOGGER, run_script
-from utils.data.sampling import view_loss_weights
-from utils.losses.joint import joint_loss
-from utils.training.learner import Network
-from utils.training.run import (
-    Run,
-    build_model,
-    freeze_layers,
-    load_frames,
-    prepare_anchors,
-    start_run,
-)
-from utils.training.trainer import Job, train
-
-PARTS = {
-    "detection": "detector",
-    "classification": "classifier",
-}  # task -> the network that answers for it
+from utils.core.script import run_script
 
 
 def main() -> None:
-    args = build_parser().parse_args()
-    with start_run(vars(args), DualBackbone.kind, DualOptions) as run:
-        train(build_job(run))
+    args = parse_arguments()
+    # Torch takes seconds to import; help and wrong options do not wait for it.
+    from utils.commands.train_joint_dual_backbone import run
+
+    run(args)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    return training_parser(__doc__, DualOptions)
+def build_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
+    return training_parser(description, DualOptions)
 
 
-def build_job(run: Run) -> Job:
-    """Frames, the two networks, and their losses."""
-    options = run.options
-    frames = load_frames(run, trained=[task for task in TASKS if options.trained_epochs(task)])
-    shape = {
-        "nc": len(frames.data.names),
-        "views": len(frames.data.view_names),
-        "size": options.size,
-    }
-    model = build_model(
-        run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **shape
-    )
-    if options.freeze_task and not options.weights:
-        LOGGER.warning(
-            f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised"
-        )
-    freeze_layers(model.detector, options.freeze)
-    prepare_anchors(model.detect, run, frames.train)
-    view_weights = view_loss_weights(run.hyp, frames.data, frames.train.split)
-    return Job(
-        run=run,
-        frames=frames,
-        model=model,
-        networks=tuple(
-            Network(task, part, (task,), run.hyp.of_network(task), options.trained_epochs(task))
-            for task, part in PARTS.items()
-        ),
-        criterion=joint_loss(model.detect, run.hyp, options.imgsz, view_weights),
-        balancer=fixed_weights(**dict.fromkeys(TASKS, 1.0)),
-    )
+def parse_arguments() -> argparse.Namespace:
+    return build_parser().parse_args()
 
 
 if __name__ == "__main__":

@@ -15,3 +15,6 @@ GRADNORM_PLACES = ("features", "weights")
 TORCHJD_SCALARISERS = ("uw", "dwa")
 TORCHJD_AGGREGATORS = ("pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad")
 BALANCERS = ("gradnorm", "fixed", *TORCHJD_SCALARISERS, *TORCHJD_AGGREGATORS)
+
+STRIDE = 32  # pixels of the coarsest level: an image's sides are multiples of it
+OLDEST_OPSET = 18  # of ONNX: what the exporter translates to and the suppression is written in

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from utils.core.hyperparameters import RATES, HyperParameters
-from utils.core.names import TASKS
+from utils.core.names import STRIDE, TASKS
 from utils.core.script import LOGGER, UserError
 from utils.core.settings import add_argument, option_name, problem_of, setting
 
@@ -121,10 +121,11 @@ class TrainOptions:
                 raise UserError(f"{option_name(field.name)} {problem}")
         if self.download and not self.weights:
             raise UserError("--download: nothing to fetch; say what, e.g. --weights yolov5s.pt")
-        if self.imgsz % 32:
-            nearest = max(32, round(self.imgsz / 32) * 32)
+        if self.imgsz % STRIDE:
+            nearest = max(1, round(self.imgsz / STRIDE)) * STRIDE
             raise UserError(
-                f"--imgsz is {self.imgsz}, expected a multiple of 32 (the stride), e.g. {nearest}"
+                f"--imgsz is {self.imgsz}, expected a multiple of {STRIDE} (the stride), "
+                f"e.g. {nearest}"
             )
 
     def without_effect(self, hyp: HyperParameters) -> dict[str, str]:

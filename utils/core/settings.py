@@ -79,16 +79,16 @@ def option_name(name: str) -> str:
 def problem_of(field: dataclasses.Field, value: object) -> str:
     """What a value breaks of a field's declaration, in words; empty if nothing.
 
-    The default and None are always allowed.
+    The default is always allowed. The items of a list are not looked at.
     """
     declared = setting_of(field)
-    if value is None or value == default_of(field):
+    if value == default_of(field):
         return ""
     if declared.refuses_empty and value == "":
         return f"is empty; leave it out for {default_of(field)}"
-    if declared.choices and isinstance(value, str) and value not in declared.choices:
+    if declared.choices and not isinstance(value, list) and value not in declared.choices:
         return f"is {value!r}, expected one of {', '.join(declared.choices)}"
-    if declared.limits is None:
+    if declared.limits is None or value is None:
         return ""
     least, most = declared.limits
     if least <= value <= most:
