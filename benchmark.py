@@ -26,6 +26,7 @@ import torch
 
 import train_joint_gradnorm
 from models.yolo import YOLOv5WithClassification
+from utils.commands.train_joint_gradnorm import build_job
 from utils.core import distributed
 from utils.core.device import fused_copy, peak_memory_mib
 from utils.core.files import markdown_table, write_json
@@ -61,7 +62,7 @@ class Measured:
     def __init__(self, given: Mapping[str, object], project: str):
         place = {"project": project, "name": "benchmark", "exist_ok": False}
         run = start_run({**given, **place}, YOLOv5WithClassification.kind, JointOptions)
-        self.trainer = Trainer(train_joint_gradnorm.build_job(run))
+        self.trainer = Trainer(build_job(run))
         self.trainer.model.train()
         self.watch = Stopwatch(self.trainer.precision.device)
         self.updates: list[bool] = []  # whether GradNorm wanted a step's gradients
@@ -222,8 +223,8 @@ def measure(args: argparse.Namespace, configurations: Mapping[str, Mapping], res
     LOGGER.info(f"everything is in {results}")
 
 
-def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
-    """The benchmark's own arguments, and the options of each training, by name."""
+def build_parser() -> argparse.ArgumentParser:
+    """The benchmark's own options, beside those of a joint training."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -240,7 +241,12 @@ def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
         "--project", default="runs/benchmark", help="folder of results (default: runs/benchmark)"
     )
     parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
-    args, options = parser.parse_known_args()
+    return parser
+
+
+def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
+    """The benchmark's own arguments, and the options of each training, by name."""
+    args, options = build_parser().parse_known_args()
     if args.steps < BLOCK or args.steps % BLOCK:
         raise UserError(
             f"--steps is {args.steps}, expected a multiple of {BLOCK}, such as {6 * BLOCK}"
