@@ -1,8 +1,8 @@
 """Look for what is wrong with a data set, and how good a score on it can be, before training on it.
 
-python check_dataset.py --data data/echo_phantom.yaml                   # a verdict; the rest is in runs/check/exp
-python check_dataset.py --data my.yaml --strict --out reports/my_data   # for CI: doubts make it fail as well
-python check_dataset.py --data my.yaml --plausible plausible.yaml       # do the view columns have another order?
+python check_dataset.py --data data/echo_phantom.yaml    # a verdict; the rest is in runs/check/exp
+python check_dataset.py --data my.yaml --strict --out reports/my_data    # for CI: doubts fail, too
+python check_dataset.py --data my.yaml --plausible plausible.yaml    # are view columns in order?
 
 Exit code: 0 clean, 1 findings, 2 could not run. Errors and leaks count always, doubts with --strict
 only.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.options import filled
+from utils.core.options import filled, script_parser
 from utils.core.script import run_script
 from utils.curation.kinds import KINDS, LEVELS
 
@@ -26,16 +26,7 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    levels = "\n".join(
-        f"{title}:\n"
-        + "\n".join(f"  {meaning}" for level, meaning in KINDS.values() if level == own)
-        for own, title in LEVELS.items()
-    )
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=f"What is found. Only doubts need --strict to make the exit code 1.\n\n{levels}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = script_parser(__doc__, epilog=described_findings())
     parser.add_argument("--data", required=True, help="data.yaml")
     parser.add_argument("--strict", action="store_true", help="exit with 1 for doubts as well")
     parser.add_argument(
@@ -48,14 +39,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--plausible",
         type=filled,
         metavar="FILE",
-        help="YAML with a line for each box class, such as 'MR: [A4C, PLAX]': the views it can be seen from; all "
-        "orders of the view columns are scored by the share of frames that they make implausible",
+        help="YAML with a line for each box class, such as 'MR: [A4C, PLAX]': the views it can be "
+        "seen from; all orders of the view columns are scored by the share of frames that they "
+        "make implausible",
     )
     return parser
 
 
 def parse_arguments() -> argparse.Namespace:
     return build_parser().parse_args()
+
+
+def described_findings() -> str:
+    """All kinds of findings, level by level."""
+    lines = ["What is found. Only doubts need --strict to make the exit code 1.", ""]
+    for level, title in LEVELS.items():
+        lines.append(f"{title}:")
+        lines += [f"  {meaning}" for own, meaning in KINDS.values() if own == level]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Train the solutions and the baselines under one protocol, evaluate them, and say what the figures carry.
+"""Train the solutions and the baselines under one protocol, evaluate them, and report.
 
-python compare_solutions.py --arms fixed gradnorm dual --epochs 50 --seeds 0 1 2     # on the embedded phantom
-python compare_solutions.py --data path/to/data.yaml --name mine                     # all arms; again: goes on
-python compare_solutions.py --folds path/to/folds --arms gradnorm dual               # what split_dataset.py wrote
-python compare_solutions.py --protocol docs/example-protocol.yaml                    # all that counts is in a file
-python compare_solutions.py --rescore runs/compare/mine --data path/to/data.yaml     # its report again, no network
+python compare_solutions.py --arms fixed gradnorm dual --epochs 50 --seeds 0 1 2    # the phantom
+python compare_solutions.py --data path/to/data.yaml --name mine    # all arms; again: resumed
+python compare_solutions.py --folds path/to/folds --arms gradnorm dual    # of split_dataset.py
+python compare_solutions.py --protocol docs/example-protocol.yaml    # a file fixes what counts
+python compare_solutions.py --rescore runs/compare/mine --data path/to/data.yaml    # report again
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ import argparse
 from utils.comparison.arms import ARM_NAMES, Arm, expand
 from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contrasts
 from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
-from utils.core.options import JointOptions, filled, warn_without_effect
+from utils.core.options import (
+    JointOptions,
+    add_device,
+    filled,
+    script_parser,
+    warn_without_effect,
+)
 from utils.core.script import UserError, run_script
+from utils.core.settings import help_text, option_name, setting_of
 
-BASE = JointOptions()
 DEFAULTS = {
-    "data": BASE.data,
+    "data": JointOptions.data,
     "folds": "",
     "arms": list(ARM_NAMES),
     "seeds": [0, 1, 2],
@@ -37,9 +43,7 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--protocol",
         type=filled,
@@ -47,71 +51,92 @@ def build_parser() -> argparse.ArgumentParser:
         help="YAML that fixes what the options below would",
     )
     add_protocol_options(parser)
-    about = "a finished comparison: its report again, from its files and the data sets"
-    parser.add_argument("--rescore", type=filled, metavar="DIR", help=about)
     parser.add_argument(
-        "--device", default=BASE.device, help="auto, cpu, or a CUDA device's number (default: auto)"
+        "--rescore",
+        type=filled,
+        metavar="DIR",
+        help="a finished comparison: its report again, from its files and the data sets",
     )
+    add_device(parser)
     parser.add_argument(
         "--jobs",
         type=int,
         default=1,
-        help="trainings at a time, which share the cores (default: 1)",
+        help="trainings at a time, which share the cores; at least 1 (default: 1)",
     )
     parser.add_argument(
         "--project", default="runs/compare", help="folder of comparisons (default: runs/compare)"
     )
     parser.add_argument(
-        "--name", default="exp", help="of this comparison; an existing one goes on (default: exp)"
+        "--name",
+        default="exp",
+        help="name of this comparison; an existing one is resumed (default: exp)",
     )
     return parser
 
 
+def add_protocol_options(parser: argparse.ArgumentParser) -> None:
+    """What a protocol file fixes; an option that is not given is None."""
+    parser.add_argument(
+        "--data", type=filled, help=f"data.yaml of all arms (default: {DEFAULTS['data']})"
+    )
+    parser.add_argument(
+        "--folds", type=filled, metavar="DIR", help="folder of fold*/data.yaml, in place of --data"
+    )
+    parser.add_argument(
+        "--arms", nargs="+", metavar="ARM", help=f"of {', '.join(ARM_NAMES)} (default: all)"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        help="seeds of every arm's trainings; at least 0 (default: 0 1 2)",
+    )
+    for name, default in COMMON.items():
+        add_common_option(parser, name, default)
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        default=None,
+        help="report the test split; thresholds stay validation's",
+    )
+
+
+def add_common_option(parser: argparse.ArgumentParser, name: str, default: object) -> None:
+    """An option of all arms' trainings, with the default that a comparison has."""
+    field = JointOptions.__dataclass_fields__[name]
+    choices = setting_of(field).choices
+    metavar = f"{{{','.join(choices)}}}" if choices else None
+    parser.add_argument(
+        option_name(name),
+        type=type(default),
+        metavar=metavar,
+        help=help_text(field, default=str(default)),
+    )
+
+
 def parse_arguments() -> argparse.Namespace:
     """The arguments, with the `Protocol` that they make as `protocol`."""
-    parser = build_parser()
-    args = parser.parse_args()
+    args = build_parser().parse_args()
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, expected at least 1")
     JointOptions(device=args.device)
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
     if args.rescore:
-        unused = dict.fromkeys(given.keys() - {"data", "folds"}, f"--rescore {args.rescore}")
-        warn_without_effect(given, unused)
+        unused = given.keys() - {"data", "folds"}
+        warn_without_effect(given, dict.fromkeys(unused, f"--rescore {args.rescore}"))
         given = {name: value for name, value in given.items() if name not in unused}
     if args.protocol and given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        options = ", ".join(option_name(name) for name in given)
         raise UserError(
-            f"--protocol {args.protocol} fixes {options} as well; leave them out, or change the file"
+            f"--protocol {args.protocol} fixes {options} as well; "
+            "leave them out, or change the file"
         )
-    args.protocol = load_protocol(args.protocol) if args.protocol else protocol_of(given)
+    if args.protocol:
+        args.protocol = load_protocol(args.protocol)
+    else:
+        args.protocol = protocol_of(given)
     return args
-
-
-def add_protocol_options(parser: argparse.ArgumentParser) -> None:
-    """What a protocol file fixes; an option that is not given is None."""
-
-    def add(name: str, text: str, **kwargs: object) -> None:
-        default = DEFAULTS[name[2:].replace("-", "_")]
-        shown = (
-            f" (default: {default})"
-            if isinstance(default, str | int) and default not in ("", False)
-            else ""
-        )
-        parser.add_argument(name, default=None, help=text + shown, **kwargs)
-
-    add("--data", "data.yaml", type=filled)
-    add("--folds", "folder of fold*/data.yaml, in place of --data", type=filled, metavar="DIR")
-    add("--arms", f"of {', '.join(ARM_NAMES)}", nargs="+", metavar="ARM")
-    add("--seeds", "(default: 0 1 2)", nargs="+", type=int)
-    add("--epochs", "of every training", type=int)
-    add("--imgsz", "pixels", type=int)
-    add("--batch-size", "images a batch", type=int)
-    add("--size", "YOLOv5's n, s, m, l or x, of all arms")
-    add("--hyp", "hyper-parameter YAML of all arms")
-    add("--diagnose-interval", "batches; 0: never", type=int)
-    add("--amp", "auto, off, bf16 or fp16")
-    add("--test", "report the test split; thresholds stay validation's", action="store_true")
 
 
 def protocol_of(given: dict[str, object]) -> Protocol:
@@ -124,8 +149,10 @@ def protocol_of(given: dict[str, object]) -> Protocol:
     refuse_repeated(chosen)
     with errors_in("--arms"):
         arms = tuple(expand(chosen["arms"]))
-    with errors_in("--folds"):
-        data = find_folds(chosen["folds"]) if chosen["folds"] else {"": chosen["data"]}
+    data = {"": chosen["data"]}
+    if chosen["folds"]:
+        with errors_in("--folds"):
+            data = find_folds(chosen["folds"])
     warn_without_effect(given, idle_options(chosen, arms))
     protocol = Protocol(
         counted=built_in_contrasts(arms),

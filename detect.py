@@ -1,20 +1,28 @@
 """Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
 
-python detect.py --weights runs/train/exp/weights/last.pt --source frames/            # pictures in runs/detect/exp
+python detect.py --weights runs/train/exp/weights/last.pt --source frames/    # pictures
 python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv --save-crop
-python detect.py --weights last.pt --source frame.jpg --explain                       # what the view decision looked at
-python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv         # and one view for a clip
+python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
+python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 
 A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with
 the highest mean probability. --save-txt writes label files as training reads them. Nothing is
-written beside what is looked at.
+written beside the sources.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from utils.core.options import check_thresholds, filled, given_options
+from utils.core.options import (
+    add_device,
+    add_result_folder,
+    check_thresholds,
+    filled,
+    given_options,
+    is_image_size,
+    script_parser,
+)
 from utils.core.script import UserError, run_script
 
 
@@ -27,9 +35,7 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--weights", required=True, help="last.pt of a run, or last.onnx made of it"
     )
@@ -37,23 +43,35 @@ def build_parser() -> argparse.ArgumentParser:
         "--source", required=True, nargs="+", help="images, folders, quoted globs and videos"
     )
     parser.add_argument(
-        "--data", type=filled, help="data.yaml whose clip_pattern says which images are a clip"
+        "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"
     )
     parser.add_argument(
-        "--imgsz", type=int, help="side of the square, pixels (default: as trained)"
+        "--imgsz",
+        type=int,
+        help="side of the square, pixels; a multiple of 32 (default: as trained)",
     )
     parser.add_argument(
-        "--conf-thres", type=float, help="lowest confidence of a box (default: the checkpoint's)"
-    )
-    parser.add_argument("--iou-thres", type=float, default=0.45, help="of NMS (default: 0.45)")
-    parser.add_argument(
-        "--max-det", type=int, default=300, help="boxes an image, at most (default: 300)"
+        "--conf-thres",
+        type=float,
+        help="lowest confidence of a box; 0 to 1 (default: the checkpoint's)",
     )
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+        "--iou-thres",
+        type=float,
+        default=0.45,
+        help="IoU of non-maximum suppression; 0 to 1 (default: 0.45)",
     )
     parser.add_argument(
-        "--explain", action="store_true", help="draw what spoke for the view (Grad-CAM) beside it"
+        "--max-det",
+        type=int,
+        default=300,
+        help="boxes an image, at most; at least 1 (default: 300)",
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="draw beside the picture what the view was decided by (Grad-CAM)",
     )
     parser.add_argument("--nosave", action="store_true", help="no pictures and videos")
     parser.add_argument(
@@ -65,11 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--save-crop", action="store_true", help="write every box's pixels, in a folder a class"
     )
-    parser.add_argument(
-        "--project", default="runs/detect", help="folder of results (default: runs/detect)"
-    )
-    parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
-    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
+    add_result_folder(parser, "runs/detect")
     return parser
 
 
@@ -78,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     args.given = given_options(parser, args)
     check_thresholds(args)
-    if args.max_det < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
+    if args.max_det < 1 or not is_image_size(args.imgsz):
         raise UserError("--max-det must be at least 1 and --imgsz a multiple of 32")
     if args.explain and args.nosave:
         raise UserError("--explain is a part of the pictures; leave out --nosave")

@@ -1,11 +1,11 @@
-"""Write a checkpoint's model for other programs, as ONNX or as PyTorch's exported program, beside the checkpoint.
+"""Write a checkpoint's model for other programs, as ONNX or as PyTorch's exported program.
 
 python export.py --weights runs/train/exp/weights/last.pt                       # last.onnx
-python export.py --weights runs/train/exp/weights/last.pt --include onnx pt2    # and last.pt2, of torch.export
-python export.py --weights runs/train/exp/weights/last.pt --nms --half          # suppression in the graph, in float16
+python export.py --weights runs/train/exp/weights/last.pt --include onnx pt2    # and last.pt2
+python export.py --weights runs/train/exp/weights/last.pt --nms --half    # NMS inside, in float16
 
-Input and outputs are described in utils/inference/export.py, and in the README. Needs: pip install
-'.[export]'
+The files are written beside the checkpoint. utils/inference/export.py describes input and outputs.
+Needs: pip install '.[export]'
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from __future__ import annotations
 import argparse
 
 from utils.core.names import OLDEST_OPSET, STRIDE
-from utils.core.options import check_thresholds, given_options, warn_without_effect
+from utils.core.options import (
+    check_thresholds,
+    given_options,
+    is_image_size,
+    script_parser,
+    warn_without_effect,
+)
 from utils.core.script import UserError, run_script
 
 
@@ -26,9 +32,7 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--weights", required=True, help="checkpoint, such as runs/train/exp/weights/last.pt"
     )
@@ -37,21 +41,29 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=("onnx", "pt2"),
         default=["onnx"],
-        help="what (default: onnx)",
+        help="formats to write; pt2: a program of torch.export (default: onnx)",
     )
     parser.add_argument(
-        "--imgsz", type=int, help="side that the file recommends, pixels (default: as trained)"
+        "--imgsz",
+        type=int,
+        help="side that the file recommends, pixels; a multiple of 32 (default: as trained)",
     )
     parser.add_argument("--half", action="store_true", help="weights and convolutions in float16")
     parser.add_argument(
         "--nms", action="store_true", help="non-maximum suppression in the graph (ONNX only)"
     )
     parser.add_argument(
-        "--conf-thres", type=float, help="of --nms: lowest confidence (default: the checkpoint's)"
+        "--conf-thres",
+        type=float,
+        help="of --nms: lowest confidence; 0 to 1 (default: the checkpoint's)",
     )
-    parser.add_argument("--iou-thres", type=float, default=0.45, help="of --nms (default: 0.45)")
     parser.add_argument(
-        "--opset", type=int, help="ONNX's operator set (default: the exporter's choice)"
+        "--iou-thres", type=float, default=0.45, help="of --nms: IoU; 0 to 1 (default: 0.45)"
+    )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        help=f"ONNX's operator set; at least {OLDEST_OPSET} (default: the exporter's choice)",
     )
     return parser
 
@@ -61,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     check_thresholds(args)
     warn_without_effect(given_options(parser, args), without_effect(args))
-    if args.imgsz is not None and (args.imgsz < STRIDE or args.imgsz % STRIDE):
+    if not is_image_size(args.imgsz):
         raise UserError(f"--imgsz is {args.imgsz}, expected a multiple of {STRIDE}")
     if args.opset is not None and args.opset < OLDEST_OPSET:
         raise UserError(f"--opset is {args.opset}, expected {OLDEST_OPSET} or later")

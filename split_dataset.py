@@ -1,23 +1,30 @@
-"""Split a data set by patient, its classes and views in every part; give each clip one view. No image is copied.
+"""Split a data set by patient, its classes and views in every part; give each clip one view.
 
 python split_dataset.py --data data/echo_phantom.yaml --val 0.15 --test 0.2 --out runs/split
-python split_dataset.py --data data/echo_phantom.yaml --folds 5 --out runs/folds             # cross-validation
-python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --out runs/harmonised  # splits as they are
+python split_dataset.py --data data/echo_phantom.yaml --folds 5 --out runs/folds    # cross-validation
+python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --out runs/harmonised
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --folds 5 --out runs/both
 
 The frames of all splits are taken together and divided anew: every part gets its share of the
 patients with each class and view, then of the frames. Patients with almost identical frames stay
 together. DIR gets train.txt, val.txt, test.txt and a data.yaml for --data of the other scripts;
-with --folds, each of DIR/fold0, DIR/fold1, ... does. --harmonise-views writes copies of the label
-files to DIR/labels, with the view that more than 60 % of a clip's labelled frames show; clips
-without such a view keep their labels and are listed in DIR/undecided.csv.
+with --folds, each of DIR/fold0, DIR/fold1, ... does. No image is copied. --harmonise-views writes
+copies of the label files to DIR/labels, with the view that more than 60 % of a clip's labelled
+frames show; clips without such a view keep their labels and are listed in DIR/undecided.csv. By
+itself it leaves the splits as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from utils.core.options import filled, given_options, warn_without_effect
+from utils.core.options import (
+    add_skip_bad_labels,
+    filled,
+    given_options,
+    script_parser,
+    warn_without_effect,
+)
 from utils.core.script import UserError, run_script
 
 
@@ -30,9 +37,7 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--data", required=True, help="data.yaml of the data set")
     parser.add_argument(
         "--out",
@@ -42,42 +47,43 @@ def build_parser() -> argparse.ArgumentParser:
         help="new or empty folder outside the data set",
     )
     parser.add_argument(
-        "--folds", type=int, metavar="K", help="K pairs of train and val; each frame is in one val"
+        "--folds",
+        type=int,
+        metavar="K",
+        help="K pairs of train and val, each frame in one val; at least 2",
     )
-    parser.add_argument("--val", type=float, help="share of the frames for val, such as 0.15")
     parser.add_argument(
-        "--test", type=float, help="share of the frames for test (default: no test split)"
+        "--val", type=float, help="share of the frames for val, such as 0.15; between 0 and 1"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="the same gives the same split (default: 0)"
+        "--test",
+        type=float,
+        help="share of the frames for test; between 0 and 1 (default: no test split)",
     )
-    by = "keep together what group_pattern finds, or (image) split frame by frame (default: group)"
-    parser.add_argument("--by", choices=("group", "image"), default="group", help=by)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the same gives the same split; at least 0 (default: 0)",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("group", "image"),
+        default="group",
+        help="keep together what group_pattern finds, or (image) split frame by frame "
+        "(default: group)",
+    )
     parser.add_argument(
         "--harmonise-views", action="store_true", help="give each clip the view of its majority"
     )
-    parser.add_argument(
-        "--skip-bad-labels", action="store_true", help="leave out frames with wrong label files"
-    )
+    add_skip_bad_labels(parser)
     return parser
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args()
-    given = [share for share in (args.val, args.test) if share is not None]
-    if not all(0 < share < 1 for share in given) or sum(given) >= 1:
-        raise UserError(
-            f"--val and --test are {given}, expected shares above 0 that leave some frames for train"
-        )
-    if args.folds is not None and (args.folds < 2 or given):
-        raise UserError(
-            f"--folds is {args.folds}, expected at least 2, and neither --val nor --test beside it"
-        )
-    if args.test and not args.val:
-        raise UserError(
-            "--test without --val: a data.yaml needs a train and a val split; give both"
-        )
+    check_shares(args)
     if not (args.folds or args.val or args.harmonise_views):
         raise UserError(
             "nothing to do: give --folds K, --val SHARE (and --test SHARE) or --harmonise-views"
@@ -88,6 +94,24 @@ def parse_arguments() -> argparse.Namespace:
         idle = dict.fromkeys(("seed", "by"), "--harmonise-views alone, which keeps the splits")
         warn_without_effect(given_options(parser, args), idle)
     return args
+
+
+def check_shares(args: argparse.Namespace) -> None:
+    """Raise a `UserError` for --val, --test and --folds that make no split."""
+    given = [share for share in (args.val, args.test) if share is not None]
+    if not all(0 < share < 1 for share in given) or sum(given) >= 1:
+        raise UserError(
+            f"--val and --test are {given}, "
+            "expected shares above 0 that leave some frames for train"
+        )
+    if args.folds is not None and (args.folds < 2 or given):
+        raise UserError(
+            f"--folds is {args.folds}, expected at least 2, and neither --val nor --test beside it"
+        )
+    if args.test and not args.val:
+        raise UserError(
+            "--test without --val: a data.yaml needs a train and a val split; give both"
+        )
 
 
 if __name__ == "__main__":

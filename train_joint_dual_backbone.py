@@ -1,9 +1,9 @@
-"""Train two networks that share nothing: a YOLOv5s that detects boxes, and a small attentive one that names the view.
+"""Train two networks that share nothing: a YOLOv5s for boxes, and a small attentive one for the view.
 
-python train_joint_dual_backbone.py --epochs 50                              # on the embedded phantom
-python train_joint_dual_backbone.py --data path/to/data.yaml --imgsz 320     # on your own frames
-python train_joint_dual_backbone.py --weights last.pt --freeze-task detection --epochs 10   # the classifier alone
-python train_joint_dual_backbone.py --resume runs/train/exp/weights/last.pt  # go on where it stopped
+python train_joint_dual_backbone.py --epochs 50                             # the embedded phantom
+python train_joint_dual_backbone.py --data path/to/data.yaml --imgsz 320    # on your own frames
+python train_joint_dual_backbone.py --weights last.pt --freeze-task detection    # classifier alone
+python train_joint_dual_backbone.py --resume runs/train/exp/weights/last.pt    # resume
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python train_joint_gradnorm.py --epochs 50 --gradnorm-alpha 1.5         # on the embedded phantom
 python train_joint_gradnorm.py --data path/to/data.yaml --imgsz 320     # on your own frames
-python train_joint_gradnorm.py --resume runs/train/exp/weights/last.pt  # go on where it stopped
+python train_joint_gradnorm.py --resume runs/train/exp/weights/last.pt  # resume where it stopped
 """
 
 from __future__ import annotations

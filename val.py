@@ -1,17 +1,26 @@
 """Evaluate a checkpoint, or what export.py made of it, on a data set's split.
 
-python val.py --weights runs/train/exp/weights/last.pt                     # the data it was trained on
-python val.py --weights runs/train/exp/weights/last.onnx                   # the same by onnxruntime, on the CPU
+python val.py --weights runs/train/exp/weights/last.pt       # the data it was trained on
+python val.py --weights runs/train/exp/weights/last.onnx     # the same by onnxruntime, on the CPU
 python val.py --weights runs/train/exp/weights/last.pt --data my.yaml --task test
-python val.py --weights yolov5s.pt --data my.yaml                          # a public YOLOv5 detector: boxes only
-python val.py --predictions runs/val/exp/predictions.npz --data my.yaml    # what one found before, without a network
+python val.py --weights yolov5s.pt --data my.yaml            # a public YOLOv5: boxes only
+python val.py --predictions runs/val/exp/predictions.npz --data my.yaml    # without a network
 """
 
 from __future__ import annotations
 
 import argparse
 
-from utils.core.options import check_thresholds, filled, given_options
+from utils.core.options import (
+    add_device,
+    add_result_folder,
+    add_skip_bad_labels,
+    check_thresholds,
+    filled,
+    given_options,
+    is_image_size,
+    script_parser,
+)
 from utils.core.script import UserError, run_script
 
 
@@ -24,9 +33,7 @@ def main() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", type=filled, help="last.pt of a run, or last.onnx made of it")
     source.add_argument(
@@ -36,34 +43,46 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", type=filled, help="data.yaml (default: the one it was trained on)"
     )
     parser.add_argument(
-        "--task", choices=("train", "val", "test"), default="val", help="split (default: val)"
+        "--task",
+        choices=("train", "val", "test"),
+        default="val",
+        help="split to evaluate on (default: val)",
     )
     parser.add_argument(
-        "--imgsz", type=int, help="side of the square, pixels (default: as trained)"
+        "--imgsz",
+        type=int,
+        help="side of the square, pixels; a multiple of 32 (default: as trained)",
     )
-    parser.add_argument("--batch-size", type=int, default=16, help="images a batch (default: 16)")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="images a batch; at least 1 (default: 16)"
+    )
     parser.add_argument(
         "--conf-thres",
         type=float,
-        help="confidence at which P, R, F1 are taken (default: the one in the checkpoint, chosen on validation)",
+        help="confidence at which P, R, F1 are taken; 0 to 1 "
+        "(default: the one in the checkpoint, chosen on validation)",
     )
-    parser.add_argument("--iou-thres", type=float, default=0.6, help="of NMS (default: 0.6)")
+    parser.add_argument(
+        "--iou-thres",
+        type=float,
+        default=0.6,
+        help="IoU of non-maximum suppression; 0 to 1 (default: 0.6)",
+    )
     parser.add_argument(
         "--save-json", action="store_true", help="write predictions.json too, COCO's result format"
     )
+    add_device(parser)
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+        "--workers",
+        type=int,
+        default=2,
+        help="loader processes; at least 0, or -1 for as many as there are cores (default: 2)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
-    parser.add_argument("--amp", default="auto", help="auto, off, bf16 or fp16 (default: auto)")
     parser.add_argument(
-        "--project", default="runs/val", help="folder of results (default: runs/val)"
+        "--amp", default="auto", help="how to compute: auto, off, bf16 or fp16 (default: auto)"
     )
-    parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
-    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
-    parser.add_argument(
-        "--skip-bad-labels", action="store_true", help="leave out frames with wrong label files"
-    )
+    add_result_folder(parser, "runs/val")
+    add_skip_bad_labels(parser)
     return parser
 
 
@@ -74,9 +93,10 @@ def parse_arguments() -> argparse.Namespace:
     check_thresholds(args)
     if args.workers < -1:
         raise UserError(
-            f"--workers is {args.workers}, expected at least 0, or -1 for as many as there are cores"
+            f"--workers is {args.workers}, expected at least 0, "
+            "or -1 for as many as there are cores"
         )
-    if args.batch_size < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
+    if args.batch_size < 1 or not is_image_size(args.imgsz):
         raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
     return args
 

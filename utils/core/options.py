@@ -1,4 +1,4 @@
-"""The options of the training scripts as frozen dataclasses, their checks, and the parser that they share."""
+"""The options of the training scripts as frozen dataclasses, and the parsers of all scripts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrainOptions:
     )
     cfg: str = setting("models/yolov5s_joint.yaml", "model YAML", refuses_empty=True)
     size: str = setting(
-        "", "YOLOv5's size, in place of the depth and width in --cfg", choices=tuple(SIZES)
+        "", "YOLOv5's size, in place of the depth and width in the model YAML", choices=tuple(SIZES)
     )
     autoanchor: bool = setting(
         False, "fit anchors to the training boxes, and take them if they are better"
@@ -75,7 +75,7 @@ class TrainOptions:
     project: str = setting("runs/train", "folder of run folders")
     name: str = setting("exp", "name of the run folder; a number is added if it exists")
     exist_ok: bool = setting(False, "write into an existing run folder")
-    seed: int = setting(0, "of initial weights and data order", limits=AT_LEAST_0)
+    seed: int = setting(0, "seed of initial weights and data order", limits=AT_LEAST_0)
     save_period: int = setting(
         -1,
         "keep a checkpoint every so many epochs, in addition to last and best",
@@ -85,7 +85,7 @@ class TrainOptions:
     noval: bool = setting(False, "validate after the last epoch only")
     cache: str = setting(
         "auto",
-        "of letterboxed images; ram: in memory; disk: in the user's cache folder; "
+        "cache of letterboxed images; ram: in memory; disk: in the user's cache folder; "
         "auto: ram if it fits",
         choices=CACHE_MODES,
     )
@@ -146,7 +146,7 @@ class JointOptions(TrainOptions):
 
     tasks: list[str] = setting(
         list(TASKS),
-        "that the model has a head for; one alone is the single-task reference",
+        "tasks that the model has a head for; one alone is the single-task reference",
         choices=TASKS,
         arguments={"nargs": "+", "metavar": "TASK"},
     )
@@ -282,19 +282,52 @@ def filled(text: str) -> str:
     return text
 
 
+def script_parser(description: str | None, **arguments: object) -> argparse.ArgumentParser:
+    """A parser whose help keeps the lines of `description`, a script's docstring."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments
+    )
+
+
+def add_result_folder(parser: argparse.ArgumentParser, project: str) -> None:
+    """The options that say where results are written."""
+    parser.add_argument(
+        "--project", default=project, help=f"folder of result folders (default: {project})"
+    )
+    parser.add_argument(
+        "--name",
+        default="exp",
+        help="name of the result folder; a number is added if it exists (default: exp)",
+    )
+    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+    )
+
+
+def add_skip_bad_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad-labels", action="store_true", help="leave out frames whose label file is wrong"
+    )
+
+
+def is_image_size(side_px: int | None) -> bool:
+    """Whether an image can have this side, or none is asked for."""
+    return side_px is None or (side_px >= STRIDE and side_px % STRIDE == 0)
+
+
 def training_parser(
-    description: str, options: type[TrainOptions] = TrainOptions
+    description: str | None, options: type[TrainOptions] = TrainOptions
 ) -> argparse.ArgumentParser:
     """The options of a training script: the fields of `options`, and some of the hyp file's keys.
 
     Options left out are absent from the parsed namespace, so that "given" and "default" can be told
     apart.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
+    parser = script_parser(description, argument_default=argparse.SUPPRESS)
     for field in dataclasses.fields(options):
         add_argument(parser, options, field.name)
     parser.add_argument(
