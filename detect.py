@@ -1,7 +1,7 @@
 """Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
 
 python detect.py --weights runs/train/exp/weights/last.pt --source frames/    # pictures
-python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv --save-crop
+python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv
 python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
 python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 

@@ -1,7 +1,7 @@
 """Split a data set by patient, its classes and views in every part; give each clip one view.
 
 python split_dataset.py --data data/echo_phantom.yaml --val 0.15 --test 0.2 --out runs/split
-python split_dataset.py --data data/echo_phantom.yaml --folds 5 --out runs/folds    # cross-validation
+python split_dataset.py --data data/echo_phantom.yaml --folds 5 --out runs/folds    # 5 folds
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --out runs/harmonised
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --folds 5 --out runs/both
 

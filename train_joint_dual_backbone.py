@@ -1,4 +1,4 @@
-"""Train two networks that share nothing: a YOLOv5s for boxes, and a small attentive one for the view.
+"""Train two networks that share nothing: a YOLOv5s for boxes, an attentive one for the view.
 
 python train_joint_dual_backbone.py --epochs 50                             # the embedded phantom
 python train_joint_dual_backbone.py --data path/to/data.yaml --imgsz 320    # on your own frames

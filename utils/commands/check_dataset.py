@@ -38,7 +38,10 @@ def claimed_folder(out: str | None) -> FolderLock:
 
 
 def refuse_folder_of_data(folder: Path, found: Audit) -> None:
-    """Raise a `UserError` if `folder` lies in a folder of images or labels: nothing is written into the data set."""
+    """Raise a `UserError` if `folder` lies in a folder of images or labels.
+
+    Nothing is written into the data set.
+    """
     for frame in found.frames:
         for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
             if folder.resolve().is_relative_to(taken.resolve()):

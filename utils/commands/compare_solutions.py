@@ -1,4 +1,4 @@
-"""What compare_solutions.py does: the trainings that are missing, their predictions, and the report."""
+"""What compare_solutions.py does: the missing trainings, their predictions, and the report."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def rescore(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Train what is missing, let everything predict what is missing, and report."""
-    protocol, folder = args.protocol, run_folder(args.project, args.name)
+    protocol = args.protocol
+    folder = run_folder(args.project, args.name)
     trials = plan(args, folder)
     precision = select_precision(protocol.options["amp"], select_device(args.device))
     splits = tuple(dict.fromkeys(("train", "val", protocol.split)))
@@ -58,7 +59,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def publish(folder: Path, kept: Kept) -> None:
-    """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
+    """Make a comparison's tables and pictures from its folder's files and its data sets' labels."""
     results = judge(kept, noted_protocol(folder))
     results["fixed_before"] = protocol_facts(folder)
     write_report(folder, results)
@@ -68,16 +69,21 @@ def publish(folder: Path, kept: Kept) -> None:
 
 
 def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
-    """Every training that the comparison needs, fold by fold and seed by seed: a part of it is a comparison already."""
-    protocol, trials = args.protocol, []
+    """Every training that the comparison needs.
+
+    They go fold by fold and seed by seed, so that a part of them is a comparison already.
+    """
+    protocol = args.protocol
+    trials = []
     for fold, data in protocol.data.items():
         for seed in protocol.seeds:
             for arm in protocol.arms:
                 options = protocol.common_options(arm) | {"device": args.device}
-                needed = folder / run_name(fold, arm.needs, seed) if arm.needs else None
-                trials.append(
-                    Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed)
-                )
+                own_folder = folder / run_name(fold, arm.name, seed)
+                needed = None
+                if arm.needs:
+                    needed = folder / run_name(fold, arm.needs, seed)
+                trials.append(Trial(arm, data, seed, options, own_folder, needed))
     return trials
 
 

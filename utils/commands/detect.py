@@ -23,7 +23,8 @@ from utils.inference.sources import FrameReader, Source, find_sources, refuse_fo
 
 
 def run(args: argparse.Namespace) -> None:
-    sources = find_sources(args.source, load_data_config(args.data) if args.data else None)
+    data = load_data_config(args.data) if args.data else None
+    sources = find_sources(args.source, data)
     precision = select_precision("auto", select_device(args.device))
     model, facts = open_model(args.weights, model_from_checkpoint, precision)
     explained = view_head(model, args.weights) if args.explain else None
@@ -32,38 +33,37 @@ def run(args: argparse.Namespace) -> None:
     warn_without_effect(args.given, without_effect(model, args.weights))
     with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
         refuse_folder_of_sources(claimed.folder, args.source, sources)
-        look_at(args, sources, predictor, facts, claimed.folder)
+        write_outputs(args, sources, predictor, facts, claimed.folder)
 
 
-def look_at(
+def write_outputs(
     args: argparse.Namespace,
     sources: Sequence[Source],
     predictor: Predictor,
     facts: ModelFacts,
     folder: Path,
 ) -> None:
-    """Write what the model says of all frames into the folder."""
-    model = predictor.model
-    names = facts.names if "detection" in model.tasks else []
-    view_names = facts.view_names if "classification" in model.tasks else []
-    reader, tally = FrameReader(sources, facts.bits), outputs.Tally(folder, names, view_names)
-    kept = [tally, *(kind(folder, names, view_names) for kind in wanted(args))]
+    """Write the model's predictions of all frames into the folder."""
+    tasks = predictor.model.tasks
+    names = facts.names if "detection" in tasks else []
+    view_names = facts.view_names if "classification" in tasks else []
+    reader = FrameReader(sources, facts.bits)
+    tally = outputs.Tally(folder, names, view_names)
+    files = [output(folder, names, view_names) for output in wanted(args)]
     with ExitStack() as stack:
-        for output in kept:
+        for output in [tally, *files]:
             stack.enter_context(closing(output))
         for frame in tqdm(reader, "detect", unit="frame", leave=False):
             prediction = predictor(frame.image)
-            for output in kept:
+            for output in [tally, *files]:
                 output.add(frame, prediction)
     for problem in reader.problems:
         LOGGER.warning(f"warning: {problem}")
     parts = [tally.summary()]
-    parts += (
-        [f"{len(reader.problems)} of {len(sources)} files not read to their end"]
-        if reader.problems
-        else []
-    )
-    parts += [f"everything is in {folder}"] if kept[1:] else []
+    if reader.problems:
+        parts.append(f"{len(reader.problems)} of {len(sources)} files not read to their end")
+    if files:
+        parts.append(f"everything is in {folder}")
     LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
 
 
@@ -86,7 +86,8 @@ def view_head(model: nn.Module, weights: str) -> ViewHead:
     """
     if is_onnx(weights):
         raise UserError(
-            f"--explain: {weights} is ONNX, which shows no gradients; give the checkpoint it was made of"
+            f"--explain: {weights} is ONNX, which shows no gradients; "
+            "give the checkpoint it was made of"
         )
     heads = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
     if not heads:
@@ -95,17 +96,18 @@ def view_head(model: nn.Module, weights: str) -> ViewHead:
         )
     if heads[0].map_count > 1:
         raise UserError(
-            f"--explain: the view head of {weights} reads {heads[0].map_count} maps; expected one to explain"
+            f"--explain: the view head of {weights} reads {heads[0].map_count} maps; "
+            "expected one to explain"
         )
     return heads[0]
 
 
 def wanted(args: argparse.Namespace) -> list[type[outputs.Output]]:
-    """The kinds of output that were asked for."""
+    """The outputs that were asked for."""
     asked = {
         outputs.Pictures: not args.nosave,
         outputs.LabelFiles: args.save_txt,
         outputs.Crops: args.save_crop,
         outputs.Table: args.save_csv,
     }
-    return [kind for kind, is_wanted in asked.items() if is_wanted]
+    return [output for output, is_wanted in asked.items() if is_wanted]

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     program = export.exported_program(export.Deployed(model, args.half))
     for suffix in dict.fromkeys(args.include):
         path = Path(args.weights).with_suffix(f".{suffix}")
-        write = write_onnx if suffix == "onnx" else write_program
+        write = WRITERS[suffix]
         LOGGER.info(f"{path}: {write(path, program, model, facts, args)}")
 
 
@@ -44,25 +44,33 @@ def write_onnx(
     facts: ModelFacts,
     args: argparse.Namespace,
 ) -> str:
-    """Write the file; returns what there is to say of it."""
-    proto, properties = export.onnx_model(program, model.tasks, args.opset), properties_of(facts)
+    """Write the file; returns what there is to report of it."""
+    proto = export.onnx_model(program, model.tasks, args.opset)
+    properties = properties_of(facts)
     compared = "not compared with PyTorch, as onnxruntime is not installed"
     if importlib.util.find_spec("onnxruntime"):
         exported = OnnxModel(proto.SerializeToString(), path)
-        compared = comparison(
-            export.deviations(model, lambda images: [*exported.run(images).values()], facts.imgsz)
+        deviations = export.deviations(
+            model, lambda images: list(exported.run(images).values()), facts.imgsz
         )
+        compared = comparison(deviations)
     if args.nms:
-        confidence = facts.confidence if args.conf_thres is None else args.conf_thres
-        suppression = export.Suppression(
-            usual_confidence() if confidence is None else confidence, args.iou_thres
-        )
+        suppression = export.Suppression(confidence_for(args, facts), args.iou_thres)
         proto = export.with_suppression(proto, suppression)
         properties["suppression"] = json.dumps(dataclasses.asdict(suppression))
         compared += " (before suppression)"
     export.write_onnx(path, proto, properties)
     outputs = ", ".join(output.name for output in proto.graph.output)
     return f"{size_of(path)}, opset {export.opset_of(proto)}, images -> {outputs}; {compared}"
+
+
+def confidence_for(args: argparse.Namespace, facts: ModelFacts) -> float:
+    """The lowest confidence of a box: what is asked for, else the checkpoint's, else the usual."""
+    if args.conf_thres is not None:
+        return args.conf_thres
+    if facts.confidence is not None:
+        return facts.confidence
+    return usual_confidence()
 
 
 def write_program(
@@ -72,10 +80,14 @@ def write_program(
     facts: ModelFacts,
     args: argparse.Namespace,
 ) -> str:
-    """Write the file; returns what there is to say of it."""
+    """Write the file; returns what there is to report of it."""
     export.write_program(path, program, properties_of(facts))
     exported = torch.export.load(path).module()
     return f"{size_of(path)}; {comparison(export.deviations(model, exported, facts.imgsz))}"
+
+
+# Suffix of a file -> what writes it and returns what there is to report
+WRITERS = {"onnx": write_onnx, "pt2": write_program}
 
 
 def properties_of(facts: ModelFacts) -> dict[str, str]:

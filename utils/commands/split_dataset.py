@@ -1,4 +1,4 @@
-"""What split_dataset.py does: splits by patient, and one view a clip, without a copy of an image."""
+"""What split_dataset.py does: splits by patient, and one view a clip; no image is copied."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def split(
         found: the data set's splits.
         frames: of all of them.
     """
-    clips = find_clips(frames, data) if args.harmonise_views else []
+    clips: list[Clip] = []
+    if args.harmonise_views:
+        clips = find_clips(frames, data)
     harmonised = harmonise(frames, clips)
     folders = {folder: {split.name: split.images for split in found}}
     if args.folds or args.val:
@@ -54,32 +56,36 @@ def split(
         write_labels(folder / "labels", data, frames, harmonised)
         report_views(folder / "undecided.csv", data, clips, frames, harmonised)
         data = replace(data, labels=folder / "labels")
-    asked = {
-        key: value
-        for key, value in vars(args).items()
-        if key not in ("data", "out") and value is not None
-    }
-    note = f"By split_dataset.py from {Path(args.data).resolve()}: " + ", ".join(
-        f"{k} {v}" for k, v in asked.items()
-    )
+    note = f"By split_dataset.py from {Path(args.data).resolve()}: {asked_for(args)}"
     for place, images in folders.items():
         write_split(place, data, images, note)
     LOGGER.info("written: " + ", ".join(str(place / "data.yaml") for place in folders))
 
 
+def asked_for(args: argparse.Namespace) -> str:
+    """The options that make the split what it is, and their values."""
+    asked = []
+    for name, value in vars(args).items():
+        if name not in ("data", "out") and value is not None:
+            asked.append(f"{name} {value}")
+    return ", ".join(asked)
+
+
 def new_folder(path: str, data: DataConfig, frames: Split) -> FolderLock:
-    """A folder, locked and with its resolved path, that was absent or empty, and lies outside the data set.
+    """A folder outside the data set that was absent or empty, locked and with its resolved path.
 
     Raises:
         UserError: it is not, or another process works in it.
     """
     folder = Path(path).resolve()
     refuse_full(folder, path)
-    labels = {label_path(image, data).parent for image in frames.images}
-    for taken in sorted({data.root, *labels, *(image.parent for image in frames.images)}):
+    label_folders = {label_path(image, data).parent for image in frames.images}
+    image_folders = {image.parent for image in frames.images}
+    for taken in sorted({data.root} | label_folders | image_folders):
         if folder.is_relative_to(taken.resolve()):
             raise UserError(
-                f"--out {path}: lies in the data set, {taken}; nothing is written there, choose another"
+                f"--out {path}: lies in the data set, {taken}; "
+                "nothing is written there, choose another"
             )
     claimed = claim_run_folder(folder.parent, folder.name, exist_ok=True)
     refuse_full(folder, path)  # by a process that was faster
@@ -87,10 +93,10 @@ def new_folder(path: str, data: DataConfig, frames: Split) -> FolderLock:
 
 
 def refuse_full(folder: Path, path: str) -> None:
-    """Raise a `UserError` if there is something in the folder that `path` names, or it is no folder."""
-    if folder.exists() and (
-        not folder.is_dir() or any(found.name != LOCK_NAME for found in folder.iterdir())
-    ):
+    """Raise a `UserError` if the folder that `path` names is not empty, or is a file."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or any(found.name != LOCK_NAME for found in folder.iterdir()):
         raise UserError(
             f"--out {path}: not an empty folder; nothing is overwritten, choose another"
         )
@@ -105,76 +111,93 @@ def divide(
     else:
         groups = groups_of(frames.images, data)
         content = content_of(frames, data, groups, alike_across_groups(frames, groups, data))
-    if args.folds:
-        shares = {f"fold{number}": 1 / args.folds for number in range(args.folds)}
-    else:
-        shares = {"train": 1 - args.val - (args.test or 0), "val": args.val}
-        shares |= {"test": args.test} if args.test else {}
+    shares = shares_of(args)
     names, values = list(shares), list(shares.values())
     part = assign_groups(content, values, args.seed)
     refuse_vanished(content, part, names)
     if args.by == "image":
         LOGGER.warning(
-            "warning: --by image: one patient's frames may be in two splits; scores say nothing of new ones"
+            "warning: --by image: one patient's frames may be in two splits; "
+            "scores say nothing of new ones"
         )
     LOGGER.info(format_balance(content, part, names, values))
     place = part[content.unit]
-    chosen = {
-        name: [frames.images[i] for i in np.flatnonzero(place == number)]
-        for number, name in enumerate(names)
-    }
+    chosen = {}
+    for number, name in enumerate(names):
+        chosen[name] = [frames.images[index] for index in np.flatnonzero(place == number)]
     if not args.folds:
         return {folder: chosen}
-    others = {
-        name: sorted(set(frames.images).difference(images)) for name, images in chosen.items()
-    }
-    return {folder / name: {"train": others[name], "val": chosen[name]} for name in names}
+    folds = {}
+    for name, images in chosen.items():
+        others = sorted(set(frames.images).difference(images))
+        folds[folder / name] = {"train": others, "val": images}
+    return folds
+
+
+def shares_of(args: argparse.Namespace) -> dict[str, float]:
+    """Name of each part -> its share of the frames."""
+    if args.folds:
+        return {f"fold{number}": 1 / args.folds for number in range(args.folds)}
+    shares = {"train": 1 - args.val - (args.test or 0), "val": args.val}
+    if args.test:
+        shares["test"] = args.test
+    return shares
 
 
 def alike_across_groups(frames: Split, groups: Sequence[str], data: DataConfig) -> list[list[Path]]:
     """Sets of almost identical frames of more than one group; says how many there are."""
     group_of = dict(zip(frames.images, groups, strict=True))
-    read = {
-        frame.path: frame for frame in read_frames(data) if frame.path in group_of
-    }  # each file once
-    sets = [
-        [frame.path for frame in own] for own in almost_identical(identical(list(read.values())))
-    ]
-    shared = [paths for paths in sets if len({group_of[path] for path in paths}) > 1]
-    names = sorted({group_of[path] for paths in shared for path in paths})
-    found = f"{len(shared)} sets of almost identical frames lie in more than one group and stay together"
-    LOGGER.info(
-        f"{found}: {', '.join(names)}" if names else "no almost identical frames lie in two groups"
-    )
+    frame_of = {frame.path: frame for frame in read_frames(data) if frame.path in group_of}
+    shared = []
+    names = set()
+    for alike in almost_identical(identical(list(frame_of.values()))):
+        paths = [frame.path for frame in alike]
+        own_groups = {group_of[path] for path in paths}
+        if len(own_groups) > 1:
+            shared.append(paths)
+            names |= own_groups
+    if names:
+        LOGGER.info(
+            f"{len(shared)} sets of almost identical frames lie in more than one group "
+            f"and stay together: {', '.join(sorted(names))}"
+        )
+    else:
+        LOGGER.info("no almost identical frames lie in two groups")
     return shared
 
 
 def report_views(
     path: Path, data: DataConfig, clips: Sequence[Clip], old: Split, new: Split
 ) -> None:
-    """Print what harmonising changed, and list what a person must decide, on the screen and as a CSV file."""
+    """Print what harmonising changed, and list what a person must decide.
+
+    Args:
+        path: the CSV file with that list.
+    """
     undecided = [clip for clip in clips if clip.is_undecided]
-    changed = [
-        before.view
-        for before, after in zip(old.labels, new.labels, strict=True)
-        if before.view != after.view
-    ]
+    changed = []
+    for before, after in zip(old.labels, new.labels, strict=True):
+        if before.view != after.view:
+            changed.append(before.view)
     inside = sum(len(clip.frames) for clip in clips)
+    mixed = sum(clip.is_mixed for clip in clips)
     LOGGER.info(
-        f"views of {len(clips)} clips: {sum(clip.is_mixed for clip in clips)} show more than one view; "
+        f"views of {len(clips)} clips: {mixed} show more than one view; "
         f"{len(changed)} frames get another view, {changed.count(UNKNOWN_VIEW)} of them had none; "
-        f"{len(old.images) - inside} frames are in no clip or have no label file and stay as they are"
+        f"{len(old.images) - inside} frames are in no clip or have no label file "
+        "and stay as they are"
     )
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["clip", "frames", *data.view_names])
-        writer.writerows([clip.name, len(clip.frames), *clip.votes] for clip in undecided)
+        for clip in undecided:
+            writer.writerow([clip.name, len(clip.frames), *clip.votes])
     if undecided:
         LOGGER.info(
-            f"{len(undecided)} clips are for you to decide, in {path.parent / 'labels'}; they keep their views:"
+            f"{len(undecided)} clips are for you to decide, in {path.parent / 'labels'}; "
+            "they keep their views:"
         )
     for clip in undecided:
         votes = zip(data.view_names, clip.votes, strict=True)
-        LOGGER.info(
-            f"  {clip.name}: " + ", ".join(f"{count} {view}" for view, count in votes if count)
-        )
+        shown = ", ".join(f"{count} {view}" for view, count in votes if count)
+        LOGGER.info(f"  {clip.name}: {shown}")

@@ -47,7 +47,8 @@ def build_job(run: Run) -> Job:
     )
     if options.freeze_task and not options.weights:
         LOGGER.warning(
-            f"warning: no --weights; the {options.freeze_task[0]} network stays as it was initialised"
+            f"warning: no --weights; "
+            f"the {options.freeze_task[0]} network stays as it was initialised"
         )
     freeze_layers(model.detector, options.freeze)
     prepare_anchors(model.detect, run, frames.train)

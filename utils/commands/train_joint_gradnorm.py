@@ -43,7 +43,8 @@ def build_job(run: Run) -> Job:
     options, hyp = run.options, run.hyp
     if hyp.network_rates:
         raise UserError(
-            f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; here use lr0, lrf, ..."
+            f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; "
+            "here use lr0, lrf, ..."
         )
     frames = load_frames(run, options.tasks)
     shape = {
@@ -65,14 +66,8 @@ def build_job(run: Run) -> Job:
     if model.stops_gradient and "classification" in options.tasks:
         balancer = weights_behind_stop_gradient(run)
     batches = math.ceil(len(frames.train) / options.batch_size) * options.epochs
-    if isinstance(balancer, GradNorm) and hyp.gradnorm_interval > batches:
-        LOGGER.warning(
-            f"warning: GradNorm never acts: {batches} batches, an update every {hyp.gradnorm_interval}"
-        )
-    if isinstance(balancer, GradNorm) and not model.trunk_parameters():
-        LOGGER.warning(
-            f"warning: --freeze {options.freeze} holds the whole trunk: GradNorm weighs two heads that share nothing"
-        )
+    if isinstance(balancer, GradNorm):
+        warn_of_idle_gradnorm(run, batches, bool(model.trunk_parameters()))
     return Job(
         run=run,
         frames=frames,
@@ -84,37 +79,53 @@ def build_job(run: Run) -> Job:
     )
 
 
+def warn_of_idle_gradnorm(run: Run, batches: int, trains_trunk: bool) -> None:
+    """Warn where GradNorm has nothing to do in so many batches."""
+    interval = run.hyp.gradnorm_interval
+    if interval > batches:
+        LOGGER.warning(
+            f"warning: GradNorm never acts: {batches} batches, an update every {interval}"
+        )
+    if not trains_trunk:
+        LOGGER.warning(
+            f"warning: --freeze {run.options.freeze} holds the whole trunk: "
+            "GradNorm weighs two heads that share nothing"
+        )
+
+
 def weights_behind_stop_gradient(run: Run) -> LossWeighting:
-    """The weights 1 and 1: what a view head behind a stop-gradient learns needs no balance with what others learn.
+    """The weights 1 and 1: a view head behind a stop-gradient needs no balance with the boxes.
 
     Raises:
         UserError: another balancer was asked for, or the gradients' interference.
     """
-    source, hyp = run.options.cfg, run.hyp
+    source = run.options.cfg
+    balancer = run.hyp.balancer
     if "detection" not in run.options.tasks:
         raise UserError(
-            f"--tasks classification: in {source} the view head is behind a stop-gradient; it trains no trunk"
+            f"--tasks classification: in {source} the view head is behind a stop-gradient; "
+            "it trains no trunk"
         )
-    if "balancer" in run.given and hyp.balancer != "fixed":
+    if "balancer" in run.given and balancer != "fixed":
         raise UserError(
-            f"--balancer {hyp.balancer}: in {source} the view head is behind a stop-gradient; leave it out"
+            f"--balancer {balancer}: in {source} the view head is behind a stop-gradient; "
+            "leave it out"
         )
     if run.options.diagnose_interval:
         raise UserError(
             f"--diagnose-interval: in {source} a stop-gradient keeps the tasks apart; leave it out"
         )
-    idle = dict.fromkeys(
-        (*GRADNORM_KEYS, *INITIAL_WEIGHTS), f"{source}, whose view head is behind a stop-gradient"
-    )
-    warn_without_effect(run.given, idle)
+    reason = f"{source}, whose view head is behind a stop-gradient"
+    warn_without_effect(run.given, dict.fromkeys(GRADNORM_KEYS + INITIAL_WEIGHTS, reason))
     LOGGER.info(
-        f"{source}: the view head is behind a stop-gradient: nothing to balance, the weights are 1 and 1"
+        f"{source}: the view head is behind a stop-gradient: nothing to balance, "
+        "the weights are 1 and 1"
     )
     return fixed_weights(1.0, 1.0)
 
 
 def build_balancer(hyp: HyperParameters, tasks: Sequence[str], views: int) -> LossWeighting:
-    """What the hyp file names; for a single task, whose loss there is nothing to balance with, the weight 1.
+    """What the hyp file names; a single task, which needs no balance, has the weight 1.
 
     Args:
         views: their number; the cross-entropy of an untrained head is its logarithm, class weights
@@ -131,9 +142,13 @@ def build_balancer(hyp: HyperParameters, tasks: Sequence[str], views: int) -> Lo
     if hyp.balancer != "gradnorm":
         if distributed.world_size() > 1:
             raise UserError(
-                f"--balancer {hyp.balancer} works in one process; use gradnorm or fixed with torchrun"
+                f"--balancer {hyp.balancer} works in one process; "
+                "use gradnorm or fixed with torchrun"
             )
         return torchjd_balancer(hyp.balancer)
+    initial_losses = None
+    if views > 1:
+        initial_losses = {"classification": math.log(views)}
     return GradNorm(
         initial,
         alpha=hyp.gradnorm_alpha,
@@ -145,5 +160,5 @@ def build_balancer(hyp: HyperParameters, tasks: Sequence[str], views: int) -> Lo
         kappa=hyp.gradnorm_kappa,
         weight_sum=hyp.weight_sum,
         min_share=hyp.gradnorm_min_share,
-        initial_losses={"classification": math.log(views)} if views > 1 else None,
+        initial_losses=initial_losses,
     )

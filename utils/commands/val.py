@@ -68,12 +68,16 @@ def predict(
     data: DataConfig,
     split: Split,
 ) -> tuple[list[ImageResult], Header]:
-    """What the model says of the split, and what a file of that begins with."""
+    """The model's predictions of the split, and what a file of them begins with."""
     dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
     results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
-    confidence = facts.confidence if args.conf_thres is None else args.conf_thres
-    prior = facts.view_prior if list(data.names) == list(facts.names) else None
+    confidence = args.conf_thres
+    if confidence is None:
+        confidence = facts.confidence
+    prior = None
+    if list(data.names) == list(facts.names):
+        prior = facts.view_prior
     trained_on = facts.fingerprint.partition("-")[0]  # the training split's
     return results, Header.of(data, dataset, model.tasks, precision, confidence, prior, trained_on)
 
@@ -105,7 +109,9 @@ def report(
     folder: Path,
 ) -> None:
     """Write what the predictions come to into the folder."""
-    confidence = header.confidence if args.conf_thres is None else args.conf_thres
+    confidence = args.conf_thres
+    if confidence is None:
+        confidence = header.confidence
     if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
     metrics = summarise(
@@ -123,18 +129,16 @@ def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]
     """Options that change nothing for a model, or for predictions of one -> because of what."""
     idle = {}
     if "detection" not in predictor.tasks:
-        idle |= dict.fromkeys(
-            ("conf_thres", "iou_thres", "save_json"), f"{source}, which finds no boxes"
-        )
+        no_boxes = f"{source}, which finds no boxes"
+        idle |= dict.fromkeys(("conf_thres", "iou_thres", "save_json"), no_boxes)
     if is_onnx(source):
-        idle |= dict.fromkeys(
-            ("device", "amp"), f"{source}: ONNX runs on the CPU as it was exported"
-        )
+        as_exported = f"{source}: ONNX runs on the CPU as it was exported"
+        idle |= dict.fromkeys(("device", "amp"), as_exported)
     return idle
 
 
 def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
-    """The data set, if its classes and views are those the model was trained on, as far as it answers for them.
+    """The data set, if its classes and views are those of the model, as far as it answers for them.
 
     Where it does not say how many bits its images store, they are taken to store as many as those
     in training.
@@ -147,12 +151,18 @@ def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[st
             f"--data is missing: {weights} does not say what it was trained on; name a data.yaml"
         )
     data = load_data_config(path)
-    for task, key, ours, theirs in (
-        ("detection", "names", data.names, facts.names),
-        ("classification", "cls_names", data.view_names, facts.view_names),
-    ):
-        if task in tasks and list(ours) != list(theirs):
-            raise UserError(
-                f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}"
-            )
+    if "detection" in tasks:
+        _refuse_other_names("names", data.names, facts.names, data, weights)
+    if "classification" in tasks:
+        _refuse_other_names("cls_names", data.view_names, facts.view_names, data, weights)
     return dataclasses.replace(data, bits=data.bits or facts.bits)
+
+
+def _refuse_other_names(
+    key: str, names: Sequence[str], trained: Sequence[str], data: DataConfig, weights: str
+) -> None:
+    """Raise a `UserError` if the data.yaml's `key` lists others than the model was trained on."""
+    if list(names) != list(trained):
+        raise UserError(
+            f"{data.source}: {key} {list(names)}, but {weights} was trained on {list(trained)}"
+        )
