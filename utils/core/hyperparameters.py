@@ -1,4 +1,4 @@
-"""The hyper-parameters as a frozen dataclass, their ranges and choices, and how a hyp file is read."""
+"""The hyper-parameters as a frozen dataclass, with ranges and choices, and how a file is read."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ class HyperParameters:
     )
     sampler: str = setting(
         "shuffle",
-        "shuffle: every frame once an epoch; views, groups: draw each view, or group, equally often",
+        "shuffle: every frame once an epoch; "
+        "views, groups: draw each view, or group, equally often",
         choices=("shuffle", "views", "groups"),
     )
     view_loss_weights: str = setting(
@@ -218,7 +219,8 @@ class HyperParameters:
             )
         if (self.sampler, self.view_loss_weights) == ("views", "inverse"):
             raise UserError(
-                "sampler views and view_loss_weights inverse balance the views twice; use one of them"
+                "sampler views and view_loss_weights inverse balance the views twice; "
+                "use one of them"
             )
 
     @property

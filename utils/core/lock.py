@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -73,14 +73,8 @@ class Holder:
         return start is None or is_another
 
     def is_this_process(self) -> bool:
-        """Whether an earlier lock of this process was not given back, which nothing in it needs any more."""
-        own = Holder.this_process()
-        return (self.host, self.machine, self.pid, self.started) == (
-            own.host,
-            own.machine,
-            own.pid,
-            own.started,
-        )
+        """Whether an earlier lock of this process was not given back, which nothing needs now."""
+        return replace(self, token="") == replace(Holder.this_process(), token="")
 
 
 UNKNOWN = Holder(host="(unknown)", machine="", pid=0, started="", token="")
@@ -106,9 +100,10 @@ class _Found:
 
 
 class FolderLock:
-    """The right of this process to write into a folder; a context manager, which gives it back at the end.
+    """The right of this process to write into a folder.
 
-    It is also given back when the object is forgotten, and at the end of the process.
+    As a context manager it gives the right back at the end. It is also given back when the object
+    is forgotten, and at the end of the process.
 
     Args:
         folder: that is locked.
@@ -118,7 +113,8 @@ class FolderLock:
 
     def __init__(self, folder: Path, holder: Holder, made: Sequence[Path] = ()):
         self.folder = folder
-        self._path, self._content = folder / LOCK_NAME, _to_bytes(holder)
+        self._path = folder / LOCK_NAME
+        self._content = _to_bytes(holder)
         self._confirmed = time.monotonic()
         done = threading.Event()
         threading.Thread(
@@ -135,7 +131,9 @@ class FolderLock:
         self.release()
 
     def confirm(self) -> None:
-        """See that the folder is still this process's own; at most once a second, so that it may be asked often.
+        """See that the folder is still this process's own.
+
+        The file is read at most once a second, so that this may be called often.
 
         Raises:
             UserError: this process slept so long that another one took the folder over, or the lock
@@ -153,7 +151,9 @@ class FolderLock:
 
 
 def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> FolderLock:
-    """Make and lock a run folder; see `new_run_folder`. Folders that stay empty are removed at the end.
+    """Make and lock a run folder; see `new_run_folder`.
+
+    Folders that stay empty are removed at the end.
 
     Raises:
         FolderInUse: with `exist_ok`, another process works in it.
@@ -164,7 +164,9 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
     parents = [parent for parent in wanted.parents if not parent.exists()]
     with signals_held_back():
         folder = new_run_folder(project, name, exist_ok)
-        made = parents if exist_ok and is_there else [folder, *parents]
+        made = parents
+        if not (exist_ok and is_there):
+            made = [folder, *parents]
         return lock_folder(folder, made=made)
 
 
@@ -178,7 +180,8 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
     Raises:
         FolderInUse: another process works in it, and `wait` is false.
     """
-    holder, has_said_so = Holder.this_process(), False
+    holder = Holder.this_process()
+    is_announced = False
     while True:
         try:
             with signals_held_back():  # no signal comes between the file and its owner
@@ -187,9 +190,9 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
         except FolderInUse as error:
             if not wait:
                 raise
-            if not has_said_so:
+            if not is_announced:
                 LOGGER.info(f"{error}; waiting for it")
-            has_said_so = True
+            is_announced = True
         time.sleep(POLL_S)
 
 
@@ -211,9 +214,10 @@ def _seize(path: Path, holder: Holder) -> None:
             continue  # it was given back this moment
         if not found.is_free:
             raise FolderInUse(
-                f"{path.parent}: process {found.holder.pid} on host {found.holder.host} is at work there, last sign of "
-                f"life {max(found.untouched_s, 0):.0f} s ago; wait until it has ended, or stop it (after {STALE_S:.0f} "
-                "s without a sign of life it counts as dead)"
+                f"{path.parent}: process {found.holder.pid} on host {found.holder.host} is at work "
+                f"there, last sign of life {max(found.untouched_s, 0):.0f} s ago; "
+                f"wait until it has ended, or stop it (after {STALE_S:.0f} s "
+                "without a sign of life it counts as dead)"
             )
         name = hashlib.sha256(found.content).hexdigest()[:16]
         takeover = path.with_name(f"{path.name}.{name}")
@@ -248,7 +252,8 @@ def _write(path: Path, content: bytes) -> None:
 def _look_at(path: Path) -> _Found | None:
     """What a lock file says now; None if there is none."""
     try:
-        content, touched = path.read_bytes(), path.stat().st_mtime
+        content = path.read_bytes()
+        touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
     with tempfile.TemporaryFile(dir=path.parent) as probe:
@@ -283,9 +288,9 @@ def _keep_touching(path: Path, content: bytes, done: threading.Event) -> None:
 def _give_back(
     path: Path, content: bytes, done: threading.Event, pid: int, made: Sequence[Path]
 ) -> None:
-    """Remove our lock file, and the folders made for the run if they are empty; not in a child process."""
+    """Remove our lock file, and the folders made for the run if they are empty."""
     if os.getpid() != pid:
-        return
+        return  # a child process holds nothing
     done.set()
     with contextlib.suppress(OSError):
         if _is_held(path, content):
@@ -324,4 +329,6 @@ def _process_start(pid: int) -> str | None:
     except OSError:
         return ""
     state, *others = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else others[18]  # field 22 of proc(5), in clock ticks
+    if state in "ZX":  # it has ended
+        return None
+    return others[18]  # field 22 of proc(5), in clock ticks

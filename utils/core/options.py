@@ -37,7 +37,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of a training script that are not hyper-parameters; names as on the command line."""
+    """The options of a training script that are not hyper-parameters, by their names there."""
 
     weights: str = setting(
         "", "checkpoint of this project, or of the public YOLOv5, to start from: what matches"
@@ -370,7 +370,7 @@ def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 
 def check_thresholds(args: argparse.Namespace) -> None:
-    """Raise a `UserError` for a confidence or IoU threshold, where one is given, that is not a share."""
+    """Raise a `UserError` for a confidence or IoU threshold that is given and not from 0 to 1."""
     for name in ("conf_thres", "iou_thres"):
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:

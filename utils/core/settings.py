@@ -1,4 +1,4 @@
-"""Settings that are declared once: a dataclass field carries help, choices and range in its metadata.
+"""Settings that are declared once: a dataclass field carries help, choices and range.
 
 The command line (`add_argument`), the checks (`problem_of`) and docs/reference/options.md all read
 the declaration.
