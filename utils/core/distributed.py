@@ -4,7 +4,7 @@ Alone, every function gives back what it was given. Numbers and objects travel b
 hosts' memories, so that no GPU has to be waited for; tensors on a GPU by NCCL.
 
 Each rank takes its share of a global batch. A loss is a mean over matched anchors, cells or frames
-of the *global* batch; `shares` is what turns a rank's own mean into a term whose average over the
+of the *global* batch; times its `rank_weights`, a rank's own mean is a term whose average over the
 ranks, which is what DistributedDataParallel forms of gradients, is that global mean.
 """
 
@@ -172,7 +172,7 @@ def totals(counts: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(counts, summed(list(counts.values())), strict=True))
 
 
-def shares(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, float]:
+def rank_weights(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, float]:
     """The factors of a rank's means, see the module's docstring.
 
     Alone: 1, or 0 where it has nothing.

@@ -271,8 +271,10 @@ class DualOptions(TrainOptions):
             return range(0)
         if task == "detection":
             return range(self.epochs)
-        start, count = self.classification_start_epoch, self.classification_epochs
-        return range(start, self.epochs if count == -1 else start + count)
+        start = self.classification_start_epoch
+        if self.classification_epochs == -1:
+            return range(start, self.epochs)
+        return range(start, start + self.classification_epochs)
 
 
 def filled(text: str) -> str:

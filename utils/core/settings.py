@@ -44,9 +44,10 @@ class Setting:
         if self.expected or self.limits is None:
             return self.expected
         least, most = self.limits
-        if most >= MANY:
-            return "above 0" if least == TINY else f"at least {least:g}"
-        return f"above 0, at most {most:g}" if least == TINY else f"{least:g} to {most:g}"
+        is_open = most >= MANY
+        if least == TINY:
+            return "above 0" if is_open else f"above 0, at most {most:g}"
+        return f"at least {least:g}" if is_open else f"{least:g} to {most:g}"
 
 
 def setting(default: object, help: str, **declared: object) -> typing.Any:
@@ -79,7 +80,7 @@ def option_name(name: str) -> str:
 def problem_of(field: dataclasses.Field, value: object) -> str:
     """What a value breaks of a field's declaration, in words; empty if nothing.
 
-    The default is always allowed. The items of a list are not looked at.
+    The default is always allowed. The items of a list are not checked.
     """
     declared = setting_of(field)
     if value == default_of(field):
@@ -122,9 +123,9 @@ def add_argument(
 
 
 def plain_type(value_type: object) -> type:
-    """int, float or str: what one value of `int`, `float | None` or `list[str]` is made by."""
-    inner = typing.get_args(value_type)
-    return inner[0] if inner else value_type
+    """int, float or str: the type of one value of `int`, `float | None` or `list[str]`."""
+    first, *_ = typing.get_args(value_type) or [value_type]
+    return first
 
 
 def help_text(field: dataclasses.Field, default: str | None = None) -> str:
@@ -133,8 +134,11 @@ def help_text(field: dataclasses.Field, default: str | None = None) -> str:
     text = declared.help
     if declared.allowed:
         text = f"{text}; {declared.allowed}"
-    default = shown(default_of(field)) if default is None else default
-    return f"{text} (default: {default})" if default else text
+    if default is None:
+        default = shown(default_of(field))
+    if default:
+        text = f"{text} (default: {default})"
+    return text
 
 
 def shown(default: object) -> str:

@@ -376,7 +376,9 @@ class Trainer:
         taps = FeatureTaps(detached=plan.combined) if plan.is_tapped else None
         outputs = self._forward(learners, batch["images"], {"tap": taps.attach} if taps else {})
         losses = self.criterion(
-            outputs, on_device(batch, self.precision.device), distributed.shares(counts, totals)
+            outputs,
+            on_device(batch, self.precision.device),
+            distributed.rank_weights(counts, totals),
         )
         seen = averaged_losses(losses)
         reader.add(index, seen, batch["paths"])
