@@ -18,6 +18,7 @@ SCRIPTS = {
     "split_dataset": ["--data", "a.yaml", "--out", "out", "--folds", "3"],
     "compare_solutions": [],
     "monitor_training": ["runs/train/exp"],
+    "benchmark": [],
 }
 SLOW_TO_IMPORT = ("torch", "torchvision", "sklearn", "pandas", "matplotlib", "cv2")
 MOST_CPU_S = 1.0

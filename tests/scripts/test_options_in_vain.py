@@ -43,8 +43,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
     def call(script: ModuleType, text: str) -> object:
         arguments = [part.replace("''", "") for part in text.split()]
         monkeypatch.setattr(sys, "argv", ["script.py", *REQUIRED[script], *arguments])
-        read = script.read_arguments if script is benchmark else script.parse_arguments
-        return read()
+        return script.parse_arguments()
 
     return call
 

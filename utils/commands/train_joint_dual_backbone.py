@@ -11,21 +11,20 @@ from utils.core.options import DualOptions
 from utils.core.script import LOGGER
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
-from utils.training.learner import Network
+from utils.training.anchors import prepare_anchors
+from utils.training.learner import Part
 from utils.training.run import (
     Run,
     build_model,
     freeze_layers,
     load_frames,
-    prepare_anchors,
     start_run,
 )
-from utils.training.trainer import Job, train
+from utils.training.setup import Job
+from utils.training.trainer import train
 
-PARTS = {
-    "detection": "detector",
-    "classification": "classifier",
-}  # task -> the network that answers for it
+# Task -> the network that answers for it, by its path in the model
+PARTS = {"detection": "detector", "classification": "classifier"}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,9 +56,9 @@ def build_job(run: Run) -> Job:
         run=run,
         frames=frames,
         model=model,
-        networks=tuple(
-            Network(task, part, (task,), run.hyp.of_network(task), options.trained_epochs(task))
-            for task, part in PARTS.items()
+        parts=tuple(
+            Part(task, path, (task,), run.hyp.of_network(task), options.trained_epochs(task))
+            for task, path in PARTS.items()
         ),
         criterion=joint_loss(model.detect, run.hyp, options.imgsz, view_weights),
         balancer=fixed_weights(**dict.fromkeys(TASKS, 1.0)),

@@ -18,3 +18,4 @@ BALANCERS = ("gradnorm", "fixed", *TORCHJD_SCALARISERS, *TORCHJD_AGGREGATORS)
 
 STRIDE = 32  # pixels of the coarsest level: an image's sides are multiples of it
 OLDEST_OPSET = 18  # of ONNX: what the exporter translates to and the suppression is written in
+BENCHMARK_BLOCK = 10  # steps of one training before those of the other, an interval of GradNorm
