@@ -75,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def training_options(arguments: list[str]) -> dict[str, object]:
-    """The options of a training; says which of them the benchmark does not obey."""
+    """The options of a training; warns of those that the benchmark does not obey."""
     given = vars(train_joint_gradnorm.build_parser("a training's options").parse_args(arguments))
     if "resume" in given:
         raise UserError(

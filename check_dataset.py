@@ -1,6 +1,6 @@
 """Look for what is wrong with a data set, and how good a score on it can be, before training on it.
 
-python check_dataset.py --data data/echo_phantom.yaml    # a verdict; the rest is in runs/check/exp
+python check_dataset.py --data data/echo_phantom.yaml    # a summary; details in runs/check/exp
 python check_dataset.py --data my.yaml --strict --out reports/my_data    # for CI: doubts fail, too
 python check_dataset.py --data my.yaml --plausible plausible.yaml    # are view columns in order?
 

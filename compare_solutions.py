@@ -143,12 +143,13 @@ def protocol_of(given: dict[str, object]) -> Protocol:
     """The protocol that the command line's options make: `given` over `DEFAULTS`.
 
     Raises:
-        UserError: for what the trainings would refuse, or what is said twice.
+        UserError: for what the trainings would refuse, or what is given twice.
     """
     chosen = DEFAULTS | given
     refuse_repeated(chosen)
     with errors_in("--arms"):
         arms = tuple(expand(chosen["arms"]))
+    split = "test" if chosen["test"] else "val"
     data = {"": chosen["data"]}
     if chosen["folds"]:
         with errors_in("--folds"):
@@ -161,7 +162,7 @@ def protocol_of(given: dict[str, object]) -> Protocol:
         arms=arms,
         seeds=tuple(chosen["seeds"]),
         options={name: chosen[name] for name in COMMON},
-        split="test" if chosen["test"] else "val",
+        split=split,
     )
     for seed in protocol.seeds:
         JointOptions(seed=seed)

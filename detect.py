@@ -16,6 +16,8 @@ import argparse
 
 from utils.core.options import (
     add_device,
+    add_image_size,
+    add_iou_threshold,
     add_result_folder,
     check_thresholds,
     filled,
@@ -45,22 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"
     )
-    parser.add_argument(
-        "--imgsz",
-        type=int,
-        help="side of the square, pixels; a multiple of 32 (default: as trained)",
-    )
+    add_image_size(parser)
     parser.add_argument(
         "--conf-thres",
         type=float,
         help="lowest confidence of a box; 0 to 1 (default: the checkpoint's)",
     )
-    parser.add_argument(
-        "--iou-thres",
-        type=float,
-        default=0.45,
-        help="IoU of non-maximum suppression; 0 to 1 (default: 0.45)",
-    )
+    add_iou_threshold(parser, default=0.45)
     parser.add_argument(
         "--max-det",
         type=int,

@@ -13,6 +13,8 @@ import argparse
 
 from utils.core.options import (
     add_device,
+    add_image_size,
+    add_iou_threshold,
     add_result_folder,
     add_skip_bad_labels,
     check_thresholds,
@@ -48,11 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="val",
         help="split to evaluate on (default: val)",
     )
-    parser.add_argument(
-        "--imgsz",
-        type=int,
-        help="side of the square, pixels; a multiple of 32 (default: as trained)",
-    )
+    add_image_size(parser)
     parser.add_argument(
         "--batch-size", type=int, default=16, help="images a batch; at least 1 (default: 16)"
     )
@@ -62,12 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="confidence at which P, R, F1 are taken; 0 to 1 "
         "(default: the one in the checkpoint, chosen on validation)",
     )
-    parser.add_argument(
-        "--iou-thres",
-        type=float,
-        default=0.6,
-        help="IoU of non-maximum suppression; 0 to 1 (default: 0.6)",
-    )
+    add_iou_threshold(parser, default=0.6)
     parser.add_argument(
         "--save-json", action="store_true", help="write predictions.json too, COCO's result format"
     )

@@ -231,7 +231,7 @@ class Measured:
 
 
 def describe(epoch: EpochTime) -> str:
-    """A table of the stages, and the figures beside it."""
+    """A table of the stages, and the measurements beside it."""
     rows = []
     for row in epoch.rows():
         rate = "-"

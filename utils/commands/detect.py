@@ -82,7 +82,7 @@ def view_head(model: nn.Module, weights: str) -> ViewHead:
     """The layer whose decision is to be explained.
 
     Raises:
-        UserError: there is none that can be looked into.
+        UserError: there is none that can be explained.
     """
     if is_onnx(weights):
         raise UserError(

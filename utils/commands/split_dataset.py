@@ -145,7 +145,7 @@ def shares_of(args: argparse.Namespace) -> dict[str, float]:
 
 
 def alike_across_groups(frames: Split, groups: Sequence[str], data: DataConfig) -> list[list[Path]]:
-    """Sets of almost identical frames of more than one group; says how many there are."""
+    """Sets of almost identical frames of more than one group; logs how many there are."""
     group_of = dict(zip(frames.images, groups, strict=True))
     frame_of = {frame.path: frame for frame in read_frames(data) if frame.path in group_of}
     shared = []

@@ -140,8 +140,7 @@ def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]
 def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
     """The data set, if its classes and views are those of the model, as far as it answers for them.
 
-    Where it does not say how many bits its images store, they are taken to store as many as those
-    in training.
+    Where its images' stored bits are unknown, they are taken to be those of the training images.
 
     Raises:
         UserError: they are not.

@@ -31,7 +31,7 @@ class DataConfig:
             labels/a/b.txt), or None where labels lie beside the images by YOLOv5's convention; see
             `utils.data.splits.label_path`.
         bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the
-            file does not say.
+            file has no such key.
     """
 
     source: Path

@@ -153,8 +153,9 @@ def _harmless(name: str) -> str:
     """
     characters = []
     for character in name:
-        is_allowed = character.isprintable() and character not in FORBIDDEN_CHARACTERS
-        characters.append(character if is_allowed else "_")
+        if not character.isprintable() or character in FORBIDDEN_CHARACTERS:
+            character = "_"
+        characters.append(character)
     text = re.sub(r"(?<!\w)\.|\.(?!\w)|^\s+|\s+$", "_", "".join(characters))
     stem = text.partition(".")[0].rstrip().upper()
     if stem in DEVICES:

@@ -35,6 +35,7 @@ NOT_NEGATIVE = (0, HUGE)
 SHARE = (0, 1)
 # The keys that each network of the dual backbone can have for itself
 RATES = ("lr0", "lrf", "weight_decay", "warmup_epochs")
+NETWORK_RATES = tuple(f"{task}_{rate}" for task in TASKS for rate in RATES)
 
 
 def rate_of(network: str, common: dataclasses.Field) -> typing.Any:
@@ -234,8 +235,8 @@ class HyperParameters:
     @property
     def network_rates(self) -> dict[str, float]:
         """The keys that set a rate of one network of the dual backbone, and their values."""
-        keys = (f"{task}_{name}" for task in TASKS for name in RATES)
-        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+        values = {key: getattr(self, key) for key in NETWORK_RATES}
+        return {key: value for key, value in values.items() if value is not None}
 
     def of_network(self, task: str) -> HyperParameters:
         """The same with the rates of `task`'s network, where they are set, as the common ones."""

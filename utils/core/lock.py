@@ -1,7 +1,7 @@
 """A folder that one process at a time writes into: run folders, and the folder of a comparison.
 
 The lock is a file, `.lock`, that its holder makes exclusively, which holds on network file systems
-as well, where `flock` does not. It says host and process, and is touched every minute. The next
+as well, where `flock` does not. It names host and process, and is touched every minute. The next
 process takes it over if its process is dead, as far as this machine can tell, or if it was not
 touched for ten minutes by the file system's own clock.
 """
@@ -44,10 +44,9 @@ class Holder:
 
     Attributes:
         host: its name.
-        machine: what tells it, since it was started, from others of that name; "" if the system
-            does not say.
+        machine: what tells it, since it was started, from others of that name; "" if unknown.
         pid: of the process.
-        started: when the process began, in the system's words; "" if it does not say.
+        started: when the process began, in the system's words; "" if unknown.
         token: of this very lock; none is ever used twice.
     """
 
@@ -86,7 +85,7 @@ class _Found:
 
     Attributes:
         content: its bytes.
-        holder: what they say; `UNKNOWN` if that is not readable.
+        holder: who they name; `UNKNOWN` if that is not readable.
         untouched_s: how long ago it was touched, by its file system's clock.
     """
 
@@ -107,7 +106,7 @@ class FolderLock:
 
     Args:
         folder: that is locked.
-        holder: what the lock file says.
+        holder: who the lock file names.
         made: folders to be removed at the end, in this order, if nothing was written into them.
     """
 
@@ -198,7 +197,7 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
 
 def is_in_use(folder: Path) -> bool:
     """Whether a process, as far as this machine can tell, works in a folder."""
-    found = _look_at(folder / LOCK_NAME)
+    found = _read_lock(folder / LOCK_NAME)
     return found is not None and not found.is_free
 
 
@@ -209,7 +208,7 @@ def _seize(path: Path, holder: Holder) -> None:
     another lock for that, whose name nobody uses for any other content of `.lock`.
     """
     while not _create(path, _to_bytes(holder)):
-        found = _look_at(path)
+        found = _read_lock(path)
         if found is None:
             continue  # it was given back this moment
         if not found.is_free:
@@ -249,8 +248,8 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _look_at(path: Path) -> _Found | None:
-    """What a lock file says now; None if there is none."""
+def _read_lock(path: Path) -> _Found | None:
+    """A lock file as it is now; None if there is none."""
     try:
         content = path.read_bytes()
         touched = path.stat().st_mtime
@@ -321,7 +320,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process of this machine began, "" if the system does not say; None if it is gone."""
+    """When a process of this machine began, "" if unknown; None if it is gone."""
     if not is_alive(pid):
         return None
     try:

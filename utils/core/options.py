@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from utils.core.hyperparameters import RATES, HyperParameters
+from utils.core.hyperparameters import NETWORK_RATES, RATES, HyperParameters
 from utils.core.names import STRIDE, TASKS
 from utils.core.script import LOGGER, UserError
 from utils.core.settings import add_argument, option_name, problem_of, setting
@@ -20,7 +20,6 @@ USUAL_CONFIDENCE = 0.25
 GRADNORM_KEYS = ("gradnorm_alpha", "gradnorm_interval", "gradnorm_rule", "gradnorm_place")
 INITIAL_WEIGHTS = ("initial_detection_weight", "initial_classification_weight")
 BALANCE_KEYS = ("balancer", *GRADNORM_KEYS, *INITIAL_WEIGHTS)
-NETWORK_RATES = tuple(f"{task}_{rate}" for task in TASKS for rate in RATES)
 CACHE_MODES = ("auto", "ram", "disk", "off")
 AT_LEAST_1 = (1, math.inf)
 AT_LEAST_0 = (0, math.inf)
@@ -292,7 +291,7 @@ def script_parser(description: str | None, **arguments: object) -> argparse.Argu
 
 
 def add_result_folder(parser: argparse.ArgumentParser, project: str) -> None:
-    """The options that say where results are written."""
+    """The options for the place of the results."""
     parser.add_argument(
         "--project", default=project, help=f"folder of result folders (default: {project})"
     )
@@ -307,6 +306,23 @@ def add_result_folder(parser: argparse.ArgumentParser, project: str) -> None:
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+    )
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--imgsz",
+        type=int,
+        help=f"side of the square, pixels; a multiple of {STRIDE} (default: as trained)",
+    )
+
+
+def add_iou_threshold(parser: argparse.ArgumentParser, default: float) -> None:
+    parser.add_argument(
+        "--iou-thres",
+        type=float,
+        default=default,
+        help=f"IoU of non-maximum suppression; 0 to 1 (default: {default})",
     )
 
 

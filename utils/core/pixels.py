@@ -1,7 +1,7 @@
 """The pixels of an image file, and how those of more than 8 bits a channel become 8.
 
 An image of 16 bits a channel (PNG, TIFF) seldom uses all of them: a scanner of 12 bits stores 0 to
-4095. How many are used, the *stored bits* (DICOM: BitsStored), no pixel says; `bits` in the
+4095. How many are used, the *stored bits* (DICOM: BitsStored), no pixel tells; `bits` in the
 data.yaml does. The upper 8 of the stored bits are kept, value >> (bits - 8), which rounds down. The
 rule is the same for every frame, so that brightness means the same in all of them. An image of 8
 bits stays as it is.
@@ -47,7 +47,7 @@ def decode(content: bytes) -> np.ndarray:
     Raises:
         UserError: it is not an image, or its pixels are of a type that cannot be read as they are.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said here
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors below are enough
     tags = _tiff_tags(content)
     _refuse_odd_tiff(tags)
     try:
@@ -82,7 +82,7 @@ def _tiff_tags(content: bytes) -> dict[int, int]:
         stream.seek(tags.next)
         tags.load(stream)
         return {tag: int(np.max(tags[tag])) for tag in TAGS if tag in tags}
-    except Exception:  # a damaged file can raise anything; whoever decodes it says so
+    except Exception:  # a damaged file can raise anything; decoding reports it
         return {}
 
 
