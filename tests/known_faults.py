@@ -181,8 +181,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.core.options.DualOptions.trained_epochs",
-        old="else start + count)",
-        new="else count)",
+        old="range(start, start + self.classification_epochs)",
+        new="range(start, self.classification_epochs)",
         test="tests/core/test_options.py",
     ),
     Fault(
@@ -192,7 +192,7 @@ FAULTS = (
         test="tests/data/test_sampling.py",
     ),
     Fault(
-        symbol="utils.core.distributed.shares",
+        symbol="utils.core.distributed.rank_weights",
         old="count * world_size() / max(sums[name], 1)",
         new="count / max(sums[name], 1)",
         test="tests/core/test_distributed.py",

@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from utils.core import distributed
 from utils.core.hyperparameters import HyperParameters
+from utils.core.names import STRIDE
 from utils.core.pixels import DEEPEST, fits_few_bits, largest_value, unknown_bits
 from utils.core.script import UserError
 from utils.data.augment import Augmenter
 from utils.data.frame_cache import CachedFrame, FrameCache
-from utils.data.images import STRIDE, Letterbox, decode_image, read_bytes, reduce_depth
+from utils.data.images import Letterbox, decode_image, read_bytes, reduce_depth
 from utils.data.splits import Split
 
 RAM_SHARE = 0.25  # of the free memory that the automatic cache may take

@@ -21,7 +21,6 @@ BESIDE_SUFFIXES = {".cache", ".csv", ".json", ".md", ".txt", ".yaml", ".yml"}
 BESIDE_NAMES = {"desktop.ini", "thumbs.db"}
 NAMED_KINDS = 6  # of files left out
 
-STRIDE = 32  # of the coarsest level: an image's sides are multiples of it
 PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
 
 
