@@ -35,7 +35,7 @@ from utils.curation.audit import quick_warnings
 from utils.data.dataset import JointDataset
 from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, load_splits
-from utils.losses.anchors import AnchorFit, fit_anchors, judge_anchors
+from utils.losses.anchors import AnchorFit, anchor_fit, fit_anchors
 
 
 def random_states() -> dict[str, object]:
@@ -104,7 +104,7 @@ def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -
     if detect is None or not len(wh):
         return
     old = detect.anchors_px().view(-1, 2).double().numpy()
-    fit = judge_anchors(wh, old, run.hyp.anchor_t)
+    fit = anchor_fit(wh, old, run.hyp.anchor_t)
     about = f"{len(wh)} training boxes at {dataset.image_size} px, threshold {run.hyp.anchor_t:g}"
     LOGGER.info(f"anchors: {fit} ({about})")
     if run.options.autoanchor and not run.resume:
@@ -129,7 +129,7 @@ def _better_anchors(
         )
         return None
     new = fit_anchors(large, count, anchor_t, seed)
-    fit = judge_anchors(wh, new, anchor_t)
+    fit = anchor_fit(wh, new, anchor_t)
     if fit <= old:
         LOGGER.info(f"--autoanchor: fitted ones are not better ({fit}); kept as they are")
         return None
