@@ -1,4 +1,4 @@
-"""Augmentation: what a training frame looks like in an epoch, decided by (seed, epoch, frame) alone.
+"""Augmentation: what becomes of a training frame, decided by (seed, epoch, frame) alone.
 
 Geometry is one 3x3 matrix a frame (scale, rotation, shear, translation, perspective, flips), by
 which OpenCV moves the pixels and `moved_boxes` the boxes; colour is one table a channel. The keys
@@ -95,8 +95,8 @@ def geometry(
 ) -> np.ndarray:
     """A drawn (3, 3) matrix from pixels of the frame to pixels of the result.
 
-    The origin is the corner. Applied in this order: to the middle, perspective, rotation and scale, shear, back and
-    translation, flips.
+    The origin is the corner. Applied in this order: to the middle, perspective, rotation and scale,
+    shear, back and translation, flips.
     """
     centred = translation(-width / 2, -height / 2)
     perspective = np.eye(3)

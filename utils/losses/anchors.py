@@ -10,7 +10,7 @@ anchor answers for is never learnt, so (as in YOLOv5)
 
     best possible recall      = mean_i [max_j c_ij > 1 / anchor_t]
     anchors above threshold   = mean_i sum_j [c_ij > 1 / anchor_t]
-    fitness                   = mean_i max_j c_ij, counting 0 for the boxes that no anchor answers for
+    fitness                   = mean_i max_j c_ij, where a box that no anchor answers for counts 0
 
 `fit_anchors` clusters the boxes by k-means on log w and log h, as what counts are ratios, and then
 lets the centres evolve: random changes of their sides by some percent are kept where recall, or at

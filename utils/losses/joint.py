@@ -61,9 +61,10 @@ class JointLoss(nn.Module):
         batch: Batch,
         rank_weights: Mapping[str, float] = ALONE,
     ) -> dict[str, Tensor]:
-        """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out.
+        """The named losses of a batch, scalars; those whose output the model lacks are left out.
 
-        "view_beside" is the sum over the view heads that are trained beside the first.
+        They are "box", "obj", "cls", "view", and "view_beside", the sum over the view heads that
+        are trained beside the first.
 
         Args:
             rank_weights: as for `DetectionLoss`, and "views"; see `utils.core.distributed`.
