@@ -258,7 +258,7 @@ FAULTS = (
         test="tests/data/test_phantom.py",
     ),
     Fault(
-        symbol="utils.losses.anchors.judge_anchors",
+        symbol="utils.losses.anchors.anchor_fit",
         old="np.minimum(ratio, 1 / ratio).min(axis=2)",
         new="np.minimum(ratio, 1 / ratio).max(axis=2)",
         test="tests/losses/test_anchors.py",
