@@ -17,7 +17,7 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
 from utils.comparison.arms import ARM_NAMES, Arm, expand
-from utils.comparison.evaluation import fingerprints, judge, measure_networks, predict
+from utils.comparison.evaluation import evaluate_arms, fingerprints, measure_networks, predict
 from utils.comparison.kept import Kept, open_kept, write_record
 from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
@@ -25,7 +25,7 @@ from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contra
 from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
 from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
 from utils.comparison.report import to_markdown, write_report
-from utils.comparison.trainings import Trial, check_fingerprints, run_name, train_all
+from utils.comparison.trainings import Training, check_fingerprints, run_name, train_all
 from utils.core.device import select_device, select_precision
 from utils.core.files import run_folder
 from utils.core.lock import lock_folder
@@ -62,26 +62,26 @@ def rescore(args: argparse.Namespace) -> None:
 def compare(args: argparse.Namespace) -> None:
     """Train what is missing, let everything predict what is missing, and report."""
     protocol, folder = args.protocol, run_folder(args.project, args.name)
-    trials = plan(args, folder)
+    trainings = plan(args, folder)
     precision = select_precision(protocol.options["amp"], select_device(args.device))
     splits = tuple(dict.fromkeys(("train", "val", protocol.split)))
     found = {data: fingerprints(data, splits, protocol.arms) for data in protocol.data.values()}
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder, wait=True) as lock:  # until no other comparison works there
         check_fingerprints(folder, found)
-        note_protocol(folder, protocol, trials)
-        train_all(trials, args.jobs)
+        note_protocol(folder, protocol, trainings)
+        train_all(trainings, args.jobs)
         lock.confirm()
-        predict(trials, load_model, precision, protocol.split)
+        predict(trainings, load_model, precision, protocol.split)
         write_record(
-            folder, trials, measure_networks(trials, load_model, precision), protocol.split
+            folder, trainings, measure_networks(trainings, load_model, precision), protocol.split
         )
         publish(folder, open_kept(folder, list(found)))
 
 
 def publish(folder: Path, kept: Kept) -> None:
     """Make the tables and pictures of a comparison from the files of its folder and the truth in its data sets."""
-    results = judge(kept, noted_protocol(folder))
+    results = evaluate_arms(kept, noted_protocol(folder))
     results["fixed_before"] = protocol_facts(folder)
     write_report(folder, results)
     write_per_patient(folder, kept)
@@ -211,18 +211,20 @@ def idle_options(chosen: dict[str, object], arms: tuple[Arm, ...]) -> dict[str, 
     return idle
 
 
-def plan(args: argparse.Namespace, folder: Path) -> list[Trial]:
+def plan(args: argparse.Namespace, folder: Path) -> list[Training]:
     """Every training that the comparison needs, fold by fold and seed by seed: a part of it is a comparison already."""
-    protocol, trials = args.protocol, []
+    protocol, trainings = args.protocol, []
     for fold, data in protocol.data.items():
         for seed in protocol.seeds:
             for arm in protocol.arms:
                 options = protocol.common_options(arm) | {"device": args.device}
                 needed = folder / run_name(fold, arm.needs, seed) if arm.needs else None
-                trials.append(
-                    Trial(arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed)
+                trainings.append(
+                    Training(
+                        arm, data, seed, options, folder / run_name(fold, arm.name, seed), needed
+                    )
                 )
-    return trials
+    return trainings
 
 
 def load_model(weights: Path) -> tuple[nn.Module, dict[str, object]]:
