@@ -187,10 +187,12 @@ def test_a_frame_counts_as_called_wherever_the_box_lies_and_at_the_confidence():
     assert level["per_class"][1]["specificity"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(("hits", "trials"), [(0, 1), (0, 30), (3, 7), (95, 100), (30, 30), (1, 1)])
-def test_wilson_equals_scipy(hits: int, trials: int):
-    expected = binomtest(hits, trials).proportion_ci(0.95, "wilson")
-    assert wilson(np.array([hits]), np.array([trials]))[0] == pytest.approx(
+@pytest.mark.parametrize(
+    ("hits", "attempts"), [(0, 1), (0, 30), (3, 7), (95, 100), (30, 30), (1, 1)]
+)
+def test_wilson_equals_scipy(hits: int, attempts: int):
+    expected = binomtest(hits, attempts).proportion_ci(0.95, "wilson")
+    assert wilson(np.array([hits]), np.array([attempts]))[0] == pytest.approx(
         [expected.low, expected.high], abs=1e-6
     )
 

@@ -49,7 +49,7 @@ class Claim:
     verdict: str
 
 
-def examine(outcomes: Outcomes, epochs: int, margins: Mapping[str, float]) -> list[Claim]:
+def check_claims(outcomes: Outcomes, epochs: int, margins: Mapping[str, float]) -> list[Claim]:
     """Every claim about the arms that were trained.
 
     Args:

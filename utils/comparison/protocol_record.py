@@ -18,25 +18,25 @@ import pandas as pd
 
 from utils.comparison.arms import Arm
 from utils.comparison.protocol import BUILT_IN, MARGINS, Contrast, Protocol
-from utils.comparison.trainings import Trial, relevant, run_name
+from utils.comparison.trainings import Training, relevant, run_name
 from utils.core.files import write_atomically, write_json
 from utils.core.values import to_mapping
 
 COPY, HISTORY = "protocol.yaml", "protocol_history.json"
 
 
-def note_protocol(folder: Path, protocol: Protocol, trials: Sequence[Trial]) -> None:
+def note_protocol(folder: Path, protocol: Protocol, trainings: Sequence[Training]) -> None:
     """Note a protocol where it is not the one that was noted last.
 
     Args:
         folder: of the comparison.
-        trials: its trainings, some of which may have been begun.
+        trainings: its trainings, some of which may have been begun.
     """
     history = _history(folder)
     entry = {
         "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "source": str(protocol.source or ""),
-        "begun": sum(trial.is_begun for trial in trials),
+        "begun": sum(training.is_begun for training in trainings),
         "protocol": plain_protocol(protocol),
     }
     is_first_file = protocol.source is not None and not (folder / COPY).exists()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from utils.comparison.arms import COINCIDING, GRID, Arm
-from utils.comparison.claims import examine
+from utils.comparison.claims import check_claims
 from utils.comparison.out_of_fold import out_of_fold_section
 from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast, Protocol, protocol_section
@@ -130,7 +130,7 @@ def collect(
         "delta_m": {name: _gain(gain) for name, gain in gains.items() if gain},
         "claims": [
             dataclasses.asdict(claim)
-            for claim in examine(outcomes, about["epochs"], protocol.margins)
+            for claim in check_claims(outcomes, about["epochs"], protocol.margins)
         ],
         "interference": {name: summarise_interference(rows) for name, rows in interference.items()},
     }

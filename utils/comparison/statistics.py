@@ -121,10 +121,10 @@ def resample(
         seed: of the draws; the same for all arms on the same images.
     """
     draws = group_draws([result.group for result in results], RESAMPLES, seed)
-    return drawn_metrics(results, class_count, view_count, tasks, draws)
+    return resampled_metrics(results, class_count, view_count, tasks, draws)
 
 
-def drawn_metrics(
+def resampled_metrics(
     results: Sequence[ImageResult],
     class_count: int,
     view_count: int,

@@ -12,7 +12,8 @@ from torch import nn
 from utils.checkpoints.model_file import ModelFacts
 from utils.core.device import Precision
 from utils.core.options import usual_confidence
-from utils.data.boxes import non_max_suppression, xyxy_to_xywh
+from utils.data.boxes import xyxy_to_xywh
+from utils.data.detections import boxes_in_pixels, no_detections
 from utils.data.images import Letterbox
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.inference.grad_cam import grad_cam, inputs_of, to_image
@@ -98,13 +99,18 @@ class Predictor:
         reading = inputs_of(self.explained) if self.explained else nullcontext()
         with reading as read, self.precision.autocast():
             outputs = self.model(self.precision.images(square))
-        rows, probabilities, attention = np.zeros((0, 6)), np.zeros(0), None
+        (rows,) = no_detections(1)
+        probabilities, attention = np.zeros(0), None
         if "detect" in outputs:
-            decoded = self.model.decode(outputs["detect"])
-            (found,) = non_max_suppression(
-                decoded, self.confidence, self.iou, max_detections=self.max_detections
+            (rows,) = boxes_in_pixels(
+                self.model,
+                outputs["detect"],
+                [letterbox],
+                [(height, width)],
+                confidence=self.confidence,
+                iou=self.iou,
+                max_detections=self.max_detections,
             )
-            rows = found.double().cpu().numpy()
         if "classify" in outputs:
             probabilities = outputs["classify"][0].double().softmax(dim=0).cpu().numpy()
         if read:
@@ -112,7 +118,7 @@ class Predictor:
                 grad_cam(self.explained, read[0], outputs["classify"].argmax(dim=1)).cpu().numpy()
             )
             attention = to_image(cells, letterbox, height, width)
-        boxes_xyxy = letterbox.restore(rows[:, :4], height, width)
+        boxes_xyxy = rows[:, :4]
         kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(
             axis=1
         )  # the others lie in the letterbox's border
