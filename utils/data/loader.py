@@ -33,21 +33,29 @@ class Targets(TypedDict, total=False):
     target_counts: list[int]
 
 
-class Batch(Targets):
-    """Frames and their labels; B frames with N boxes.
+class Labels(Targets):
+    """What the losses read of a batch of B frames.
+
+    Keys:
+        views: (B,) int64, -1 where unknown.
+    """
+
+    views: Tensor
+
+
+class Batch(Labels):
+    """B frames and their labels, with N boxes.
 
     Keys:
         images: (B, 3, H, W) uint8 RGB.
         boxes: (N, 6) float32: the frame's place in the batch, class, xc, yc, w, h as fractions of
             the letterboxed image.
-        views: (B,) int64, -1 where unknown.
         indices: (B,) int64, the frames' numbers in the data set.
         paths: of the B image files.
     """
 
     images: Tensor
     boxes: Tensor
-    views: Tensor
     indices: Tensor
     paths: list[str]
 

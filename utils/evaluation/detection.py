@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from utils.core.options import USUAL_CONFIDENCE
+from utils.data.boxes import xyxy_to_xywh
 from utils.evaluation import screening
 from utils.evaluation.average_precision import (
     COCO_RECALLS,
@@ -32,8 +33,6 @@ from utils.evaluation.results import (
 )
 
 CLASS_METRICS = ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")
-# (..., 4) xyxy @ XYXY_TO_XYWH = xywh; being linear, it serves differences of boxes as well
-XYXY_TO_XYWH = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
 
 
 def box_counts(results: Sequence[ImageResult], class_count: int) -> np.ndarray:
@@ -208,7 +207,9 @@ def _localisation(
         hit = tp[:, 0] & (result.scores >= confidence)
         difference_xyxy = result.boxes_xyxy[hit] - result.true_boxes_xyxy[claimed[hit]]
         size = np.array([result.width, result.height] * 2)
-        errors.append(difference_xyxy @ XYXY_TO_XYWH / size)
+        # The conversion is linear, so it serves differences of boxes as well.
+        difference_xywh = xyxy_to_xywh(difference_xyxy.astype(np.float64))
+        errors.append(difference_xywh / size)
     boxes = sum(len(result.true_classes) for result in results)
     matched = sum(len(error) for error in errors)
     matched_share = np.nan

@@ -20,6 +20,7 @@ from utils.core.files import write_json
 from utils.core.options import USUAL_CONFIDENCE
 from utils.data.dataset import JointDataset
 from utils.data.detections import boxes_in_pixels, no_detections
+from utils.data.loader import Batch, Labels
 from utils.evaluation.metrics import confidence_of
 from utils.evaluation.predictions import FramePrediction
 from utils.evaluation.results import ImageResult, no_heads
@@ -30,7 +31,7 @@ LEAST_CONFIDENCE = 0.001  # of a detection that counts towards AP
 MOSAIC_FRAMES = 16
 
 
-def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, object]:
+def on_device(batch: Batch, device: torch.device) -> Labels:
     """What the losses read of a batch, its tensors on `device`."""
     read = {}
     for key in ("views", "targets", "target_counts"):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import DETECTION_LOSSES
 from utils.data.boxes import pairwise_iou
-from utils.data.loader import Batch
+from utils.data.loader import Labels
 from utils.losses.targets import LevelTargets
 
 # Weight of each level's objectness, from the finest to the coarsest.
@@ -76,7 +76,7 @@ class DetectionLoss(nn.Module):
     def forward(
         self,
         raw_maps: list[Tensor],
-        batch: Batch,
+        batch: Labels,
         rank_weights: Mapping[str, float] = ALONE,
     ) -> dict[str, Tensor]:
         """The mean losses of a batch.
@@ -103,7 +103,7 @@ class DetectionLoss(nn.Module):
             total["cls"] = total["cls"] + self.gains.cls * means["cls"] * matches
         return total
 
-    def of_frames(self, raw_maps: list[Tensor], batch: Batch) -> Tensor:
+    def of_frames(self, raw_maps: list[Tensor], batch: Labels) -> Tensor:
         """(B,) box + obj + cls of every frame, as if it were a batch of its own.
 
         Arguments as for `forward`.
@@ -151,7 +151,7 @@ class DetectionLoss(nn.Module):
         )
 
 
-def _level_targets(batch: Batch) -> list[LevelTargets]:
+def _level_targets(batch: Labels) -> list[LevelTargets]:
     """A batch's targets, level for level."""
     rows_of_levels = batch["targets"].split(batch["target_counts"])
     return [LevelTargets.of_rows(rows) for rows in rows_of_levels]

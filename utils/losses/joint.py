@@ -14,7 +14,7 @@ from utils.core.hyperparameters import HyperParameters
 from utils.core.names import DETECTION_LOSSES
 from utils.core.script import UserError
 from utils.data.labels import UNKNOWN_VIEW
-from utils.data.loader import Batch
+from utils.data.loader import Labels
 from utils.losses.detection import ALONE, DetectionLoss, LossGains
 from utils.losses.targets import AnchorMatcher
 
@@ -58,7 +58,7 @@ class JointLoss(nn.Module):
     def forward(
         self,
         outputs: Mapping[str, object],
-        batch: Batch,
+        batch: Labels,
         rank_weights: Mapping[str, float] = ALONE,
     ) -> dict[str, Tensor]:
         """The named losses of a batch, scalars; those whose output the model lacks are left out.
@@ -81,13 +81,13 @@ class JointLoss(nn.Module):
             )
         return losses
 
-    def _view_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+    def _view_loss(self, logits: Tensor, batch: Labels) -> Tensor:
         if self.training:
             return view_loss(logits, batch["views"], self.view_weights)
         return view_loss(logits, batch["views"])
 
 
-def loss_counts(batch: Batch) -> dict[str, float]:
+def loss_counts(batch: Labels) -> dict[str, float]:
     """Over how many things a batch's losses are means.
 
     Returns:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from utils.data.loader import Targets
+
 NEIGHBOURS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))  # cells, x and y
 
 
@@ -101,7 +103,7 @@ class AnchorMatcher:
     strides: tuple[int, ...]
     anchor_t: float = 4.0
 
-    def __call__(self, boxes: Tensor, height: int, width: int) -> dict[str, object]:
+    def __call__(self, boxes: Tensor, height: int, width: int) -> Targets:
         """Boxes (n, 6) of images of height x width pixels -> entries of a batch.
 
         Returns:
@@ -112,7 +114,7 @@ class AnchorMatcher:
             match_anchors(boxes, anchors, height // stride, width // stride, self.anchor_t)
             for anchors, stride in zip(self.anchors, self.strides, strict=True)
         ]
-        return {
-            "targets": torch.cat([level.rows() for level in levels]),
-            "target_counts": [len(level) for level in levels],
-        }
+        return Targets(
+            targets=torch.cat([level.rows() for level in levels]),
+            target_counts=[len(level) for level in levels],
+        )

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from models.gradnorm import TaskGradients
 from utils.core import distributed
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
+from utils.data.loader import Batch
 from utils.evaluation.evaluate import on_device
 from utils.loggers.records import (
     TIME_COLUMNS,
@@ -48,7 +49,7 @@ from utils.training.setup import Job, Setup
 from utils.training.state import keep_best, restore, save
 from utils.training.validation import record_averages, validate
 
-StepCallback = Callable[["Trainer", int, int, Mapping], None]
+StepCallback = Callable[["Trainer", int, int, Batch], None]
 
 
 def train(job: Job, on_step: StepCallback | None = None) -> dict[str, object]:
@@ -242,7 +243,7 @@ class Trainer(Setup):
 
     # ---- a step ----------------------------------------------------------------------------------
 
-    def step(self, epoch: int, index: int, batch: dict, means: LossReader) -> None:
+    def step(self, epoch: int, index: int, batch: Batch, means: LossReader) -> None:
         """One batch: forward, losses, backward, what the balancer makes of it, optimisers."""
         learners = self._begin_step(epoch, index)
         totals, rank_weights = self._count(batch)
@@ -266,7 +267,7 @@ class Trainer(Setup):
             learner.begin(epoch, index)
         return learners
 
-    def _count(self, batch: Mapping) -> tuple[dict[str, float], dict[str, float]]:
+    def _count(self, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
         """What a batch holds over all processes, and this process's weight in each mean."""
         counts = loss_counts(batch) | {"stop": self.signals.received is not None}
         totals = distributed.totals(counts)
