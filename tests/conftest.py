@@ -26,7 +26,7 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder with the real data set and the reference figures; tests that need it skip without it."""
+    """The folder with the real data set and the reference figures; without it, tests skip."""
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (real data and reference figures), which is absent here")
     return SHARED
@@ -41,7 +41,10 @@ def golden(shared_dir: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data.yaml of a small phantom: 12 training and 8 validation frames. Copy its folder to change it."""
+    """The data.yaml of a small phantom: 12 training and 8 validation frames.
+
+    Copy its folder to change it.
+    """
     return write_tiny_data(tmp_path_factory.mktemp("tiny"))
 
 
@@ -67,7 +70,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clean_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny phantom with a view in every label file, so that there is nothing to be found in it."""
+    """The tiny phantom with a view in every label file: an audit finds nothing in it."""
     folder = tmp_path_factory.mktemp("clean")
     shutil.copytree(tiny_data.parent, folder, dirs_exist_ok=True)
     for path in (folder / "frames/labels").rglob("*.txt"):
@@ -80,7 +83,7 @@ def clean_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Untrained networks of an eighth of the width: both tasks, either task, two backbones; and `trained`."""
+    """Untrained networks of an eighth of the width, and `trained` as "full"."""
     torch.manual_seed(0)
     joint, detector, classifier = (
         yaml.safe_load((ROOT / f"models/{name}.yaml").read_text()) | {"width_multiple": 0.125}
@@ -92,7 +95,8 @@ def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         "classification": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["classification"]),
         "dual": DualBackbone(detector, classifier, nc=4, views=3),
     }
-    folder, content = tmp_path_factory.mktemp("checkpoints"), load_checkpoint(trained)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    content = load_checkpoint(trained)
     for name, model in models.items():
         own = {"kind": model.kind, "arguments": model.arguments(), "model": model.state_dict()}
         save_checkpoint(folder / f"{name}.pt", content | own)
@@ -102,7 +106,8 @@ def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture
 def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     """A pickle that calls itself a checkpoint, and the file that it would create."""
-    path, marker = tmp_path / "hostile.pt", tmp_path / "created"
+    path = tmp_path / "hostile.pt"
+    marker = tmp_path / "created"
     content = {
         "format": "yolov5-joint-gradnorm",
         "version": 1,

@@ -1,4 +1,4 @@
-"""Trainings that take seconds, and whether two of them are the same; for the tests of the scripts."""
+"""Trainings that take seconds, and whether two of them are the same."""
 
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,7 @@ OPTIONS = {
 
 
 def write_tiny_data(folder: Path) -> Path:
-    """A data.yaml in `folder` and a small phantom beside it: 12 training and 8 validation frames."""
+    """A data.yaml in `folder`, and beside it a phantom of 12 training and 8 validation frames."""
     generate(folder / "frames", seed=0, train_patients=3, val_patients=2)
     content = {
         "path": "frames",
@@ -44,7 +44,7 @@ def write_tiny_data(folder: Path) -> Path:
 def small_options(
     data: Path, folder: Path, script: ModuleType = train_joint_gradnorm
 ) -> dict[str, object]:
-    """Command-line options for 12 frames of 64 px and an eighth of the width; model files go to `folder`."""
+    """Command-line options for frames of 64 px and a small model, whose files go to `folder`."""
     options = {
         "data": str(data),
         "epochs": EPOCHS,
@@ -60,7 +60,9 @@ def small_options(
             cfg = yaml.safe_load(Path(getattr(defaults, key)).read_text())
             path.write_text(yaml.safe_dump(cfg | {"width_multiple": 0.125}))
             options[key] = str(path)
-    return options | ({"gradnorm_interval": 2} if script is train_joint_gradnorm else {})
+    if script is train_joint_gradnorm:
+        options["gradnorm_interval"] = 2
+    return options
 
 
 def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
@@ -78,12 +80,12 @@ def run(
 
 
 def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:
-    """Go on with the run in `folder`."""
+    """Resume the run in `folder`."""
     train(new_job({"resume": str(folder / "weights" / "last.pt")}, script))
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, averages, optimisers, balancer and CSV rows of two runs are equal, bit for bit, but for times."""
+    """Weights, averages, optimisers, balancer and CSV rows are equal, bit for bit, but for times."""
     for name in ("last.pt", "best.pt"):
         left, right = (load_checkpoint(folder / "weights" / name) for folder in (a, b))
         for state in (left, right):

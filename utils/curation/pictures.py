@@ -176,12 +176,16 @@ def _agreement(finding: Finding) -> float:
 
 
 def _shown_pairs(audit: Audit) -> list[Pair]:
-    """The first pair of every kind, then the second, ...; each two files once, sorted by kind."""
+    """The pairs of every kind in turn, until there are enough; sorted by kind.
+
+    Two files that several kinds name are shown once: for the first reason, in the last place.
+    """
     turns = zip_longest(*(_pairs_of(audit, kind) for kind in SHEET_KINDS))
     by_files = {}
     for pair in chain.from_iterable(turns):
         if pair is not None:
-            by_files.setdefault(pair.files, pair)
+            first = by_files.pop(pair.files, pair)
+            by_files[pair.files] = first
     shown = list(by_files.values())[:SHOWN_PAIRS]
     return sorted(shown, key=lambda pair: SHEET_KINDS.index(pair.kind))
 
