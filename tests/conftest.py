@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from small_runs import write_tiny_data
+from small_runs import small_yaml, write_tiny_data
 from traps import Trap
 
 from models.dual_backbone import DualBackbone
@@ -51,7 +50,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that val.py can evaluate (its weights are random)."""
-    model = YOLOv5WithClassification(ROOT / TrainOptions.cfg, nc=4, views=3)
+    model = YOLOv5WithClassification(small_yaml("yolov5s_joint"), nc=4, views=3)
     path = tmp_path_factory.mktemp("trained") / "best.pt"
     content = {
         "kind": model.kind,
@@ -83,24 +82,22 @@ def clean_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Untrained networks of an eighth of the width, and `trained` as "full"."""
+    """Untrained small networks: of both tasks, of either task, of two backbones."""
     torch.manual_seed(0)
-    joint, detector, classifier = (
-        yaml.safe_load((ROOT / f"models/{name}.yaml").read_text()) | {"width_multiple": 0.125}
-        for name in ("yolov5s_joint", "yolov5s", "view_classifier")
-    )
+    joint = small_yaml("yolov5s_joint")
+    dual = DualBackbone(small_yaml("yolov5s"), small_yaml("view_classifier"), nc=4, views=3)
     models = {
         "joint": YOLOv5WithClassification(joint, nc=4, views=3),
         "detection": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["detection"]),
         "classification": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["classification"]),
-        "dual": DualBackbone(detector, classifier, nc=4, views=3),
+        "dual": dual,
     }
     folder = tmp_path_factory.mktemp("checkpoints")
     content = load_checkpoint(trained)
     for name, model in models.items():
         own = {"kind": model.kind, "arguments": model.arguments(), "model": model.state_dict()}
         save_checkpoint(folder / f"{name}.pt", content | own)
-    return {name: folder / f"{name}.pt" for name in models} | {"full": trained}
+    return {name: folder / f"{name}.pt" for name in models}
 
 
 @pytest.fixture

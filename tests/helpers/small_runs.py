@@ -1,7 +1,9 @@
 """Trainings that take seconds, and whether two of them are the same."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -10,14 +12,17 @@ import yaml
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
+from utils.core.files import ROOT
 from utils.core.options import DualOptions, JointOptions
 from utils.data.phantom.anatomy import KINDS
 from utils.data.phantom.generate import generate
+from utils.training import trainer
 from utils.training.run import start_run
 from utils.training.trainer import Job, train
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
+SMALL = {"width_multiple": 0.125, "depth_multiple": 0.1}  # in a model YAML
 OPTIONS = {
     train_joint_gradnorm: ("joint", JointOptions),
     train_joint_dual_backbone: ("dual", DualOptions),
@@ -41,10 +46,22 @@ def write_tiny_data(folder: Path) -> Path:
     return folder / "data.yaml"
 
 
+def small_yaml(name: str) -> dict[str, object]:
+    """The content of a model YAML of this project, made small."""
+    return yaml.safe_load((ROOT / f"models/{name}.yaml").read_text()) | SMALL
+
+
 def small_options(
-    data: Path, folder: Path, script: ModuleType = train_joint_gradnorm
+    data: Path,
+    folder: Path,
+    script: ModuleType = train_joint_gradnorm,
+    size: Mapping[str, float] = SMALL,
 ) -> dict[str, object]:
-    """Command-line options for frames of 64 px and a small model, whose files go to `folder`."""
+    """Command-line options for frames of 64 px and a small model, whose files go to `folder`.
+
+    Args:
+        size: keys of the model's YAML that make it small.
+    """
     options = {
         "data": str(data),
         "epochs": EPOCHS,
@@ -58,7 +75,7 @@ def small_options(
         if hasattr(defaults, key):
             path = folder / f"{key}.yaml"
             cfg = yaml.safe_load(Path(getattr(defaults, key)).read_text())
-            path.write_text(yaml.safe_dump(cfg | {"width_multiple": 0.125}))
+            path.write_text(yaml.safe_dump(cfg | size))
             options[key] = str(path)
     if script is train_joint_gradnorm:
         options["gradnorm_interval"] = 2
@@ -71,17 +88,31 @@ def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
 
 
 def run(
-    options: dict, folder: Path, script: ModuleType = train_joint_gradnorm, **changes: object
+    options: dict,
+    folder: Path,
+    script: ModuleType = train_joint_gradnorm,
+    pictures: bool = False,
+    **changes: object,
 ) -> Path:
-    """Train into `folder`."""
+    """Train into `folder`; pictures take twice as long as the rest, so only where they are seen."""
     place = {"project": str(folder.parent), "name": folder.name}
-    train(new_job({**options, **changes, **place}, script))
+    job = new_job(options | changes | place, script)
+    if pictures:
+        train(job)
+    else:
+        _train_without_pictures(job)
     return folder
+
+
+def _train_without_pictures(job: Job) -> None:
+    with patch.object(trainer, "draw_run"):
+        train(job)
 
 
 def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:
     """Resume the run in `folder`."""
-    train(new_job({"resume": str(folder / "weights" / "last.pt")}, script))
+    job = new_job({"resume": str(folder / "weights" / "last.pt")}, script)
+    _train_without_pictures(job)
 
 
 def assert_same_run(a: Path, b: Path) -> None:
