@@ -84,16 +84,16 @@ FAULTS = (
         test="tests/models/test_gradnorm.py",
     ),
     Fault(
-        symbol="models.gradnorm.GradNorm.wants_gradients",
+        symbol="models.gradnorm_balancer.GradNorm.wants_gradients",
         old="self._batches + 1 >= self.interval",
         new="self._batches + 1 > self.interval",
-        test="tests/models/test_gradnorm.py",
+        test="tests/models/test_gradnorm_balancer.py",
     ),
     Fault(
-        symbol="models.gradnorm.LossWeighting.__init__",
+        symbol="models.gradnorm_balancer.LossWeighting.__init__",
         old="if not 0 < weight < math.inf",
         new="if not 0 <= weight < math.inf",
-        test="tests/models/test_gradnorm.py",
+        test="tests/models/test_gradnorm_balancer.py",
     ),
     Fault(
         symbol="models.gradients.task_gradients",
@@ -265,8 +265,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.training.timing.epoch_ratio",
-        old="epochs[0] / epochs[1], (25",
-        new="epochs[1] / epochs[0], (25",
+        old="_epochs_by_block_s(a, block) / _epochs_by_block_s(b, block)",
+        new="_epochs_by_block_s(b, block) / _epochs_by_block_s(a, block)",
         test="tests/training/test_timing.py",
     ),
     Fault(

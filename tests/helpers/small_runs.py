@@ -6,6 +6,7 @@ from types import ModuleType
 from unittest.mock import patch
 
 import pandas as pd
+import pytest
 import torch
 import yaml
 
@@ -16,9 +17,10 @@ from utils.core.files import ROOT
 from utils.core.options import DualOptions, JointOptions
 from utils.data.phantom.anatomy import KINDS
 from utils.data.phantom.generate import generate
-from utils.training import trainer
+from utils.training import finish
 from utils.training.run import start_run
-from utils.training.trainer import Job, train
+from utils.training.setup import Job
+from utils.training.trainer import StepCallback, Trainer, train
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
@@ -91,6 +93,7 @@ def run(
     options: dict,
     folder: Path,
     script: ModuleType = train_joint_gradnorm,
+    on_step: StepCallback | None = None,
     pictures: bool = False,
     **changes: object,
 ) -> Path:
@@ -98,15 +101,37 @@ def run(
     place = {"project": str(folder.parent), "name": folder.name}
     job = new_job(options | changes | place, script)
     if pictures:
-        train(job)
+        train(job, on_step)
     else:
-        _train_without_pictures(job)
+        _train_without_pictures(job, on_step)
     return folder
 
 
-def _train_without_pictures(job: Job) -> None:
-    with patch.object(trainer, "draw_run"):
-        train(job)
+def _train_without_pictures(job: Job, on_step: StepCallback | None = None) -> None:
+    with patch.object(finish, "draw_run"):
+        train(job, on_step)
+
+
+def power_fails_at(place: tuple[int, int]) -> StepCallback:
+    """For `on_step`: an `OSError` after the step of (epoch, batch)."""
+
+    def fail(trainer: Trainer, epoch: int, index: int, batch: dict) -> None:
+        if (epoch, index) == place:
+            raise OSError("power failure")
+
+    return fail
+
+
+def break_run(
+    options: dict,
+    folder: Path,
+    place: tuple[int, int],
+    script: ModuleType = train_joint_gradnorm,
+    **changes: object,
+) -> None:
+    """Train into `folder` until the power fails after the step of (epoch, batch)."""
+    with pytest.raises(OSError, match="power failure"):
+        run(options, folder, script, power_fails_at(place), **changes)
 
 
 def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:
