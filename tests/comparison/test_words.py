@@ -104,7 +104,7 @@ def test_one_training_never_gets_a_word():
 
 # ---- the section of the report -------------------------------------------------------------------
 
-ABOUT = {"resampled": "patients (group_pattern)", "resamples": 2000, "counted": 1}
+ABOUT = {"resampled": "patients (group_pattern)", "resamples": 2000}
 
 
 def section(own: Found, *others: Found) -> str:
@@ -139,6 +139,8 @@ def test_the_text_describes_the_procedures_that_were_used_and_no_other():
     assert "of this one training" in one and "Holm's correction" not in one
     assert "over the folds' differences" in several and "bootstrap" not in several
     assert "{" not in seeds + one + several
+    assert "Holm's correction" in seeds and "exploratory" not in seeds
+    assert "are exploratory" in section(found(0.2, 0.05), found(0.1, 0.01))
 
 
 def test_values_stand_where_an_interval_would():

@@ -123,7 +123,7 @@ def collect(
     statements = state({contrast: own for contrast, own in found.items() if own}, protocol)
     gains = {name: delta_m(outcomes, name) for name in outcomes}
     return {
-        "protocol": {**about, "resamples": RESAMPLES, "counted": len(protocol.counted)},
+        "protocol": {**about, "resamples": RESAMPLES},
         "tuned": tuned,
         "arms": {name: _arm(lines[name], own) for name, own in outcomes.items()},
         "differences": [dataclasses.asdict(statement) for statement in statements],

@@ -20,7 +20,6 @@ SIGNIFICANCE = 0.05
 TESTED = (FOLDS, SEEDS)
 EXPLORATORY, NOT_SHOWN, OF_THIS_TRAINING = "exploratory", "not shown", "of this training"
 
-
 METRIC_NAMES = {
     **{"mAP50": "mAP50", "mAP50-95": "mAP50-95"},
     **{"view_accuracy": "view accuracy", "view_balanced_accuracy": "balanced view accuracy"},
@@ -44,10 +43,13 @@ INTERVALS = {  # what a difference rests on -> how its interval is made
 }
 TESTS = (
     "In words: *better* or *worse* where the difference is significant (two-sided), *equivalent* where two one-sided "
-    "t tests show it to be within the margin, both at 5 % after Holm's correction for the {counted} comparisons that "
+    "t tests show it to be within the margin, both at 5 % after Holm's correction for the number of comparisons that "
     "were fixed before training; else *not shown*, either way, with the difference that would have been seen with 80 % "
-    "power, were it the only one. All others are exploratory and not corrected: of twenty such intervals without a "
-    "true difference one is expected to miss zero."
+    "power, were it the only one."
+)
+EXPLORED = (
+    "Comparisons that were not fixed before training are exploratory and not corrected for their number: of twenty "
+    "such intervals without a true difference one is expected to miss zero."
 )
 
 
@@ -183,7 +185,10 @@ def difference_section(results: Mapping) -> str:
     table = markdown_table(header, [_difference_row(own) for own in differences])
     bases = dict.fromkeys(own["basis"] for own in differences)
     notes = [INTERVALS[basis].format(**protocol) for basis in bases if basis in INTERVALS]
-    notes += [TESTS.format(**protocol)] if {FOLDS, SEEDS} & set(bases) else []
+    if any(own["p_value"] is not None for own in differences):
+        notes.append(TESTS)
+    if any(own["word"] == EXPLORATORY for own in differences):
+        notes.append(EXPLORED)
     return "\n\n".join(["## Differences", table, *notes])
 
 
