@@ -21,6 +21,8 @@ LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+# Numbers in tables that no training gave: simulated by the command on the page, and defaults.
+NOT_MEASURED = (ROOT / "docs/explanation/statistics.md", ROOT / "docs/reference/options.md")
 STAMP = re.compile(r"`([0-9a-f]{7})`")
 FIGURE_CELL = re.compile(r"\W*[-+]?[\d,]*\d\.\d+\b.*")  # a cell that begins with a measured number
 
@@ -115,6 +117,7 @@ def check_pip(words: tuple[str, ...]) -> None:
     assert re.search(rf"^{extras.group(1)} = ", text_of(ROOT / "pyproject.toml"), re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 @pytest.mark.parametrize("command", [c for page in PAGES for c in commands_of(page)], ids=str)
 def test_a_command_exists_and_its_options_are_known(
     command: Command, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +208,7 @@ def unstamped_tables(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in NOT_MEASURED], ids=name_of)
 def test_tables_of_figures_name_the_commit_that_wrote_them_down(page: Path):
     assert not unstamped_tables(prose_of(page))
 
