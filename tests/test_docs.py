@@ -290,7 +290,7 @@ def test_no_sentence_stands_on_two_pages():
 
 def masked(line: str) -> str:
     """The line with every number replaced, since other machines give other numbers."""
-    return re.sub(r"[+-]?\d[\d.,:]*|\s-(?=\s|$)", "#", " ".join(line.split()))
+    return re.sub(r"[+-]?\d[\d.,:]*|(?<=\s)-(?=\s|$)", "#", " ".join(line.split()))
 
 
 def expected_lines(page: Path) -> list[str]:
@@ -303,7 +303,14 @@ def expected_lines(page: Path) -> list[str]:
 def missing_lines(page: Path, output: str) -> list[str]:
     """Lines of the page's blocks of output that `output` has not, whatever their numbers."""
     printed = {masked(line) for line in output.splitlines()}
-    return [line for line in expected_lines(page) if masked(line) not in printed]
+    lines = [line for line in expected_lines(page) if "bf16" not in line]  # not of every CPU
+    return [line for line in lines if masked(line) not in printed]
+
+
+def test_a_line_that_is_not_printed_would_be_seen():
+    output = "\n".join(expected_lines(TUTORIALS[0]))
+    assert not missing_lines(TUTORIALS[0], output.replace("0.746", "0.75"))
+    assert len(missing_lines(TUTORIALS[0], output.replace("always PLAX", "always"))) == 1
 
 
 @pytest.mark.slow
