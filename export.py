@@ -4,7 +4,7 @@ python export.py --weights runs/train/exp/weights/last.pt                       
 python export.py --weights runs/train/exp/weights/last.pt --include onnx pt2    # and last.pt2, of torch.export
 python export.py --weights runs/train/exp/weights/last.pt --nms --half          # suppression in the graph, in float16
 
-Input and outputs are described in docs/how-to/export.md. Needs: pip install
+Input and outputs are described in utils/inference/export.py, and in the README. Needs: pip install
 '.[export]'
 """
 
