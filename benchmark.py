@@ -1,13 +1,13 @@
-"""Where does my epoch go? Time of every stage of a training, its share of an epoch, memory, and achieved FLOP/s.
+"""Where does my epoch go? Time of every stage of a training, memory, and achieved FLOP/s.
 
-python benchmark.py --data path/to/data.yaml                                     # options as in train_joint_gradnorm.py
-python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"   # and a second training, in turns
+python benchmark.py --data path/to/data.yaml                                    # one training
+python benchmark.py --data path/to/data.yaml --against "--amp off --cache off"  # a second one too
 python benchmark.py --size n --imgsz 160 --against=--rect --steps 100
 
-Steps of both trainings alternate in blocks of ten, one interval of GradNorm, so that whatever else
-the machine does slows both; the ratio printed is the median over blocks. The weights are thrown
-away. On CUDA every stage is waited for, so their sum is more than an epoch in which they overlap;
-peak memory is the process's, so of both trainings.
+Options are those of train_joint_gradnorm.py. Steps of both trainings alternate in blocks of ten,
+one interval of GradNorm, so that whatever else the machine does slows both; the ratio printed is
+the median over blocks. The weights are thrown away. On CUDA every stage is waited for, so their sum
+is more than an epoch in which they overlap; peak memory is the process's, so of both trainings.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from utils.data.boxes import non_max_suppression
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import summarise
 from utils.losses.joint import LossReader
+from utils.training.gradient_probe import GradientPlan
 from utils.training.run import start_run
 from utils.training.timing import (
     TRAINING_STAGES,
@@ -46,7 +47,6 @@ from utils.training.timing import (
     epoch_ratio,
     matrix_gflops_per_s,
     plot_epochs,
-    time_calls,
 )
 from utils.training.trainer import Trainer
 
@@ -70,20 +70,20 @@ class Measured:
 
     def _time_stages(self) -> None:
         trainer, watch = self.trainer, self.watch
-        trainer._forward = watch.timed("forward", trainer._forward)
-        trainer._backward = watch.timed("backward", trainer._backward)
-        time_calls(trainer.criterion, watch, "losses")
+        watch.time_method(trainer, "forward", "forward")
+        watch.time_method(trainer.criterion, "forward", "losses")
+        watch.time_method(trainer.probe, "backward", "backward")
         for learner in trainer.learners:
-            learner.step = watch.timed("step", learner.step)
-        trainer._step = watch.timed("whole step", trainer._step)
-        plan = trainer._plan
+            watch.time_method(learner, "step", "step")
+        watch.time_method(trainer, "step", "whole step")
+        plan = trainer.probe.plan
 
-        def noted(step: int, labelled: bool) -> object:
-            planned = plan(step, labelled)
+        def plan_and_note(step: int, totals: Mapping[str, float]) -> GradientPlan:
+            planned = plan(step, totals)
             self.updates.append(planned.wanted_at is not None)
             return planned
 
-        trainer._plan = noted
+        trainer.probe.plan = plan_and_note
 
     def _endless_batches(self) -> Iterator[tuple[int, int, dict]]:
         """Epoch, index and batch, over and over, full batches only."""
@@ -103,7 +103,7 @@ class Measured:
         load = self.watch.timed("load", lambda: next(self._batches))
         for _ in range(count):
             epoch, index, batch = load()
-            self.trainer._step(epoch, index, batch, LossReader(1))
+            self.trainer.step(epoch, index, batch, LossReader(1))
 
     def forget(self) -> None:
         """Of the steps so far, which warmed up."""
@@ -112,76 +112,95 @@ class Measured:
 
     def epoch_time(self) -> EpochTime:
         """What the measured steps make of an epoch, and a validation."""
-        trainer, seconds = self.trainer, self.watch.seconds
-        batches = len(trainer.train_loader)
-        training = {
-            stage: statistics.mean(seconds[stage]) * batches for stage in TRAINING_STAGES[:-1]
-        }
-        whole = statistics.mean(seconds["whole step"]) * batches
-        training["other"] = whole + training["load"] - sum(training.values())
-        steps = [
-            load + step for load, step in zip(seconds["load"], seconds["whole step"], strict=True)
-        ]
-        height, width = trainer.job.frames.train.shape
-        flops = (
-            count_gflops(trainer.average, trainer.options.imgsz)
-            * height
-            * width
-            / trainer.options.imgsz**2
-        )
-        flops *= trainer.options.batch_size
-        computing = statistics.mean(seconds["forward"]) + statistics.mean(seconds["backward"])
+        trainer = self.trainer
+        loads, steps = self.watch.seconds["load"], self.watch.seconds["whole step"]
+        step_ms = [(load + step) * 1000 for load, step in zip(loads, steps, strict=True)]
+        # Before the validation, whose stages the watch takes next.
+        training_s = self._training_s()
+        gradnorm_s = self._gradnorm_s(steps)
+        gflops_per_s = self._gflops_per_s()
         return EpochTime(
             images=len(trainer.job.frames.train),
             val_images=len(trainer.job.frames.val),
-            training_s=training,
-            gradnorm_s=self._gradnorm_s(seconds["whole step"]),
+            training_s=training_s,
+            gradnorm_s=gradnorm_s,
             validation_s=self._validation_s(),
-            step_ms=[step * 1000 for step in steps],
+            step_ms=step_ms,
             loader_images_per_s=self._loader_images_per_s(),
             peak_memory_mib=peak_memory_mib(trainer.precision.device),
-            gflops_per_s=flops * (1 + BACKWARD_FLOPS) / computing,
+            gflops_per_s=gflops_per_s,
             matrix_gflops_per_s=matrix_gflops_per_s(trainer.precision),
         )
 
+    def _training_s(self) -> dict[str, float]:
+        """Stage -> seconds an epoch."""
+        mean_s = {stage: statistics.mean(each) for stage, each in self.watch.seconds.items()}
+        batches = len(self.trainer.train_loader)
+        training = {stage: mean_s[stage] * batches for stage in TRAINING_STAGES[:-1]}
+        whole = mean_s["whole step"] * batches
+        training["other"] = whole + training["load"] - sum(training.values())
+        return training
+
+    def _gflops_per_s(self) -> float:
+        """Achieved in forward and backward passes."""
+        options, seconds = self.trainer.options, self.watch.seconds
+        height, width = self.trainer.job.frames.train.shape
+        frame_share = height * width / options.imgsz**2
+        gflops = count_gflops(self.trainer.ema_model, options.imgsz) * frame_share
+        computing_s = statistics.mean(seconds["forward"]) + statistics.mean(seconds["backward"])
+        return gflops * options.batch_size * (1 + BACKWARD_FLOPS) / computing_s
+
     def _gradnorm_s(self, steps_s: list[float]) -> float:
-        """Seconds an epoch: what steps with an update take longer than the others, in the median."""
-        times = {
-            wanted: [s for s, w in zip(steps_s, self.updates, strict=True) if w is wanted]
-            for wanted in (True, False)
-        }
-        if not all(times.values()):
+        """Seconds an epoch: how much longer steps with an update take, in the median."""
+        with_update: list[float] = []
+        without: list[float] = []
+        for step_s, is_update in zip(steps_s, self.updates, strict=True):
+            if is_update:
+                with_update.append(step_s)
+            else:
+                without.append(step_s)
+        if not with_update or not without:
             return 0.0
-        longer = statistics.median(times[True]) - statistics.median(times[False])
-        return max(longer, 0.0) * len(times[True]) / len(steps_s) * len(self.trainer.train_loader)
+        longer = statistics.median(with_update) - statistics.median(without)
+        share = len(with_update) / len(steps_s)
+        return max(longer, 0.0) * share * len(self.trainer.train_loader)
 
     def _validation_s(self) -> dict[str, float]:
-        trainer, data, watch = self.trainer, self.trainer.job.frames.data, self.watch
+        """Stage -> seconds of a validation."""
+        trainer, watch = self.trainer, self.watch
+        data = trainer.job.frames.data
         watch.seconds.clear()
-        model = fused_copy(trainer.average)
-        decode, suppress = model.decode, watch.timed("nms", non_max_suppression)
+        model = fused_copy(trainer.ema_model)
+        self._suppress_twice(model)
+        watch.time_method(model, "forward", "forward")
+        results, _ = watch.timed("evaluate", evaluate)(
+            model, trainer.val_loader, trainer.precision, data, trainer.criterion
+        )
+        watch.timed("coco", summarise)(
+            results,
+            data.names,
+            data.view_names,
+            view_prior=trainer.prior,
+            intervals=False,
+            tasks=trainer.tasks,
+        )
+        watch.timed("load", deque)(trainer.val_loader, maxlen=0)
+        parts_s = {stage: watch.total(stage) for stage in ("load", "forward", "nms", "coco")}
+        known_s = parts_s["load"] + parts_s["forward"] + 2 * parts_s["nms"]
+        parts_s["other"] = watch.total("evaluate") - known_s
+        return dict(zip(VALIDATION_STAGES, parts_s.values(), strict=True))
+
+    def _suppress_twice(self, model: torch.nn.Module) -> None:
+        """Time non-maximum suppression where `model` decodes; `evaluate` then does it once more."""
+        decode = model.decode
+        suppress = self.watch.timed("nms", non_max_suppression)
 
         def decode_and_suppress(maps: list[torch.Tensor]) -> torch.Tensor:
             decoded = decode(maps)
-            suppress(
-                decoded, confidence=0.001, iou=0.6, several_labels=True
-            )  # as evaluate is about to do
+            suppress(decoded, confidence=0.001, iou=0.6, several_labels=True)
             return decoded
 
         model.decode = decode_and_suppress
-        time_calls(model, watch, "forward")
-        arguments = (model, trainer.val_loader, trainer.precision, data, trainer.criterion)
-        results, _ = watch.timed("evaluate", evaluate)(*arguments)
-        names = (data.names, data.view_names)
-        watch.timed("coco", summarise)(
-            results, *names, view_prior=trainer.prior, intervals=False, tasks=trainer.tasks
-        )
-        watch.timed("load", deque)(trainer.val_loader, maxlen=0)
-        load, forward, nms = (watch.total(stage) for stage in ("load", "forward", "nms"))
-        rest = watch.total("evaluate") - load - forward - 2 * nms
-        return dict(
-            zip(VALIDATION_STAGES, (load, forward, nms, watch.total("coco"), rest), strict=True)
-        )
 
     def _loader_images_per_s(self) -> float:
         self.trainer.sampler.set_epoch(0)
@@ -207,15 +226,15 @@ def measure(args: argparse.Namespace, configurations: Mapping[str, Mapping], res
             for one in measured.values():
                 one.steps(BLOCK)
         epochs = {name: one.epoch_time() for name, one in measured.items()}
-    content = {
-        name: dataclasses.asdict(epoch) | {"epoch_s": epoch.epoch_s}
-        for name, epoch in epochs.items()
-    }
+    content = {}
     for name, epoch in epochs.items():
+        content[name] = dataclasses.asdict(epoch) | {"epoch_s": epoch.epoch_s}
         LOGGER.info(f"\n{name}: {measured[name].trainer.precision}\n{describe(epoch)}")
     if len(epochs) > 1:
-        content["epoch_ratio"] = ratio = epoch_ratio(*epochs.values(), BLOCK)
-        spread = f"quartiles {ratio['quartile_1']:.3f} to {ratio['quartile_3']:.3f} of {ratio['blocks']} blocks"
+        ratio = epoch_ratio(*epochs.values(), BLOCK)
+        content["epoch_ratio"] = ratio
+        quartiles = f"{ratio['quartile_1']:.3f} to {ratio['quartile_3']:.3f}"
+        spread = f"quartiles {quartiles} of {ratio['blocks']} blocks"
         LOGGER.info(f"\nwhole epoch, {' over '.join(epochs)}: {ratio['median']:.3f} ({spread})")
     write_json(results / "benchmark.json", content)
     plot_epochs(epochs, results / "benchmark.png")
@@ -245,38 +264,37 @@ def read_arguments() -> tuple[argparse.Namespace, dict[str, dict[str, object]]]:
         raise UserError(
             f"--steps is {args.steps}, expected a multiple of {BLOCK}, such as {6 * BLOCK}"
         )
-    training = train_joint_gradnorm.build_parser("a training's options")
-    configurations = {"as asked": vars(training.parse_args(options))}
+    configurations = {"as asked": training_options(options)}
     if args.against:
-        configurations[args.against] = vars(
-            training.parse_args([*options, *shlex.split(args.against)])
-        )
-    for given in configurations.values():
-        if "resume" in given:
-            raise UserError(
-                "--resume: the benchmark trains anew and throws the weights away; leave it out"
-            )
-        warn_without_effect(
-            given, dict.fromkeys(WITHOUT_EFFECT, "the benchmark, which trains for --steps only")
-        )
+        configurations[args.against] = training_options([*options, *shlex.split(args.against)])
     return args, configurations
+
+
+def training_options(arguments: list[str]) -> dict[str, object]:
+    """The options of a training; says which of them the benchmark does not obey."""
+    given = vars(train_joint_gradnorm.build_parser("a training's options").parse_args(arguments))
+    if "resume" in given:
+        raise UserError(
+            "--resume: the benchmark trains anew and throws the weights away; leave it out"
+        )
+    reason = "the benchmark, which trains for --steps only"
+    warn_without_effect(given, dict.fromkeys(WITHOUT_EFFECT, reason))
+    return given
 
 
 def describe(epoch: EpochTime) -> str:
     """A table of the stages, and the figures beside it."""
-    rows = [
-        (
-            row["stage"],
-            f"{row['images_per_s']:.0f}" if row["images_per_s"] else "-",
-            f"{row['epoch_s']:.2f}",
-            f"{row['share']:.1%}",
-        )
-        for row in epoch.rows()
-    ]
+    rows = []
+    for row in epoch.rows():
+        rate = "-"
+        if row["images_per_s"]:
+            rate = f"{row['images_per_s']:.0f}"
+        rows.append((row["stage"], rate, f"{row['epoch_s']:.2f}", f"{row['share']:.1%}"))
     table = markdown_table(("stage", "images/s", "seconds an epoch", "share"), rows, numeric=True)
     return (
         f"{table}\nepoch {epoch.epoch_s:.1f} s; training {epoch.images_per_s:.1f} images/s; "
-        f"loader alone {epoch.loader_images_per_s:.0f}; peak memory {epoch.peak_memory_mib:.0f} MiB; "
+        f"loader alone {epoch.loader_images_per_s:.0f}; "
+        f"peak memory {epoch.peak_memory_mib:.0f} MiB; "
         f"{epoch.gflops_per_s:.0f} GFLOP/s, matrices {epoch.matrix_gflops_per_s:.0f}"
     )
 

@@ -18,21 +18,23 @@ from utils.core.options import DualOptions, training_parser
 from utils.core.script import LOGGER, run_script
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
-from utils.training.learner import Network
+from utils.training.anchors import prepare_anchors
+from utils.training.learner import Part
 from utils.training.run import (
     Run,
     build_model,
     freeze_layers,
     load_frames,
-    prepare_anchors,
     start_run,
 )
-from utils.training.trainer import Job, train
+from utils.training.setup import Job
+from utils.training.trainer import train
 
+# Task -> the network that answers for it, by its path in the model.
 PARTS = {
     "detection": "detector",
     "classification": "classifier",
-}  # task -> the network that answers for it
+}
 
 
 def main() -> None:
@@ -94,9 +96,9 @@ def build_job(run: Run) -> Job:
         run=run,
         frames=frames,
         model=model,
-        networks=tuple(
-            Network(task, part, (task,), run.hyp.of_network(task), options.trained_epochs(task))
-            for task, part in PARTS.items()
+        parts=tuple(
+            Part(task, path, (task,), run.hyp.of_network(task), options.trained_epochs(task))
+            for task, path in PARTS.items()
         ),
         criterion=joint_loss(model.detect, run.hyp, options.imgsz, view_weights),
         balancer=fixed_weights(**dict.fromkeys(TASKS, 1.0)),

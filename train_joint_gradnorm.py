@@ -28,16 +28,17 @@ from utils.core.options import (
 from utils.core.script import LOGGER, UserError, run_script
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
-from utils.training.learner import Network
+from utils.training.anchors import prepare_anchors
+from utils.training.learner import Part
 from utils.training.run import (
     Run,
     build_model,
     freeze_layers,
     load_frames,
-    prepare_anchors,
     start_run,
 )
-from utils.training.trainer import Job, train
+from utils.training.setup import Job
+from utils.training.trainer import train
 
 
 def main() -> None:
@@ -119,7 +120,7 @@ def build_job(run: Run) -> Job:
         run=run,
         frames=frames,
         model=model,
-        networks=(Network("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
+        parts=(Part("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
         criterion=joint_loss(model.detect, hyp, options.imgsz, view_weights),
         balancer=balancer,
         diagnose_interval=options.diagnose_interval,

@@ -265,8 +265,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.training.timing.epoch_ratio",
-        old="epochs[0] / epochs[1], (25",
-        new="epochs[1] / epochs[0], (25",
+        old="_epochs_by_block_s(a, block) / _epochs_by_block_s(b, block)",
+        new="_epochs_by_block_s(b, block) / _epochs_by_block_s(a, block)",
         test="tests/training/test_timing.py",
     ),
     Fault(

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from utils.core.files import CsvLog, ProgressFile
+from utils.loggers.records import RESULT_COLUMNS, TIME_COLUMNS
 from utils.plots.style import TASK_COLOURS
-from utils.training.records import RESULT_COLUMNS, TIME_COLUMNS
 
 COLUMNS = RESULT_COLUMNS + TIME_COLUMNS
 FIGURES = {

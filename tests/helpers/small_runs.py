@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
+import pytest
 import torch
 import yaml
 
@@ -14,7 +15,8 @@ from utils.core.options import DualOptions, JointOptions
 from utils.data.phantom.anatomy import KINDS
 from utils.data.phantom.generate import generate
 from utils.training.run import start_run
-from utils.training.trainer import Job, train
+from utils.training.setup import Job
+from utils.training.trainer import StepCallback, Trainer, train
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
@@ -69,12 +71,38 @@ def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
 
 
 def run(
-    options: dict, folder: Path, script: ModuleType = train_joint_gradnorm, **changes: object
+    options: dict,
+    folder: Path,
+    script: ModuleType = train_joint_gradnorm,
+    on_step: StepCallback | None = None,
+    **changes: object,
 ) -> Path:
     """Train into `folder`."""
     place = {"project": str(folder.parent), "name": folder.name}
-    train(new_job({**options, **changes, **place}, script))
+    train(new_job({**options, **changes, **place}, script), on_step)
     return folder
+
+
+def power_fails_at(place: tuple[int, int]) -> StepCallback:
+    """For `on_step`: an `OSError` after the step of (epoch, batch)."""
+
+    def fail(trainer: Trainer, epoch: int, index: int, batch: dict) -> None:
+        if (epoch, index) == place:
+            raise OSError("power failure")
+
+    return fail
+
+
+def break_run(
+    options: dict,
+    folder: Path,
+    place: tuple[int, int],
+    script: ModuleType = train_joint_gradnorm,
+    **changes: object,
+) -> None:
+    """Train into `folder` until the power fails after the step of (epoch, batch)."""
+    with pytest.raises(OSError, match="power failure"):
+        run(options, folder, script, power_fails_at(place), **changes)
 
 
 def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:

@@ -22,7 +22,7 @@ from utils.loggers.monitor import (
     read_rows,
     read_run,
 )
-from utils.training.records import GRADNORM_COLUMNS, TIME_COLUMNS
+from utils.loggers.records import GRADNORM_COLUMNS, TIME_COLUMNS
 
 
 def text_of(status: RunStatus) -> str:

@@ -78,23 +78,17 @@ def options(tiny_data, tmp_path_factory) -> dict:
     }
 
 
-def test_a_resumed_runs_events_are_its_tables_and_pictures(options, tmp_path, monkeypatch):
-    step = Trainer._step
-
-    def stops(self, epoch, index, *rest):
+def test_a_resumed_runs_events_are_its_tables_and_pictures(options, tmp_path):
+    def stop(trainer: Trainer, epoch: int, index: int, batch: dict) -> None:
         if (epoch, index) == (1, 2):
-            self.board._writers[
-                "step"
-            ].flush()  # rows that are written, and must not count in the end
+            # Rows that are written, and must not count in the end.
+            trainer.records.board._writers["step"].flush()
             raise Interrupted("", 2)
-        step(self, epoch, index, *rest)
 
     folder = tmp_path / "exp"
-    monkeypatch.setattr(Trainer, "_step", stops)
     with pytest.raises(Interrupted):
-        run(options, folder)
+        run(options, folder, on_step=stop)
     assert max(scalars(folder / BATCHES)["cosine"]) >= 3
-    monkeypatch.setattr(Trainer, "_step", step)
     resume(folder)
     assert_like_the_tables(folder)
     assert {"metrics/mAP_0.5:0.95", "train/view_loss", "weight/detection", "x/lr0"} <= scalars(
@@ -122,9 +116,9 @@ def test_a_new_run_in_an_old_folder_begins_anew(tiny_data, tmp_path):
 def test_no_event_file_unless_asked_for(options, tmp_path):
     job = new_job({**options, "tensorboard": False, "project": str(tmp_path), "name": "exp"})
     trainer = Trainer(job)
-    trainer._open_folder()
-    trainer.board.row({"epoch": 0, "train/box_loss": 1.0})
-    trainer.board.finish(0)
+    trainer.open_folder()
+    trainer.records.board.row({"epoch": 0, "train/box_loss": 1.0})
+    trainer.records.board.finish(0)
     assert not list(tmp_path.rglob("events*")) and not list(tmp_path.rglob(BATCHES))
 
 

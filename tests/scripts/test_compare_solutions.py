@@ -38,7 +38,8 @@ from utils.core.script import UserError, run_script
 from utils.evaluation.metrics import summarise
 from utils.plots import interference
 from utils.training import timing
-from utils.training.trainer import Trainer
+from utils.training.setup import Job
+from utils.training.trainer import Trainer, train
 
 SCRIPTS = {JOINT: train_joint_gradnorm, DUAL: train_joint_dual_backbone}
 ARMS = (
@@ -132,14 +133,14 @@ class Compared:
     batches: dict[str, list] = field(default_factory=dict)
     generators: dict[str, list] = field(default_factory=dict)
 
-    def step_and_note(
-        self, trainer: Trainer, epoch: int, index: int, batch: dict, *rest: object
-    ) -> None:
+    def train_and_note(self, job: Job) -> None:
+        self.starts[job.run.folder.name] = {
+            name: tensor.clone() for name, tensor in job.model.state_dict().items()
+        }
+        train(job, self.note)
+
+    def note(self, trainer: Trainer, epoch: int, index: int, batch: dict) -> None:
         run = trainer.job.run.folder.name
-        if (epoch, index) == (0, 0):
-            self.starts[run] = {
-                name: tensor.clone() for name, tensor in trainer.model.state_dict().items()
-            }
         self.batches.setdefault(run, []).append([Path(path).name for path in batch["paths"]])
         self.generators.setdefault(run, []).append(torch.get_rng_state().numpy().tobytes())
 
@@ -147,15 +148,10 @@ class Compared:
 @pytest.fixture(scope="module")
 def compared(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Compared:
     found = Compared(tmp_path_factory.mktemp("compare") / "whole")
-    step = Trainer._step
-
-    def step_and_note(trainer: Trainer, *args: object) -> None:
-        found.step_and_note(trainer, *args)
-        step(trainer, *args)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.training.trainer.draw_run", lambda folder: [])
-        patch.setattr(Trainer, "_step", step_and_note)
+        patch.setattr("utils.training.finish.draw_run", lambda folder: [])
+        for script in SCRIPTS.values():
+            patch.setattr(script, "train", found.train_and_note)
         compare(patch, InThisProcess, found.folder, *arguments, "--arms", *ARMS)
     return found
 
@@ -274,7 +270,7 @@ def test_folds_are_units_and_the_test_split_is_reported(
     for name in ("fold1", "fold2"):
         (tmp_path / "folds" / name).mkdir(parents=True)
         (tmp_path / "folds" / name / "data.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
+    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
     folds = [
         "--folds",
         tmp_path / "folds",
@@ -359,7 +355,7 @@ def test_arms_of_a_protocol_have_options_and_hyper_parameters_of_their_own(
     }
     arms = {"own": {"script": "joint", "options": own}, "usual": "classification-only"}
     path, left = write_protocol(tmp_path, arguments, arms=arms)
-    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
+    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
     found = compare(monkeypatch, InThisProcess, tmp_path / "compared", "--protocol", path, *left)
     hyp = {
         arm: yaml.safe_load((tmp_path / f"compared/{arm}-seed0/hyp.yaml").read_text())

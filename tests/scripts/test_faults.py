@@ -30,7 +30,7 @@ import val
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.files import ROOT
 from utils.core.script import run_script
-from utils.training.trainer import Trainer
+from utils.data.sampling import EpochSampler
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,15 @@ def error_of(stderr: str) -> str:
 
 
 def at_epoch(monkeypatch: pytest.MonkeyPatch, number: int, happen: Callable[[], object]) -> None:
-    def run_epoch(self: Trainer, epoch: int) -> None:
+    """Before the first batch of an epoch is loaded."""
+
+    def set_epoch(self: EpochSampler, epoch: int) -> None:
         if epoch == number:
             happen()
         original(self, epoch)
 
-    original = Trainer._run_epoch
-    monkeypatch.setattr(Trainer, "_run_epoch", run_epoch)
+    original = EpochSampler.set_epoch
+    monkeypatch.setattr(EpochSampler, "set_epoch", set_epoch)
 
 
 def cut(path: Path) -> None:
@@ -164,7 +166,7 @@ def test_a_signal_to_all_processes_of_a_run_stops_it_cleanly(
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number and "Traceback" not in err
-    assert f"go on with --resume {tmp_path / 'run/weights/last.pt'}" in err
+    assert f"resume with --resume {tmp_path / 'run/weights/last.pt'}" in err
 
 
 def no_room(*arguments: object) -> None:

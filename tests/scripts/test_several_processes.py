@@ -18,7 +18,7 @@ from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.files import ROOT
 
 # Runs a training script without what depends on how frames are spread over processes: batch norm's
-# own statistics, and dropout. After every epoch all ranks must hold the same bits. A rank told to
+# own statistics, and dropout. After every step all ranks must hold the same bits. A rank told to
 # fail does so once, in the second epoch.
 LAUNCHER = """
 import os, sys
@@ -27,24 +27,21 @@ import torch.nn.functional as F
 import {script} as script
 from utils.core import distributed
 from utils.core.script import run_script
-from utils.training.trainer import Trainer
+from utils.training.trainer import train
 
 torch.nn.BatchNorm2d.forward = lambda self, x: F.batch_norm(
     x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 torch.nn.Dropout.forward = lambda self, x: x
-train_epoch = Trainer._train_epoch
 
-def checked(self, epoch):
+def check(trainer, epoch, index, batch):
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT")
     if epoch == 1 and restarts == "0" and os.environ.get("FAILING_RANK") == os.environ["RANK"]:
         os._exit(1)
-    losses = train_epoch(self, epoch)
-    bits = [t.double().sum().item() for t in (*self.model.parameters(), *self.average.parameters())]
-    state = (bits, self.job.balancer.weights, losses)
+    tensors = (*trainer.model.parameters(), *trainer.ema_model.parameters())
+    state = ([t.double().sum().item() for t in tensors], trainer.job.balancer.weights)
     assert all(other == state for other in distributed.gathered([state]))
-    return losses
 
-Trainer._train_epoch = checked
+script.train = lambda job: train(job, check)
 run_script(script.main)
 """
 

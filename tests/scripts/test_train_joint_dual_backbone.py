@@ -8,7 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from small_runs import EPOCHS, assert_equal, assert_same_run, new_job, resume, run, small_options
+from small_runs import (
+    EPOCHS,
+    assert_equal,
+    assert_same_run,
+    break_run,
+    new_job,
+    resume,
+    run,
+    small_options,
+)
 
 import train_joint_dual_backbone as script
 import val
@@ -18,7 +27,7 @@ from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.evaluation.metrics import fitness, fitness_parts, summarise
 from utils.losses.joint import LossReader, task_losses
-from utils.training.learner import Learner, Network
+from utils.training.learner import Learner, Part
 from utils.training.trainer import Trainer
 
 PARTS = script.PARTS
@@ -50,7 +59,7 @@ def train_steps(trainer: Trainer, steps: int) -> None:
         for learner in trainer.learners:
             learner.module.train(learner.trains(epoch))
         for index, batch in enumerate(trainer.train_loader):
-            trainer._step(epoch, index, batch, LossReader(1))
+            trainer.step(epoch, index, batch, LossReader(1))
             steps -= 1
             if not steps:
                 return
@@ -81,9 +90,9 @@ def test_no_gradient_of_one_task_reaches_the_other_network(options):
 def test_a_step_on_one_task_leaves_the_other_network_alone(options, tmp_path, frozen):
     changes = {"freeze_task": [frozen], "project": str(tmp_path)}
     trainer = Trainer(new_job({**options, **changes}, script))
-    before, average = copy_of(trainer.model), copy_of(trainer.average)
+    before, average = copy_of(trainer.model), copy_of(trainer.ema_model)
     train_steps(trainer, 3)
-    for old, module in ((before, trainer.model), (average, trainer.average)):
+    for old, module in ((before, trainer.model), (average, trainer.ema_model)):
         new = copy_of(module)
         assert_equal(part_state(old, PARTS[frozen]), part_state(new, PARTS[frozen]))
         (other,) = set(PARTS.values()) - {PARTS[frozen]}
@@ -102,14 +111,14 @@ def test_beside_a_classifier_the_detector_learns_what_it_learns_alone(options, t
     detector = DetectionModel(options["cfg"], nc=4)
     hyp, epochs = clipped.of_network("detection"), range(7)
     alone = dataclasses.replace(
-        together, model=detector, networks=(Network("detection", "", ("detection",), hyp, epochs),)
+        together, model=detector, parts=(Part("detection", "", ("detection",), hyp, epochs),)
     )
-    both = tuple(dataclasses.replace(n, hyp=clipped.of_network(n.name)) for n in together.networks)
-    trainers = [Trainer(job) for job in (dataclasses.replace(together, networks=both), alone)]
+    both = tuple(dataclasses.replace(n, hyp=clipped.of_network(n.name)) for n in together.parts)
+    trainers = [Trainer(job) for job in (dataclasses.replace(together, parts=both), alone)]
     for trainer in trainers:
         train_steps(trainer, 20)
     assert_equal(copy_of(trainers[0].model.detector), copy_of(detector))
-    assert_equal(copy_of(trainers[0].average.detector), copy_of(trainers[1].average))
+    assert_equal(copy_of(trainers[0].ema_model.detector), copy_of(trainers[1].ema_model))
 
 
 # ---- the script ----------------------------------------------------------------------------------
@@ -142,14 +151,14 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
     confidences = iter([0.11, 0.22, 0.33])
 
     def marked(metrics: dict, tasks: tuple[str, ...]) -> dict[str, float]:
-        return {tasks[0]: marks[tasks[0]][judged[tasks[0]]]}
+        return {tasks[0]: marks[tasks[0]][evaluated[tasks[0]]]}
 
     monkeypatch.setattr("utils.training.learner.fitness_parts", marked)
-    judged = dict.fromkeys(TASKS, -1)
-    original = Learner.judge
+    evaluated = dict.fromkeys(TASKS, -1)
+    original = Learner.note_evaluation
 
-    def judge(self: Learner, metrics: dict, epoch: int) -> bool:
-        judged[self.network.name] = epoch
+    def note_evaluation(self: Learner, metrics: dict, epoch: int) -> bool:
+        evaluated[self.part.name] = epoch
         return original(self, metrics, epoch)
 
     def summarise_and_mark(*args: object, **options: object) -> dict:
@@ -157,8 +166,8 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
         metrics["detection"]["confidence"] = next(confidences)
         return metrics
 
-    monkeypatch.setattr("utils.training.trainer.summarise", summarise_and_mark)
-    monkeypatch.setattr(Learner, "judge", judge)
+    monkeypatch.setattr("utils.training.validation.summarise", summarise_and_mark)
+    monkeypatch.setattr(Learner, "note_evaluation", note_evaluation)
     folder = run(options, tmp_path / "run", script, save_period=1)
     best = load_checkpoint(folder / "weights/best.pt")
     assert best["best"] == {
@@ -183,17 +192,7 @@ def break_and_resume(
     options: dict, folder: Path, place: tuple[int, int], **changes: object
 ) -> None:
     """Power fails in an epoch's batch; `--resume` starts at that epoch."""
-
-    def failing_step(self, epoch, index, *rest):
-        if (epoch, index) == place:
-            raise OSError("power failure")
-        return original(self, epoch, index, *rest)
-
-    original = Trainer._step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_step", failing_step)
-        with pytest.raises(OSError, match="power failure"):
-            run(options, folder, script, **changes)
+    break_run(options, folder, place, script, **changes)
     resume(folder, script)
 
 
@@ -206,7 +205,7 @@ def test_a_kill_between_the_two_checkpoints_resumes_exactly(options, finished, t
         save_checkpoint(path, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("utils.training.trainer.save_checkpoint", failing_save)
+        patch.setattr("utils.training.state.save_checkpoint", failing_save)
         with pytest.raises(OSError, match="power failure"):
             run(options, tmp_path / "broken", script)
     resume(tmp_path / "broken", script)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_runs import assert_same_run, new_job, resume, run, small_options
+from small_runs import assert_same_run, break_run, new_job, resume, run, small_options
 
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.data.loader import make_loader
@@ -32,32 +32,19 @@ def options(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 @pytest.mark.parametrize(
     "recipe", [{"sampler": "groups", "view_loss_weights": "inverse"}, {"sampler": "views"}]
 )
-def test_resume_is_exact(
-    options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict
-):
-    def failing_step(self, epoch, index, *rest):
-        if (epoch, index) == (1, 1):
-            raise OSError("power failure")
-        return step(self, epoch, index, *rest)
-
-    step = Trainer._step
+def test_resume_is_exact(options: dict, tmp_path: Path, recipe: dict):
     whole = run(options, tmp_path / "whole", **recipe)
-    monkeypatch.setattr(Trainer, "_step", failing_step)
-    with pytest.raises(OSError, match="power failure"):
-        run(options, tmp_path / "broken", **recipe)
-    monkeypatch.undo()
+    break_run(options, tmp_path / "broken", (1, 1), **recipe)
     resume(tmp_path / "broken")
     assert_same_run(tmp_path / "broken", whole)
 
 
-def test_a_training_draws_by_weight(options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def note(self, epoch, index, batch, reader):
+def test_a_training_draws_by_weight(options: dict, tmp_path: Path):
+    def note(trainer: Trainer, epoch: int, index: int, batch: dict) -> None:
         seen.extend(batch["paths"])
-        step(self, epoch, index, batch, reader)
 
-    step, seen = Trainer._step, []
-    monkeypatch.setattr(Trainer, "_step", note)
-    run(options, tmp_path / "run", sampler="groups", epochs=1)
+    seen = []
+    run(options, tmp_path / "run", on_step=note, sampler="groups", epochs=1)
     patients = Counter(Path(path).name[:3] for path in seen)
     assert len(seen) == 9 and patients["P01"] == 3  # its one frame
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from by_autograd import flat_norms_and_cosine, norms_by_autograd
-from small_runs import assert_same_run, new_job, resume, run, small_options
+from small_runs import assert_same_run, break_run, new_job, resume, run, small_options
 
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.names import TASKS
@@ -28,7 +28,7 @@ def interference_of(folder: Path) -> pd.DataFrame:
 
 def test_a_diagnosed_training_learns_the_same_and_resumes_exactly(options, tmp_path, monkeypatch):
     """The rest is rounding: the taps add the tasks' gradients in another order."""
-    monkeypatch.setattr("utils.training.trainer.draw_run", lambda folder: [])
+    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
     plain = run(options, tmp_path / "plain")
     whole = run(options, tmp_path / "whole", diagnose_interval=2)
     assert not (plain / "interference.csv").exists()
@@ -44,14 +44,7 @@ def test_a_diagnosed_training_learns_the_same_and_resumes_exactly(options, tmp_p
     assert (rows["step"] == 3 * rows["epoch"] + rows["batch"]).all() and rows["cosine"].abs().le(
         1
     ).all()
-
-    def failing_step(self, epoch, index, *rest):
-        return 1 / 0 if (epoch, index) == (1, 2) else step(self, epoch, index, *rest)
-
-    step = Trainer._step
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(Trainer, "_step", failing_step)
-        run(options, tmp_path / "broken", diagnose_interval=2)
+    break_run(options, tmp_path / "broken", (1, 2), diagnose_interval=2)
     resume(tmp_path / "broken")
     assert_same_run(tmp_path / "broken", whole)
     pd.testing.assert_frame_equal(interference_of(tmp_path / "broken"), rows, check_exact=True)
@@ -65,7 +58,7 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     model, batch = copy.deepcopy(trainer.model).train(), next(iter(trainer.train_loader))
     trainer.model.train()
     torch.manual_seed(3)
-    trainer._step(0, 0, batch, LossReader(1))
+    trainer.step(0, 0, batch, LossReader(1))
     images = trainer.precision.images(batch["images"])
     torch.manual_seed(3)
     expected = {
@@ -144,6 +137,6 @@ def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with
         boxes = F.pad(has_box.nonzero().float(), (0, 5))
         views = torch.where(has_box, view_with_box, 1 - view_with_box)
         batch = {"images": images.byte(), "targets": boxes, "views": views, "paths": ["frame"] * 8}
-        trainer._step(0, index, batch, LossReader(1))
+        trainer.step(0, index, batch, LossReader(1))
     rows = interference_of(tmp_path / "run")
     assert len(rows) == 2 * 12 and (rows["cosine"] * sign > 0.9).all()

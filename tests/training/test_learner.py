@@ -10,7 +10,7 @@ from utils.core.device import frozen_copy, select_precision
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
-from utils.training.learner import Learner, ModelEMA, Network, Ramp, Window
+from utils.training.learner import Learner, ModelEMA, Part, Ramp, Window
 from utils.training.optimiser import Schedule, Stepper
 
 
@@ -73,9 +73,9 @@ def learner(
     epochs: range = range(20), tasks: tuple[str, ...] = TASKS, batches: int = 66, **hyp: float
 ) -> Learner:
     model = torch.nn.Linear(1, 1)
-    network = Network("joint", "", tasks, HyperParameters(**hyp), epochs)
+    part = Part("joint", "", tasks, HyperParameters(**hyp), epochs)
     return Learner(
-        network,
+        part,
         model,
         frozen_copy(model),
         {},
@@ -96,7 +96,7 @@ def evaluation(detection: float, balanced: float) -> dict:
 
 def best_of(learner: Learner, course: list[tuple[float, float]], start: int = 0) -> int:
     for epoch, (detection, balanced) in enumerate(course, start):
-        learner.judge(evaluation(detection, balanced), epoch)
+        learner.note_evaluation(evaluation(detection, balanced), epoch)
     return learner.best_epoch
 
 

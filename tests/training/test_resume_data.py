@@ -23,7 +23,7 @@ def begun(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = {"project": str(folder), "name": "run"}
     job = new_job(small_options(folder / "data.yaml", folder) | place)
     with job.run:
-        Trainer(job)._open_folder()
+        Trainer(job).open_folder()
     return folder
 
 

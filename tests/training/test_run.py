@@ -1,15 +1,12 @@
 """What a run is resumed from, and data that there is nothing to learn from."""
 
 import os
-import random
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from utils.checkpoints.checkpoint import read_checkpoint, save_checkpoint
 from utils.core.data_config import DataConfig
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
@@ -18,32 +15,9 @@ from utils.data.labels import FrameLabels
 from utils.data.splits import Split
 from utils.training.run import (
     newest_checkpoint,
-    random_states,
     refuse_missing_names,
     refuse_nothing_to_learn,
-    restore_random_states,
 )
-
-
-def draw() -> tuple:
-    return (
-        random.random(),
-        random.gauss(0, 1),
-        np.random.rand(),
-        np.random.standard_normal(),
-        torch.rand(2).tolist(),
-    )
-
-
-def test_random_states_go_through_a_file(tmp_path: Path):
-    draw()  # an odd number of Gaussians leaves a second one waiting in the state
-    save_checkpoint(tmp_path / "a.pt", {"random": random_states()})
-    first = draw()
-    for number in range(5):
-        random.seed(number), np.random.seed(number), torch.manual_seed(number)
-        draw()
-    restore_random_states(read_checkpoint(tmp_path / "a.pt")["random"])
-    assert draw() == first
 
 
 def test_newest_checkpoint_is_the_one_written_last(tmp_path: Path):

@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small_runs import EPOCHS, assert_same_run, new_job, resume, run, small_options, write_tiny_data
+from small_runs import (
+    EPOCHS,
+    assert_same_run,
+    break_run,
+    new_job,
+    resume,
+    run,
+    small_options,
+    write_tiny_data,
+)
 
 from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.checkpoint import load_checkpoint
-from utils.core.script import Interrupted, UserError
+from utils.core.script import UserError
 from utils.evaluation.predictions import read_predictions
-from utils.training.trainer import Trainer
 
 PRIVATE = ("model.25.", "model.26.", "model.27.")  # of view heads
 
@@ -98,24 +106,12 @@ def test_what_has_no_sense_behind_a_stop_gradient_is_refused(
         new_job(options | asked | {"project": str(tmp_path), "name": "run"})
 
 
-def test_a_resumed_run_with_recorded_averages_is_the_same(
-    options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_resumed_run_with_recorded_averages_is_the_same(options: dict, tmp_path: Path):
     hyp = tmp_path / "hyp.yaml"
     hyp.write_text("record_averages: [ramp, 0.5, 2]\nnominal_batch_size: null\n")
     options = options | {"hyp": str(hyp)}
     whole = run(options, tmp_path / "whole")
-    step = Trainer._step
-
-    def stop_in_the_second_epoch(trainer: Trainer, epoch: int, *arguments: object) -> None:
-        if epoch == 1:
-            raise Interrupted("stopped", 15)
-        step(trainer, epoch, *arguments)
-
-    monkeypatch.setattr(Trainer, "_step", stop_in_the_second_epoch)
-    with pytest.raises(Interrupted):
-        run(options, tmp_path / "halves")
-    monkeypatch.undo()
+    break_run(options, tmp_path / "halves", (1, 0))
     resume(tmp_path / "halves")
     assert_same_run(whole, tmp_path / "halves")
     content = load_checkpoint(whole / "weights" / "last.pt")

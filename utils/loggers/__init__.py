@@ -1,5 +1,5 @@
 """What a run leaves for readers.
 
-In: figures of a training as it goes on. Out: the model card, TensorBoard's event files, and the
-monitor's lines.
+In: metrics and measurements of a training while it runs. Out: its CSV files, TensorBoard's event
+files, the model card, and the monitor's lines.
 """

@@ -30,7 +30,9 @@ def balance_facts(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
         on its lower bound; "median_log_gap": median of |log G - log target| over tasks and updates,
         None without any; "skipped": as given.
     """
-    rows = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame()
+    rows = pd.DataFrame()
+    if path.exists():
+        rows = pd.read_csv(path, keep_default_na=False)
     if rows.empty:
         return {
             "updates": 0,
@@ -52,21 +54,25 @@ def balance_facts(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
 
 def describe_balance(facts: Mapping) -> str:
     """`balance_facts` in a sentence or two."""
-    skipped = [
-        f"{count} batches {REASONS[reason]}" for reason, count in facts["skipped"].items() if count
-    ]
-    left_out = f"; left out: {', '.join(skipped)}" if skipped else ""
+    left_out = _left_out(facts["skipped"])
     if not facts["updates"]:
         return (
             f"GradNorm never acted: the weights are those that the training began with{left_out}."
         )
-    text = (
+    sentences = [
         f"GradNorm updated the weights {facts['updates']} times{left_out}; "
         f"the median |log G - log target| is {facts['median_log_gap']:.2f}."
-    )
+    ]
     for task, share in facts["on_floor"].items():
         if share:
-            text += (
-                f" The floor, not GradNorm, set the weight of {task} in {share:.0%} of the updates."
+            sentences.append(
+                f"The floor, not GradNorm, set the weight of {task} in {share:.0%} of the updates."
             )
-    return text
+    return " ".join(sentences)
+
+
+def _left_out(skipped: Mapping[str, int]) -> str:
+    reasons = [f"{count} batches {REASONS[reason]}" for reason, count in skipped.items() if count]
+    if not reasons:
+        return ""
+    return f"; left out: {', '.join(reasons)}"

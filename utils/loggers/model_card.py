@@ -1,4 +1,4 @@
-"""MODEL_CARD.md of a run: what the model was trained on and how, what it reached, what it must not be used for.
+"""MODEL_CARD.md of a run: what the model was trained on, what it reached, what it is not for.
 
 After Mitchell et al. 2019, "Model Cards for Model Reporting", in the few lines that a training
 knows by itself.
@@ -9,23 +9,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from utils.core.data_config import DataConfig
 from utils.core.files import markdown_table
 from utils.core.options import TrainOptions
 from utils.data.splits import Split
 from utils.loggers.balance import describe_balance
 
-DETECTION_FIGURES = {
-    **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
-    **{"precision": "precision", "recall": "recall", "F1": "f1"},
+# Word on the card -> key in metrics.json.
+DETECTION_METRICS = {
+    "mAP50": "mAP_0.5",
+    "mAP50-95": "mAP_0.5:0.95",
+    "AP30": "mAP_0.3",
+    "precision": "precision",
+    "recall": "recall",
+    "F1": "f1",
 }
-VIEW_FIGURES = {
+VIEW_METRICS = {
     "accuracy": "accuracy",
     "balanced accuracy": "balanced_accuracy",
     "macro F1": "macro_f1",
 }
-# Options that say nothing of the model
-UNSAID = {
+# Options that say nothing of the model.
+LEFT_OUT = {
     "data",
     "project",
     "name",
@@ -58,63 +65,70 @@ def model_card(
         "## Data",
         _data(summary, data, train, val),
         "## Figures",
-        _figures(metrics),
+        _metrics(metrics),
         "## Not for",
         _limits(metrics, data, train, val),
     )
     return "\n\n".join(sections) + "\n"
 
 
-def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainOptions) -> str:
-    given = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if field.name not in UNSAID
-        and getattr(options, field.name) != getattr(type(options)(), field.name)
-    }
-    does = [f"finds boxes of {', '.join(data.names)}"] if "detection" in metrics else []
-    does += [f"names the view: {', '.join(data.view_names)}"] if "views" in metrics else []
-    said = ", ".join(f"{name} {value}" for name, value in given.items()) or "the defaults"
-    lines = [
-        "; ".join(does),
-        f"{summary['parameters'] / 1e6:.2f} million parameters, images of {options.imgsz} px",
-        f"trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}; options: {said}",
-        "every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
-    ]
-    for network, window in summary["average_window_epochs"].items():
-        lines.append(
-            f"its weights are a moving average, worth the last {window:.2g} epochs' steps ({network})"
-        )
-    if "gradnorm" in summary:
-        lines.append(describe_balance(summary["gradnorm"]))
+def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainOptions) -> str:
+    purposes = []
+    if "detection" in metrics:
+        purposes.append(f"finds boxes of {', '.join(data.names)}")
+    if "views" in metrics:
+        purposes.append(f"names the view: {', '.join(data.view_names)}")
+    trained = f"trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}"
+    lines = [
+        "; ".join(purposes),
+        f"{summary['parameters'] / 1e6:.2f} million parameters, images of {options.imgsz} px",
+        f"{trained}; options: {_given_options(options)}",
+        "every hyper-parameter: `hyp.yaml`, every option: `opt.yaml`, beside this file",
+    ]
+    for part, window in summary["average_window_epochs"].items():
+        average = f"a moving average, worth the last {window:.2g} epochs' steps"
+        lines.append(f"its weights are {average} ({part})")
+    if "gradnorm" in summary:
+        lines.append(describe_balance(summary["gradnorm"]))
+    return _bullets(lines)
+
+
+def _given_options(options: TrainOptions) -> str:
+    """Those that differ from the defaults and say something of the model."""
+    defaults = type(options)()
+    given = []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name not in LEFT_OUT and value != getattr(defaults, field.name):
+            given.append(f"{field.name} {value}")
+    return ", ".join(given) or "the defaults"
+
+
 def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:
-    groups = ["groups"] if data.group_pattern else []
-    header = ["split", "frames", *groups, *data.names, "without box", *data.view_names]
-    table = markdown_table(header, [_counts(data, split) for split in (train, val)])
-    return f"`{data.source.name}`, fingerprint `{summary['fingerprint']}`; {_unit(data, train, val)}\n\n{table}"
+    header = ["split", "frames"]
+    if data.group_pattern:
+        header.append("groups")
+    header += [*data.names, "without box", *data.view_names]
+    table = markdown_table(header, [_counts(data, train), _counts(data, val)])
+    about = f"`{data.source.name}`, fingerprint `{summary['fingerprint']}`"
+    return f"{about}; {_unit(data, train, val)}\n\n{table}"
 
 
 def _counts(data: DataConfig, split: Split) -> list[object]:
-    boxes = [
-        sum(int((labels.boxes[:, 0] == number).sum()) for labels in split.labels)
-        for number in range(len(data.names))
-    ]
-    views = [
-        sum(labels.view == number for labels in split.labels)
-        for number in range(len(data.view_names))
-    ]
-    empty = sum(not len(labels.boxes) for labels in split.labels)
-    return [
-        split.name,
-        len(split.images),
-        *([len(_groups(data, split))] if data.group_pattern else []),
-        *boxes,
-        empty,
-        *views,
-    ]
+    """A row of the table of splits."""
+    classes = np.concatenate([labels.boxes[:, 0] for labels in split.labels])
+    views = np.array([labels.view for labels in split.labels])
+    row: list[object] = [split.name, len(split.images)]
+    if data.group_pattern:
+        row.append(len(_groups(data, split)))
+    row += [int((classes == number).sum()) for number in range(len(data.names))]
+    row.append(sum(not len(labels.boxes) for labels in split.labels))
+    row += [int((views == number).sum()) for number in range(len(data.view_names))]
+    return row
 
 
 def _groups(data: DataConfig, split: Split) -> set[str]:
@@ -132,52 +146,52 @@ def _unit(data: DataConfig, train: Split, val: Split) -> str:
         return "no group_pattern is given, so whether a patient is in both splits is unknown"
     unnamed = _without_group(data, train, val)
     if unnamed:
-        return f"group_pattern finds no group in {unnamed} file names, so whether a patient is in both is unknown"
+        return (
+            f"group_pattern finds no group in {unnamed} file names, "
+            "so whether a patient is in both is unknown"
+        )
     shared = len(_groups(data, train) & _groups(data, val))
-    return (
-        f"{shared} groups (patients) are in both splits"
-        if shared
-        else "split by group (patient): none is in both"
-    )
+    if shared:
+        return f"{shared} groups (patients) are in both splits"
+    return "split by group (patient): none is in both"
 
 
-def _figures(metrics: Mapping) -> str:
+def _metrics(metrics: Mapping) -> str:
     """The last epoch's averaged weights on the validation split."""
-    rows = []
-    for title, part, names in (
-        ("boxes", "detection", DETECTION_FIGURES),
-        ("view", "views", VIEW_FIGURES),
-    ):
-        found = metrics.get(part, {})
-        intervals = found.get("intervals", {})
-        rows += [
-            [f"{title}: {name}", found.get(key), intervals.get(key)]
-            for name, key in names.items()
-            if key in found
-        ]
-    cells = [(name, _number(value), _interval(interval)) for name, value, interval in rows]
+    cells = _cells("boxes", metrics.get("detection", {}), DETECTION_METRICS)
+    cells += _cells("view", metrics.get("views", {}), VIEW_METRICS)
     table = markdown_table(["figure", "value", "95 % interval"], cells)
     text = "The last epoch's averaged weights (`last.pt`) on the validation split:"
-    lines = "\n".join(f"- {line}" for line in _reading(metrics))
-    return f"{text}\n\n{table}\n\n{lines}"
+    return f"{text}\n\n{table}\n\n{_bullets(_reading(metrics))}"
+
+
+def _cells(title: str, found: Mapping, names: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """A row a metric: its name, value and interval."""
+    intervals = found.get("intervals", {})
+    rows = []
+    for name, key in names.items():
+        if key in found:
+            interval = _interval(intervals.get(key))
+            rows.append((f"{title}: {name}", _number(found[key]), interval))
+    return rows
 
 
 def _reading(metrics: Mapping) -> list[str]:
-    """What one must know to read the figures."""
+    """What one must know to read the metrics."""
     lines = [
-        f"intervals: t x bootstrap standard error over {metrics['interval_unit']}; of this one training: by how much "
-        "another training would differ is not in them",
+        f"intervals: t x bootstrap standard error over {metrics['interval_unit']}; of this one "
+        "training: by how much another training would differ is not in them",
     ]
     if metrics.get("detection", {}).get("confidence_source") == "maximises F1 here":
         lines.append(
-            "precision, recall and F1 are at the confidence with the best F1 on this very split: they flatter"
+            "precision, recall and F1 are at the confidence with the best F1 on this very split: "
+            "they flatter"
         )
-    for part, kind in (("detection", "per_class"), ("views", "per_view")):
-        rows = metrics.get(part, {}).get(kind, [])
+    for task, of_each in (("detection", "per_class"), ("views", "per_view")):
+        rows = metrics.get(task, {}).get(of_each, [])
         if any(row["groups"] is not None for row in rows):
-            lines.append(
-                "patients behind: " + ", ".join(f"{row['name']} {row['groups']}" for row in rows)
-            )
+            counts = [f"{row['name']} {row['groups']}" for row in rows]
+            lines.append(f"patients behind: {', '.join(counts)}")
     return lines + _errors(metrics)
 
 
@@ -191,16 +205,21 @@ def _errors(metrics: Mapping) -> list[str]:
 
 def _known(metrics: Mapping, data: DataConfig) -> str:
     """What else there may be that a model of these tasks cannot name."""
-    classes = [f"{len(data.names)} classes"] if "detection" in metrics else []
-    views = [f"{len(data.view_names)} views"] if "views" in metrics else []
-    return f"Other classes or views: it knows {' and '.join([*classes, *views])}, and names one of them."
+    known = []
+    if "detection" in metrics:
+        known.append(f"{len(data.names)} classes")
+    if "views" in metrics:
+        known.append(f"{len(data.view_names)} views")
+    return f"Other classes or views: it knows {' and '.join(known)}, and names one of them."
 
 
 def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str:
     lines = [
-        "It is research software and no medical device: no diagnosis, no screening, no decision about a person.",
+        "It is research software and no medical device: no diagnosis, no screening, "
+        "no decision about a person.",
         _known(metrics, data),
-        "Images from other machines, of other sizes or settings than in training: nothing is known about them.",
+        "Images from other machines, of other sizes or settings than in training: "
+        "nothing is known about them.",
     ]
     is_shared = _groups(data, train) & _groups(data, val)
     if not data.group_pattern or _without_group(data, train, val) or is_shared:
@@ -209,14 +228,20 @@ def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str
         )
     if all(len(labels.boxes) for labels in val.labels):
         lines.append(
-            "Images without a finding: false alarms were not measured, as every validation frame has a box."
+            "Images without a finding: false alarms were not measured, "
+            "as every validation frame has a box."
         )
-    return "\n".join(f"- {line}" for line in lines)
+    return _bullets(lines)
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    if value is None:
+        return "-"
+    return f"{value:.3f}"
 
 
 def _interval(limits: Sequence[float | None] | None) -> str:
-    return "-" if not limits or None in limits else f"{limits[0]:.3f} to {limits[1]:.3f}"
+    if not limits or None in limits:
+        return "-"
+    low, high = limits
+    return f"{low:.3f} to {high:.3f}"

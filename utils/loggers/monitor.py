@@ -1,4 +1,4 @@
-"""What a run's files say about it: where it is, whether its process lives, its last figures. It only reads."""
+"""What a run's files say of it: where it is, whether its process lives, its last metrics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunStatus:
         epoch, batch: the current ones, counted from 1.
         epoch_s: median duration of an epoch with its validation.
         left_s: time to the end of the last epoch, while training.
-        losses, weights, metrics: the newest figures by name.
+        losses, weights, metrics: the newest values by name.
     """
 
     folder: Path
@@ -54,7 +54,9 @@ class RunStatus:
     def ratio(self) -> float | None:
         """Weight of the detection over that of the classification."""
         detection, classification = (self.weights.get(task) for task in TASKS)
-        return detection / classification if detection is not None and classification else None
+        if detection is None or not classification:
+            return None
+        return detection / classification
 
 
 def find_runs(path: Path) -> list[Path]:
@@ -65,12 +67,15 @@ def find_runs(path: Path) -> list[Path]:
     """
     expected = "expected the folder of a run, such as runs/train/exp, or a folder of such folders"
     if not path.is_dir():
-        raise UserError(f"{path}: found {'a file' if path.exists() else 'nothing'}; {expected}")
-    runs = [path] if _is_run(path) else sorted(filter(_is_run, path.iterdir()))
+        found = "a file" if path.exists() else "nothing"
+        raise UserError(f"{path}: found {found}; {expected}")
+    if _is_run(path):
+        return [path]
+    runs = sorted(filter(_is_run, path.iterdir()))
     if not runs:
         raise UserError(
-            f"{path}: found no progress.json and no results.csv, nor a folder with one; {expected}. "
-            "If its training has just begun, try again after the first batch"
+            f"{path}: found no progress.json and no results.csv, nor a folder with one; "
+            f"{expected}. If its training has just begun, try again after the first batch"
         )
     return runs
 
@@ -83,26 +88,46 @@ def read_run(folder: Path) -> RunStatus:
     """What the files in `folder`, one of `find_runs`, say now."""
     progress = _read_progress(folder / "progress.json")
     rows = read_rows(folder / "results.csv")
-    newest = rows[-1] if rows else {}
+    newest: Mapping[str, str] = {}
+    if rows:
+        newest = rows[-1]
+    updates = read_rows(folder / "gradnorm.csv") or [newest]
     logged_epochs = int(newest.get("epoch", -1)) + 1
-    state, epoch_s = _state(progress), _median_epoch_s(rows)
+    state = _state(progress)
+    epoch_s = _median_epoch_s(rows)
+    left_s = None
+    if state == "training":
+        left_s = _left_s(progress, logged_epochs, epoch_s)
+    losses = _cells(newest, "train/")
     return RunStatus(
         folder=folder,
         state=state,
         pid=progress.get("pid"),
-        updated=progress["updated"] if progress else (folder / "results.csv").stat().st_mtime,
+        updated=_updated(progress, folder),
         epoch=progress.get("epoch", logged_epochs - 1) + 1 or None,
         epochs=progress.get("epochs"),
-        batch=progress["batch"] + 1 if "batch" in progress else None,
+        batch=_batch(progress),
         batches=progress.get("batches"),
         epoch_s=epoch_s,
-        left_s=_left_s(progress, logged_epochs, epoch_s) if state == "training" else None,
-        losses={
-            name.removesuffix("_loss"): value for name, value in _figures(newest, "train/").items()
-        },
-        weights=_figures((read_rows(folder / "gradnorm.csv") or [newest])[-1], "weight/"),
+        left_s=left_s,
+        losses={name.removesuffix("_loss"): value for name, value in losses.items()},
+        weights=_cells(updates[-1], "weight/"),
         metrics={name: _number(newest.get(column, "")) for name, column in METRICS.items()},
     )
+
+
+def _updated(progress: Mapping, folder: Path) -> float:
+    """The last sign of life, seconds since the epoch."""
+    if progress:
+        return progress["updated"]
+    return (folder / "results.csv").stat().st_mtime
+
+
+def _batch(progress: Mapping) -> int | None:
+    """The current one, counted from 1."""
+    if "batch" not in progress:
+        return None
+    return progress["batch"] + 1
 
 
 def _read_progress(path: Path) -> dict:
@@ -125,7 +150,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open("rb") as stream:
             header = stream.readline()
-            start, size = stream.tell(), stream.seek(0, os.SEEK_END)
+            start = stream.tell()
+            size = stream.seek(0, os.SEEK_END)
             stream.seek(max(start, size - TAIL_BYTES))
             if size - start > TAIL_BYTES:
                 stream.readline()  # its beginning is cut off
@@ -141,14 +167,20 @@ def _state(progress: Mapping) -> str:
     if not progress:
         return "no process known"
     state = progress.get("state", "-")
-    return "dead" if state == "training" and not is_alive(progress["pid"]) else state
+    if state == "training" and not is_alive(progress["pid"]):
+        return "dead"
+    return state
 
 
 def _median_epoch_s(rows: Sequence[Mapping[str, str]]) -> float | None:
-    parts = [
-        [value for value in _figures(row, "time/").values() if value is not None] for row in rows
-    ]
-    return median(map(sum, filter(None, parts))) if any(parts) else None
+    durations_s = []
+    for row in rows:
+        parts_s = [value for value in _cells(row, "time/").values() if value is not None]
+        if parts_s:
+            durations_s.append(sum(parts_s))
+    if not durations_s:
+        return None
+    return median(durations_s)
 
 
 def _left_s(progress: Mapping, logged_epochs: int, epoch_s: float | None) -> float | None:
@@ -161,7 +193,8 @@ def _left_s(progress: Mapping, logged_epochs: int, epoch_s: float | None) -> flo
     return (epochs - done) * epoch_s
 
 
-def _figures(row: Mapping[str, str], prefix: str) -> dict[str, float | None]:
+def _cells(row: Mapping[str, str], prefix: str) -> dict[str, float | None]:
+    """The numbers in the columns that begin with `prefix`, by the rest of their names."""
     return {
         name.removeprefix(prefix): _number(cell)
         for name, cell in row.items()
@@ -170,17 +203,21 @@ def _figures(row: Mapping[str, str], prefix: str) -> dict[str, float | None]:
 
 
 def _number(cell: str) -> float | None:
-    return float(cell) if cell else None
+    if not cell:
+        return None
+    return float(cell)
 
 
 def describe(run: RunStatus, now: float) -> list[str]:
     """A run in five lines; `now` is in seconds since the epoch."""
-    process = {"training": f" (process {run.pid})", "dead": f" (process {run.pid} is gone)"}.get(
-        run.state, ""
-    )
-    weights = _named(run.weights, 3) + (
-        f"   ratio {run.ratio:.4g}" if run.ratio is not None else ""
-    )
+    process = ""
+    if run.state == "training":
+        process = f" (process {run.pid})"
+    elif run.state == "dead":
+        process = f" (process {run.pid} is gone)"
+    weights = _named(run.weights, 3)
+    if run.ratio is not None:
+        weights += f"   ratio {run.ratio:.4g}"
     times = f"epoch time {duration(run.epoch_s)}   time left {duration(run.left_s)}"
     return [
         f"{run.folder}: {run.state}{process}, last sign of life {duration(now - run.updated)} ago",
@@ -192,7 +229,7 @@ def describe(run: RunStatus, now: float) -> list[str]:
 
 
 def duration(seconds: float | None) -> str:
-    """In the largest unit of which there are two: 47.0 s, 2.5 min, 3.1 h."""
+    """Text in the largest unit of which there are at least two: 47.0 s, 2.5 min, 3.1 h."""
     if seconds is None:
         return "-"
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -202,12 +239,17 @@ def duration(seconds: float | None) -> str:
 
 
 def _of(number: int | None, total: int | None) -> str:
-    return "-" if number is None else f"{number}/{_shown(total, 0)}"
+    if number is None:
+        return "-"
+    return f"{number}/{_shown(total, 0)}"
 
 
-def _named(figures: Mapping[str, float | None], decimals: int) -> str:
-    return "   ".join(f"{name} {_shown(value, decimals)}" for name, value in figures.items()) or "-"
+def _named(values: Mapping[str, float | None], decimals: int) -> str:
+    texts = [f"{name} {_shown(value, decimals)}" for name, value in values.items()]
+    return "   ".join(texts) or "-"
 
 
 def _shown(value: float | None, decimals: int) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}"
+    if value is None:
+        return "-"
+    return f"{value:.{decimals}f}"

@@ -15,7 +15,7 @@ from utils.core.script import UserError
 from utils.data.images import read_image
 
 BATCHES = "batches"  # the folder of what goes by batches
-NO_FIGURES = {"epoch", "step", "batch", "place"}  # columns that say where, not what
+WHERE = {"epoch", "step", "batch", "place"}  # columns that say where, not what
 
 
 class Board:
@@ -27,34 +27,42 @@ class Board:
 
     def __init__(self, folder: Path, enabled: bool):
         self._folder = folder
-        self._writer_class = _summary_writer() if enabled else None
+        self._writer_class = None
+        if enabled:
+            self._writer_class = _summary_writer()
         self._writers: dict[str, object] = {}  # "epoch" and "step" -> of the rows with that scale
 
     def start(self, first_epoch: int, batches: int) -> None:
-        """Begin, or go on, at an epoch of so many batches each; what is there of later ones no longer counts."""
+        """Begin or resume at an epoch of so many batches; what there is of later ones goes."""
         if self._writer_class is None:
             return
-        for scale, place, step in (
-            ("epoch", self._folder, first_epoch),
-            ("step", self._folder / BATCHES, first_epoch * batches),
-        ):
-            if not step:
-                for path in place.glob("events.out.tfevents.*"):
-                    path.unlink()
-            self._writers[scale] = self._writer_class(str(place), purge_step=step or None)
+        self._open("epoch", self._folder, first_epoch)
+        self._open("step", self._folder / BATCHES, first_epoch * batches)
+
+    def _open(self, scale: str, folder: Path, step: int) -> None:
+        if not step:
+            for path in folder.glob("events.out.tfevents.*"):
+                path.unlink()
+        self._writers[scale] = self._writer_class(str(folder), purge_step=step or None)
 
     def row(self, row: Mapping[str, object]) -> None:
-        """A row of a CSV file: its numbers under its columns' names, after interference/PLACE/ where it has a place."""
-        scale = "step" if "step" in row else "epoch"
+        """Add the numbers of a row of a CSV file under its columns' names.
+
+        Those of a row with a place are named interference/PLACE/COLUMN.
+        """
+        scale = "epoch"
+        if "step" in row:
+            scale = "step"
         if scale not in self._writers:
             return
-        prefix = f"interference/{row['place']}/" if "place" in row else ""
+        prefix = ""
+        if "place" in row:
+            prefix = f"interference/{row['place']}/"
         for name, value in row.items():
-            if name not in NO_FIGURES and isinstance(value, Real):
+            if name not in WHERE and isinstance(value, Real):
                 self._writers[scale].add_scalar(f"{prefix}{name}", float(value), row[scale])
-        if (
-            scale == "epoch"
-        ):  # a checkpoint follows, from which a resumed run goes on: what is before it must be safe
+        if scale == "epoch":
+            # A checkpoint follows, from which a run may be resumed: what is before it must be safe.
             for writer in self._writers.values():
                 writer.flush()
 
@@ -74,6 +82,7 @@ def _summary_writer() -> type:
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"--tensorboard needs an extra package ({reason}); install it: pip install '.[tensorboard]'"
+            f"--tensorboard needs an extra package ({reason}); "
+            "install it: pip install '.[tensorboard]'"
         ) from None
     return SummaryWriter

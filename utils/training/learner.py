@@ -1,15 +1,16 @@
 """What one optimiser trains.
 
-The joint model is one network with two tasks; the dual backbone is two networks with a task each.
-`Network` says which and when, `Learner` holds what its training has come to: optimiser, schedule,
-clipping, loss scale, moving average, best epoch. A network outside its epochs *rests*: it is
-neither run nor stepped, so that its parameters, batch-norm statistics and average stay as they are.
+That is a *part* of a model: all of the joint model, with two tasks; of the dual backbone each
+network, with a task each. `Part` says which and when, `Learner` holds what its training has come
+to: optimiser, schedule, clipping, loss scale, moving average, best epoch. Outside its epochs a part
+is idle: it is neither run nor stepped, so that its parameters, batch-norm statistics and average
+stay as they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,10 @@ YOLOV5_RAMP = Ramp()
 
 @dataclass(frozen=True)
 class Window:
-    """An average over about `steps` steps: update k keeps (1 + k) / (10 + k), and at most 1 - 1 / steps."""
+    """An average over about `steps` steps.
+
+    Update k keeps (1 + k) / (10 + k) of it, and at most 1 - 1 / steps.
+    """
 
     steps: float
 
@@ -76,13 +80,14 @@ class ModelEMA:
         torch._foreach_lerp_(self._averaged, self._current, 1 - keep)
 
     def window_steps(self) -> float:
-        """How many steps' weights the average is worth: 1 / sum of the squared weights of all of them."""
+        """How many steps' weights the average is worth: 1 / sum of all squared weights."""
+        if not self.updates:
+            return 0.0
         keep = self.course.keep(np.arange(1.0, self.updates + 1))
-        later = np.append(
-            np.cumprod(keep[:0:-1])[::-1], 1.0
-        )  # what is kept of a step by all that follow
+        # What all updates that follow keep of a step.
+        later = np.append(np.cumprod(keep[:0:-1])[::-1], 1.0)
         weights = (1 - keep) * later
-        return 1 / float(np.square(weights).sum()) if self.updates else 0.0
+        return 1 / float(np.square(weights).sum())
 
 
 def floating_tensors(model: nn.Module) -> list[Tensor]:
@@ -91,7 +96,7 @@ def floating_tensors(model: nn.Module) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class Network:
+class Part:
     """A part of a model, or all of it, that is trained by an optimiser of its own.
 
     Attributes:
@@ -99,7 +104,7 @@ class Network:
         path: of the part in the model, as for `nn.Module.get_submodule`; "" is the model itself.
         tasks: whose losses it descends.
         hyp: its optimiser's hyper-parameters.
-        epochs: in which it trains; in the others it rests.
+        epochs: in which it trains; in the others it is idle.
     """
 
     name: str
@@ -110,13 +115,13 @@ class Network:
 
 
 class Learner:
-    """A network's training between batches.
+    """A part's training between batches.
 
     `learner.forward(images)` is the module's, whose backward pass in several processes averages
     their gradients.
 
     Args:
-        network: what to train, and when.
+        part: what to train, and when.
         model: which it is a part of, on its device.
         average: a frozen copy of `model`, whose part becomes the moving average.
         recorded: window in epochs -> another frozen copy, which becomes the average over that
@@ -125,12 +130,12 @@ class Learner:
         batch_size: images a batch.
 
     Raises:
-        UserError: the network is to train, but all its layers are frozen.
+        UserError: the part is to train, but all its layers are frozen.
     """
 
     def __init__(
         self,
-        network: Network,
+        part: Part,
         model: nn.Module,
         average: nn.Module,
         recorded: Mapping[float, nn.Module],
@@ -138,40 +143,39 @@ class Learner:
         batches: int,
         batch_size: int,
     ):
-        self.network = network
-        self.module = model.get_submodule(network.path)
-        if network.epochs and not any(
-            parameter.requires_grad for parameter in self.module.parameters()
-        ):
-            raise UserError(
-                f"--freeze leaves nothing to train of the {network.name} network; freeze fewer layers"
-            )
-        self.ema = ModelEMA(self.module, average.get_submodule(network.path))
-        self.forward = distributed.data_parallel(self.module) if network.epochs else self.module
-        schedule = Schedule(network.hyp, len(network.epochs), batches)
-        self.stepper = Stepper(self.module, network.hyp, schedule, precision, batch_size)
-        self.recorded = [
-            ModelEMA(
-                self.module,
-                copy.get_submodule(network.path),
-                Window(epochs * schedule.steps_an_epoch(batch_size)),
-            )
-            for epochs, copy in recorded.items()
-        ]
-        self.first_best_epoch = (
-            network.epochs.start + math.ceil(schedule.warmup_steps / batches) + EPOCHS_AFTER_WARMUP
-        )
-        self.parts: dict[str, float] = {}
-        self.best_parts: dict[str, float] = {}
+        self.part = part
+        self.module = model.get_submodule(part.path)
+        self.forward = self.module
+        if part.epochs:
+            self._refuse_frozen()
+            self.forward = distributed.data_parallel(self.module)
+        schedule = Schedule(part.hyp, len(part.epochs), batches)
+        self.stepper = Stepper(self.module, part.hyp, schedule, precision, batch_size)
+        self.ema = ModelEMA(self.module, average.get_submodule(part.path))
+        self.recorded = []
+        for epochs, copy in recorded.items():
+            window = Window(epochs * schedule.steps_an_epoch(batch_size))
+            self.recorded.append(ModelEMA(self.module, copy.get_submodule(part.path), window))
+        warmup_epochs = math.ceil(schedule.warmup_steps / batches)
+        self.first_best_epoch = part.epochs.start + warmup_epochs + EPOCHS_AFTER_WARMUP
+        self.scores: dict[str, float] = {}  # what the fitness is made of
+        self.best_scores: dict[str, float] = {}
         self.highest_detection = 0.0
         self.best_epoch = -1
 
+    def _refuse_frozen(self) -> None:
+        if not any(parameter.requires_grad for parameter in self.module.parameters()):
+            raise UserError(
+                f"--freeze leaves nothing to train of the {self.part.name} network; "
+                "freeze fewer layers"
+            )
+
     def trains(self, epoch: int) -> bool:
-        return epoch in self.network.epochs
+        return epoch in self.part.epochs
 
     def begin(self, epoch: int, batch: int) -> None:
         """Set the rates of a batch."""
-        self.stepper.begin(epoch - self.network.epochs.start, batch)
+        self.stepper.begin(epoch - self.part.epochs.start, batch)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`."""
@@ -179,44 +183,46 @@ class Learner:
 
     def step(self, epoch: int, batch: int) -> None:
         """Apply the gradients if enough batches have gathered, and move the average."""
-        if self.stepper.step(epoch - self.network.epochs.start, batch):
+        if self.stepper.step(epoch - self.part.epochs.start, batch):
             for ema in (self.ema, *self.recorded):
                 ema.update()
 
     @property
     def fitness(self) -> float:
         """Of the last evaluation."""
-        return fitness(self.parts)
+        return fitness(self.scores)
 
     @property
     def best_fitness(self) -> float:
         """Of the best epoch."""
-        return fitness(self.best_parts)
+        return fitness(self.best_scores)
 
-    def judge(self, metrics: Mapping, epoch: int) -> bool:
-        """Take note of an epoch's evaluation; returns whether it is this network's best.
+    def note_evaluation(self, metrics: Mapping, epoch: int) -> bool:
+        """Take note of an epoch's evaluation; returns whether it is this part's best.
 
         Epochs are compared with the detection's part in units of the highest so far. No epoch up to
         two after the warm-up can be the best; where all are so early, the last one is.
         """
-        self.parts = fitness_parts(metrics, self.network.tasks)
-        self.highest_detection = max(self.highest_detection, self.parts.get("detection", 0.0))
+        self.scores = fitness_parts(metrics, self.part.tasks)
+        self.highest_detection = max(self.highest_detection, self.scores.get("detection", 0.0))
         if epoch < self.first_best_epoch:
-            is_best = epoch == self.network.epochs.stop - 1
+            is_best = epoch == self.part.epochs.stop - 1
         else:
-            scale = self.highest_detection or 1.0
-            is_best = self.best_epoch < 0 or fitness(self.parts, scale) > fitness(
-                self.best_parts, scale
-            )
+            is_best = self.best_epoch < 0 or self._beats_the_best()
         if is_best:
-            self.best_parts, self.best_epoch = self.parts, epoch
+            self.best_scores = self.scores
+            self.best_epoch = epoch
         return is_best
 
+    def _beats_the_best(self) -> bool:
+        scale = self.highest_detection or 1.0
+        return fitness(self.scores, scale) > fitness(self.best_scores, scale)
+
     def has_settled(self, epoch: int, patience: int) -> bool:
-        """Whether nothing more is to come: its epochs are over, or `patience` of them brought nothing better."""
-        if epoch + 1 >= self.network.epochs.stop:
+        """Whether its epochs are over, or `patience` of them brought nothing better."""
+        if epoch + 1 >= self.part.epochs.stop:
             return True
-        since = max(self.best_epoch, self.network.epochs.start - 1)
+        since = max(self.best_epoch, self.part.epochs.start - 1)
         return self.best_epoch >= 0 and epoch - since >= patience
 
     def state_dict(self) -> dict[str, object]:
@@ -224,7 +230,7 @@ class Learner:
         return {
             "stepper": self.stepper.state_dict(),
             "ema_updates": self.ema.updates,
-            "best_parts": dict(self.best_parts),
+            "best_parts": dict(self.best_scores),
             "best_epoch": self.best_epoch,
             "highest_detection": self.highest_detection,
         }
@@ -233,5 +239,15 @@ class Learner:
         self.stepper.load_state_dict(state["stepper"])
         for ema in (self.ema, *self.recorded):
             ema.updates = state["ema_updates"]
-        self.best_parts, self.best_epoch = dict(state["best_parts"]), state["best_epoch"]
+        self.best_scores = dict(state["best_parts"])
+        self.best_epoch = state["best_epoch"]
         self.highest_detection = state["highest_detection"]
+
+
+def describe_best(learners: Sequence[Learner]) -> str:
+    """Every part's best epoch and the fitness there, in a line."""
+    texts = []
+    for learner in learners:
+        best = f"epoch {learner.best_epoch + 1}, fitness {learner.best_fitness:.3f}"
+        texts.append(f"{learner.part.name}: {best}")
+    return f"best {'; '.join(texts)}"

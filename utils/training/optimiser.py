@@ -1,4 +1,4 @@
-"""One optimiser: its parameter groups, its schedule, and a step with clipping, accumulation and loss scaling."""
+"""One optimiser: parameter groups, schedule, a step with clipping, accumulation, loss scaling."""
 
 from __future__ import annotations
 
@@ -13,35 +13,30 @@ from models.graph import LayerGraph
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 
-GROUP_KEYS = (
-    "name",
-    "lr",
-    "weight_decay",
-    "betas",
-    "eps",
-    "momentum",
-    "nesterov",
-)  # whichever an optimiser has
+# Of a parameter group, whichever an optimiser has.
+GROUP_KEYS = ("name", "lr", "weight_decay", "betas", "eps", "momentum", "nesterov")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """YOLOv5's groups: biases, weights with decay, weights of norms; only parameters that are trained."""
-    groups: dict[str, list[nn.Parameter]] = {"bias": [], "decay": [], "norm": []}
+    """YOLOv5's groups: biases, weights with decay, weights of norms; of trained parameters only."""
+    biases: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    norms: list[nn.Parameter] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                kind = (
-                    "bias" if name == "bias" else "norm" if isinstance(module, NORMS) else "decay"
-                )
-                groups[kind].append(parameter)
+            if not parameter.requires_grad:
+                continue
+            if name == "bias":
+                biases.append(parameter)
+            elif isinstance(module, NORMS):
+                norms.append(parameter)
+            else:
+                decayed.append(parameter)
     return [
-        {
-            "name": kind,
-            "params": parameters,
-            "weight_decay": weight_decay if kind == "decay" else 0.0,
-        }
-        for kind, parameters in groups.items()
+        {"name": "bias", "params": biases, "weight_decay": 0.0},
+        {"name": "decay", "params": decayed, "weight_decay": weight_decay},
+        {"name": "norm", "params": norms, "weight_decay": 0.0},
     ]
 
 
@@ -63,7 +58,9 @@ def build_optimizer(
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate and momentum of every batch; a pure function of the step, so there is no state to save.
+    """Learning rate and momentum of every batch.
+
+    They are pure functions of the step, so there is no state to save.
 
     Attributes:
         hyp: lr0, lrf, cos_lr, warm-up.
@@ -78,10 +75,17 @@ class Schedule:
     @property
     def warmup_steps(self) -> int:
         """YOLOv5's, at least 100 batches, but at most a third of a short training."""
-        wanted = (
-            max(round(self.hyp.warmup_epochs * self.batches), 100) if self.hyp.warmup_epochs else 0
-        )
+        if not self.hyp.warmup_epochs:
+            return 0
+        wanted = max(round(self.hyp.warmup_epochs * self.batches), 100)
         return min(wanted, self.epochs * self.batches // 3)
+
+    def warmth(self, epoch: int, batch: int) -> float:
+        """How much of the warm-up is over at a batch: from 0 to 1."""
+        if not self.warmup_steps:
+            return 1.0
+        step = epoch * self.batches + batch
+        return min(step / self.warmup_steps, 1.0)
 
     def factor(self, epoch: int) -> float:
         """Learning rate of an epoch relative to lr0, from 1 towards lrf."""
@@ -96,24 +100,23 @@ class Schedule:
 
     def apply(self, optimizer: torch.optim.Optimizer, epoch: int, batch: int) -> None:
         """Set every group's learning rate, and SGD's momentum, for a batch."""
-        step = epoch * self.batches + batch
-        warm = min(step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
+        warm = self.warmth(epoch, batch)
         target = self.hyp.lr0 * self.factor(epoch)
         for group in optimizer.param_groups:
-            start = self.hyp.warmup_bias_lr if group["name"] == "bias" else 0.0
+            start = 0.0
+            if group["name"] == "bias":
+                start = self.hyp.warmup_bias_lr
             group["lr"] = start + warm * (target - start)
             if "momentum" in group:
                 start = self.hyp.warmup_momentum
                 group["momentum"] = start + warm * (self.hyp.momentum - start)
 
     def accumulate(self, epoch: int, batch: int, batch_size: int) -> int:
-        """Batches to an optimiser step: nominal over actual batch size, growing from 1 in the warm-up."""
+        """Batches to an optimiser step: nominal over actual size; grows from 1 in the warm-up."""
         if self.hyp.nominal_batch_size is None:
             return 1
         full = max(round(self.hyp.nominal_batch_size / batch_size), 1)
-        step = epoch * self.batches + batch
-        warm = min(step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        return max(round(1 + warm * (full - 1)), 1)
+        return max(round(1 + self.warmth(epoch, batch) * (full - 1)), 1)
 
 
 class Stepper:
@@ -140,7 +143,8 @@ class Stepper:
         if hyp.nominal_batch_size:
             full = max(round(hyp.nominal_batch_size / batch_size), 1)
             decay *= batch_size * full / hyp.nominal_batch_size
-        self.schedule, self.batch_size = schedule, batch_size
+        self.schedule = schedule
+        self.batch_size = batch_size
         self._clipped_parts = (list(model.parameters()),)
         if isinstance(model, LayerGraph):
             self._clipped_parts = model.clipped_parts()
@@ -155,7 +159,9 @@ class Stepper:
 
     @property
     def loss_scale(self) -> float:
-        return self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
+        if not self.scaler.is_enabled():
+            return 1.0
+        return self.scaler.get_scale()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`."""
@@ -194,19 +200,20 @@ class Stepper:
             self.scaler.load_state_dict(state["scaler"])
 
     def _check_optimizer(self, state: Mapping) -> None:
-        """PyTorch takes state of other shapes, and groups without their rates, and fails in the first step."""
-        own = self.optimizer.state_dict()["param_groups"]
-        for group, stored in zip(own, state["param_groups"], strict=True):
-            if missing := set(GROUP_KEYS) & group.keys() - stored.keys():
+        """Raise a `ValueError` for what PyTorch takes and then fails at in the first step.
+
+        That is state of other shapes, and groups without their rates.
+        """
+        for group, stored in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
+            missing = set(GROUP_KEYS) & group.keys() - stored.keys()
+            if missing:
                 raise ValueError(f"a group of parameters has no {sorted(missing)}")
-        parameters = [
-            parameter for group in self.optimizer.param_groups for parameter in group["params"]
-        ]
-        numbers = [number for group in state["param_groups"] for number in group["params"]]
-        for number, parameter in zip(numbers, parameters, strict=True):
-            for name, value in state["state"].get(number, {}).items():
-                is_moment = isinstance(value, Tensor) and value.dim() > 0
-                if is_moment and value.shape != parameter.shape:
-                    raise ValueError(
-                        f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}"
-                    )
+            for number, parameter in zip(stored["params"], group["params"], strict=True):
+                _check_moments(state["state"].get(number, {}), parameter)
+
+
+def _check_moments(moments: Mapping[str, object], parameter: nn.Parameter) -> None:
+    for name, value in moments.items():
+        is_moment = isinstance(value, Tensor) and value.dim() > 0
+        if is_moment and value.shape != parameter.shape:
+            raise ValueError(f"{name} is {tuple(value.shape)}, expected {tuple(parameter.shape)}")

@@ -1,15 +1,12 @@
-"""How a training begins: its options and folder, new or resumed (`Run`), its frames (`Frames`), its model."""
+"""How a training begins: its options and folder (`Run`), its `Frames`, its model."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import nn
 
 from utils.checkpoints.checkpoint import (
@@ -35,35 +32,12 @@ from utils.curation.audit import quick_warnings
 from utils.data.dataset import JointDataset
 from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, load_splits
-from utils.losses.anchors import AnchorFit, fit_anchors, judge_anchors
-
-
-def random_states() -> dict[str, object]:
-    """The states of Python's, NumPy's and PyTorch's generators, as tensors and plain types."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_states(states: Mapping[str, object]) -> None:
-    """Put the generators back where `random_states` found them."""
-    random.setstate(states["python"])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def newest_checkpoints(project: str | Path) -> list[Path]:
     """Every run's `last.pt` below the folder `project`, the one written last first."""
-    return sorted(
-        Path(project).glob("*/weights/last.pt"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    found = Path(project).glob("*/weights/last.pt")
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def newest_checkpoint(project: str | Path) -> Path:
@@ -81,67 +55,10 @@ def newest_checkpoint(project: str | Path) -> Path:
 
 
 ALONE = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
-LOW_RECALL = 0.98  # below which YOLOv5 fits anchors, and we suggest it
-SMALLEST_PX = 2.0  # boxes whose sides are both shorter are not fitted to
-
-
-def training_sizes(dataset: JointDataset) -> np.ndarray:
-    """(n, 2) widths and heights of all boxes, in pixels of the letterboxed frames."""
-    pairs = zip(dataset.split.labels, dataset.letterboxes, strict=True)
-    return np.concatenate([labels.boxes[:, 3:] * (box.width, box.height) for labels, box in pairs])
-
-
-def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -> None:
-    """Say how well the anchors suit the training boxes and, with --autoanchor, put better ones in their place.
-
-    A resumed run keeps the anchors it has.
-
-    Args:
-        detect: with `anchors_px` and `set_anchors_px`, see `models.yolo.Detect`; None: there is
-            nothing to do.
-    """
-    wh = training_sizes(dataset)
-    if detect is None or not len(wh):
-        return
-    old = detect.anchors_px().view(-1, 2).double().numpy()
-    fit = judge_anchors(wh, old, run.hyp.anchor_t)
-    about = f"{len(wh)} training boxes at {dataset.image_size} px, threshold {run.hyp.anchor_t:g}"
-    LOGGER.info(f"anchors: {fit} ({about})")
-    if run.options.autoanchor and not run.resume:
-        new = _better_anchors(wh, len(old), run.hyp.anchor_t, run.options.seed, fit)
-        if new is not None:
-            detect.set_anchors_px(torch.from_numpy(new))
-    elif fit.recall < LOW_RECALL:
-        lost = 1 - fit.recall
-        LOGGER.warning(
-            f"warning: {lost:.1%} of the training boxes are too far from every anchor; try --autoanchor"
-        )
-
-
-def _better_anchors(
-    wh: np.ndarray, count: int, anchor_t: float, seed: int, old: AnchorFit
-) -> np.ndarray | None:
-    """Fitted anchors (count, 2) if they are better than what has the fit `old`; says what was done."""
-    large = wh[(wh >= SMALLEST_PX).any(axis=1)]
-    if (sizes := len(np.unique(large, axis=0))) < count:
-        LOGGER.warning(
-            f"warning: --autoanchor: {sizes} sizes of boxes are too few for {count} anchors; kept"
-        )
-        return None
-    new = fit_anchors(large, count, anchor_t, seed)
-    fit = judge_anchors(wh, new, anchor_t)
-    if fit <= old:
-        LOGGER.info(f"--autoanchor: fitted ones are not better ({fit}); kept as they are")
-        return None
-    listed = ", ".join(f"{width:g}x{height:g}" for width, height in new)
-    LOGGER.info(
-        f"--autoanchor: {fit}, fitness {old.fitness:.3f} -> {fit.fitness:.3f}, with {listed}"
-    )
-    return new
 
 
 def freeze_layers(model: nn.Module, count: int) -> int:
-    """Stop training the first `count` layers of `model.model`; returns how many parameters that holds.
+    """Stop training the first `count` layers of `model.model`; returns their number of parameters.
 
     As in YOLOv5, batch-norm statistics of frozen layers keep moving.
 
@@ -165,7 +82,7 @@ class Run:
 
     Attributes:
         folder: the run folder, which is this run's own until it is closed.
-        resume: the checkpoint to go on from, or None.
+        resume: the content of the checkpoint to resume from, or None.
         lock: of the folder; None in all processes but the one that writes.
         given: the options that the user named; none for a resumed run.
     """
@@ -186,7 +103,7 @@ class Run:
             self.lock.release()
 
     def confirm(self) -> None:
-        """Raise a `UserError` if the folder is not this run's own any more; see `FolderLock.confirm`."""
+        """Raise a `UserError` if the folder is not this run's own any more."""
         if self.lock is not None:
             self.lock.confirm()
 
@@ -219,16 +136,17 @@ def start_run(
     precision = _precision(options)  # from here on the processes know each other
     warn_without_effect(given, options.without_effect(hyp))
     if distributed.launch_id() or distributed.is_restarted():
-        path = distributed.from_main(
-            _interrupted_run(options, hyp) if distributed.is_main() else None
-        )
+        path = None
+        if distributed.is_main():
+            path = _interrupted_run(options, hyp)
+        path = distributed.from_main(path)
         if path:
             return _resumed_run(path, {}, kind, options_kind, wait=True)
     return _new_run(options, hyp, precision, frozenset(given))
 
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
-    """The newest unfinished run of this very launch, which processes that torchrun starts again go on with."""
+    """The newest unfinished run of this launch; processes that torchrun starts again resume it."""
     wanted = {
         "launch": distributed.launch_id(),
         "options": to_mapping(options),
@@ -240,7 +158,7 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
         with contextlib.suppress(UserError):  # a foreign or damaged file is not of this launch
             content = load_checkpoint(path)
             if {key: content.get(key) for key in wanted} == wanted:
-                LOGGER.info(f"started again by torchrun: going on with {path}")
+                LOGGER.info(f"started again by torchrun: resuming {path}")
                 return path
     return None
 
@@ -262,9 +180,8 @@ def _precision(options: TrainOptions) -> Precision:
     if options.sync_bn and device.type != "cuda":
         raise UserError(f"--sync-bn needs CUDA devices, found {device}; leave it out")
     if options.sync_bn and distributed.world_size() == 1:
-        warn_without_effect(
-            ["sync_bn"], {"sync_bn": "a single process; start several with torchrun"}
-        )
+        reason = "a single process; start several with torchrun"
+        warn_without_effect(["sync_bn"], {"sync_bn": reason})
     return select_precision(options.amp, device)
 
 
@@ -275,21 +192,25 @@ def _resumed_run(
     options_kind: type[TrainOptions],
     wait: bool = False,
 ) -> Run:
-    """The run of a checkpoint, or the newest one; `wait`: until the process that worked in it counts as dead."""
+    """The run of a checkpoint.
+
+    Args:
+        path: of the checkpoint; None for the newest one below the project.
+        given: the options beside `--resume`.
+        wait: until the process that worked in the folder counts as dead.
+    """
     given = dict(given)
     project = given.pop("project", None)
     fixed = given.keys() - {"device", "workers"}
     if fixed:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
-        raise UserError(
-            f"--resume goes on with the options the run started with; leave out {named}"
-        )
+        raise UserError(f"--resume keeps the options the run started with; leave out {named}")
     if path and project:
         warn_without_effect(["project"], {"project": f"--resume {path}"})
     path = Path(path) if path else newest_checkpoint(project or TrainOptions.project)
     state = _resumable(path, kind)
     _stored(options_kind, state["options"], f"{path}: options")
-    options = from_mapping(options_kind, {**state["options"], **given})
+    options = from_mapping(options_kind, state["options"] | given)
     precision = _precision(options)
     folder = path.resolve().parents[1]
     lock = distributed.by_main(lambda: lock_folder(folder, wait))
@@ -306,16 +227,15 @@ def _resumable(path: Path, kind: str) -> Mapping[str, object]:
     """
     if is_official(path):
         raise UserError(
-            f"{path}: a public YOLOv5 checkpoint cannot be resumed; start a new run with --weights {path}"
+            f"{path}: a public YOLOv5 checkpoint cannot be resumed; "
+            f"start a new run with --weights {path}"
         )
     state = load_checkpoint(path)
-    if (
-        state["kind"] != kind
-        or "networks" not in state
-        or path.resolve().parts[-2:] != ("weights", "last.pt")
-    ):
+    is_in_place = path.resolve().parts[-2:] == ("weights", "last.pt")
+    if state["kind"] != kind or "networks" not in state or not is_in_place:
         raise UserError(
-            f"{path}: cannot be resumed; expected RUN/weights/last.pt of a training of kind '{kind}'"
+            f"{path}: cannot be resumed; "
+            f"expected RUN/weights/last.pt of a training of kind '{kind}'"
         )
     folder = path.resolve().parents[1]
     if (folder / "summary.json").exists():
@@ -336,12 +256,13 @@ def read_data(run: Run) -> DataConfig:
         return load_data_config(path)
     if not path.exists():
         raise UserError(
-            f"{path}: no such file (seen from {Path.cwd()}); the run started with it, so put it back"
+            f"{path}: no such file (seen from {Path.cwd()}); "
+            "the run started with it, so put it back"
         )
     data = load_data_config(path)
     state = run.resume
-    before = {"names": state["names"], "cls_names": state["view_names"], **state.get("data", {})}
-    changed = data.difference(before)
+    before = {"names": state["names"], "cls_names": state["view_names"]}
+    changed = data.difference(before | state.get("data", {}))
     if changed:
         raise UserError(
             f"{path}: {changed}, as this run started with; put it back, or start a new run"
@@ -372,33 +293,29 @@ def load_frames(
         UserError: something is wrong with the data; every bad label file is named.
     """
     options, hyp = run.options, run.hyp
-    trained = tasks if trained is None else trained
+    if trained is None:
+        trained = tasks
     data = read_data(run)
     refuse_missing_names(data, tasks)
     with distributed.main_first():  # which may have to generate the data
-        splits = load_splits(data, ("train", "val"), options.skip_bad_labels)
-    refuse_nothing_to_learn(data, splits[0], trained, hyp)
-    found = quick_warnings(data, *splits, trained)
+        train, val = load_splits(data, ("train", "val"), options.skip_bad_labels)
+    refuse_nothing_to_learn(data, train, trained, hyp)
+    found = quick_warnings(data, train, val, trained)
     if found:
         LOGGER.warning(f"warning: {found}")
-    train_set, val_set = (
-        JointDataset(split, options.imgsz, options.cache, options.rect) for split in splits
-    )
+    train_set = JointDataset(train, options.imgsz, options.cache, options.rect)
+    val_set = JointDataset(val, options.imgsz, options.cache, options.rect)
     if options.workers > 0 and train_set.cached and run.precision.device.type != "cuda":
-        warn_without_effect(
-            ["workers"],
-            {"workers": "frames that are cached in memory; --cache off reads them anew"},
-        )
+        reason = "frames that are cached in memory; --cache off reads them anew"
+        warn_without_effect(["workers"], {"workers": reason})
     if hyp.not_applied:
         LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
     if hyp.augmentation:
         train_set.augment(hyp, options.seed)
-        LOGGER.info(
-            f"augmentation: {', '.join(f'{key} {value:g}' for key, value in hyp.augmentation.items())}"
-        )
-    LOGGER.info(
-        f"{len(train_set)} training and {len(val_set)} validation frames; {run.precision}; {run.folder}"
-    )
+        applied = [f"{key} {value:g}" for key, value in hyp.augmentation.items()]
+        LOGGER.info(f"augmentation: {', '.join(applied)}")
+    counts = f"{len(train_set)} training and {len(val_set)} validation frames"
+    LOGGER.info(f"{counts}; {run.precision}; {run.folder}")
     return Frames(data, train_set, val_set)
 
 
@@ -418,7 +335,8 @@ def refuse_nothing_to_learn(
     if "detection" in tasks and not any(len(labels.boxes) for labels in train.labels):
         example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
         raise UserError(
-            f"{data.source}: no training frame has a box; {example}; without: {ALONE} classification"
+            f"{data.source}: no training frame has a box; {example}; "
+            f"without: {ALONE} classification"
         )
     required = "classification" in tasks and hyp.classification_required
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
@@ -429,7 +347,9 @@ def refuse_nothing_to_learn(
 
 
 def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -> nn.Module:
-    """The model to train: a new one, with what fits from `--weights`; on resume as the checkpoint describes it.
+    """The model to train: a new one, with what fits from `--weights`.
+
+    On resume, it is as the checkpoint describes it, and the weights are still to be read.
 
     Args:
         kind: of model; called with `arguments`, or with those in the checkpoint.
@@ -439,17 +359,18 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
     seed_everything(run.options.seed)
     model = kind(**arguments)
     if run.options.weights:
-        with distributed.main_first():  # which may have to fetch it
-            path = weights_file(run.options.weights, run.options.download)
-        if is_official(path):
-            state = {
-                f"{model.detection_path}{name}": tensor
-                for name, tensor in read_official(path).items()
-            }
-            transfer_weights(model, state, f"{path} (public YOLOv5)")
-            return model
-        content = load_checkpoint(path)
-        transfer_weights(
-            model, averaged_weights(content), f"{path} (model of kind '{content['kind']}')"
-        )
+        _take_starting_weights(model, run.options)
     return model
+
+
+def _take_starting_weights(model: nn.Module, options: TrainOptions) -> None:
+    with distributed.main_first():  # which may have to fetch it
+        path = weights_file(options.weights, options.download)
+    if is_official(path):
+        prefix = model.detection_path
+        state = {f"{prefix}{name}": tensor for name, tensor in read_official(path).items()}
+        transfer_weights(model, state, f"{path} (public YOLOv5)")
+    else:
+        content = load_checkpoint(path)
+        source = f"{path} (model of kind '{content['kind']}')"
+        transfer_weights(model, averaged_weights(content), source)

@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes, and what a model costs: a stopwatch for stages, GFLOPs, latency, their picture."""
+"""Where the time of an epoch goes, and what a model costs: stages, GFLOPs, latency, a picture."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from utils.core.device import Precision
 from utils.plots.style import CLASS_COLOURS, GREY, new_figure
 
 Result = TypeVar("Result")
-MATRIX_SIDES, MATRIX_CALLS = (
-    {"cpu": 2048, "cuda": 8192},
-    8,
-)  # large enough that the call itself is nothing
+# Large enough that the call itself is nothing.
+MATRIX_SIDES = {"cpu": 2048, "cuda": 8192}
+MATRIX_CALLS = 8
+LATENCY_CALLS = 50
+LATENCY_WARM_UP = 10
 TRAINING_STAGES = ("load", "forward", "losses", "backward", "step", "other")
 VALIDATION_STAGES = (
     "validation load",
@@ -72,6 +73,10 @@ class Stopwatch:
 
         return call
 
+    def time_method(self, owner: object, name: str, stage: str) -> None:
+        """Note every call of a method of the object `owner` as `stage`."""
+        setattr(owner, name, self.timed(stage, getattr(owner, name)))
+
     def total(self, stage: str) -> float:
         """Of all its calls, seconds."""
         return sum(self.seconds[stage])
@@ -118,37 +123,35 @@ class EpochTime:
         stages = [(stage, s, self.images) for stage, s in self.training_s.items()]
         stages.insert(-1, ("of these GradNorm", self.gradnorm_s, self.images))
         stages += [(stage, s, self.val_images) for stage, s in self.validation_s.items()]
-        return [
-            {
-                "stage": stage,
-                "images_per_s": images / s if s else None,
-                "epoch_s": s,
-                "share": s / self.epoch_s,
-            }
-            for stage, s, images in stages
-        ]
+        rows = []
+        for stage, seconds, images in stages:
+            rate = None
+            if seconds:
+                rate = images / seconds
+            share = seconds / self.epoch_s
+            rows.append({"stage": stage, "images_per_s": rate, "epoch_s": seconds, "share": share})
+        return rows
 
 
 def epoch_ratio(a: EpochTime, b: EpochTime, block: int) -> dict[str, float]:
-    """a's epoch over b's, their steps having been measured in turns: the median over blocks, and the quartiles."""
-    epochs = [
-        _block_s(time.step_ms, block)
-        * sum(time.training_s.values())
-        / np.median(_block_s(time.step_ms, block))
-        + sum(time.validation_s.values())
-        for time in (a, b)
-    ]
-    low, middle, high = np.percentile(epochs[0] / epochs[1], (25, 50, 75))
+    """a's epoch over b's, whose steps took turns: median over blocks of steps, and quartiles."""
+    ratios = _epochs_by_block_s(a, block) / _epochs_by_block_s(b, block)
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
     return {
         "median": float(middle),
         "quartile_1": float(low),
         "quartile_3": float(high),
-        "blocks": len(epochs[0]),
+        "blocks": len(ratios),
     }
 
 
-def _block_s(step_ms: Sequence[float], block: int) -> np.ndarray:
-    return np.reshape(step_ms[: len(step_ms) // block * block], (-1, block)).sum(axis=1) / 1000
+def _epochs_by_block_s(epoch: EpochTime, block: int) -> np.ndarray:
+    """Seconds of an epoch, one value a block: as if all its steps took as long as the block's."""
+    blocks = len(epoch.step_ms) // block
+    block_s = np.reshape(epoch.step_ms[: blocks * block], (blocks, block)).sum(axis=1) / 1000
+    training_s = sum(epoch.training_s.values())
+    validation_s = sum(epoch.validation_s.values())
+    return block_s * training_s / np.median(block_s) + validation_s
 
 
 def matrix_gflops_per_s(precision: Precision) -> float:
@@ -162,11 +165,6 @@ def matrix_gflops_per_s(precision: Precision) -> float:
     for _ in range(MATRIX_CALLS):
         multiply(a, b)
     return 2 * side**3 / min(watch.seconds["multiply"]) / 1e9
-
-
-def time_calls(module: nn.Module, watch: Stopwatch, stage: str) -> None:
-    """Note every forward pass of `module` as `stage`."""
-    module.forward = watch.timed(stage, module.forward)
 
 
 def plot_epochs(epochs: Mapping[str, EpochTime], path: Path) -> None:
@@ -194,11 +192,11 @@ def plot_epochs(epochs: Mapping[str, EpochTime], path: Path) -> None:
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
-LATENCY_CALLS, LATENCY_WARM_UP = 50, 10
-
-
 def count_gflops(model: nn.Module, image_size: int) -> float:
-    """10^9 floating-point operations of a forward pass of one image; a multiplication with its addition is two."""
+    """10^9 floating-point operations of a forward pass of one image.
+
+    A multiplication with its addition is two.
+    """
     parameter = next(model.parameters())
     image = torch.zeros(
         1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype
@@ -213,9 +211,10 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
 def measure_latency_ms(
     models: Mapping[str, nn.Module], image_size: int, precision: Precision
 ) -> dict[str, float]:
-    """Name -> median duration of a forward pass of one image, its boxes decoded, before non-maximum suppression.
+    """Name -> median duration of a forward pass of one image, its boxes decoded.
 
-    The models take turns, so that whatever else the machine does slows all of them alike.
+    Non-maximum suppression is not in it. The models take turns, so that whatever else the machine
+    does slows all of them alike.
     """
     image = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8)
     times: dict[str, list[float]] = {name: [] for name in models}

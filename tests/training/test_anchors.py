@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small_runs import assert_same_run, new_job, resume, run, small_options
+from small_runs import assert_same_run, break_run, new_job, resume, run, small_options
 
 import train_joint_dual_backbone
 import train_joint_gradnorm
@@ -14,9 +14,8 @@ import val
 from models.graph import load_model_yaml
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
-from utils.core.script import Interrupted
 from utils.losses.anchors import judge_anchors
-from utils.training.run import prepare_anchors, training_sizes
+from utils.training.anchors import prepare_anchors, training_sizes
 from utils.training.trainer import Trainer
 
 YOLOV5S = np.array(load_model_yaml("models/yolov5s.yaml")["anchors"], dtype=float).reshape(-1, 2)
@@ -82,19 +81,9 @@ def test_fitted_anchors_are_those_of_model_loss_and_checkpoint(
     val.main()
 
 
-def test_a_run_with_fitted_anchors_resumes_exactly(options, script, tmp_path, monkeypatch):
+def test_a_run_with_fitted_anchors_resumes_exactly(options, script, tmp_path):
     whole = run(options, tmp_path / "whole", script, autoanchor=True)
-    step = Trainer._step
-
-    def stops(self, epoch, index, *rest):
-        if (epoch, index) == (1, 1):
-            raise Interrupted("", 2)
-        step(self, epoch, index, *rest)
-
-    monkeypatch.setattr(Trainer, "_step", stops)
-    with pytest.raises(Interrupted):
-        run(options, tmp_path / "cut", script, autoanchor=True)
-    monkeypatch.setattr(Trainer, "_step", step)
+    break_run(options, tmp_path / "cut", (1, 1), script, autoanchor=True)
     resume(tmp_path / "cut", script)
     assert_same_run(tmp_path / "cut", whole)
 
@@ -107,7 +96,7 @@ def test_anchors_that_came_with_weights_are_the_losss_after_a_resume_too(options
         "weights": str(first / "weights" / "last.pt"),
     }
     job = new_job({**options, **place}, script)
-    Trainer(job)._open_folder()  # as if it were killed in its first epoch
+    Trainer(job).open_folder()  # as if it were killed in its first epoch
     resumed = new_job({"resume": str(tmp_path / "second/weights/last.pt")}, script)
     assert not np.array_equal(anchors_of(job), YOLOV5S)
     assert torch.equal(resumed.criterion.matcher.anchors, job.model.detect.anchors)
