@@ -16,7 +16,7 @@ rather than one loss.
 
 from __future__ import annotations
 
-from models.gradnorm import LossWeighting
+from models.gradnorm_balancer import LossWeighting
 from utils.core.names import TASKS
 
 

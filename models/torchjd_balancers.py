@@ -25,7 +25,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models.gradnorm import LossWeighting
+from models.gradnorm_balancer import LossWeighting
 from utils.core.names import TASKS, TORCHJD_SCALARISERS
 from utils.core.script import UserError
 

@@ -84,16 +84,16 @@ FAULTS = (
         test="tests/models/test_gradnorm.py",
     ),
     Fault(
-        symbol="models.gradnorm.GradNorm.wants_gradients",
+        symbol="models.gradnorm_balancer.GradNorm.wants_gradients",
         old="self._batches + 1 >= self.interval",
         new="self._batches + 1 > self.interval",
-        test="tests/models/test_gradnorm.py",
+        test="tests/models/test_gradnorm_balancer.py",
     ),
     Fault(
-        symbol="models.gradnorm.LossWeighting.__init__",
+        symbol="models.gradnorm_balancer.LossWeighting.__init__",
         old="if not 0 < weight < math.inf",
         new="if not 0 <= weight < math.inf",
-        test="tests/models/test_gradnorm.py",
+        test="tests/models/test_gradnorm_balancer.py",
     ),
     Fault(
         symbol="models.gradients.task_gradients",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from models.balancers import fixed_weights
-from models.gradnorm import GradNorm, LossWeighting
+from models.gradnorm_balancer import GradNorm, LossWeighting
 from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
 from utils.core import distributed

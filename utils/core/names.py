@@ -1,4 +1,4 @@
-"""Names that several parts must agree on; models/gradnorm.py, which stands alone, repeats three.
+"""Names that several parts must agree on; GradNorm's files, which people copy, repeat three of them.
 
 A test checks that every balancer, loss and rule named here is implemented.
 """
