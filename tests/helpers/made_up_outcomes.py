@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from utils.comparison.outcomes import Outcome
 from utils.comparison.statistics import COMPARED, RESAMPLES
@@ -62,3 +63,21 @@ def folds(**figures: Sequence[Sequence[float]]) -> dict[str, list[Outcome]]:
         ]
         for arm, values in given.items()
     }
+
+
+def interference_rows(
+    cosines: dict[tuple[int, int], list[float]], place: str = "cut"
+) -> pd.DataFrame:
+    """(data, seed) -> the cosines of that training's batches."""
+    rows = [
+        {
+            "place": place,
+            "data": data,
+            "seed": seed,
+            "cosine": cosine,
+            "magnitude_similarity": 0.1 * number,
+        }
+        for (data, seed), values in cosines.items()
+        for number, cosine in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
