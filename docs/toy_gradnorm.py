@@ -32,7 +32,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from models.gradnorm import GradNormLoss
+from models.gradnorm_loss import GradNormLoss
 from utils.core.names import TASKS
 from utils.core.script import LOGGER, run_script
 from utils.plots.style import CLASSIFICATION, DETECTION

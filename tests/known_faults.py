@@ -84,16 +84,16 @@ FAULTS = (
         test="tests/models/test_gradnorm.py",
     ),
     Fault(
-        symbol="models.gradnorm.GradNorm.wants_gradients",
+        symbol="models.gradnorm_balancer.GradNorm.wants_gradients",
         old="self._batches + 1 >= self.interval",
         new="self._batches + 1 > self.interval",
-        test="tests/models/test_gradnorm.py",
+        test="tests/models/test_gradnorm_balancer.py",
     ),
     Fault(
-        symbol="models.gradnorm.LossWeighting.__init__",
+        symbol="models.gradnorm_balancer.LossWeighting.__init__",
         old="if not 0 < weight < math.inf",
         new="if not 0 <= weight < math.inf",
-        test="tests/models/test_gradnorm.py",
+        test="tests/models/test_gradnorm_balancer.py",
     ),
     Fault(
         symbol="models.gradients.task_gradients",
@@ -181,8 +181,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.core.options.DualOptions.trained_epochs",
-        old="else start + count)",
-        new="else count)",
+        old="range(start, start + self.classification_epochs)",
+        new="range(start, self.classification_epochs)",
         test="tests/core/test_options.py",
     ),
     Fault(
@@ -192,7 +192,7 @@ FAULTS = (
         test="tests/data/test_sampling.py",
     ),
     Fault(
-        symbol="utils.core.distributed.shares",
+        symbol="utils.core.distributed.rank_weights",
         old="count * world_size() / max(sums[name], 1)",
         new="count / max(sums[name], 1)",
         test="tests/core/test_distributed.py",
@@ -258,7 +258,7 @@ FAULTS = (
         test="tests/data/test_phantom.py",
     ),
     Fault(
-        symbol="utils.losses.anchors.judge_anchors",
+        symbol="utils.losses.anchors.anchor_fit",
         old="np.minimum(ratio, 1 / ratio).min(axis=2)",
         new="np.minimum(ratio, 1 / ratio).max(axis=2)",
         test="tests/losses/test_anchors.py",

@@ -1,6 +1,7 @@
 """The house rules that can be read off the source: who imports whom, what is never called, scripts with commands."""
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -44,9 +45,15 @@ MAY_IMPORT = {
         "utils.plots",
         "utils.training",
     },
+    "utils.commands": {
+        *("models", "utils.core", "utils.data", "utils.losses", "utils.evaluation"),
+        *("utils.checkpoints", "utils.plots", "utils.curation", "utils.training"),
+        *("utils.inference", "utils.comparison"),
+    },
     "utils": set(),
 }
-STANDS_ALONE = "models.gradnorm"  # people copy this file into their own projects
+# People copy these files into their own projects: each may import those before it.
+COPIED = ("models.gradnorm", "models.gradnorm_balancer", "models.gradnorm_loss")
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -96,8 +103,8 @@ def room_of(module: str) -> str:
 
 
 def allowed(module: str, imported: str) -> bool:
-    if module == STANDS_ALONE:
-        return False
+    if module in COPIED:
+        return imported in COPIED[: COPIED.index(module)]
     room, other = room_of(module), room_of(imported)
     return other == room or other in MAY_IMPORT[room]
 
@@ -152,6 +159,8 @@ def test_inference_and_comparison_know_nothing_of_each_other():
         ("models.yolo", "from utils.losses.joint import JointLoss"),
         ("models.gradnorm", "from utils.core.names import TASKS"),
         ("models.gradnorm", "from models import common"),
+        ("models.gradnorm", "from models.gradnorm_balancer import GradNorm"),
+        ("models.gradnorm_loss", "from models.gradients import task_gradients"),
     ],
 )
 def test_a_wrong_import_would_be_seen(module: str, source: str):
@@ -178,13 +187,15 @@ def outside_imports(tree: ast.Module) -> set[str]:
     return names - {"__future__"}
 
 
-def test_gradnorm_imports_torch_and_the_standard_library_only():
-    tree = tree_of(ROOT / "models" / "gradnorm.py")
-    assert outside_imports(tree) - sys.stdlib_module_names == {"torch"}
+@pytest.mark.parametrize("module", COPIED)
+def test_what_people_copy_needs_torch_and_the_standard_library_only(module: str):
+    tree = tree_of(ROOT.joinpath(*module.split(".")).with_suffix(".py"))
+    assert outside_imports(tree) - sys.stdlib_module_names <= {"torch", "models"}
 
 
 @pytest.mark.parametrize(
-    "name", ["names", "script", "values", "files", "data_config", "hyperparameters", "options"]
+    "name",
+    ["names", "script", "values", "files", "data_config", "hyperparameters", "settings", "options"],
 )
 def test_settings_and_errors_need_no_torch(name: str):
     """Nor does anything they import, so that help and mistakes are there at once."""
@@ -328,18 +339,13 @@ def test_pyplot_with_its_global_state_is_not_used(path: Path):
 # ---- scripts -------------------------------------------------------------------------------------
 
 
-def options_of(*paths: Path) -> set[str]:
-    """The options that occur as strings in the sources."""
-    strings = (
-        node.value
-        for path in paths
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Constant)
-    )
+def options_of(script: str) -> set[str]:
+    """The options that a script takes; the benchmark takes those of a joint training as well."""
+    parsers = [importlib.import_module(script).build_parser()]
+    if script == "benchmark":
+        parsers.append(importlib.import_module("train_joint_gradnorm").build_parser())
     return {
-        text
-        for text in strings
-        if isinstance(text, str) and re.fullmatch(r"--[a-z][a-z0-9-]*", text)
+        name for parser in parsers for action in parser._actions for name in action.option_strings
     }
 
 
@@ -348,7 +354,7 @@ def test_a_scripts_docstring_has_commands_that_run(path: Path):
     docstring = ast.get_docstring(tree_of(path)) or ""
     commands = re.findall(rf"^ *python {re.escape(path.name)}\b.*", docstring, re.MULTILINE)
     assert commands, f"{path.name}: no line 'python {path.name} ...' in the docstring"
-    known = options_of(path, *LIBRARY)
+    known = options_of(path.stem)
     for command in commands:
         unknown = set(re.findall(r"--[a-z][\w-]*", command.partition("#")[0])) - known
         assert not unknown, f"{command}: no such option {sorted(unknown)}"

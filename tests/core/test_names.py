@@ -1,29 +1,27 @@
-"""Every name that several parts agree on stands for something, and models/gradnorm.py, which repeats some, agrees."""
+"""Every name that several parts agree on stands for something, and GradNorm's files, which repeat some, agree."""
 
 import pytest
 import torch
 
-import train_joint_gradnorm
-from models import gradnorm
-from models.gradnorm import GradNorm, LossWeighting
+from models import gradnorm, gradnorm_loss
+from models.gradnorm_balancer import GradNorm, LossWeighting
 from models.yolo import YOLOv5WithClassification
+from utils.commands.train_joint_gradnorm import build_balancer
 from utils.core import names
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
 from utils.losses.joint import joint_loss, task_losses
 
 
-def test_gradnorm_which_stands_alone_repeats_the_names_truly():
-    assert gradnorm.TASKS == names.TASKS
+def test_gradnorm_which_people_copy_repeats_the_names_truly():
+    assert gradnorm_loss.TASKS == names.TASKS
     assert gradnorm.RULES == names.GRADNORM_RULES
     assert gradnorm.PLACES == names.GRADNORM_PLACES
 
 
 @pytest.mark.parametrize("name", names.BALANCERS)
 def test_every_balancer_is_implemented(name: str):
-    balancer = train_joint_gradnorm.build_balancer(
-        HyperParameters(balancer=name), names.TASKS, views=3
-    )
+    balancer = build_balancer(HyperParameters(balancer=name), names.TASKS, views=3)
     assert isinstance(balancer, LossWeighting)
     assert tuple(balancer.weights) == names.TASKS
     assert balancer.combines_gradients == (name in names.TORCHJD_AGGREGATORS)

@@ -11,6 +11,8 @@ import yaml
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
+from utils.commands.train_joint_dual_backbone import build_job as build_dual_job
+from utils.commands.train_joint_gradnorm import build_job as build_joint_job
 from utils.core.options import DualOptions, JointOptions
 from utils.data.phantom.anatomy import KINDS
 from utils.data.phantom.generate import generate
@@ -23,6 +25,10 @@ EPOCHS = 3
 OPTIONS = {
     train_joint_gradnorm: ("joint", JointOptions),
     train_joint_dual_backbone: ("dual", DualOptions),
+}
+BUILDERS = {
+    train_joint_gradnorm: build_joint_job,
+    train_joint_dual_backbone: build_dual_job,
 }
 
 
@@ -67,7 +73,7 @@ def small_options(
 
 def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
     """What `script` makes of `options`."""
-    return script.build_job(start_run(options, *OPTIONS[script]))
+    return BUILDERS[script](start_run(options, *OPTIONS[script]))
 
 
 def run(

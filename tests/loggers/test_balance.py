@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.gradnorm import GradNorm
+from models.gradnorm_balancer import GradNorm
 from utils.core.names import TASKS
 from utils.loggers.balance import REASONS, balance_facts, describe_balance
 

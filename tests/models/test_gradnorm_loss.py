@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import doctest
 import json
 import math
 import re
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from models.gradnorm import GradNormLoss
+from models import gradnorm_loss
+from models.gradnorm_loss import GradNormLoss
 from utils.core.files import ROOT
 
 TASKS = ("kind", "depth", "edge")
@@ -522,6 +524,88 @@ def test_on_cuda_the_weights_are_those_of_the_cpu():
         assert loss.weights == pytest.approx(weights, rel=1e-3)
 
 
+# ---- two tasks by position -----------------------------------------------------------------------
+
+
+def tiny_network():
+    torch.manual_seed(4)
+    return nn.Linear(4, 8), nn.Linear(8, 2), nn.Linear(8, 3)
+
+
+def test_gradnorm_loss_trains_heads_and_trunk_with_their_weights_and_touches_no_grad():
+    trunk, boxes, views = tiny_network()
+    wrapped = GradNormLoss(
+        nn.functional.mse_loss, nn.functional.cross_entropy, alpha=1.5, interval=1
+    )
+    x, box_target, view_target = torch.randn(16, 4), torch.randn(16, 2), torch.randint(0, 3, (16,))
+    for _ in range(3):
+        weights = dict(wrapped.balancer.weights)
+        features = trunk(x).relu()
+        total = wrapped(
+            boxes(features), box_target, views(features), view_target, shared=trunk.weight
+        )
+        # The update has happened; no gradient of the network exists yet.
+        assert all(p.grad is None for module in (trunk, boxes, views) for p in module.parameters())
+        total.backward()
+        features = trunk(x).relu()
+        expected = weights["detection"] * nn.functional.mse_loss(boxes(features), box_target)
+        expected = expected + weights["classification"] * nn.functional.cross_entropy(
+            views(features), view_target
+        )
+        for module in (trunk, boxes, views):
+            for p in module.parameters():
+                (direct,) = torch.autograd.grad(expected, p, retain_graph=True)
+                torch.testing.assert_close(p.grad, direct)
+                p.grad = None
+        assert wrapped.balancer.weights != weights
+
+
+def test_gradnorm_loss_carries_its_state_in_state_dict():
+    wrapped = GradNormLoss(nn.functional.mse_loss, nn.functional.mse_loss, interval=1)
+    x = torch.ones(2, requires_grad=True)
+    wrapped(x, torch.zeros(2), 3 * x, torch.zeros(2), shared=x)
+    other = GradNormLoss(nn.functional.mse_loss, nn.functional.mse_loss, interval=1)
+    other.load_state_dict(wrapped.state_dict())
+    assert (
+        other.balancer.weights
+        == wrapped.balancer.weights
+        != {"detection": 1.0, "classification": 1.0}
+    )
+
+
+def test_the_example_in_the_docstring_runs():
+    results = doctest.testmod(gradnorm_loss)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_the_wrapper_is_idle_in_evaluation_and_leaves_out_unlabelled_batches():
+    trunk = nn.Linear(3, 4)
+    wrapped = GradNormLoss(nn.functional.mse_loss, nn.functional.mse_loss, interval=1)
+
+    def loss(**options: bool) -> torch.Tensor:
+        features = trunk(torch.ones(2, 3))
+        return wrapped(
+            features,
+            features.detach() + 1,
+            features,
+            features.detach() - 2,
+            trunk.weight,
+            **options,
+        )
+
+    expected = loss(labelled=False).item()
+    assert wrapped.balancer.skipped["unlabelled"] == 1
+    with torch.no_grad():
+        assert loss().item() == expected
+    wrapped.eval()
+    assert loss().item() == expected
+    assert wrapped.balancer.initial_losses == {}
+    wrapped.train()
+    loss()
+    assert wrapped.balancer.initial_losses == {"detection": 1, "classification": 4}
+
+
 # ---- several ranks -------------------------------------------------------------------------------
 
 RANKS = """
@@ -532,7 +616,7 @@ import torch.multiprocessing as mp
 sys.path[:0] = [{root!r}, {tests!r}]
 from torch.nn.parallel import DistributedDataParallel
 from test_gradnorm_loss import Net, frames, functions, targets
-from models.gradnorm import GradNormLoss
+from models.gradnorm_loss import GradNormLoss
 
 
 def work(rank, world, place, unlabelled, folder):

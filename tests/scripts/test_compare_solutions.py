@@ -27,6 +27,7 @@ import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
+from utils.commands import compare_solutions as command
 from utils.comparison import evaluation, kept, pictures, trainings
 from utils.comparison.arms import DUAL, JOINT, average_weights, expand
 from utils.comparison.report import to_csv, to_latex, to_markdown
@@ -171,7 +172,7 @@ def plan(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> Callable[...,
         monkeypatch.setattr(
             sys, "argv", ["compare_solutions.py", *arguments, *map(str, given), *place(folder)]
         )
-        return compare_solutions.plan(compare_solutions.parse_arguments(), folder)
+        return command.plan(compare_solutions.parse_arguments(), folder)
 
     return make
 
@@ -393,7 +394,7 @@ def test_trainings_go_fold_by_fold(
     monkeypatch.setattr(
         sys, "argv", ["", *arguments, "--folds", str(tmp_path / "folds"), "--arms", "fixed", "dual"]
     )
-    trainings = compare_solutions.plan(compare_solutions.parse_arguments(), tmp_path)
+    trainings = command.plan(compare_solutions.parse_arguments(), tmp_path)
     assert [training.folder.name for training in trainings] == [
         *("fold0-fixed-seed0", "fold0-dual-seed0", "fold1-fixed-seed0", "fold1-dual-seed0")
     ]
@@ -407,9 +408,7 @@ def rescore(monkeypatch: pytest.MonkeyPatch, tiny_data: Path) -> Callable[..., d
     """`--rescore` on a folder where no network can be made; returns its results."""
 
     def run(folder: Path, *given: object) -> dict:
-        monkeypatch.setattr(
-            compare_solutions, "load_model", lambda path: pytest.fail("a network is made")
-        )
+        monkeypatch.setattr(command, "load_model", lambda path: pytest.fail("a network is made"))
         arguments = [f"--rescore={folder}", f"--data={tiny_data}", *map(str, given)]
         monkeypatch.setattr(sys, "argv", ["compare_solutions.py", *arguments])
         compare_solutions.main()

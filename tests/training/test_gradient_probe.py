@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.gradnorm import LossWeighting, TaskGradients
+from models.gradnorm import TaskGradients
+from models.gradnorm_balancer import LossWeighting
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.training.gradient_probe import GradientProbe, UsualBatch, interference_rows
 

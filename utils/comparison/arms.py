@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import pandas as pd
-
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import BALANCERS, TASKS
 from utils.core.options import DualOptions, JointOptions, TrainOptions
@@ -148,6 +146,8 @@ def average_weights(run: Path) -> tuple[float, float]:
 
     They come from gradnorm.csv and the starting weights.
     """
+    import pandas as pd  # takes long to import, which --help need not wait for
+
     if not (run / "gradnorm.csv").exists():  # the run ended before the first update
         return _split(ORIGINAL_RATIO)
     log = pd.read_csv(run / "gradnorm.csv")
@@ -165,8 +165,8 @@ def average_weights(run: Path) -> tuple[float, float]:
     return averages[0] * scale, averages[1] * scale
 
 
-def _batches(log: pd.DataFrame) -> int:
-    """Batches an epoch, from any row beyond the first epoch."""
+def _batches(log) -> int:
+    """Batches an epoch, from any row of the log (a pandas.DataFrame) beyond the first epoch."""
     later = log[log["epoch"] > 0]
     if later.empty:
         return int(log["step"].max()) + 1

@@ -213,9 +213,10 @@ def _add(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool) -> _Sum:
     for term, own in zip(terms, by_unit, strict=True):
         trained = [own[unit] for unit in units]
         figures = np.array([outcome.figures.get(term.metric) for outcome in trained], float)
-        drawn = np.array([outcome.resampled.get(term.metric, [np.nan]) for outcome in trained])
+        by_unit_resampled = [outcome.resampled.get(term.metric, [np.nan]) for outcome in trained]
+        linear = _linear(np.array(by_unit_resampled), figures[:, None], is_ratio)
         values = values + term.weight * _scaled(figures, is_ratio)
-        resampled = resampled + term.weight * _linear(drawn, figures[:, None], is_ratio)
+        resampled = resampled + term.weight * linear
         for outcome in trained:
             patients = min(patients, outcome.patients.get(term.metric, 0.0))
     return _Sum(dict(zip(units, values.tolist(), strict=True)), resampled, patients)

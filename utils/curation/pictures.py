@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import PercentFormatter
 
 from utils.curation.audit import Audit, to_mapping
-from utils.curation.findings import KINDS
 from utils.curation.frames import Frame
+from utils.curation.kinds import KINDS
 from utils.plots.frames import CAPTION, GAP, GRID, STRIP, TILE, draw_frame, read_frame
 from utils.plots.style import (
     CLASS_COLOURS,

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from models.gradnorm import GradNorm
+from models.gradnorm_balancer import GradNorm
 from utils.core import distributed
 from utils.core.device import peak_memory_mib
 from utils.core.files import write_atomically, write_json

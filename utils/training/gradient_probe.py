@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from models.gradients import FeatureTaps, layer_gradients, weight_gradients
-from models.gradnorm import GradNorm, LossWeighting, TaskGradients
+from models.gradnorm import TaskGradients
+from models.gradnorm_balancer import GradNorm, LossWeighting
 from utils.core.names import GRADNORM_PLACES
 from utils.core.script import LOGGER
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.gradnorm import LossWeighting
+from models.gradnorm_balancer import LossWeighting
 from utils.core import distributed
 from utils.core.device import Precision, frozen_copy, tune_for, verified
 from utils.core.names import TASKS
