@@ -215,8 +215,8 @@ def test_without_groups_the_intervals_are_wilsons():
 def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
     results = random_results(60, seed=6)
     groups = [result.group for result in results]
-    (truth, called), draws = presence(results, 0.57), group_draws(groups, resamples=100)
-    level = frame_rates(NAMES, truth[:, 1:], called[:, 1:], np.array(groups), draws)
+    (truth, called), resample_counts = presence(results, 0.57), group_draws(groups, resamples=100)
+    level = frame_rates(NAMES, truth[:, 1:], called[:, 1:], np.array(groups), resample_counts)
     for row, own_truth, own_called in zip(
         [level["any"], *level["per_class"]], truth.T, called.T, strict=True
     ):
@@ -224,7 +224,7 @@ def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
             {group for group, shown in zip(groups, own_truth, strict=True) if shown}
         )
         drawn = []
-        for counts in draws:
+        for counts in resample_counts:
             (tn, fp), (fn, tp) = confusion_matrix(
                 own_truth, own_called, sample_weight=counts, labels=[False, True]
             )
@@ -241,7 +241,7 @@ def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
             assert row[f"{rate}_interval"] == pytest.approx(
                 np.clip([row[rate] - half, row[rate] + half], 0, 1)
             )
-    wilsons = frame_rates(NAMES, truth[:, 1:], called[:, 1:], None, draws)["any"][
+    wilsons = frame_rates(NAMES, truth[:, 1:], called[:, 1:], None, resample_counts)["any"][
         "sensitivity_interval"
     ]
     assert wilsons.tolist() != level["any"]["sensitivity_interval"].tolist()

@@ -16,7 +16,7 @@ from utils.comparison.kept import Kept, Truth, predictions_path
 from utils.comparison.out_of_fold import Fold, other_folds_thresholds, out_of_fold
 from utils.comparison.outcomes import Outcome, read_costs, read_courses, read_figures
 from utils.comparison.protocol import Protocol
-from utils.comparison.report import collect
+from utils.comparison.results import collect
 from utils.comparison.statistics import SINGLE_TASK, patients_behind, resample
 from utils.comparison.trainings import Training
 from utils.core.data_config import DataConfig, load_data_config
@@ -134,7 +134,7 @@ def _weights(training: Training) -> Path:
 def measure_networks(
     trainings: Sequence[Training], load_model: ModelLoader, precision: Precision
 ) -> dict[str, dict[str, float]]:
-    """Arm -> "gflops" and "latency_ms" of its network; networks that are alike are measured once."""
+    """Arm -> "gflops" and "latency_ms" of its network; those that are alike are measured once."""
     alike = {training.arm.name: _network_key(training) for training in trainings}
     chosen = {alike[training.arm.name]: _weights(training) for training in trainings}
     models = {}
@@ -158,7 +158,7 @@ def _network_key(training: Training) -> tuple[object, ...]:
 
 
 def evaluate_arms(kept: Kept, protocol: Protocol) -> dict[str, object]:
-    """Compare the arms by what the files of a comparison hold; see `report.collect`."""
+    """Compare the arms by what the files of a comparison hold; see `results.collect`."""
     outcomes: dict[str, list[Outcome]] = {}
     folds: dict[str, dict[int, list[Fold]]] = {}
     confidences = _confidences(kept)

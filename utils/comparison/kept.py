@@ -4,7 +4,8 @@
 Together with `predictions.npz`, `results.csv`, `summary.json` and, where it was measured,
 `interference.csv` of every run folder, and with the data set, which has the truth, that is enough.
 
-python -m utils.comparison.kept runs/compare/exp docs/results/exp     # copies of a comparison what may be published
+python -m utils.comparison.kept runs/compare/exp docs/results/exp     # copies of a comparison what
+may be published
 
 A copy has no weights, no label, no pixel of a frame and no path of a machine.
 """
@@ -183,7 +184,9 @@ def _read_record(path: Path) -> Record:
 
 
 def copy_kept(folder: Path, target: Path) -> None:
-    """Copy what of a comparison may be published; `compare_solutions.py --rescore` works on the copy.
+    """Copy what of a comparison may be published.
+
+    `compare_solutions.py --rescore` works on the copy.
 
     Raises:
         UserError: no comparison was finished there, or the target is there already.

@@ -62,7 +62,7 @@ class Fold:
 
 
 def other_folds_thresholds(chosen: Sequence[float | None]) -> list[float]:
-    """For each fold the median of the other folds' thresholds; the usual one where no other has any.
+    """For each fold the median of the others' thresholds; the usual one where no other has any.
 
     Args:
         chosen: each fold's own, with the best F1 on its validation split; None where none finds a

@@ -1,4 +1,4 @@
-"""What a finished training of a comparison came to: figures, costs, metrics on resampled patients."""
+"""What a finished training of a comparison came to: figures, costs, resampled metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison's figures are without each of its patients in turn: what hangs on one of them."""
+"""What a comparison's figures are without each of its patients: how much hangs on one of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_per_patient(folder: Path, kept: Kept) -> None:
 def without_each_patient(
     results: Sequence[ImageResult], class_count: int, view_count: int, tasks: Sequence[str]
 ) -> list[dict[str, object]]:
-    """A row for every patient: "patient", "frames", and the metrics of `tasks` on all other frames."""
+    """A row for every patient: "patient", "frames", and the metrics of `tasks` on all others'."""
     patients, owner = np.unique([result.group for result in results], return_inverse=True)
     # Each patient's frames left out are a "resample" that holds all others once; (patients, frames)
     resample_counts = (owner != np.arange(len(patients))[:, None]).astype(int)

@@ -105,7 +105,7 @@ class Protocol:
         return {name: value for name, value in self.options.items() if name not in foreign}
 
     def settings(self, arm: Arm) -> tuple[TrainOptions, HyperParameters]:
-        """What the arm is trained with, but for data, seed, and weights that it takes from another arm.
+        """What the arm is trained with, but for data, seed, and weights taken from another arm.
 
         Raises:
             UserError: a wrong name, type or value.

@@ -95,7 +95,7 @@ class Training:
         write_atomically(self._hyp_file, lambda path: path.write_text(text, encoding="utf-8"))
 
     def command(self) -> list[str]:
-        """The training as a command line, without the interpreter: a new one, or the rest of one."""
+        """The training as a command line, without the interpreter: new, or the rest of one."""
         if self.is_begun:
             device = _as_arguments({"device": self.common["device"]})
             return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt"), *device]
