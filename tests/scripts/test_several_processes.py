@@ -25,6 +25,7 @@ import os, sys
 import torch
 import torch.nn.functional as F
 import {script} as script
+import utils.commands.{script} as command
 from utils.core import distributed
 from utils.core.script import run_script
 from utils.training.trainer import train
@@ -41,7 +42,8 @@ def check(trainer, epoch, index, batch):
     state = ([t.double().sum().item() for t in tensors], trainer.job.balancer.weights)
     assert all(other == state for other in distributed.gathered([state]))
 
-script.train = lambda job: train(job, check)
+assert command.train is train
+command.train = lambda job: train(job, check)
 run_script(script.main)
 """
 
