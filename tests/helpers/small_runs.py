@@ -141,7 +141,7 @@ def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, averages, optimisers, balancer and CSV rows are equal, bit for bit, but for times."""
+    """Weights, averages, optimisers, balancer and CSV rows are equal bit for bit, but times."""
     for name in ("last.pt", "best.pt"):
         left, right = (load_checkpoint(folder / "weights" / name) for folder in (a, b))
         for state in (left, right):
