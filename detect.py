@@ -1,98 +1,43 @@
 """Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
 
-python detect.py --weights runs/train/exp/weights/last.pt --source frames/            # pictures in runs/detect/exp
-python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv --save-crop
-python detect.py --weights last.pt --source frame.jpg --explain                       # what the view decision looked at
-python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv         # and one view for a clip
+python detect.py --weights runs/train/exp/weights/last.pt --source frames/    # pictures
+python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv
+python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
+python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 
 A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with
 the highest mean probability. --save-txt writes label files as training reads them. Nothing is
-written beside what is looked at.
+written beside the sources.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
-from pathlib import Path
 
-from torch import nn
-from tqdm import tqdm
-
-from models.common import ViewHead
-from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
-from utils.core.data_config import load_data_config
-from utils.core.device import select_device, select_precision
-from utils.core.lock import claim_run_folder
-from utils.core.options import check_thresholds, filled, given_options, warn_without_effect
-from utils.core.script import LOGGER, UserError, run_script
-from utils.inference import outputs
-from utils.inference.predictor import Predictor
-from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
+from utils.core.options import (
+    add_device,
+    add_image_size,
+    add_iou_threshold,
+    add_result_folder,
+    check_thresholds,
+    filled,
+    given_options,
+    is_image_size,
+    script_parser,
+)
+from utils.core.script import UserError, run_script
 
 
 def main() -> None:
     args = parse_arguments()
-    sources = find_sources(args.source, load_data_config(args.data) if args.data else None)
-    precision = select_precision("auto", select_device(args.device))
-    model, facts = open_model(args.weights, model_from_checkpoint, precision)
-    explained = view_head(model, args.weights) if args.explain else None
-    limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
-    predictor = Predictor.of(model, facts, precision, *limits, explained)
-    warn_without_effect(args.given, without_effect(model, args.weights))
-    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        refuse_folder_of_sources(claimed.folder, args.source, sources)
-        look_at(args, sources, predictor, facts, claimed.folder)
+    # Torch takes seconds to import; help and wrong options do not wait for it.
+    from utils.commands.detect import run
+
+    run(args)
 
 
-def look_at(
-    args: argparse.Namespace,
-    sources: Sequence[Source],
-    predictor: Predictor,
-    facts: ModelFacts,
-    folder: Path,
-) -> None:
-    """Write what the model says of all frames into the folder."""
-    model = predictor.model
-    names = facts.names if "detection" in model.tasks else []
-    view_names = facts.view_names if "classification" in model.tasks else []
-    reader, tally = FrameReader(sources, facts.bits), outputs.Tally(folder, names, view_names)
-    kept = [tally, *(kind(folder, names, view_names) for kind in wanted(args))]
-    with ExitStack() as stack:
-        for output in kept:
-            stack.enter_context(closing(output))
-        for frame in tqdm(reader, "detect", unit="frame", leave=False):
-            prediction = predictor(frame.image)
-            for output in kept:
-                output.add(frame, prediction)
-    for problem in reader.problems:
-        LOGGER.warning(f"warning: {problem}")
-    parts = [tally.summary()]
-    parts += (
-        [f"{len(reader.problems)} of {len(sources)} files not read to their end"]
-        if reader.problems
-        else []
-    )
-    parts += [f"everything is in {folder}"] if kept[1:] else []
-    LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
-
-
-def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
-    """Options that change nothing for this model -> because of what."""
-    idle = {}
-    if "detection" not in model.tasks:
-        no_boxes = f"{weights}, which finds no boxes"
-        idle |= dict.fromkeys(("conf_thres", "iou_thres", "max_det", "save_crop"), no_boxes)
-    if is_onnx(weights):
-        idle["device"] = f"{weights}: ONNX runs on the CPU"
-    return idle
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--weights", required=True, help="last.pt of a run, or last.onnx made of it"
     )
@@ -100,23 +45,26 @@ def parse_arguments() -> argparse.Namespace:
         "--source", required=True, nargs="+", help="images, folders, quoted globs and videos"
     )
     parser.add_argument(
-        "--data", type=filled, help="data.yaml whose clip_pattern says which images are a clip"
+        "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"
     )
+    add_image_size(parser)
     parser.add_argument(
-        "--imgsz", type=int, help="side of the square, pixels (default: as trained)"
+        "--conf-thres",
+        type=float,
+        help="lowest confidence of a box; 0 to 1 (default: the checkpoint's)",
     )
+    add_iou_threshold(parser, default=0.45)
     parser.add_argument(
-        "--conf-thres", type=float, help="lowest confidence of a box (default: the checkpoint's)"
+        "--max-det",
+        type=int,
+        default=300,
+        help="boxes an image, at most; at least 1 (default: 300)",
     )
-    parser.add_argument("--iou-thres", type=float, default=0.45, help="of NMS (default: 0.45)")
+    add_device(parser)
     parser.add_argument(
-        "--max-det", type=int, default=300, help="boxes an image, at most (default: 300)"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
-    )
-    parser.add_argument(
-        "--explain", action="store_true", help="draw what spoke for the view (Grad-CAM) beside it"
+        "--explain",
+        action="store_true",
+        help="draw beside the picture what the view was decided by (Grad-CAM)",
     )
     parser.add_argument("--nosave", action="store_true", help="no pictures and videos")
     parser.add_argument(
@@ -128,52 +76,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--save-crop", action="store_true", help="write every box's pixels, in a folder a class"
     )
-    parser.add_argument(
-        "--project", default="runs/detect", help="folder of results (default: runs/detect)"
-    )
-    parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
-    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
+    add_result_folder(parser, "runs/detect")
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = build_parser()
     args = parser.parse_args()
     args.given = given_options(parser, args)
     check_thresholds(args)
-    if args.max_det < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
+    if args.max_det < 1 or not is_image_size(args.imgsz):
         raise UserError("--max-det must be at least 1 and --imgsz a multiple of 32")
     if args.explain and args.nosave:
         raise UserError("--explain is a part of the pictures; leave out --nosave")
     return args
-
-
-def view_head(model: nn.Module, weights: str) -> ViewHead:
-    """The layer whose decision is to be explained.
-
-    Raises:
-        UserError: there is none that can be looked into.
-    """
-    if is_onnx(weights):
-        raise UserError(
-            f"--explain: {weights} is ONNX, which shows no gradients; give the checkpoint it was made of"
-        )
-    heads = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
-    if not heads:
-        raise UserError(
-            f"--explain: {weights} has no view head, so there is no view to explain; leave it out"
-        )
-    if heads[0].map_count > 1:
-        raise UserError(
-            f"--explain: the view head of {weights} reads {heads[0].map_count} maps; expected one to explain"
-        )
-    return heads[0]
-
-
-def wanted(args: argparse.Namespace) -> list[type[outputs.Output]]:
-    """The kinds of output that were asked for."""
-    asked = {
-        outputs.Pictures: not args.nosave,
-        outputs.LabelFiles: args.save_txt,
-        outputs.Crops: args.save_crop,
-        outputs.Table: args.save_csv,
-    }
-    return [kind for kind, is_wanted in asked.items() if is_wanted]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from utils.core.options import script_parser
 from utils.core.script import UserError, run_script
 from utils.loggers.monitor import RunStatus, describe, find_runs, read_run
 
@@ -33,10 +34,8 @@ def main() -> None:
         follow(args.runs, args.interval)
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or of several runs"
     )
@@ -45,9 +44,14 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         default=3.0,
         metavar="S",
-        help="seconds between looks (default: 3)",
+        help="seconds between two readings; above 0 (default: 3)",
     )
-    parser.add_argument("--once", action="store_true", help="look once, print, exit")
+    parser.add_argument("--once", action="store_true", help="read once, print, exit")
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = build_parser()
     args = parser.parse_args()
     if not args.interval > 0:
         raise UserError(f"--interval is {args.interval}; expected seconds above 0")
@@ -65,21 +69,26 @@ def read_runs(paths: Sequence[Path]) -> list[RunStatus]:
 
 
 def follow(paths: Sequence[Path], interval_s: float) -> None:
-    """Print how the runs go on until all have ended: in place on a terminal, else a run whenever it has changed."""
-    height, known = 0, []
+    """Print the runs until all have ended.
+
+    On a terminal they stay in place; elsewhere a run is printed whenever it has changed.
+    """
+    height = 0
+    known: list[RunStatus] = []
     while True:
         runs = read_runs(paths)
+        changed = [run for run in runs if run not in known]
         if sys.stdout.isatty():
             height = redraw(lines_of(runs), height)
-        elif changed := [run for run in runs if run not in known]:
+        elif changed:
             print("\n".join(lines_of(changed)), flush=True)
         known = runs
-        if not goes_on(paths, runs):
+        if not is_ongoing(paths, runs):
             return
         time.sleep(interval_s)
 
 
-def goes_on(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
+def is_ongoing(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
     """Whether a run trains, or the next one in a folder of runs may be about to begin."""
     if any(run.state == "training" for run in runs):
         return True
@@ -94,15 +103,16 @@ def lines_of(runs: Sequence[RunStatus]) -> list[str]:
 
 
 def redraw(lines: Sequence[str], height: int) -> int:
-    """Put `lines` in the place of the `height` lines above the cursor; -> how many there are now.
+    """Put `lines` in the place of the `height` lines above the cursor; returns how many there are.
 
     What the terminal has no room for is left out, from the top: the cursor cannot go back to lines
     that scrolled away.
     """
     columns, rows = shutil.get_terminal_size()
     lines = [line[: columns - 1] for line in lines][-(rows - 1) :]
-    upwards = f"\x1b[{height}A\x1b[J" if height else ""
-    print(upwards + "\n".join(lines), flush=True)
+    if height:
+        print(f"\x1b[{height}A\x1b[J", end="")
+    print("\n".join(lines), flush=True)
     return len(lines)
 
 

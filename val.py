@@ -1,153 +1,41 @@
 """Evaluate a checkpoint, or what export.py made of it, on a data set's split.
 
-python val.py --weights runs/train/exp/weights/last.pt                     # the data it was trained on
-python val.py --weights runs/train/exp/weights/last.onnx                   # the same by onnxruntime, on the CPU
+python val.py --weights runs/train/exp/weights/last.pt       # the data it was trained on
+python val.py --weights runs/train/exp/weights/last.onnx     # the same by onnxruntime, on the CPU
 python val.py --weights runs/train/exp/weights/last.pt --data my.yaml --task test
-python val.py --weights yolov5s.pt --data my.yaml                          # a public YOLOv5 detector: boxes only
-python val.py --predictions runs/val/exp/predictions.npz --data my.yaml    # what one found before, without a network
+python val.py --weights yolov5s.pt --data my.yaml            # a public YOLOv5: boxes only
+python val.py --predictions runs/val/exp/predictions.npz --data my.yaml    # without a network
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 
-from torch import nn
-
-from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
-from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import Precision, select_device, select_precision
-from utils.core.lock import claim_run_folder
 from utils.core.options import (
+    add_device,
+    add_image_size,
+    add_iou_threshold,
+    add_result_folder,
+    add_skip_bad_labels,
     check_thresholds,
     filled,
     given_options,
-    usual_confidence,
-    warn_without_effect,
+    is_image_size,
+    script_parser,
 )
-from utils.core.script import LOGGER, UserError, run_script
-from utils.curation.reference import same_clip_reference
-from utils.data.dataset import JointDataset
-from utils.data.loader import make_loader
-from utils.data.splits import Split, load_split
-from utils.evaluation.evaluate import evaluate, write_evaluation
-from utils.evaluation.metrics import summarise
-from utils.evaluation.predictions import (
-    FILE_NAME,
-    Header,
-    read_predictions,
-    results_from,
-    write_coco_predictions,
-    write_predictions,
-)
-from utils.evaluation.results import ImageResult
-from utils.evaluation.tables import format_table
-from utils.plots.run import draw_evaluation
-
-# Of the frames that are predicted, and how; predictions in a file have them behind them
-NETWORK_OPTIONS = ("task", "imgsz", "batch_size", "iou_thres", "device", "workers", "amp")
+from utils.core.script import UserError, run_script
 
 
 def main() -> None:
     args = parse_arguments()
-    if args.predictions:
-        rescore(args)
-    else:
-        evaluate_network(args)
+    # Torch takes seconds to import; help and wrong options do not wait for it.
+    from utils.commands.val import run
+
+    run(args)
 
 
-def evaluate_network(args: argparse.Namespace) -> None:
-    """Let the network predict the split, and report on it."""
-    precision = select_precision(args.amp, select_device(args.device))
-    model, facts = open_model(args.weights, model_from_checkpoint, precision)
-    warn_without_effect(args.given, without_effect(model, args.weights))
-    data = matching_data(args.data or facts.data, facts, args.weights, model.tasks)
-    split = load_split(data, args.task, args.skip_bad_labels)
-    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        results, header = predict(args, model, facts, precision, data, split)
-        write_predictions(claimed.folder / FILE_NAME, results, header)
-        report(args, data, split, results, header, claimed.folder)
-
-
-def predict(
-    args: argparse.Namespace,
-    model: nn.Module,
-    facts: ModelFacts,
-    precision: Precision,
-    data: DataConfig,
-    split: Split,
-) -> tuple[list[ImageResult], Header]:
-    """What the model says of the split, and what a file of that begins with."""
-    dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
-    loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
-    results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
-    confidence = facts.confidence if args.conf_thres is None else args.conf_thres
-    prior = facts.view_prior if list(data.names) == list(facts.names) else None
-    trained_on = facts.fingerprint.partition("-")[0]  # the training split's
-    return results, Header.of(data, dataset, model.tasks, precision, confidence, prior, trained_on)
-
-
-def rescore(args: argparse.Namespace) -> None:
-    """Report on the predictions in a file, beside the truth in the data set."""
-    predictions = read_predictions(args.predictions)
-    header = predictions.header
-    idle = dict.fromkeys(NETWORK_OPTIONS, f"--predictions {args.predictions}")
-    warn_without_effect(args.given, idle | without_effect(header, args.predictions))
-    if not args.data:
-        raise UserError(
-            "--data is missing: predictions do not say where their frames lie; name the data.yaml"
-        )
-    data = load_data_config(args.data)
-    data = dataclasses.replace(data, bits=data.bits or header.bits)
-    split = load_split(data, header.split, args.skip_bad_labels)
-    results = results_from(predictions, split, data)
-    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        report(args, data, split, results, header, claimed.folder)
-
-
-def report(
-    args: argparse.Namespace,
-    data: DataConfig,
-    split: Split,
-    results: Sequence[ImageResult],
-    header: Header,
-    folder: Path,
-) -> None:
-    """Write what the predictions come to into the folder."""
-    confidence = header.confidence if args.conf_thres is None else args.conf_thres
-    if confidence is None and "detection" in header.tasks:
-        confidence = usual_confidence()
-    metrics = summarise(
-        results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
-    )
-    metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
-    write_evaluation(folder, metrics, results)
-    if args.save_json:
-        write_coco_predictions(folder / "predictions.json", results)
-    draw_evaluation(folder)
-    LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
-
-
-def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]:
-    """Options that change nothing for a model, or for predictions of one -> because of what."""
-    idle = {}
-    if "detection" not in predictor.tasks:
-        idle |= dict.fromkeys(
-            ("conf_thres", "iou_thres", "save_json"), f"{source}, which finds no boxes"
-        )
-    if is_onnx(source):
-        idle |= dict.fromkeys(
-            ("device", "amp"), f"{source}: ONNX runs on the CPU as it was exported"
-        )
-    return idle
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def build_parser() -> argparse.ArgumentParser:
+    parser = script_parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", type=filled, help="last.pt of a run, or last.onnx made of it")
     source.add_argument(
@@ -157,69 +45,53 @@ def parse_arguments() -> argparse.Namespace:
         "--data", type=filled, help="data.yaml (default: the one it was trained on)"
     )
     parser.add_argument(
-        "--task", choices=("train", "val", "test"), default="val", help="split (default: val)"
+        "--task",
+        choices=("train", "val", "test"),
+        default="val",
+        help="split to evaluate on (default: val)",
     )
+    add_image_size(parser)
     parser.add_argument(
-        "--imgsz", type=int, help="side of the square, pixels (default: as trained)"
+        "--batch-size", type=int, default=16, help="images a batch; at least 1 (default: 16)"
     )
-    parser.add_argument("--batch-size", type=int, default=16, help="images a batch (default: 16)")
     parser.add_argument(
         "--conf-thres",
         type=float,
-        help="confidence at which P, R, F1 are taken (default: the one in the checkpoint, chosen on validation)",
+        help="confidence at which P, R, F1 are taken; 0 to 1 "
+        "(default: the one in the checkpoint, chosen on validation)",
     )
-    parser.add_argument("--iou-thres", type=float, default=0.6, help="of NMS (default: 0.6)")
+    add_iou_threshold(parser, default=0.6)
     parser.add_argument(
         "--save-json", action="store_true", help="write predictions.json too, COCO's result format"
     )
+    add_device(parser)
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+        "--workers",
+        type=int,
+        default=2,
+        help="loader processes; at least 0, or -1 for as many as there are cores (default: 2)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: 2)")
-    parser.add_argument("--amp", default="auto", help="auto, off, bf16 or fp16 (default: auto)")
     parser.add_argument(
-        "--project", default="runs/val", help="folder of results (default: runs/val)"
+        "--amp", default="auto", help="how to compute: auto, off, bf16 or fp16 (default: auto)"
     )
-    parser.add_argument("--name", default="exp", help="name of the result folder (default: exp)")
-    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
-    parser.add_argument(
-        "--skip-bad-labels", action="store_true", help="leave out frames with wrong label files"
-    )
+    add_result_folder(parser, "runs/val")
+    add_skip_bad_labels(parser)
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = build_parser()
     args = parser.parse_args()
     args.given = given_options(parser, args)
     check_thresholds(args)
     if args.workers < -1:
         raise UserError(
-            f"--workers is {args.workers}, expected at least 0, or -1 for as many as there are cores"
+            f"--workers is {args.workers}, expected at least 0, "
+            "or -1 for as many as there are cores"
         )
-    if args.batch_size < 1 or (args.imgsz is not None and (args.imgsz < 32 or args.imgsz % 32)):
+    if args.batch_size < 1 or not is_image_size(args.imgsz):
         raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
     return args
-
-
-def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
-    """The data set, if its classes and views are those the model was trained on, as far as it answers for them.
-
-    Where it does not say how many bits its images store, they are taken to store as many as those
-    in training.
-
-    Raises:
-        UserError: they are not.
-    """
-    if not path:
-        raise UserError(
-            f"--data is missing: {weights} does not say what it was trained on; name a data.yaml"
-        )
-    data = load_data_config(path)
-    for task, key, ours, theirs in (
-        ("detection", "names", data.names, facts.names),
-        ("classification", "cls_names", data.view_names, facts.view_names),
-    ):
-        if task in tasks and list(ours) != list(theirs):
-            raise UserError(
-                f"{data.source}: {key} {list(ours)}, but {weights} was trained on {list(theirs)}"
-            )
-    return dataclasses.replace(data, bits=data.bits or facts.bits)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 A loss weighting holds `weights` and makes one scalar of the task losses:
 
-    total = balancer.combine(losses)        # sum of w_i L_i, to call backward on
-    balancer.observe(losses, gradients)     # after the backward pass; may change the weights of the next batch
+    total = balancer.combine(losses)      # sum of w_i L_i, to call backward on
+    balancer.observe(losses, gradients)   # after the backward pass; may change the next weights
 
 `wants_gradients` says, before the forward pass, whether `observe` needs the tasks' gradients of
 this batch, and `place` where they are to be measured: at the cut ("features") or at the last shared

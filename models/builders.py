@@ -1,4 +1,4 @@
-"""How a row of a model YAML becomes a layer: the modules it may name, and what each expects of the row.
+"""How a row of a model YAML becomes a layer: the modules it may name, and what each expects.
 
 Nothing in a row is evaluated: a module is a name in `MODULES`, an arg a number, a truth value or a
 known word.
@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.common import C3, CBAM, POOLINGS, SPPF, Concat, Conv, Detect, ViewHead
+from models.common import C3, CBAM, POOLINGS, SPPF, Concat, Conv, Detect, ViewHead, same_padding
 from utils.core.script import UserError
 from utils.core.values import is_whole
 
 STRIDES = [8, 16, 32]  # of the levels that boxes are found on: P3, P4, P5
 COARSEST = STRIDES[-1]  # image sizes are multiples of it
-MOST_CHANNELS, MOST_REPEATS, MOST_CLASSES, MOST_ANCHORS = 4096, 100, 10_000, 20
+MOST_CHANNELS = 4096
+MOST_REPEATS = 100
+MOST_CLASSES = 10_000
+MOST_ANCHORS = 20
 LARGEST_ANCHOR_PX = 1e5
 
 
@@ -26,10 +29,13 @@ class Scale:
     """A YAML's depth and width multiples."""
 
     def __init__(self, depth: float, width: float):
-        self.depth, self.width = depth, width
+        self.depth = depth
+        self.width = width
 
     def repeats(self, number: int) -> int:
-        return max(round(number * self.depth), 1) if number > 1 else number
+        if number <= 1:
+            return number
+        return max(round(number * self.depth), 1)
 
     def channels(self, width: int) -> int:
         scaled = math.ceil(width * self.width / 8) * 8
@@ -65,22 +71,20 @@ Built = tuple[nn.Module, int, int]
 def _build_conv(
     inputs: Inputs, channels: int, kernel: int = 1, stride: int = 1, padding: int | None = None
 ) -> Built:
-    out, around = inputs.scale.channels(channels), kernel // 2 if padding is None else padding
+    out = inputs.scale.channels(channels)
+    around = same_padding(kernel, padding)
     if not kernel - stride <= 2 * around < kernel:
         raise UserError(
-            f"kernel {kernel}, stride {stride} and padding {around} give maps that are not 1/{stride} of the size; "
-            "expected an odd kernel, or a padding that suits it"
+            f"kernel {kernel}, stride {stride} and padding {around} give maps that are not "
+            f"1/{stride} of the size; expected an odd kernel, or a padding that suits it"
         )
     return Conv(inputs.widths[0], out, kernel, stride, padding), out, inputs.strides[0] * stride
 
 
 def _build_c3(inputs: Inputs, channels: int, shortcut: bool = True) -> Built:
     out = inputs.scale.channels(channels)
-    return (
-        C3(inputs.widths[0], out, inputs.scale.repeats(inputs.number), shortcut),
-        out,
-        inputs.strides[0],
-    )
+    repeats = inputs.scale.repeats(inputs.number)
+    return C3(inputs.widths[0], out, repeats, shortcut), out, inputs.strides[0]
 
 
 def _build_sppf(inputs: Inputs, channels: int, kernel: int = 5) -> Built:
@@ -93,11 +97,8 @@ def _build_upsample(inputs: Inputs, size: None, factor: int, mode: str) -> Built
         raise UserError(
             f"makes a map of stride {inputs.strides[0]} {factor} times as large, finer than pixels"
         )
-    return (
-        nn.Upsample(scale_factor=factor, mode=mode),
-        inputs.widths[0],
-        inputs.strides[0] // factor,
-    )
+    layer = nn.Upsample(scale_factor=factor, mode=mode)
+    return layer, inputs.widths[0], inputs.strides[0] // factor
 
 
 def _build_concat(inputs: Inputs, dimension: int = 1) -> Built:
@@ -128,9 +129,9 @@ def _build_view_head(inputs: Inputs, views: int, dropout: float = 0.5) -> Built:
 
 
 def ordered_anchors(anchors: object) -> list[list[float]]:
-    """A YAML's anchors, those of the finest level first; if they are listed the other way, turned round as YOLOv5 does.
+    """A YAML's anchors, those of the finest level first, whichever way they are listed.
 
-    Like YOLOv5 (`check_anchor_order`), this looks at the mean areas, in pixels, of the first level
+    Like YOLOv5 (`check_anchor_order`), this compares the mean areas, in pixels, of the first level
     and the last.
 
     Raises:
@@ -138,26 +139,24 @@ def ordered_anchors(anchors: object) -> list[list[float]]:
     """
     if not isinstance(anchors, list | tuple):
         raise UserError(
-            f"anchors are {anchors!r}, expected {len(STRIDES)} lists of widths and heights in pixels; "
-            "take YOLOv5's, and --autoanchor to fit them to the data"
+            f"anchors are {anchors!r}, expected {len(STRIDES)} lists of widths and heights in "
+            "pixels; take YOLOv5's, and --autoanchor to fit them to the data"
         )
     if len(anchors) != len(STRIDES):
         raise UserError(f"anchors of {len(anchors)} levels, expected {len(STRIDES)}")
     for level in anchors:
         if not isinstance(level, list | tuple) or not all(_is_length(side) for side in level):
             raise UserError(
-                f"anchors of a level are {level!r}, expected numbers above 0: width, height, width, ..."
+                f"anchors of a level are {level!r}, "
+                "expected numbers above 0: width, height, width, ..."
             )
-        if (
-            len(level) % 2
-            or not 0 < len(level) <= 2 * MOST_ANCHORS
-            or len(level) != len(anchors[0])
-        ):
-            raise UserError(
-                f"anchors of {[len(level) for level in anchors]} numbers a level, expected equally many, in pairs"
-            )
-    areas = [_mean_area(level) for level in anchors]
-    return [*anchors] if areas[0] <= areas[-1] else [*reversed(anchors)]
+        in_pairs = len(level) % 2 == 0 and 0 < len(level) <= 2 * MOST_ANCHORS
+        if not in_pairs or len(level) != len(anchors[0]):
+            counts = [len(level) for level in anchors]
+            raise UserError(f"anchors of {counts} numbers a level, expected equally many, in pairs")
+    if _mean_area(anchors[0]) <= _mean_area(anchors[-1]):
+        return list(anchors)
+    return list(reversed(anchors))
 
 
 def _is_length(value: object) -> bool:
@@ -185,6 +184,11 @@ class _Arg:
     holds: Callable[[object], bool]
     is_optional: bool = False
 
+    def check(self, value: object) -> None:
+        """Raise a `UserError` if a value is not right."""
+        if not self.holds(value):
+            raise UserError(f"{self.name} is {value!r}, expected {self.expected}")
+
 
 @dataclass(frozen=True)
 class Module:
@@ -209,7 +213,9 @@ class Module:
         least = sum(not arg.is_optional for arg in self.args)
         if not least <= len(args) <= len(self.args):
             names = ", ".join(arg.name for arg in self.args)
-            span = f"{least} to {len(self.args)}" if least < len(self.args) else f"{least}"
+            span = f"{least}"
+            if least < len(self.args):
+                span = f"{least} to {len(self.args)}"
             raise UserError(f"{len(args)} args, expected {span}: {names}")
         known = {key.name: key for key in self.keys}
         for name in keys:
@@ -217,13 +223,10 @@ class Module:
                 raise UserError(
                     f"unknown key {name!r}, expected some of {', '.join(known) or '(none)'}"
                 )
-        pairs = [
-            *zip(self.args, args, strict=False),
-            *((known[name], value) for name, value in keys.items()),
-        ]
-        for arg, value in pairs:
-            if not arg.holds(value):
-                raise UserError(f"{arg.name} is {value!r}, expected {arg.expected}")
+        for arg, value in zip(self.args, args, strict=False):
+            arg.check(value)
+        for name, value in keys.items():
+            known[name].check(value)
 
 
 def _whole(name: str, low: int, high: int, is_optional: bool = True) -> _Arg:
@@ -232,33 +235,33 @@ def _whole(name: str, low: int, high: int, is_optional: bool = True) -> _Arg:
 
 
 def _one_of(name: str, *values: object, is_optional: bool = False) -> _Arg:
-    expected = " or ".join(map(str, values))
-    return _Arg(
-        name, expected, lambda value: any(value is v or value == v for v in values), is_optional
-    )
+    def holds(value: object) -> bool:
+        return any(value is allowed or value == allowed for allowed in values)
+
+    return _Arg(name, " or ".join(map(str, values)), holds, is_optional)
 
 
 def _yes_or_no(name: str) -> _Arg:
     return _Arg(name, "True or False", lambda value: isinstance(value, bool), is_optional=True)
 
 
+def _is_odd_kernel(value: object) -> bool:
+    return is_whole(value, 1, 31) and value % 2 == 1
+
+
+def _is_padding(value: object) -> bool:
+    return value is None or is_whole(value, 0, 15)
+
+
+def _is_dropout(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1
+
+
 _CHANNELS = _whole("channels", 1, MOST_CHANNELS, is_optional=False)
-_ODD = _Arg(
-    "kernel",
-    "an odd number from 1 to 31",
-    lambda value: is_whole(value, 1, 31) and value % 2 == 1,
-    True,
-)
-_PADDING = _Arg(
-    "padding", "None or 0 to 15", lambda value: value is None or is_whole(value, 0, 15), True
-)
+_ODD = _Arg("kernel", "an odd number from 1 to 31", _is_odd_kernel, is_optional=True)
+_PADDING = _Arg("padding", "None or 0 to 15", _is_padding, is_optional=True)
 _SHORTCUT = _yes_or_no("shortcut")
-_DROPOUT = _Arg(
-    "dropout",
-    "0 or more, below 1",
-    lambda value: type(value) in (int, float) and 0 <= value < 1,
-    True,
-)
+_DROPOUT = _Arg("dropout", "0 or more, below 1", _is_dropout, is_optional=True)
 _ANY = _Arg("anchors", "", lambda value: True)  # the builder looks at them
 MODULES = {
     "Conv": Module(

@@ -1,4 +1,4 @@
-"""The layers YOLOv5 (v6.0 and later) is made of, the view head's, and what turns raw maps into boxes (`decode`).
+"""The layers YOLOv5 (v6.0 and later) is made of, the view head, and raw maps to boxes (`decode`).
 
 Attribute names are those of YOLOv5's state dicts. A layer's `output_weight` is the weight of the
 convolution that makes its output.
@@ -13,8 +13,18 @@ import torch
 from torch import Tensor, nn
 
 
+def same_padding(kernel: int, padding: int | None = None) -> int:
+    """Pixels around a map so that an odd kernel keeps its size; `padding`, if it is given."""
+    if padding is None:
+        return kernel // 2
+    return padding
+
+
 class Conv(nn.Module):
-    """Convolution without bias, batch norm, SiLU: (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    """Convolution without bias, batch norm, SiLU.
+
+    (B, in, H, W) -> (B, out, H / stride, W / stride).
+    """
 
     def __init__(
         self,
@@ -25,8 +35,8 @@ class Conv(nn.Module):
         padding: int | None = None,
     ):
         super().__init__()
-        padding = kernel // 2 if padding is None else padding
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+        around = same_padding(kernel, padding)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, around, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)
         self.act = nn.SiLU(inplace=True)
 
@@ -49,11 +59,13 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv2(self.cv1(x))
-        return x + y if self.add else y
+        if self.add:
+            return x + y
+        return y
 
 
 class C3(nn.Module):
-    """Cross-stage-partial block (Wang et al. 2019) of `repeats` bottlenecks, three convolutions around them."""
+    """Cross-stage-partial block (Wang et al. 2019): `repeats` bottlenecks, three convolutions."""
 
     def __init__(
         self, in_channels: int, out_channels: int, repeats: int = 1, shortcut: bool = True
@@ -74,7 +86,7 @@ class C3(nn.Module):
 
 
 class SPPF(nn.Module):
-    """Spatial pyramid pooling by three max-pools in a row (equal to pools of 5, 9 and 13 side by side)."""
+    """Spatial pyramid pooling by three max-pools in a row; equal to pools of 5, 9 and 13."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 5):
         super().__init__()
@@ -106,7 +118,7 @@ class Concat(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Convolutional block attention (Woo et al., ECCV 2018, arXiv:1807.06521): what matters, then where.
+    """Convolutional block attention (Woo et al., ECCV 2018, arXiv:1807.06521).
 
     Channel attention, their eq. 2: one perceptron reads every channel's mean and maximum over the
     map. Spatial attention, their eq. 3: a 7x7 convolution reads the mean and the maximum over the
@@ -129,12 +141,12 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        pooled = torch.stack((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))))  # (2, B, C)
-        x = x * self.perceptron(pooled).sum(dim=0).sigmoid()[:, :, None, None]
-        pooled = torch.cat(
-            (x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)), dim=1
-        )  # (B, 2, H, W)
-        return x * self.spatial(pooled).sigmoid()
+        of_channels = torch.stack((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))))  # (2, B, C)
+        x = x * self.perceptron(of_channels).sum(dim=0).sigmoid()[:, :, None, None]
+        mean = x.mean(dim=1, keepdim=True)
+        largest = x.amax(dim=1, keepdim=True)
+        of_cells = torch.cat((mean, largest), dim=1)  # (B, 2, H, W)
+        return x * self.spatial(of_cells).sigmoid()
 
 
 class Attention(nn.Module):
@@ -193,10 +205,14 @@ class ViewHead(nn.Module):
         self.map_count = len(channels)
         self.pooling = pooling
         self.stop_gradient = stop_gradient
-        width = sum(channels) * (2 if pooling == "mean_max" else 1)
+        width = sum(channels)
+        if pooling == "mean_max":
+            width *= 2
         if pooling == "attention":
             self.attention = nn.ModuleList(Attention(each) for each in channels)
-        self.norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
+        self.norm = nn.Identity()
+        if layer_norm:
+            self.norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(dropout)
         self.linear = nn.Linear(width, view_count)
         if zero_start:
@@ -205,10 +221,10 @@ class ViewHead(nn.Module):
 
     def forward(self, maps: Tensor | list[Tensor]) -> Tensor:
         """One (B, C, H, W) or several -> (B, views) logits."""
-        maps = [maps] if isinstance(maps, Tensor) else maps
-        if (
-            self.stop_gradient and self.training
-        ):  # what a trained head looks at can still be asked (Grad-CAM)
+        if isinstance(maps, Tensor):
+            maps = [maps]
+        # In training only, so that Grad-CAM can still ask what a trained head attends to.
+        if self.stop_gradient and self.training:
             maps = [x.detach() for x in maps]
         pooled = torch.cat([self._pool(number, x) for number, x in enumerate(maps)], dim=1)
         return self.linear(self.drop(self.norm(pooled)))
@@ -248,17 +264,22 @@ class Detect(nn.Module):
         self._initialise_biases()
 
     def anchors_px(self) -> Tensor:
-        """(levels, anchors, 2) pixels; fitted ones or a checkpoint's may have replaced the YAML's."""
-        return self.anchors * self.anchors.new_tensor(self.strides).view(-1, 1, 1)
+        """(levels, anchors, 2) pixels; the YAML's, unless others have replaced them."""
+        return self.anchors * self._strides_px()
 
     def set_anchors_px(self, anchors_px: Tensor) -> None:
         """Take other anchors, (levels * anchors, 2) pixels, those of the finest level first."""
-        self.anchors.copy_(
-            anchors_px.view_as(self.anchors) / self.anchors.new_tensor(self.strides).view(-1, 1, 1)
-        )
+        self.anchors.copy_(anchors_px.view_as(self.anchors) / self._strides_px())
+
+    def _strides_px(self) -> Tensor:
+        """(levels, 1, 1) pixels a cell."""
+        return self.anchors.new_tensor(self.strides).view(-1, 1, 1)
 
     def _initialise_biases(self) -> None:
-        """Start from about 8 objects in a 640 px image and uniform classes (Lin et al. 2017, section 3.3)."""
+        """Start from about 8 objects in a 640 px image and uniform classes.
+
+        Lin et al. 2017, section 3.3.
+        """
         for conv, stride in zip(self.m, self.strides, strict=True):
             bias = conv.bias.detach().view(self.anchors.shape[1], -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)
@@ -277,7 +298,9 @@ class Detect(nn.Module):
 
 
 def decode(raw_maps: list[Tensor], anchors: Tensor, strides: Iterable[int]) -> Tensor:
-    """Raw maps -> (B, N, 5 + nc) float32: xywh in pixels, objectness and class scores after the sigmoid.
+    """Raw maps -> (B, N, 5 + nc) float32: xywh in pixels, then objectness and class scores.
+
+    The scores are after the sigmoid, in [0, 1].
 
     Args:
         raw_maps: (B, anchors, H, W, 5 + nc) a level.

@@ -1,4 +1,4 @@
-"""Two networks that share nothing: a YOLOv5 that detects, and a small classifier with attention for the view.
+"""Two networks that share nothing: a YOLOv5 that detects, and a small classifier of the view.
 
 No parameter is common to both, so no gradient of one task reaches the other: what interference
 costs a shared network is the difference to this one.
@@ -29,14 +29,14 @@ class ViewClassifier(LayerGraph):
     def __init__(self, cfg: str | Path | Mapping, views: int = 3):
         self.cfg = load_model_yaml(cfg, required=("backbone", "head"))
         super().__init__(self.cfg, {"views": views}, source_of(cfg))
-        self.view_count, self.view_index = views, self.index_of(ViewHead)
+        self.view_count = views
+        self.view_index = self.index_of(ViewHead)
         if self.model[self.view_index].stop_gradient:
             raise UserError(
-                f"{self.source}: a view head behind a stop-gradient; nothing would train the layers before"
+                f"{self.source}: a view head behind a stop-gradient; "
+                "nothing would train the layers before"
             )
-        if self.view_index != len(self.model) - 1 or any(
-            isinstance(layer, Detect) for layer in self.model
-        ):
+        if self.view_index != len(self.model) - 1 or self.indices_of(Detect):
             raise UserError(f"{self.source}: expected one ViewHead, the last layer, and no Detect")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -29,22 +29,26 @@ Features = dict[int, Tensor]
 def task_gradients(
     gradients: Mapping[str, list[Tensor]], scales: Mapping[str, float], sharded: bool = False
 ) -> TaskGradients:
-    """Norms and cosine of each task's gradients, tensor for tensor, and the factors they are too large by.
+    """Norms of each task's gradients, and the cosine between them.
 
     Args:
+        gradients: task -> a gradient a tensor, the same tensors for every task.
+        scales: task -> the factor by which its gradients are too large.
         sharded: every process has the gradients of other frames, and the whole is what they are
             together.
     """
-    squares = [_inner(gradients[task], gradients[task]) for task in TASKS]
-    products = torch.stack([*squares, _inner(*(gradients[task] for task in TASKS))])
+    a, b = (gradients[task] for task in TASKS)
+    products = torch.stack([_inner(a, a), _inner(b, b), _inner(a, b)])
     products = products.tolist()  # the only wait for the device
-    *squares, product = distributed.summed(products) if sharded else products
+    if sharded:
+        products = distributed.summed(products)
+    *squares, product = products
     lengths = [math.sqrt(square) for square in squares]
-    defined = all(0 < length < math.inf for length in lengths)
-    cosine = max(-1.0, min(1.0, product / math.prod(lengths))) if defined else math.nan
-    return TaskGradients(
-        {task: n / scales[task] for task, n in zip(TASKS, lengths, strict=True)}, cosine
-    )
+    cosine = math.nan
+    if all(0 < length < math.inf for length in lengths):
+        cosine = max(-1.0, min(1.0, product / math.prod(lengths)))
+    norms = {task: n / scales[task] for task, n in zip(TASKS, lengths, strict=True)}
+    return TaskGradients(norms, cosine)
 
 
 def _inner(a: list[Tensor], b: list[Tensor]) -> Tensor:
@@ -72,15 +76,18 @@ class FeatureTaps:
 
     def attach(self, features: Features) -> tuple[Features, Features]:
         """The cut's outputs -> one alias of each for every task, in the order of `TASKS`."""
-        self._features, self._gradients = dict(features), {}
-        detection, classification = ({i: self._alias(task, i) for i in features} for task in TASKS)
+        self._features = dict(features)
+        self._gradients = {}
+        detection, classification = (self._aliases(task) for task in TASKS)
         return detection, classification
+
+    def _aliases(self, task: str) -> Features:
+        return {index: self._alias(task, index) for index in self._features}
 
     def _alias(self, task: str, index: int) -> Tensor:
         alias = self._features[index].view_as(self._features[index])
-        if (
-            self.detached or not alias.requires_grad
-        ):  # the trunk up to here is frozen; the tasks' gradients are still of interest
+        # Where the trunk up to here is frozen, the tasks' gradients are still of interest.
+        if self.detached or not alias.requires_grad:
             alias = alias.detach().requires_grad_()
 
         def keep(gradient: Tensor) -> None:
@@ -90,30 +97,33 @@ class FeatureTaps:
         return alias
 
     def pass_on(self, aggregate: Callable[[Tensor], Tensor]) -> None:
-        """Backward through the trunk from `aggregate` of the tasks' gradients: (2, n) -> (n,), float32."""
-        features = [feature for feature in self._features.values() if feature.requires_grad]
-        if not features:
-            return
-        rows = [
-            torch.cat([part.float().flatten() for part in self._of_task(task).values()])
-            for task in TASKS
-        ]
-        parts = aggregate(torch.stack(rows)).split(
-            [feature.numel() for feature in self._features.values()]
-        )
-        shaped = [
-            p.view_as(f).to(f.dtype)
-            for p, f in zip(parts, self._features.values(), strict=True)
-            if f.requires_grad
-        ]
-        torch.autograd.backward(features, shaped)
+        """Backward through the trunk from one gradient made of the tasks'.
 
-    def _of_task(self, task: str) -> Features:
+        Args:
+            aggregate: (2, n) the tasks' gradients at all features -> (n,) one gradient, float32.
+        """
+        features = list(self._features.values())
+        if not any(feature.requires_grad for feature in features):
+            return
+        rows = torch.stack([self._flat_gradient(task) for task in TASKS])
+        parts = aggregate(rows).split([feature.numel() for feature in features])
+        roots, gradients = [], []
+        for feature, part in zip(features, parts, strict=True):
+            if feature.requires_grad:
+                roots.append(feature)
+                gradients.append(part.view_as(feature).to(feature.dtype))
+        torch.autograd.backward(roots, gradients)
+
+    def _flat_gradient(self, task: str) -> Tensor:
+        """(n,) the task's gradient at all features, one after the other, float32."""
+        return torch.cat([part.float().flatten() for part in self._of_task(task)])
+
+    def _of_task(self, task: str) -> list[Tensor]:
         """The task's gradient at every feature; zeros where it has none."""
-        return {
-            i: self._gradients.get((task, i), torch.zeros_like(x))
-            for i, x in self._features.items()
-        }
+        found = []
+        for index, feature in self._features.items():
+            found.append(self._gradients.get((task, index), torch.zeros_like(feature)))
+        return found
 
     def read(self, scales: Mapping[str, float]) -> TaskGradients:
         """After the backward pass: norms and cosine.
@@ -122,8 +132,9 @@ class FeatureTaps:
             scales: task -> what its mean loss was multiplied with (weight x batch size x loss
                 scale).
         """
-        gradients = {task: list(self._of_task(task).values()) for task in TASKS}
-        self._features, self._gradients = {}, {}
+        gradients = {task: self._of_task(task) for task in TASKS}
+        self._features = {}
+        self._gradients = {}
         # Each process' losses are as many times too large as there are processes; see
         # `utils.core.distributed`.
         scales = {task: scale * distributed.world_size() for task, scale in scales.items()}
@@ -133,7 +144,7 @@ class FeatureTaps:
 def weight_gradients(
     losses: Mapping[str, Tensor], shared: Tensor, loss_scale: float = 1.0
 ) -> TaskGradients:
-    """Norms and cosine of the tasks' gradients with respect to a shared weight; no `.grad` is touched.
+    """Norms and cosine of the tasks' gradients at a shared weight; no `.grad` is touched.
 
     Args:
         losses: task -> unweighted loss with graph; the graph is kept for the backward pass.
@@ -153,22 +164,27 @@ def layer_gradients(
         layers: name -> its parameters, all of which require gradients.
         loss_scale: factor against underflow in half precision.
     """
-    parameters = [parameter for layer in layers.values() for parameter in layer]
+    parameters = list(chain.from_iterable(layers.values()))
     if not parameters:
         return {}
-    gradients = {}
-    for task in TASKS:
-        found = torch.autograd.grad(
-            losses[task] * loss_scale, parameters, retain_graph=True, allow_unused=True
-        )
-        whole = (
-            torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
-        )
-        gradients[task] = iter([distributed.averaged(gradient) for gradient in whole])
+    gradients = {task: _mean_gradients(losses[task] * loss_scale, parameters) for task in TASKS}
     scales = dict.fromkeys(TASKS, loss_scale)
-    return {
-        name: task_gradients(
-            {task: list(islice(gradients[task], len(layer))) for task in TASKS}, scales
-        )
-        for name, layer in layers.items()
-    }
+    found = {}
+    start = 0
+    for name, layer in layers.items():
+        end = start + len(layer)
+        of_layer = {task: gradients[task][start:end] for task in TASKS}
+        found[name] = task_gradients(of_layer, scales)
+        start = end
+    return found
+
+
+def _mean_gradients(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+    """d loss / d parameter, the mean over the processes; zeros where it does not depend on one."""
+    own = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    means = []
+    for parameter, gradient in zip(parameters, own, strict=True):
+        if gradient is None:
+            gradient = torch.zeros_like(parameter)
+        means.append(distributed.averaged(gradient))
+    return means

@@ -37,8 +37,8 @@ TASKS = ("detection", "classification")
 NOT_SHARED = (
     "does not depend on `shared`; pass what every task is computed from: the tensor that goes into "
     "the heads itself, or the last weight that all share. Features that leave a model compiled by "
-    "torch.compile are copies: pass the last shared weight instead. Weights inside a region that is "
-    "checkpointed with use_reentrant=True are out of reach: use_reentrant=False"
+    "torch.compile are copies: pass the last shared weight instead. Weights inside a region that "
+    "is checkpointed with use_reentrant=True are out of reach: use_reentrant=False"
 )
 
 LossFunction = Callable[..., Tensor]

@@ -24,13 +24,16 @@ CONFIGURATION = "model configuration"  # what errors call one that is no file
 PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value
 LARGEST_MULTIPLE = 4.0
 SILU = ("nn.SiLU()", "nn.SiLU(inplace=True)", "nn.SiLU(True)", "torch.nn.SiLU()")
+
+
+def _is_silu(value: object) -> bool:
+    return isinstance(value, str) and value.replace(" ", "") in SILU
+
+
 # Keys of YOLOv5's model YAMLs for which there is one value here: that value in words, and whether
 # it is this one.
 FIXED_KEYS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
-    "activation": (
-        "nn.SiLU()",
-        lambda value: isinstance(value, str) and value.replace(" ", "") in SILU,
-    ),
+    "activation": ("nn.SiLU()", _is_silu),
     "ch": ("3", lambda value: value == 3),
     "channel_multiple": ("8", lambda value: value == 8),
 }
@@ -58,9 +61,12 @@ class LayerGraph(nn.Module):
         self.source = source
         self.sources: list[tuple[int, ...]] = []
         layers: list[nn.Module] = []
-        self._channels, self._strides = [3], [1]  # of the layer before, then of every layer built
+        # Of the image, then of every layer built.
+        self._channels = [3]
+        self._strides = [1]
         scale = Scale(
-            *(_multiple(cfg, key, source) for key in ("depth_multiple", "width_multiple"))
+            depth=_multiple(cfg, "depth_multiple", source),
+            width=_multiple(cfg, "width_multiple", source),
         )
         values = {"nc": cfg.get("nc"), "anchors": cfg.get("anchors"), **counts}
         for index, row in enumerate([*cfg["backbone"], *cfg["head"]]):
@@ -71,8 +77,7 @@ class LayerGraph(nn.Module):
             self.sources.append(sources)
             layers.append(layer)
         self.model = nn.Sequential(*layers)
-        self._kept = {s for i, sources in enumerate(self.sources) for s in sources if s != i - 1}
-        self._kept |= {index for index, stride in enumerate(self._strides[1:]) if stride == 0}
+        self._kept = self._layers_to_keep()
 
     def _build_layer(
         self, index: int, row: object, values: Mapping, scale: Scale
@@ -93,15 +98,25 @@ class LayerGraph(nn.Module):
         self._strides.append(stride)
         return sources, layer
 
+    def _layers_to_keep(self) -> set[int]:
+        """The heads, and the layers that another one than the next reads."""
+        kept = {index for index, stride in enumerate(self._strides[1:]) if stride == 0}
+        for index, sources in enumerate(self.sources):
+            kept |= set(sources) - {index - 1}
+        return kept
+
     def _sources_of(self, index: int, given: object) -> tuple[int, ...]:
         """The numbers of the layers read; -1 is the image."""
-        entries = given if isinstance(given, list | tuple) else [given]
+        entries = given
+        if not isinstance(given, list | tuple):
+            entries = [given]
         if not entries or any(type(entry) is not int for entry in entries):
             raise UserError(f"reads {given!r}, expected a layer's number, or several in a list")
-        sources = tuple(index + entry if entry < 0 else entry for entry in entries)
+        sources = tuple(_absolute(index, entry) for entry in entries)
         if any(not -1 <= s < index for s in sources) or (index > 0 and -1 in sources):
             raise UserError(f"reads {list(sources)}, expected layers 0 to {index - 1}")
-        if heads := [s for s in sources if self._strides[s + 1] == 0]:
+        heads = [s for s in sources if self._strides[s + 1] == 0]
+        if heads:
             raise UserError(f"reads {heads}, which are heads and have no map to read")
         return sources
 
@@ -113,10 +128,12 @@ class LayerGraph(nn.Module):
         scale: Scale,
         rest: Sequence[object],
     ) -> Inputs:
-        """What a row's builder knows; `rest` is what the row holds after its args: nothing, or keys."""
+        """What a row's builder knows; `rest` holds nothing, or the keys after the row's args."""
         if not is_whole(number, 1, MOST_REPEATS):
             raise UserError(f"number is {number!r}, expected 1 to {MOST_REPEATS}")
-        keys = rest[0] if rest else {}
+        keys: object = {}
+        if rest:
+            keys = rest[0]
         if not isinstance(keys, Mapping):
             raise UserError(
                 f"after the args: {keys!r}, expected keys like {{stop_gradient: True}}, or nothing"
@@ -126,23 +143,25 @@ class LayerGraph(nn.Module):
         return Inputs(scale, widths, strides, number, values, keys)
 
     def run(self, layers: Iterable[int], known: Features) -> Features:
-        """Run `layers` in order on the outputs in `known`; -1 is the input image. Returns all outputs kept.
+        """Run `layers` in order on the outputs in `known`; -1 is the input image.
 
-        Kept are those that a layer other than the next one reads, those of heads, and the last of
-        `layers`.
+        Returns:
+            The outputs kept: those that a layer other than the next one reads, those of heads, and
+            the last of `layers`.
         """
         outputs = dict(known)
-        previous, x = None, None
+        previous = None
         for index in layers:
-            inputs = [
-                x if s == previous and x is not None else outputs[s] for s in self.sources[index]
-            ]
-            is_listed = len(inputs) > 1 or isinstance(self.model[index], Concat | Detect)
-            x = self.model[index](inputs if is_listed else inputs[0])
+            layer = self.model[index]
+            inputs = [outputs[s] for s in self.sources[index]]
+            if len(inputs) > 1 or isinstance(layer, Concat | Detect):
+                x = layer(inputs)
+            else:
+                x = layer(inputs[0])
+            if previous is not None and previous not in self._kept:
+                del outputs[previous]  # so that its memory is free again
+            outputs[index] = x
             previous = index
-            if index in self._kept:
-                outputs[index] = x
-        outputs[previous] = x
         return outputs
 
     def clipped_parts(self) -> tuple[list[nn.Parameter], ...]:
@@ -169,9 +188,17 @@ class LayerGraph(nn.Module):
         found = self.indices_of(kind)
         if len(found) != 1:
             raise UserError(
-                f"{self.source}: the model has {len(found)} layers of type {kind.__name__}, expected exactly one"
+                f"{self.source}: the model has {len(found)} layers of type {kind.__name__}, "
+                "expected exactly one"
             )
         return found[0]
+
+
+def _absolute(index: int, entry: int) -> int:
+    """The number of the layer that layer `index` names by `entry`: negative ones count back."""
+    if entry < 0:
+        return index + entry
+    return entry
 
 
 def _make(module: Module, inputs: Inputs, args: Sequence[object]) -> tuple[nn.Module, int, int]:
@@ -192,7 +219,9 @@ def _make(module: Module, inputs: Inputs, args: Sequence[object]) -> tuple[nn.Mo
 
 def source_of(cfg: str | Path | Mapping) -> str:
     """What errors call a model YAML: its path, if it has one."""
-    return CONFIGURATION if isinstance(cfg, Mapping) else str(cfg)
+    if isinstance(cfg, Mapping):
+        return CONFIGURATION
+    return str(cfg)
 
 
 def load_model_yaml(
@@ -231,10 +260,10 @@ def load_model_yaml(
 
 def sized(cfg: str | Path | Mapping, size: str) -> dict:
     """The content of a model YAML, in one of YOLOv5's sizes; "" is the size that the YAML has."""
-    scale = (
-        dict(zip(("depth_multiple", "width_multiple"), SIZES[size], strict=True)) if size else {}
-    )
-    return load_model_yaml(cfg) | scale
+    content = load_model_yaml(cfg)
+    if size:
+        content["depth_multiple"], content["width_multiple"] = SIZES[size]
+    return content
 
 
 def without_fixed_keys(cfg: Mapping) -> dict:
@@ -269,7 +298,13 @@ def _resolve(args: object, values: Mapping) -> list[object]:
     if not isinstance(args, list | tuple):
         raise UserError(f"args are {args!r}, expected a list")
     named = {**values, "None": None}
-    resolved = [named.get(arg, arg) if isinstance(arg, str) else arg for arg in args]
-    if unknown := [arg for arg in resolved if isinstance(arg, str) and arg in PLACEHOLDERS]:
+    resolved, unknown = [], []
+    for arg in args:
+        if isinstance(arg, str):
+            arg = named.get(arg, arg)
+        if isinstance(arg, str) and arg in PLACEHOLDERS:
+            unknown.append(arg)
+        resolved.append(arg)
+    if unknown:
         raise UserError(f"{sorted(unknown)} has no value in this kind of model")
     return resolved

@@ -1,4 +1,4 @@
-"""Other people's ways to balance two tasks, through TorchJD's public interface; an optional extra of this project.
+"""Other people's ways to balance two tasks, through TorchJD's public interface; an optional extra.
 
 Loss scalarisations make one loss of two:
 
@@ -10,10 +10,12 @@ all that the heads are given. The heads themselves descend their own losses:
 
     pcgrad        projects conflicting gradients off each other (Yu et al. 2020)
     upgrad        the same, averaged rather than summed for two tasks (Quinton, Rey 2024)
-    mgda          the shortest vector of the gradients' convex hull (Desideri 2012; Sener, Koltun 2018)
+    mgda          the shortest vector of the gradients' convex hull (Desideri 2012; Sener, Koltun
+                  2018)
     imtl-g        equal projections on both gradients (Liu et al. 2021)
     aligned-mtl   aligns the gradients' principal components (Senushkin et al. 2023)
-    cagrad        the best worst task within a ball round the mean (Liu et al. 2021), its radius 0.4 times the mean
+    cagrad        the best worst task within a ball round the mean, whose radius is 0.4 times the
+                  mean's length (Liu et al. 2021)
 
 They differ in the length of what they return, which AdamW hardly notices. In one process only.
 """
@@ -41,7 +43,9 @@ def torchjd_balancer(name: str) -> LossWeighting:
         UserError: TorchJD, or what it needs for this method, is not installed.
     """
     try:
-        return Scalarised(name) if name in TORCHJD_SCALARISERS else GradientCombiner(name)
+        if name in TORCHJD_SCALARISERS:
+            return Scalarised(name)
+        return GradientCombiner(name)
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -63,14 +67,19 @@ class Scalarised(LossWeighting):
         from torchjd.scalarization import DWA, UW
 
         super().__init__(dict.fromkeys(TASKS, 1.0))
-        self.scalariser = UW(len(TASKS)) if name == "uw" else DWA()
+        if name == "uw":
+            self.scalariser = UW(len(TASKS))
+        else:
+            self.scalariser = DWA()
         parameters = list(self.scalariser.parameters())
-        self._optimizer = torch.optim.Adam(parameters, lr=UW_LEARNING_RATE) if parameters else None
-        self._epoch_means: list[
-            Tensor
-        ] = []  # of the last two epochs, all that DWA remembers between epochs
-        # As DWA counts, to the last bit: a resumed training relives its epochs from these.
-        self._sum, self._batches = torch.zeros(len(TASKS)), 0
+        self._optimizer: torch.optim.Adam | None = None
+        if parameters:
+            self._optimizer = torch.optim.Adam(parameters, lr=UW_LEARNING_RATE)
+        # Of the last two epochs, all that DWA remembers between epochs.
+        self._epoch_means: list[Tensor] = []
+        # As DWA counts, to the last bit: a resumed training repeats its epochs from these.
+        self._sum = torch.zeros(len(TASKS))
+        self._batches = 0
 
     def combine(self, losses: Mapping[str, Tensor]) -> Tensor:
         values = torch.stack([losses[task] for task in TASKS])
@@ -94,17 +103,22 @@ class Scalarised(LossWeighting):
             self._optimizer.zero_grad()
 
     def end_epoch(self) -> None:
-        self._epoch_means = [*self._epoch_means, (self._sum / max(self._batches, 1)).cpu()][-2:]
-        self._sum, self._batches = torch.zeros_like(self._sum), 0
+        self._epoch_means.append((self._sum / max(self._batches, 1)).cpu())
+        self._epoch_means = self._epoch_means[-2:]
+        self._sum = torch.zeros_like(self._sum)
+        self._batches = 0
         if hasattr(self.scalariser, "step"):
             self.scalariser.step()
 
     def state_dict(self) -> dict[str, object]:
+        adam = None
+        if self._optimizer:
+            adam = self._optimizer.state_dict()
         return {
             **super().state_dict(),
             "scalariser": self.scalariser.state_dict(),
-            "adam": self._optimizer.state_dict() if self._optimizer else None,
-            "epoch_means": self._epoch_means,
+            "adam": adam,
+            "epoch_means": list(self._epoch_means),
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
@@ -113,7 +127,7 @@ class Scalarised(LossWeighting):
         if self._optimizer:
             self._optimizer.load_state_dict(state["adam"])
         self._epoch_means = list(state["epoch_means"])
-        if hasattr(self.scalariser, "step"):  # its history is no part of its state dict; relive it
+        if hasattr(self.scalariser, "step"):  # its history is no part of its state dict: repeat it
             self.scalariser.reset()
             for means in self._epoch_means:
                 self.scalariser(means)
@@ -144,5 +158,10 @@ class GradientCombiner(LossWeighting):
         self._aggregator = makers[name]()
 
     def aggregate(self, gradients: Tensor) -> Tensor:
-        """(2, n) the tasks' gradients -> (n,) the one to descend; their sum where a value is not finite."""
-        return self._aggregator(gradients) if gradients.isfinite().all() else gradients.sum(dim=0)
+        """(2, n) the tasks' gradients -> (n,) the one to descend.
+
+        It is their sum where a value is not finite.
+        """
+        if not gradients.isfinite().all():
+            return gradients.sum(dim=0)
+        return self._aggregator(gradients)

@@ -1,8 +1,12 @@
-"""YOLOv5 from its YAML: alone (`DetectionModel`), and with a view head (`YOLOv5WithClassification`)."""
+"""YOLOv5 from its YAML: alone (`DetectionModel`), or with a view head (`YOLOv5WithClassification`).
+
+The second has a trunk that both heads read, and the cut through which they read it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -36,9 +40,11 @@ class DetectionModel(LayerGraph):
         fewest_classes: int = 1,
         **counts: int,
     ):
-        source, cfg = source_of(cfg), sized(cfg, size)
-        classes = cfg["nc"] if nc is None else nc
-        self.cfg = {**cfg, "nc": class_count(classes, source, fewest_classes)}
+        source = source_of(cfg)
+        cfg = sized(cfg, size)
+        if nc is None:
+            nc = cfg["nc"]
+        self.cfg = {**cfg, "nc": class_count(nc, source, fewest_classes)}
         super().__init__(self.cfg, {"nc": self.cfg["nc"], **counts}, source)
         self.detect_index = self.index_of(Detect)
 
@@ -56,13 +62,14 @@ class DetectionModel(LayerGraph):
         return decode(raw_maps, self.detect.anchors, self.detect.strides)
 
     def arguments(self) -> dict[str, object]:
-        """What `type(self)(**arguments)` needs to build this architecture again, anchors included; plain values."""
-        anchors = (
-            {"anchors": self.detect.anchors_px().flatten(1).tolist()}
-            if self.detect is not None
-            else {}
-        )
-        return {"cfg": {**self.cfg, **anchors}, "nc": self.cfg["nc"]}
+        """What `type(self)(**arguments)` needs to build this architecture again; plain values.
+
+        The anchors are among them.
+        """
+        cfg = dict(self.cfg)
+        if self.detect is not None:
+            cfg["anchors"] = self.detect.anchors_px().flatten(1).tolist()
+        return {"cfg": cfg, "nc": self.cfg["nc"]}
 
 
 class YOLOv5WithClassification(DetectionModel):
@@ -101,48 +108,70 @@ class YOLOv5WithClassification(DetectionModel):
         super().__init__(
             cfg, nc, size, fewest_classes=int("detection" in tasks), views=max(views, 1)
         )
-        self.view_count, self.tasks = views, tuple(tasks)
+        self.view_count = views
+        self.tasks = tuple(tasks)
         self.view_indices = tuple(self.indices_of(ViewHead))
-        detection_needs = self.ancestors(self.detect_index)
-        self._check_view_heads(detection_needs)
+        self._check_view_heads()
         self.stops_gradient = all(self.model[index].stop_gradient for index in self.view_indices)
-        view_needs = set().union(*(self.ancestors(index) for index in self.view_indices))
+        self._find_trunk_and_cut()
+        # Removed only now, so that a seed gives the layers that stay the weights they have beside
+        # both heads.
+        if "detection" not in self.tasks:
+            self._remove(self.detection_layers)
+        if "classification" not in self.tasks:
+            self._remove(self.view_layers)
+
+    def _find_trunk_and_cut(self) -> None:
+        detection_needs = self.ancestors(self.detect_index)
+        view_needs: set[int] = set()
+        for index in self.view_indices:
+            view_needs |= self.ancestors(index)
         shared = detection_needs & view_needs
         self.trunk_layers = tuple(sorted(shared))
         self.detection_layers = (*sorted(detection_needs - shared), self.detect_index)
         self.view_layers = (*sorted(view_needs - shared), *self.view_indices)
-        read_outside = {
-            s for i in (*self.detection_layers, *self.view_layers) for s in self.sources[i]
-        }
+        read_outside: set[int] = set()
+        for index in (*self.detection_layers, *self.view_layers):
+            read_outside |= set(self.sources[index])
         self.cut = tuple(sorted(read_outside & shared))
-        # Removed only now, so that a seed gives the layers that stay the weights they have beside
-        # both heads.
-        removed = {"detection": self.detection_layers, "classification": self.view_layers}
-        for index in (index for task in TASKS if task not in self.tasks for index in removed[task]):
+
+    def _remove(self, layers: Sequence[int]) -> None:
+        for index in layers:
             self.model[index] = nn.Identity()
 
-    def _check_view_heads(self, detection_needs: set[int]) -> None:
-        """Raise a `UserError` if there is no view head, or one that nothing would train or that disturbs another."""
-        heads = {index: self.model[index] for index in self.view_indices}
-        if not heads:
+    def _check_view_heads(self) -> None:
+        """Look for view heads that nothing would train, or that disturb another.
+
+        Raises:
+            UserError: there is such a one, or no view head at all.
+        """
+        count = len(self.view_indices)
+        if not count:
             raise UserError(
-                f"{self.source}: no ViewHead row, expected one, such as [17, 1, ViewHead, [views, 0.5]]"
+                f"{self.source}: no ViewHead row, expected one, "
+                "such as [17, 1, ViewHead, [views, 0.5]]"
             )
-        for index, head in heads.items():
-            if len(heads) > 1 and not head.stop_gradient:
+        detection_needs = self.ancestors(self.detect_index)
+        for index in self.view_indices:
+            stops_gradient = self.model[index].stop_gradient
+            if count > 1 and not stops_gradient:
                 raise UserError(
-                    f"{self.source}: model layer {index} is one of {len(heads)} view heads, so each needs "
-                    "{stop_gradient: True} after its args; or leave one head only"
+                    f"{self.source}: model layer {index} is one of {count} view heads, so each "
+                    "needs {stop_gradient: True} after its args; or leave one head only"
                 )
-            if head.stop_gradient and (alone := sorted(self.ancestors(index) - detection_needs)):
+            alone = sorted(self.ancestors(index) - detection_needs)
+            if stops_gradient and alone:
                 raise UserError(
-                    f"{self.source}: model layer {index} is behind a stop-gradient, so nothing would train layers "
-                    f"{alone} before it; expected it to read layers that the detector needs"
+                    f"{self.source}: model layer {index} is behind a stop-gradient, so nothing "
+                    f"would train layers {alone} before it; expected it to read layers that the "
+                    "detector needs"
                 )
 
     @property
     def detect(self) -> Detect | None:
-        return super().detect if "detection" in self.tasks else None
+        if "detection" not in self.tasks:
+            return None
+        return super().detect
 
     def trunk(self, images: Tensor) -> Features:
         """(B, 3, H, W) -> the outputs at the cut, by layer number."""
@@ -150,13 +179,17 @@ class YOLOv5WithClassification(DetectionModel):
         return {index: outputs[index] for index in self.cut}
 
     def heads(self, features: Features, view_features: Features | None = None) -> dict[str, object]:
-        """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}, of the tasks there are.
+        """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}.
 
-        Where view heads are trained beside the first, theirs are "classify_beside": (heads, B,
-        views). `view_features`, if given, are read by the view head in place of `features`: aliases
-        that tell the two tasks' gradients apart.
+        The output of a task that the model lacks is left out. Where view heads are trained beside
+        the first, theirs are "classify_beside": (heads, B, views).
+
+        Args:
+            view_features: if given, the view head reads these in place of `features`: aliases that
+                tell the two tasks' gradients apart.
         """
-        view_features = features if view_features is None else view_features
+        if view_features is None:
+            view_features = features
         outputs = {}
         if "detection" in self.tasks:
             outputs["detect"] = self.run(self.detection_layers, features)[self.detect_index]
@@ -173,7 +206,9 @@ class YOLOv5WithClassification(DetectionModel):
     ) -> dict[str, object]:
         """Trunk and heads; `tap` maps the cut's outputs to the pair that the two heads read."""
         features = self.trunk(images)
-        return self.heads(*tap(features)) if tap else self.heads(features)
+        if tap is None:
+            return self.heads(features)
+        return self.heads(*tap(features))
 
     def last_shared_parameter(self) -> Tensor:
         """The weight of the trunk's last convolution: W in the GradNorm paper."""
@@ -181,29 +216,35 @@ class YOLOv5WithClassification(DetectionModel):
         return next(layer.output_weight for layer in layers if hasattr(layer, "output_weight"))
 
     def trunk_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The trained parameters of the "trunk" and of each of its layers, "0" to the last; none if all are frozen."""
-        layers = {
-            str(index): [
-                parameter for parameter in self.model[index].parameters() if parameter.requires_grad
-            ]
-            for index in self.trunk_layers
-        }
-        layers = {name: parameters for name, parameters in layers.items() if parameters}
-        everything = [parameter for parameters in layers.values() for parameter in parameters]
-        return {"trunk": everything, **layers} if everything else {}
+        """The trained parameters of the "trunk" and of each of its layers, "0" to the last.
+
+        A layer without any is left out; if all are frozen, so is "trunk".
+        """
+        layers = {}
+        everything = []
+        for index in self.trunk_layers:
+            trained = [p for p in self.model[index].parameters() if p.requires_grad]
+            if trained:
+                layers[str(index)] = trained
+                everything += trained
+        if not everything:
+            return {}
+        return {"trunk": everything, **layers}
 
     def clipped_parts(self) -> tuple[list[nn.Parameter], ...]:
-        """Trunk and detection head; the view head: so that a large view gradient cannot scale the detector's step.
+        """Trunk and detection head are a part, the view head is another.
 
-        Heads beside each other are a part each.
+        So a large view gradient cannot scale the detector's step. Heads beside each other are a
+        part each.
         """
         _, *beside = self.view_indices
         first = nn.ModuleList(
             self.model[index] for index in self.view_layers if index not in beside
         )
-        heads = [first, *(self.model[index] for index in beside)]
-        view_heads = [list(head.parameters()) for head in heads]
-        others = {id(parameter) for head in view_heads for parameter in head}
+        view_heads = [list(first.parameters())]
+        for index in beside:
+            view_heads.append(list(self.model[index].parameters()))
+        others = {id(parameter) for parameter in chain.from_iterable(view_heads)}
         detector = [parameter for parameter in self.parameters() if id(parameter) not in others]
         return detector, *view_heads
 

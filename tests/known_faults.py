@@ -181,8 +181,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.core.options.DualOptions.trained_epochs",
-        old="else start + count)",
-        new="else count)",
+        old="range(start, start + self.classification_epochs)",
+        new="range(start, self.classification_epochs)",
         test="tests/core/test_options.py",
     ),
     Fault(
@@ -192,7 +192,7 @@ FAULTS = (
         test="tests/data/test_sampling.py",
     ),
     Fault(
-        symbol="utils.core.distributed.shares",
+        symbol="utils.core.distributed.rank_weights",
         old="count * world_size() / max(sums[name], 1)",
         new="count / max(sums[name], 1)",
         test="tests/core/test_distributed.py",
@@ -258,7 +258,7 @@ FAULTS = (
         test="tests/data/test_phantom.py",
     ),
     Fault(
-        symbol="utils.losses.anchors.judge_anchors",
+        symbol="utils.losses.anchors.anchor_fit",
         old="np.minimum(ratio, 1 / ratio).min(axis=2)",
         new="np.minimum(ratio, 1 / ratio).max(axis=2)",
         test="tests/losses/test_anchors.py",

@@ -1,6 +1,7 @@
 """The house rules that can be read off the source: who imports whom, what is never called, scripts with commands."""
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ MAY_IMPORT = {
         "utils.evaluation",
         "utils.plots",
         "utils.training",
+    },
+    "utils.commands": {
+        *("models", "utils.core", "utils.data", "utils.losses", "utils.evaluation"),
+        *("utils.checkpoints", "utils.plots", "utils.curation", "utils.training"),
+        *("utils.inference", "utils.comparison"),
     },
     "utils": set(),
 }
@@ -188,7 +194,8 @@ def test_what_people_copy_needs_torch_and_the_standard_library_only(module: str)
 
 
 @pytest.mark.parametrize(
-    "name", ["names", "script", "values", "files", "data_config", "hyperparameters", "options"]
+    "name",
+    ["names", "script", "values", "files", "data_config", "hyperparameters", "settings", "options"],
 )
 def test_settings_and_errors_need_no_torch(name: str):
     """Nor does anything they import, so that help and mistakes are there at once."""
@@ -332,18 +339,13 @@ def test_pyplot_with_its_global_state_is_not_used(path: Path):
 # ---- scripts -------------------------------------------------------------------------------------
 
 
-def options_of(*paths: Path) -> set[str]:
-    """The options that occur as strings in the sources."""
-    strings = (
-        node.value
-        for path in paths
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Constant)
-    )
+def options_of(script: str) -> set[str]:
+    """The options that a script takes; the benchmark takes those of a joint training as well."""
+    parsers = [importlib.import_module(script).build_parser()]
+    if script == "benchmark":
+        parsers.append(importlib.import_module("train_joint_gradnorm").build_parser())
     return {
-        text
-        for text in strings
-        if isinstance(text, str) and re.fullmatch(r"--[a-z][a-z0-9-]*", text)
+        name for parser in parsers for action in parser._actions for name in action.option_strings
     }
 
 
@@ -352,7 +354,7 @@ def test_a_scripts_docstring_has_commands_that_run(path: Path):
     docstring = ast.get_docstring(tree_of(path)) or ""
     commands = re.findall(rf"^ *python {re.escape(path.name)}\b.*", docstring, re.MULTILINE)
     assert commands, f"{path.name}: no line 'python {path.name} ...' in the docstring"
-    known = options_of(path, *LIBRARY)
+    known = options_of(path.stem)
     for command in commands:
         unknown = set(re.findall(r"--[a-z][\w-]*", command.partition("#")[0])) - known
         assert not unknown, f"{command}: no such option {sorted(unknown)}"

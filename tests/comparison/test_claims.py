@@ -7,14 +7,16 @@ import pytest
 from made_up_outcomes import METRICS, arms, outcome
 
 from utils.comparison.arms import GRID
-from utils.comparison.claims import LEVELS, Claim, examine
+from utils.comparison.claims import LEVELS, Claim, check_claims
 from utils.comparison.outcomes import Outcome
 
 MARGINS = {"mAP50": 0.08}
 
 
 def claim_of(found: Mapping[str, Sequence[Outcome]], start: str, epochs: int = 50) -> Claim:
-    (claim,) = [claim for claim in examine(found, epochs, MARGINS) if claim.claim.startswith(start)]
+    (claim,) = [
+        claim for claim in check_claims(found, epochs, MARGINS) if claim.claim.startswith(start)
+    ]
     return claim
 
 
@@ -47,7 +49,7 @@ def test_a_claimed_gain(arm: str, claim: str, least: float):
             for seed, value in enumerate(seeds)
         ]
         assert verdict_of(found, claim) == verdict
-    assert not examine(arms(fixed=[0.5, 0.5]), 50, MARGINS)
+    assert not check_claims(arms(fixed=[0.5, 0.5]), 50, MARGINS)
 
 
 def test_of_one_training_nothing_follows():
@@ -91,7 +93,7 @@ def test_an_arm_that_ends_low_does_not_converge_sooner_for_that():
     }
     assert "of fixed's: 1.00 no interval" in claim_of(found, "GradNorm: converges").measured
     nothing = found | {"fixed": [course("fixed", seed, 10, last=0.0) for seed in range(3)]}
-    assert not [claim for claim in examine(nothing, 50, MARGINS) if "converges" in claim.claim]
+    assert not [claim for claim in check_claims(nothing, 50, MARGINS) if "converges" in claim.claim]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from utils.comparison.kept import (
     without_places,
     write_record,
 )
-from utils.comparison.trainings import Trial
+from utils.comparison.trainings import Training
 from utils.core.script import UserError
 
 NETWORKS = {
@@ -43,10 +43,12 @@ def data(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def trials(data: list[str], tmp_path: Path) -> list[Trial]:
+def trainings(data: list[str], tmp_path: Path) -> list[Training]:
     common = {"epochs": 2, "imgsz": 64, "hyp": str(tmp_path / "some/hyp.yaml")}
     return [
-        Trial(find_arm(arm), path, seed, common, tmp_path / "compared" / f"{number}-{arm}-{seed}")
+        Training(
+            find_arm(arm), path, seed, common, tmp_path / "compared" / f"{number}-{arm}-{seed}"
+        )
         for number, path in enumerate(data)
         for seed in (0, 3)
         for arm in NETWORKS
@@ -54,23 +56,23 @@ def trials(data: list[str], tmp_path: Path) -> list[Trial]:
 
 
 @pytest.fixture
-def folder(trials: list[Trial], tmp_path: Path) -> Path:
+def folder(trainings: list[Training], tmp_path: Path) -> Path:
     """Of a comparison of which only this record is left, and settings of its runs."""
     folder = tmp_path / "compared"
-    for trial in trials:
-        trial.folder.mkdir(parents=True)
-        options = {"data": trial.data, "epochs": 2, "weights": ""}
-        (trial.folder / "opt.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
-        (trial.folder / "val_batch.json").write_text("[]")
-    write_record(folder, trials, NETWORKS, "val")
+    for training in trainings:
+        training.folder.mkdir(parents=True)
+        options = {"data": training.data, "epochs": 2, "weights": ""}
+        (training.folder / "opt.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
+        (training.folder / "val_batch.json").write_text("[]")
+    write_record(folder, trainings, NETWORKS, "val")
     return folder
 
 
 def test_trainings_are_read_as_they_were_written(
-    folder: Path, data: list[str], trials: list[Trial]
+    folder: Path, data: list[str], trainings: list[Training]
 ):
     kept = open_kept(folder, data)
-    for found, written in zip(kept.trials, trials, strict=True):
+    for found, written in zip(kept.trainings, trainings, strict=True):
         assert (found.data, found.seed, found.folder) == (
             written.data,
             written.seed,
@@ -78,7 +80,12 @@ def test_trainings_are_read_as_they_were_written(
         )
         for key in ("name", "about", "script", "tasks"):
             assert getattr(found.arm, key) == getattr(written.arm, key)
-    assert [kept.unit(trial) for trial in kept.trials[::2]] == [(0, 0), (0, 3), (1, 0), (1, 3)]
+    assert [kept.unit(training) for training in kept.trainings[::2]] == [
+        (0, 0),
+        (0, 3),
+        (1, 0),
+        (1, 3),
+    ]
     assert kept.record.networks == NETWORKS and kept.record.data == [
         "fold1/file.yaml",
         "fold2/file.yaml",
@@ -128,7 +135,7 @@ def test_a_damaged_record_is_refused(folder: Path, data: list[str], content: str
 def test_missing_predictions_are_named(folder: Path, data: list[str]):
     kept = open_kept(folder, data)
     with pytest.raises(UserError, match=r"0-fixed-0/predictions\.npz: no such file"):
-        kept.results(kept.trials[0])
+        kept.results(kept.trainings[0])
 
 
 def test_splits_have_files_of_their_own():

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "compared"
 
 
-def trials(begun: int = 0) -> list[SimpleNamespace]:
+def trainings(begun: int = 0) -> list[SimpleNamespace]:
     """Stand-ins for twelve trainings."""
     return [SimpleNamespace(is_begun=number < begun) for number in range(12)]
 
@@ -59,7 +59,7 @@ def departures(folder: Path) -> list[str]:
 def test_the_file_is_copied_before_training_with_the_time(tmp_path: Path, folder: Path):
     path = write_protocol(tmp_path)
     protocol = load_protocol(path)
-    note_protocol(folder, protocol, trials())
+    note_protocol(folder, protocol, trainings())
     finish(folder, protocol)
     head, _, text = (folder / COPY).read_text().partition("\n")
     assert text == path.read_text() and yaml.safe_load((folder / COPY).read_text()) == CONTENT
@@ -78,7 +78,7 @@ def test_the_file_is_copied_before_training_with_the_time(tmp_path: Path, folder
 
 def test_what_counts_can_be_read_from_the_folder_alone(tmp_path: Path, folder: Path):
     protocol = load_protocol(write_protocol(tmp_path))
-    note_protocol(folder, protocol, trials())
+    note_protocol(folder, protocol, trainings())
     noted = noted_protocol(folder)
     assert (noted.counted, noted.margins) == (protocol.counted, protocol.margins)
 
@@ -86,25 +86,25 @@ def test_what_counts_can_be_read_from_the_folder_alone(tmp_path: Path, folder: P
 def test_going_on_with_the_same_file_changes_nothing(tmp_path: Path, folder: Path):
     protocol = load_protocol(write_protocol(tmp_path))
     for begun in (0, 2):
-        note_protocol(folder, protocol, trials(begun))
+        note_protocol(folder, protocol, trainings(begun))
         kept = [(folder / name).read_bytes() for name in (COPY, HISTORY)]
     reworded = load_protocol(
         write_protocol(tmp_path, reasons="in other words", question="Is it worse?")
     )
-    note_protocol(folder, reworded, trials(3))
+    note_protocol(folder, reworded, trainings(3))
     assert [(folder / name).read_bytes() for name in (COPY, HISTORY)] == kept
     finish(folder, reworded)
     assert departures(folder) == []
 
 
 def test_a_change_is_told_with_what_it_was_and_when(tmp_path: Path, folder: Path):
-    note_protocol(folder, load_protocol(write_protocol(tmp_path)), trials())
+    note_protocol(folder, load_protocol(write_protocol(tmp_path)), trainings())
     before = (folder / COPY).read_bytes()
     entry = CONTENT["compare"][0] | {"metric": "mAP50-95"}
     changes = {"seeds": [0, 1, 2], "options": {"size": "n", "epochs": 5}, "compare": [entry]}
     changes |= {"margins": {"mAP50-95": 0.1}, "budget": {"trainings": 18}}
     later = load_protocol(write_protocol(tmp_path, **changes))
-    note_protocol(folder, later, trials(begun=2))
+    note_protocol(folder, later, trainings(begun=2))
     finish(folder, later)
     time = json.loads((folder / HISTORY).read_text())[1]["time"]
     found = departures(folder)
@@ -123,7 +123,7 @@ def test_a_change_is_told_with_what_it_was_and_when(tmp_path: Path, folder: Path
 def test_a_change_that_is_taken_back_is_told_twice(tmp_path: Path, folder: Path):
     for seeds in ([0, 1], [0], [0, 1]):
         protocol = load_protocol(write_protocol(tmp_path, seeds=seeds))
-        note_protocol(folder, protocol, trials())
+        note_protocol(folder, protocol, trainings())
     finish(folder, protocol)
     found = [line.partition(" (")[0] for line in departures(folder)]
     assert found == ["`seeds`: [0, 1] -> [0]", "`seeds`: [0] -> [0, 1]"]
@@ -134,7 +134,7 @@ def test_a_hyp_file_that_changed_is_a_change(tmp_path: Path, folder: Path):
     for rate in (0.001, 0.002):
         hyp.write_text(f"lr0: {rate}\n")
         protocol = load_protocol(write_protocol(tmp_path, options={"hyp": "hyp.yaml"}))
-        note_protocol(folder, protocol, trials())
+        note_protocol(folder, protocol, trainings())
     finish(folder, protocol)
     (line,) = departures(folder)
     assert line.startswith("`lr0` 0.001 -> 0.002 of `fixed`, `gradnorm`")
@@ -142,9 +142,9 @@ def test_a_hyp_file_that_changed_is_a_change(tmp_path: Path, folder: Path):
 
 def test_arms_that_came_or_went_are_told_also_by_the_command_line(tmp_path: Path, folder: Path):
     first = load_protocol(write_protocol(tmp_path))
-    note_protocol(folder, first, trials())
+    note_protocol(folder, first, trainings())
     now = replace(first, arms=tuple(expand(["gradnorm", "dual"])), source=None)
-    note_protocol(folder, now, trials())
+    note_protocol(folder, now, trainings())
     found = departures(folder)
     assert any(line.startswith("arms: `fixed` left out") for line in found)
     assert any(
@@ -155,9 +155,9 @@ def test_arms_that_came_or_went_are_told_also_by_the_command_line(tmp_path: Path
 def test_a_file_that_comes_after_trainings_is_told(tmp_path: Path, folder: Path):
     """What the command line said before does not count as fixed."""
     protocol = load_protocol(write_protocol(tmp_path))
-    note_protocol(folder, replace(protocol, source=None, seeds=(7,)), trials())
+    note_protocol(folder, replace(protocol, source=None, seeds=(7,)), trainings())
     assert protocol_facts(folder)["text"] is None
-    note_protocol(folder, protocol, trials(begun=2))
+    note_protocol(folder, protocol, trainings(begun=2))
     finish(folder, protocol)
     assert departures(folder) == ["2 trainings had begun before the protocol was noted"]
 
@@ -165,13 +165,13 @@ def test_a_file_that_comes_after_trainings_is_told(tmp_path: Path, folder: Path)
 def test_a_file_that_says_what_the_command_line_said_is_noted(tmp_path: Path, folder: Path):
     protocol = load_protocol(write_protocol(tmp_path))
     for source in (None, protocol.source):
-        note_protocol(folder, replace(protocol, source=source), trials())
+        note_protocol(folder, replace(protocol, source=source), trainings())
     assert protocol_facts(folder)["source"] == str(protocol.source)
 
 
 def test_trainings_that_are_missing_are_told(tmp_path: Path, folder: Path):
     protocol = load_protocol(write_protocol(tmp_path))
-    note_protocol(folder, protocol, trials())
+    note_protocol(folder, protocol, trainings())
     runs = finish(folder, protocol)
     for run in runs[-2:]:
         (run / "summary.json").unlink()
@@ -186,7 +186,7 @@ def test_more_hours_than_the_budgets_are_told(
     tmp_path: Path, folder: Path, hours: float, found: list[str]
 ):
     protocol = load_protocol(write_protocol(tmp_path, budget={"trainings": 12, "hours": 1}))
-    note_protocol(folder, protocol, trials())
+    note_protocol(folder, protocol, trainings())
     finish(folder, protocol, hours)
     assert departures(folder) == found
 
@@ -197,7 +197,7 @@ def test_without_a_file_what_counts_is_noted_and_nothing_else_is_said(folder: Pa
         built_in_contrasts(arms), MARGINS, data={"": "data.yaml"}, arms=arms, seeds=(0,)
     )
     for seeds in ((0,), (0, 1)):
-        note_protocol(folder, replace(protocol, seeds=seeds), trials())
+        note_protocol(folder, replace(protocol, seeds=seeds), trainings())
     facts = protocol_facts(folder)
     assert facts["text"] is None and facts["departures"] == [] and len(facts["counted"]) == 2
     assert noted_protocol(folder).counted == protocol.counted and not (folder / COPY).exists()

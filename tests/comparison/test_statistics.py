@@ -12,7 +12,7 @@ from scipy import stats
 from utils.comparison.arms import GRID, find_arm
 from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast, Protocol
-from utils.comparison.report import collect
+from utils.comparison.results import collect
 from utils.comparison.statistics import (
     FOLDS,
     IDENTICAL,

@@ -10,7 +10,7 @@ import pytest
 
 from utils.comparison import trainings
 from utils.comparison.arms import Arm
-from utils.comparison.trainings import Trial, check_fingerprints, train_all
+from utils.comparison.trainings import Training, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.script import UserError, run_script
 
@@ -40,8 +40,8 @@ def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
 
     def run(lines: str, needs: dict[str, str | None], jobs: int = 1) -> None:
         (tmp_path / "script.py").write_text(PREAMBLE + lines)
-        trials = [
-            Trial(
+        trainings = [
+            Training(
                 Arm(name, "", str(tmp_path / "script.py"), needs=needed),
                 *("data.yaml", 0, {"epochs": 1, "device": "cpu"}, tmp_path / "runs" / name),
                 tmp_path / "runs" / needed if needed else None,
@@ -49,7 +49,7 @@ def train_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
             for name, needed in needs.items()
         ]
         (tmp_path / "runs").mkdir(exist_ok=True)
-        train_all(trials, jobs)
+        train_all(trainings, jobs)
 
     return run
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.yolo import YOLOv5WithClassification
 from utils.core.device import (
+    AMP_MODES,
     Precision,
     fused_copy,
     select_device,
@@ -16,6 +17,7 @@ from utils.core.device import (
     tune_for,
     verified,
 )
+from utils.core.options import training_parser
 from utils.core.script import UserError
 
 CPU = torch.device("cpu")
@@ -34,6 +36,11 @@ def model() -> YOLOv5WithClassification:
             nn.init.normal_(module.running_mean, 0, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return model.eval()
+
+
+def test_help_names_every_mode():
+    (amp,) = [action for action in training_parser("")._actions if action.dest == "amp"]
+    assert all(mode in amp.help for mode in AMP_MODES)
 
 
 # ---- precision -----------------------------------------------------------------------------------

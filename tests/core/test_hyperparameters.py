@@ -10,7 +10,7 @@ from small_files import write_yaml
 from utils.core.files import ROOT
 from utils.core.hyperparameters import (
     AUGMENTATION_KEYS,
-    RATE_RANGES,
+    RATES,
     HyperParameters,
     load_hyperparameters,
 )
@@ -82,7 +82,7 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
 
 def test_our_own_hyp_files_have_every_key_that_applies():
     every = {field.name for field in fields(HyperParameters)} - {"anchors", "record_averages"}
-    of_networks = {f"{task}_{name}" for task in TASKS for name in RATE_RANGES}
+    of_networks = {f"{task}_{name}" for task in TASKS for name in RATES}
     of_weights = {
         name
         for name in every
@@ -90,7 +90,7 @@ def test_our_own_hyp_files_have_every_key_that_applies():
     }
     assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
     dual = yaml.safe_load((ROOT / DualOptions.hyp).read_text(encoding="utf-8"))
-    assert dual.keys() == every - of_weights - RATE_RANGES.keys()
+    assert dual.keys() == every - of_weights - set(RATES)
 
 
 def test_our_own_hyp_file_has_no_augmentation():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-import train_joint_gradnorm
 from models import gradnorm, gradnorm_loss
 from models.gradnorm_balancer import GradNorm, LossWeighting
 from models.yolo import YOLOv5WithClassification
+from utils.commands.train_joint_gradnorm import build_balancer
 from utils.core import names
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
@@ -21,9 +21,7 @@ def test_gradnorm_which_people_copy_repeats_the_names_truly():
 
 @pytest.mark.parametrize("name", names.BALANCERS)
 def test_every_balancer_is_implemented(name: str):
-    balancer = train_joint_gradnorm.build_balancer(
-        HyperParameters(balancer=name), names.TASKS, views=3
-    )
+    balancer = build_balancer(HyperParameters(balancer=name), names.TASKS, views=3)
     assert isinstance(balancer, LossWeighting)
     assert tuple(balancer.weights) == names.TASKS
     assert balancer.combines_gradients == (name in names.TORCHJD_AGGREGATORS)

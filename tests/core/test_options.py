@@ -8,12 +8,13 @@ import pytest
 from small_files import write_yaml
 
 from utils.core.files import ROOT
-from utils.core.hyperparameters import RATE_RANGES, HyperParameters, load_hyperparameters
+from utils.core.hyperparameters import RATES, HyperParameters, load_hyperparameters
 from utils.core.names import TASKS
 from utils.core.options import (
     DualOptions,
     JointOptions,
     TrainOptions,
+    is_image_size,
     split_arguments,
     training_parser,
     warn_without_effect,
@@ -96,6 +97,25 @@ def test_every_option_of_a_training_can_be_given():
     assert options | {"--resume", "--optimizer", "--cos-lr", "--patience"} <= known
 
 
+@pytest.mark.parametrize("kind", [TrainOptions, JointOptions, DualOptions])
+def test_every_option_tells_its_meaning_and_default(kind: type[TrainOptions]):
+    for action in training_parser("", kind)._actions:
+        name = action.dest
+        assert action.help and not action.help.startswith("("), name
+        default = getattr(kind(), name, None)
+        if default:
+            shown = " ".join(default) if isinstance(default, list) else default
+            assert f"(default: {shown})" in action.help
+
+
+@pytest.mark.parametrize(
+    ("side_px", "is_fine"),
+    [(None, True), (32, True), (320, True), (0, False), (-32, False), (100, False)],
+)
+def test_an_image_side_is_a_multiple_of_the_stride(side_px: int | None, is_fine: bool):
+    assert is_image_size(side_px) == is_fine
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -164,7 +184,7 @@ IN_VAIN = [  # options, the one of them without effect, because of what
             f"--freeze-task {task}",
         )
         for task in TASKS
-        for rate in RATE_RANGES
+        for rate in RATES
     ),
     (
         JointOptions,

@@ -10,7 +10,7 @@ from deep_images import deepen
 from PIL import Image
 from small_audits import TRAIN, VAL, found_in, images_of, look, write
 
-from utils.curation.findings import KINDS
+from utils.curation.kinds import KINDS
 from utils.data.images import read_image
 from utils.data.splits import label_path
 

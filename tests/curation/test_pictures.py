@@ -1,6 +1,6 @@
 """The audit's pictures know the kinds of findings."""
 
-from utils.curation.findings import KINDS
+from utils.curation.kinds import KINDS
 from utils.curation.pictures import SHEET_KINDS
 
 

@@ -15,7 +15,7 @@ import yaml
 from utils.core.files import ROOT
 from utils.core.script import UserError
 from utils.data.phantom.anatomy import KINDS, VIEWS
-from utils.data.phantom.frames import Shot, draw
+from utils.data.phantom.frames import FrameSpec, draw
 from utils.data.phantom.generate import (
     FRAMES_PER_CLIP,
     TRAIN_PATIENTS,
@@ -198,10 +198,10 @@ def test_boxes_fit_the_coloured_pixels_exactly(number: int, monkeypatch: pytest.
     patient = replace(new_patient(number, rng), shows_bar=False)
     for index, (name, view) in enumerate(VIEWS.items()):
         for kind in view.valves:
-            shot = Shot("", name, (kind,), 3 * number + 8 * index)
-            frame, masks = draw(shot, patient, rng)
+            spec = FrameSpec("", name, (kind,), 3 * number + 8 * index)
+            frame, masks = draw(spec, patient, rng)
             assert frame.dtype == np.uint8 and frame.shape == (*patient.size[::-1], 3)
-            ((found, box),) = read_label(label_text(shot, masks)).boxes
+            ((found, box),) = read_label(label_text(spec, masks)).boxes
             rows, columns = np.nonzero(np.ptp(frame.astype(int), axis=-1) > 30)
             expected = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
             np.testing.assert_allclose(box * np.tile(patient.size, 2), expected, atol=1e-4)
@@ -212,7 +212,7 @@ def test_several_jets_do_not_overlap():
     rng = np.random.default_rng(0)
     patient = new_patient(0, rng)
     for view, jets in (("A4C", ("MR", "TR")), ("PSAX", ("AR", "PR")), ("PLAX", ("MR", "MR"))):
-        _, masks = draw(Shot("", view, jets, 0), patient, rng)
+        _, masks = draw(FrameSpec("", view, jets, 0), patient, rng)
         assert [kind for kind, _ in masks] == list(jets)
         assert all(mask.any() for _, mask in masks)
         assert not (masks[0][1] & masks[1][1]).any()

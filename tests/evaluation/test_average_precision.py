@@ -186,10 +186,10 @@ def test_coco_is_silent_and_writes_nothing(capsys, tmp_path, monkeypatch):
 
 def test_resampling_equals_evaluating_the_resampled_images():
     results = random_results(8)
-    draws = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), size=6)
-    draws[0] = 1
-    resampled = resampled_ap(coco_evaluation(results, len(NAMES)), draws)
-    for row, counts in zip(resampled, draws, strict=True):
+    resample_counts = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), size=6)
+    resample_counts[0] = 1
+    resampled = resampled_ap(coco_evaluation(results, len(NAMES)), resample_counts)
+    for row, counts in zip(resampled, resample_counts, strict=True):
         copies = [r for r, count in zip(results, counts, strict=True) for _ in range(count)]
         precision = coco_evaluation(copies, len(NAMES)).eval["precision"][..., 0, 0]
         precision = precision[..., (precision >= 0).all((0, 1))]

@@ -7,7 +7,7 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
 
 from utils.evaluation.average_precision import coco_evaluation
-from utils.evaluation.error_kinds import KINDS, Judged, error_kinds, judge
+from utils.evaluation.error_kinds import KINDS, DetectionKinds, detection_kinds, error_kinds
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult
 
@@ -20,8 +20,8 @@ def errors_of(results: list[ImageResult], confidence: float = 0) -> dict:
     return error_kinds(results, NAMES, coco_evaluation(results, len(NAMES)), confidence)
 
 
-def judged(results: list[ImageResult]) -> Judged:
-    return judge(results, coco_evaluation(results, len(NAMES)))
+def kinds_of(results: list[ImageResult]) -> DetectionKinds:
+    return detection_kinds(results, coco_evaluation(results, len(NAMES)))
 
 
 def mixed_up_results(images: int = 40, seed: int = 0, every: int = 1) -> list[ImageResult]:
@@ -96,7 +96,7 @@ def test_only_the_highest_score_is_mended_into_a_true_box():
     errors = errors_of([image_result(TRUTH[:1], loose)])
     assert errors["counts"] == NO_ERROR | {"loose box": 2}
     assert errors["delta_mAP_0.5"]["loose box"] == 1
-    one_of_each = judged([image_result(TRUTH[:1], [*loose, (0.7, 0, 0, 0, 40, 40)])])
+    one_of_each = kinds_of([image_result(TRUTH[:1], [*loose, (0.7, 0, 0, 0, 40, 40)])])
     assert one_of_each.kinds.tolist() == ["loose box", "loose box", "right"]
     assert one_of_each.mend("loose box").kinds.tolist() == ["right"]
 
@@ -137,7 +137,7 @@ def test_without_true_boxes_all_is_background_and_no_gain_is_defined():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_mending_all_kinds_in_turn_gives_the_ap_of_perfection(seed: int):
-    mended = judged(mixed_up_results(seed=seed, every=3))
+    mended = kinds_of(mixed_up_results(seed=seed, every=3))
     for kind in ERRORS:
         before = mended.mean_ap(CLASSES)
         mended = mended.mend(kind)
@@ -147,7 +147,7 @@ def test_mending_all_kinds_in_turn_gives_the_ap_of_perfection(seed: int):
 
 def test_every_detection_is_of_one_kind_and_no_true_box_is_found_twice():
     results = mixed_up_results()
-    boxes = judged(results)
+    boxes = kinds_of(results)
     assert sorted(boxes.scores) == sorted(np.concatenate([result.scores for result in results]))
     found = boxes.meant[boxes.kinds == "right"]
     assert len(set(found)) == len(found)
@@ -174,7 +174,7 @@ def test_the_evaluation_counts_at_the_confidence_of_its_precision():
 
 def mended_results(results: list[ImageResult], kind: str) -> list[ImageResult]:
     """Frames in which the boxes themselves are mended."""
-    boxes = judged(results)
+    boxes = kinds_of(results)
     scores, boxes_xyxy, true_boxes_xyxy = (
         np.concatenate([getattr(result, name) for result in results])
         for name in ("scores", "boxes_xyxy", "true_boxes_xyxy")

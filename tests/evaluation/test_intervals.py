@@ -129,8 +129,8 @@ def test_variances_are_those_of_a_mixed_model():
     ).fit()
     rest = fit.scale / (seeds * patients)
     of = dict(zip(fit.model.exog_vc.names, fit.vcomp, strict=True))
-    draws = group_draws([str(number) for number in range(patients)], 100_000) / patients
-    over_patients_found = over_patients(draws @ table.mean(axis=0), patients)
+    resample_counts = group_draws([str(number) for number in range(patients)], 100_000) / patients
+    over_patients_found = over_patients(resample_counts @ table.mean(axis=0), patients)
     assert over_patients_found.value == pytest.approx(of["patient"] / patients + rest, rel=0.02)
     over_seeds_found = pooled([table.mean(axis=1)])
     assert over_seeds_found.value / seeds == pytest.approx(of["seed"] / seeds + rest, rel=0.001)

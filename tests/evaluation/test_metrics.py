@@ -132,8 +132,8 @@ def test_an_interval_is_t_times_the_bootstraps_standard_error():
         for n, (group, right) in enumerate(rows)
     ]
     views = summarise(results, NAMES, VIEWS)["views"]
-    draws = group_draws([group for group, _ in rows])
-    drawn = (draws @ [right for _, right in rows]) / draws.sum(axis=1)
+    resample_counts = group_draws([group for group, _ in rows])
+    drawn = (resample_counts @ [right for _, right in rows]) / resample_counts.sum(axis=1)
     patients = 8**2 / (1 + 1 + 9 + 9)
     half = stats.t.ppf(0.975, patients - 1) * np.sqrt(patients / (patients - 1)) * drawn.std(ddof=1)
     assert views["effective_groups"]["accuracy"] == pytest.approx(patients)

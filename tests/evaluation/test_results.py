@@ -16,15 +16,20 @@ from utils.evaluation.results import (
 
 def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
     groups = ["b", "a", "a", "c", "b", "a"]
-    draws = group_draws(groups, 500, seed=7)
-    assert draws.shape == (500, 6) and (draws[:, [1, 0, 1]] == draws[:, [2, 4, 5]]).all()
-    assert (draws[:, [0, 1, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+    resample_counts = group_draws(groups, 500, seed=7)
     assert (
-        draws[:, 0].mean() == pytest.approx(1, abs=0.15)
-        and len(np.unique(draws[:, [0, 1, 3]], axis=0)) == 10
+        resample_counts.shape == (500, 6)
+        and (resample_counts[:, [1, 0, 1]] == resample_counts[:, [2, 4, 5]]).all()
     )
-    assert (group_draws(sorted(groups), 500, seed=7)[:, [3, 0, 1, 5, 4, 2]] == draws).all()
-    assert (group_draws(groups, 500, seed=8) != draws).any()
+    assert (resample_counts[:, [0, 1, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+    assert (
+        resample_counts[:, 0].mean() == pytest.approx(1, abs=0.15)
+        and len(np.unique(resample_counts[:, [0, 1, 3]], axis=0)) == 10
+    )
+    assert (
+        group_draws(sorted(groups), 500, seed=7)[:, [3, 0, 1, 5, 4, 2]] == resample_counts
+    ).all()
+    assert (group_draws(groups, 500, seed=8) != resample_counts).any()
 
 
 def test_baselines_come_from_training_labels():
@@ -75,5 +80,7 @@ def test_effective_groups_weigh_as_the_mean_over_the_classes_does():
 
 
 def test_resamples_without_a_class_are_counted():
-    draws = np.array([[1, 1, 1, 1, 1], [3, 2, 0, 0, 0], [0, 0, 0, 4, 1], [0, 0, 5, 0, 0]])
-    assert count_incomplete(COUNTS, draws) == 2  # that nobody has the last class is no lack
+    resample_counts = np.array([[1, 1, 1, 1, 1], [3, 2, 0, 0, 0], [0, 0, 0, 4, 1], [0, 0, 5, 0, 0]])
+    assert (
+        count_incomplete(COUNTS, resample_counts) == 2
+    )  # that nobody has the last class is no lack

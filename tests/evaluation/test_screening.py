@@ -187,10 +187,12 @@ def test_a_frame_counts_as_called_wherever_the_box_lies_and_at_the_confidence():
     assert level["per_class"][1]["specificity"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(("hits", "trials"), [(0, 1), (0, 30), (3, 7), (95, 100), (30, 30), (1, 1)])
-def test_wilson_equals_scipy(hits: int, trials: int):
-    expected = binomtest(hits, trials).proportion_ci(0.95, "wilson")
-    assert wilson(np.array([hits]), np.array([trials]))[0] == pytest.approx(
+@pytest.mark.parametrize(
+    ("hits", "attempts"), [(0, 1), (0, 30), (3, 7), (95, 100), (30, 30), (1, 1)]
+)
+def test_wilson_equals_scipy(hits: int, attempts: int):
+    expected = binomtest(hits, attempts).proportion_ci(0.95, "wilson")
+    assert wilson(np.array([hits]), np.array([attempts]))[0] == pytest.approx(
         [expected.low, expected.high], abs=1e-6
     )
 
@@ -213,8 +215,8 @@ def test_without_groups_the_intervals_are_wilsons():
 def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
     results = random_results(60, seed=6)
     groups = [result.group for result in results]
-    (truth, called), draws = presence(results, 0.57), group_draws(groups, resamples=100)
-    level = frame_rates(NAMES, truth[:, 1:], called[:, 1:], np.array(groups), draws)
+    (truth, called), resample_counts = presence(results, 0.57), group_draws(groups, resamples=100)
+    level = frame_rates(NAMES, truth[:, 1:], called[:, 1:], np.array(groups), resample_counts)
     for row, own_truth, own_called in zip(
         [level["any"], *level["per_class"]], truth.T, called.T, strict=True
     ):
@@ -222,7 +224,7 @@ def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
             {group for group, shown in zip(groups, own_truth, strict=True) if shown}
         )
         drawn = []
-        for counts in draws:
+        for counts in resample_counts:
             (tn, fp), (fn, tp) = confusion_matrix(
                 own_truth, own_called, sample_weight=counts, labels=[False, True]
             )
@@ -239,7 +241,7 @@ def test_with_groups_the_intervals_are_t_times_their_bootstraps_errors():
             assert row[f"{rate}_interval"] == pytest.approx(
                 np.clip([row[rate] - half, row[rate] + half], 0, 1)
             )
-    wilsons = frame_rates(NAMES, truth[:, 1:], called[:, 1:], None, draws)["any"][
+    wilsons = frame_rates(NAMES, truth[:, 1:], called[:, 1:], None, resample_counts)["any"][
         "sensitivity_interval"
     ]
     assert wilsons.tolist() != level["any"]["sensitivity_interval"].tolist()

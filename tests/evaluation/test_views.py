@@ -14,9 +14,9 @@ from utils.evaluation.views import calibration_error, resampled_view_rates, view
 
 def test_resampled_views_equal_evaluating_the_resampled_images():
     results = random_results(12)
-    draws = np.random.default_rng(2).multinomial(12, np.full(12, 1 / 12), size=6)
-    found = resampled_view_rates(results, len(VIEWS), draws)
-    for number, counts in enumerate(draws):
+    resample_counts = np.random.default_rng(2).multinomial(12, np.full(12, 1 / 12), size=6)
+    found = resampled_view_rates(results, len(VIEWS), resample_counts)
+    for number, counts in enumerate(resample_counts):
         copies = [r for r, count in zip(results, counts, strict=True) for _ in range(count)]
         expected = view_metrics(copies, NAMES, VIEWS)
         for name in ("accuracy", "balanced_accuracy", "macro_f1"):

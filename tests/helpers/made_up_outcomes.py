@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
+import pandas as pd
 
 from utils.comparison.outcomes import Outcome
 from utils.comparison.statistics import COMPARED, RESAMPLES
@@ -59,3 +60,21 @@ def folds(**figures: Sequence[Sequence[float]]) -> dict[str, list[Outcome]]:
             metrics = dict.fromkeys(METRICS, value)
             outcomes[arm].append(outcome(arm, seed, data=fold, **metrics))
     return outcomes
+
+
+def interference_rows(
+    cosines: dict[tuple[int, int], list[float]], place: str = "cut"
+) -> pd.DataFrame:
+    """(data, seed) -> the cosines of that training's batches."""
+    rows = [
+        {
+            "place": place,
+            "data": data,
+            "seed": seed,
+            "cosine": cosine,
+            "magnitude_similarity": 0.1 * number,
+        }
+        for (data, seed), values in cosines.items()
+        for number, cosine in enumerate(values)
+    ]
+    return pd.DataFrame(rows)

@@ -13,6 +13,8 @@ import yaml
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
+from utils.commands.train_joint_dual_backbone import build_job as build_dual_job
+from utils.commands.train_joint_gradnorm import build_job as build_joint_job
 from utils.core.files import ROOT
 from utils.core.options import DualOptions, JointOptions
 from utils.data.phantom.anatomy import KINDS
@@ -28,6 +30,10 @@ SMALL = {"width_multiple": 0.125, "depth_multiple": 0.1}  # in a model YAML
 OPTIONS = {
     train_joint_gradnorm: ("joint", JointOptions),
     train_joint_dual_backbone: ("dual", DualOptions),
+}
+BUILDERS = {
+    train_joint_gradnorm: build_joint_job,
+    train_joint_dual_backbone: build_dual_job,
 }
 
 
@@ -86,7 +92,7 @@ def small_options(
 
 def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
     """What `script` makes of `options`."""
-    return script.build_job(start_run(options, *OPTIONS[script]))
+    return BUILDERS[script](start_run(options, *OPTIONS[script]))
 
 
 def run(

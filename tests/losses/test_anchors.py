@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.graph import load_model_yaml
-from utils.losses.anchors import fit_anchors, judge_anchors
+from utils.losses.anchors import anchor_fit, fit_anchors
 from utils.losses.targets import match_anchors
 
 YOLOV5S = np.array(load_model_yaml("models/yolov5s.yaml")["anchors"], dtype=float).reshape(-1, 2)
@@ -33,13 +33,13 @@ def test_recall_is_the_share_of_boxes_that_the_loss_matches_on_some_level(seed, 
         found = match_anchors(boxes, anchors, 320 // stride, 320 // stride, anchor_t)
         pairs = torch.unique(torch.stack((found.index[0], found.index[1])), dim=1)
         matches += np.bincount(pairs[0].numpy(), minlength=len(wh))
-    fit = judge_anchors(wh, YOLOV5S, anchor_t)
+    fit = anchor_fit(wh, YOLOV5S, anchor_t)
     assert fit.recall == (matches > 0).mean()
     assert fit.above_threshold == pytest.approx(matches.mean())
 
 
 def test_fit_by_hand():
-    fit = judge_anchors(
+    fit = anchor_fit(
         np.array([[10.0, 20.0], [1.0, 20.0]]), np.array([[20.0, 20.0], [10.0, 10.0]]), 4.0
     )
     # The first box is half as wide as one anchor and twice as high as the other; the second is too
@@ -57,7 +57,7 @@ def test_planted_clusters_are_found():
     wh = np.repeat(planted, 100, axis=0) * np.exp(generator.normal(0, 0.03, (400, 2)))
     found = fit_anchors(wh, len(planted), 4.0, seed=1)
     np.testing.assert_allclose(found, planted, rtol=0.1)
-    assert judge_anchors(wh, found, 4.0).fitness > 0.95
+    assert anchor_fit(wh, found, 4.0).fitness > 0.95
 
 
 def test_fitting_repeats_itself_and_leaves_other_random_numbers_alone():
@@ -79,6 +79,6 @@ def test_fitted_anchors_reach_boxes_that_yolov5s_do_not():
         np.random.default_rng(0).normal([1.2, 2.0], 0.5, (500, 2))
     )  # thin and a few pixels high
     old, new = (
-        judge_anchors(wh, anchors, 4.0) for anchors in (YOLOV5S, fit_anchors(wh, 9, 4.0, seed=0))
+        anchor_fit(wh, anchors, 4.0) for anchors in (YOLOV5S, fit_anchors(wh, 9, 4.0, seed=0))
     )
     assert old.recall < 0.9 and new.recall > 0.99 and new > old

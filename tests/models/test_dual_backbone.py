@@ -10,10 +10,10 @@ import train_joint_dual_backbone as script
 from models.common import CBAM
 from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
+from utils.commands.train_joint_dual_backbone import PARTS
 from utils.core.options import DualOptions
 
 DEFAULTS = DualOptions()
-PARTS = script.PARTS
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-import train_joint_gradnorm
 from models.gradnorm import RULES, TaskGradients
 from models.gradnorm_balancer import RANGES, GradNorm
+from utils.commands.train_joint_gradnorm import build_balancer
 from utils.core.hyperparameters import HYP_RANGES, HyperParameters
 from utils.core.names import TASKS
 from utils.data.sampling import inverse_frequencies
@@ -296,11 +296,9 @@ def test_an_untrained_view_loss_is_the_logarithm_of_the_number_of_views(weighted
 
 
 def test_this_projects_trainings_know_the_views_start():
-    balancer = train_joint_gradnorm.build_balancer(HyperParameters(), TASKS, views=5)
+    balancer = build_balancer(HyperParameters(), TASKS, views=5)
     assert balancer.initial_losses == {"classification": math.log(5)}
-    assert (
-        train_joint_gradnorm.build_balancer(HyperParameters(), TASKS, views=1).initial_losses == {}
-    )
+    assert build_balancer(HyperParameters(), TASKS, views=1).initial_losses == {}
 
 
 # ---- where the rules rest ------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from small_audits import images_of, move
 
 import check_dataset
 from utils.core.script import run_script
-from utils.curation.findings import KINDS
+from utils.curation.kinds import KINDS
 from utils.data.splits import label_path
 
 

@@ -14,6 +14,8 @@ from deep_images import deepen
 import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
+from utils.commands import train_joint_dual_backbone as dual_command
+from utils.commands import train_joint_gradnorm as joint_command
 from utils.core.files import ROOT
 from utils.core.script import run_script
 
@@ -31,7 +33,7 @@ def refused(
     """Run a script's `main` in this process, expect it to refuse, and return its message."""
     monkeypatch.chdir(ROOT)
     runs = tmp_path / "runs"
-    for module in (train_joint_gradnorm, train_joint_dual_backbone):
+    for module in (joint_command, dual_command):
         monkeypatch.setattr(
             module, "train", lambda job: pytest.fail("not refused: the training starts")
         )

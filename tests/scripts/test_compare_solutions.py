@@ -27,10 +27,11 @@ import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
+from utils.commands import compare_solutions as command
 from utils.comparison import evaluation, kept, pictures, trainings
 from utils.comparison.arms import DUAL, JOINT, average_weights, expand
 from utils.comparison.report import to_csv, to_latex, to_markdown
-from utils.comparison.trainings import Trial, check_fingerprints, train_all
+from utils.comparison.trainings import Training, check_fingerprints, train_all
 from utils.core.files import ROOT
 from utils.core.names import TASKS
 from utils.core.options import USUAL_CONFIDENCE, JointOptions
@@ -163,15 +164,15 @@ def linked(compared: Compared, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> Callable[..., list[Trial]]:
+def plan(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> Callable[..., list[Training]]:
     """The trainings of a comparison in a folder, with more arguments."""
 
-    def make(folder: Path, *given: object) -> list[Trial]:
+    def make(folder: Path, *given: object) -> list[Training]:
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(
             sys, "argv", ["compare_solutions.py", *arguments, *map(str, given), *place(folder)]
         )
-        return compare_solutions.plan(compare_solutions.parse_arguments(), folder)
+        return command.plan(compare_solutions.parse_arguments(), folder)
 
     return make
 
@@ -393,8 +394,8 @@ def test_trainings_go_fold_by_fold(
     monkeypatch.setattr(
         sys, "argv", ["", *arguments, "--folds", str(tmp_path / "folds"), "--arms", "fixed", "dual"]
     )
-    trials = compare_solutions.plan(compare_solutions.parse_arguments(), tmp_path)
-    assert [trial.folder.name for trial in trials] == [
+    trainings = command.plan(compare_solutions.parse_arguments(), tmp_path)
+    assert [training.folder.name for training in trainings] == [
         *("fold0-fixed-seed0", "fold0-dual-seed0", "fold1-fixed-seed0", "fold1-dual-seed0")
     ]
 
@@ -407,9 +408,7 @@ def rescore(monkeypatch: pytest.MonkeyPatch, tiny_data: Path) -> Callable[..., d
     """`--rescore` on a folder where no network can be made; returns its results."""
 
     def run(folder: Path, *given: object) -> dict:
-        monkeypatch.setattr(
-            compare_solutions, "load_model", lambda path: pytest.fail("a network is made")
-        )
+        monkeypatch.setattr(command, "load_model", lambda path: pytest.fail("a network is made"))
         arguments = [f"--rescore={folder}", f"--data={tiny_data}", *map(str, given)]
         monkeypatch.setattr(sys, "argv", ["compare_solutions.py", *arguments])
         compare_solutions.main()
@@ -532,14 +531,14 @@ def test_the_threshold_is_the_one_that_training_chose(compared: Compared, part: 
 @pytest.mark.parametrize(
     ("changes", "again"),
     [
-        ([], lambda trial: False),
-        (["--device=auto"], lambda trial: False),
-        (["--seeds", "0", "1"], lambda trial: trial.seed == 1),
-        (["--epochs=3"], lambda trial: True),
-        (["--size=s"], lambda trial: True),
+        ([], lambda training: False),
+        (["--device=auto"], lambda training: False),
+        (["--seeds", "0", "1"], lambda training: training.seed == 1),
+        (["--epochs=3"], lambda training: True),
+        (["--size=s"], lambda training: True),
         (
             ["--diagnose-interval=1"],
-            lambda trial: trial.arm.script == JOINT and len(trial.arm.tasks) == 2,
+            lambda training: training.arm.script == JOINT and len(training.arm.tasks) == 2,
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -547,9 +546,11 @@ def test_the_threshold_is_the_one_that_training_chose(compared: Compared, part: 
 def test_what_is_trained_again(
     compared: Compared, plan: Callable, changes: list[str], again: Callable
 ):
-    trials = plan(compared.folder, "--arms", *ARMS, *changes)
-    assert len(trials) == (22 if "--seeds" in changes else 11)
-    assert [trial.is_finished for trial in trials] == [not again(trial) for trial in trials]
+    trainings = plan(compared.folder, "--arms", *ARMS, *changes)
+    assert len(trainings) == (22 if "--seeds" in changes else 11)
+    assert [training.is_finished for training in trainings] == [
+        not again(training) for training in trainings
+    ]
 
 
 def test_hyper_parameters_matter_and_where_their_file_lies_does_not(
@@ -558,11 +559,11 @@ def test_hyper_parameters_matter_and_where_their_file_lies_does_not(
     given = Path(next(a for a in arguments if a.startswith("--hyp")).partition("=")[2])
     hyp = shutil.copy(given, tmp_path / "other.yaml")
     assert all(
-        trial.is_finished for trial in plan(compared.folder, "--arms", *ARMS, f"--hyp={hyp}")
+        training.is_finished for training in plan(compared.folder, "--arms", *ARMS, f"--hyp={hyp}")
     )
     hyp.write_text(given.read_text().replace("lr0: 0.001", "lr0: 0.002"))
     assert not any(
-        trial.is_finished for trial in plan(compared.folder, "--arms", *ARMS, f"--hyp={hyp}")
+        training.is_finished for training in plan(compared.folder, "--arms", *ARMS, f"--hyp={hyp}")
     )
 
 
@@ -580,8 +581,8 @@ def test_an_option_that_a_run_did_not_know_has_its_default(linked: Path, plan: C
             if change
             else "torn: ["
         )
-        (trial,) = plan(linked, "--arms", "fixed")
-        assert trial.is_finished == is_finished
+        (training,) = plan(linked, "--arms", "fixed")
+        assert training.is_finished == is_finished
 
 
 def test_only_what_is_missing_is_trained(
@@ -596,13 +597,13 @@ def test_only_what_is_missing_is_trained(
         return SimpleNamespace(poll=lambda: 0, returncode=0)
 
     (linked / "gradnorm-seed0/summary.json").unlink()
-    trials = plan(linked, "--arms", *ARMS)
-    assert {t.arm.name for t in trials if not t.is_finished} == {"gradnorm", "gradnorm-static"}
+    planned = plan(linked, "--arms", *ARMS)
+    assert {t.arm.name for t in planned if not t.is_finished} == {"gradnorm", "gradnorm-static"}
     monkeypatch.setattr(trainings, "POLL_S", 0.0)
     monkeypatch.setattr(
         trainings, "subprocess", SimpleNamespace(Popen=finish, DEVNULL=None, STDOUT=None)
     )
-    train_all(trials)
+    train_all(planned)
     last = str(linked / "gradnorm-seed0/weights/last.pt")
     assert started == [[str(ROOT / JOINT), "--resume", last, "--device", "cpu"]]
 

@@ -18,7 +18,7 @@ import detect
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.core.data_config import load_data_config
 from utils.core.files import ROOT
-from utils.core.script import run_script
+from utils.core.script import LOGGER, run_script
 from utils.data.images import read_image
 from utils.data.labels import read_label_file
 from utils.inference.drawing import CAPTION, MARGIN, SIDE
@@ -42,8 +42,8 @@ def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> Callable[..., str]:
     """Run detect.py in this process, with results in `tmp_path/runs/exp`; returns what it prints."""
-    monkeypatch.setattr(detect.LOGGER, "info", print)
-    monkeypatch.setattr(detect.LOGGER, "warning", print)
+    monkeypatch.setattr(LOGGER, "info", print)
+    monkeypatch.setattr(LOGGER, "warning", print)
 
     def call(weights: Path, *arguments: object) -> str:
         place = () if "--project" in arguments else ("--project", tmp_path / "runs")

@@ -14,6 +14,8 @@ import export
 import monitor_training
 import split_dataset
 import val
+from utils.commands import detect as detect_command
+from utils.commands import val as val_command
 from utils.core.device import select_device
 from utils.core.options import warn_without_effect
 from utils.core.script import UserError
@@ -41,8 +43,7 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
     def call(script: ModuleType, text: str) -> object:
         arguments = [part.replace("''", "") for part in text.split()]
         monkeypatch.setattr(sys, "argv", ["script.py", *REQUIRED[script], *arguments])
-        read = script.read_arguments if script is benchmark else script.parse_arguments
-        return read()
+        return script.parse_arguments()
 
     return call
 
@@ -170,26 +171,31 @@ def test_an_empty_value_is_not_taken_for_none(
 
 
 @pytest.mark.parametrize(
-    ("script", "tasks", "weights", "in_vain"),
+    ("command", "tasks", "weights", "in_vain"),
     [
-        (val, ["classification"], "a.pt", {"conf_thres", "iou_thres", "save_json"}),
-        (val, ["detection"], "a.pt", set()),
-        (val, ["detection", "classification"], "a.onnx", {"device", "amp"}),
+        (val_command, ["classification"], "a.pt", {"conf_thres", "iou_thres", "save_json"}),
+        (val_command, ["detection"], "a.pt", set()),
+        (val_command, ["detection", "classification"], "a.onnx", {"device", "amp"}),
         (
-            val,
+            val_command,
             ["classification"],
             "a.ONNX",
             {"conf_thres", "iou_thres", "save_json", "device", "amp"},
         ),
-        (detect, ["classification"], "a.pt", {"conf_thres", "iou_thres", "max_det", "save_crop"}),
-        (detect, ["detection"], "a.pt", set()),
-        (detect, ["detection", "classification"], "a.onnx", {"device"}),
+        (
+            detect_command,
+            ["classification"],
+            "a.pt",
+            {"conf_thres", "iou_thres", "max_det", "save_crop"},
+        ),
+        (detect_command, ["detection"], "a.pt", set()),
+        (detect_command, ["detection", "classification"], "a.onnx", {"device"}),
     ],
 )
 def test_what_a_model_has_no_use_for(
-    caplog, script: ModuleType, tasks: list[str], weights: str, in_vain: set[str]
+    caplog, command: ModuleType, tasks: list[str], weights: str, in_vain: set[str]
 ):
-    idle = script.without_effect(SimpleNamespace(tasks=tasks), weights)
+    idle = command.without_effect(SimpleNamespace(tasks=tasks), weights)
     assert set(idle) == in_vain
     warn_without_effect([*in_vain, "name"], idle)
     assert len(caplog.messages) == len(in_vain) and all(

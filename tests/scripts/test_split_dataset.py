@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import split_dataset
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.script import run_script
+from utils.core.script import LOGGER, run_script
 from utils.curation.balance import Content, content_of, groups_of, imbalance, merge
 from utils.curation.clips import find_clips
 from utils.data.splits import GENERATORS, Split, label_path, load_split, load_splits
@@ -32,8 +32,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Calla
         split_dataset.main()
         return capsys.readouterr().out
 
-    monkeypatch.setattr(split_dataset.LOGGER, "info", print)
-    monkeypatch.setattr(split_dataset.LOGGER, "warning", print)
+    monkeypatch.setattr(LOGGER, "info", print)
+    monkeypatch.setattr(LOGGER, "warning", print)
     return call
 
 

@@ -23,14 +23,13 @@ import train_joint_dual_backbone as script
 import val
 from models.yolo import DetectionModel
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.commands.train_joint_dual_backbone import PARTS
 from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.evaluation.metrics import fitness, fitness_parts, summarise
 from utils.losses.joint import LossReader, task_losses
 from utils.training.learner import Learner, Part
 from utils.training.trainer import Trainer
-
-PARTS = script.PARTS
 
 
 @pytest.fixture(scope="module")

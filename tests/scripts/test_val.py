@@ -12,6 +12,7 @@ from small_runs import run, small_options
 
 import val
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from utils.commands import val as command
 from utils.core.data_config import DataConfig
 from utils.core.script import run_script
 from utils.curation.reference import same_clip_reference
@@ -97,7 +98,7 @@ def test_predictions_come_to_the_same_without_a_network(
     first = evaluate(
         "first", "--weights", checkpoints["joint"], "--data", mixed.source, "--save-json", *given
     )
-    monkeypatch.setattr(val, "open_model", lambda *args: pytest.fail("a network is made"))
+    monkeypatch.setattr(command, "open_model", lambda *args: pytest.fail("a network is made"))
     again = evaluate(
         "again", "--predictions", first / "predictions.npz", "--data", mixed.source, "--save-json"
     )

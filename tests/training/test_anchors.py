@@ -14,7 +14,7 @@ import val
 from models.graph import load_model_yaml
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
-from utils.losses.anchors import judge_anchors
+from utils.losses.anchors import anchor_fit
 from utils.training.anchors import prepare_anchors, training_sizes
 from utils.training.trainer import Trainer
 
@@ -44,7 +44,7 @@ def test_every_training_says_how_well_the_anchors_suit(options, script, caplog):
         np.concatenate([job.frames.train[i][2] for i in range(len(job.frames.train))])[:, 3:] * 64
     )
     np.testing.assert_allclose(wh, letterboxed, rtol=1e-6)
-    fit = judge_anchors(wh, YOLOV5S, 4.0)
+    fit = anchor_fit(wh, YOLOV5S, 4.0)
     assert (
         caplog.text.count(f"anchors: {fit} ({len(wh)} training boxes at 64 px, threshold 4)") == 1
     )
@@ -59,7 +59,7 @@ def test_fitted_anchors_are_those_of_model_loss_and_checkpoint(
     job = new_job({**options, "autoanchor": True}, script)
     wh = training_sizes(job.frames.train)
     fitted = anchors_of(job)
-    assert judge_anchors(wh, fitted, 4.0) > judge_anchors(wh, YOLOV5S, 4.0)
+    assert anchor_fit(wh, fitted, 4.0) > anchor_fit(wh, YOLOV5S, 4.0)
     assert torch.equal(job.criterion.matcher.anchors, job.model.detect.anchors)
     other = new_job(options, script)  # the weights are those of a training without
     for name, tensor in job.model.state_dict().items():

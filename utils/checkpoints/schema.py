@@ -14,12 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.core.names import TASKS
+from utils.core.names import STRIDE, TASKS
 from utils.core.script import UserError
 from utils.core.values import is_number, is_whole
 
 FIX = "the file is damaged or was changed; take another one, or train again"
-STRIDE = 32  # image sizes are multiples of it
 LONGEST = 60  # characters of a value in a message
 
 

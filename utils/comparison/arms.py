@@ -1,4 +1,4 @@
-"""What `compare_solutions.py` can compare: every arm is a training script and the options that make it special.
+"""What `compare_solutions.py` can compare: every arm is a training script and options of its own.
 
 All arms that balance two losses have weights that sum to `WEIGHT_SUM`, so that none of them trains
 at another effective rate, but for two that start alike with the 1.0 and 0.01 of the first joint
@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-
-import pandas as pd
 
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import BALANCERS, TASKS
@@ -29,17 +27,17 @@ JOINT, DUAL = "train_joint_gradnorm.py", "train_joint_dual_backbone.py"
 # where one gradient is a hundred times as long as the other), so they are one method.
 COINCIDING = ("pcgrad", "upgrad")
 ARM_NAMES = (
-    *(
-        "fixed",
-        "fixed-scaled",
-        "equal",
-        "ratio-15",
-        "tuned",
-        "gradnorm",
-        "gradnorm-alpha-0.5",
-        "gradnorm-static",
-    ),
-    *("dual", "detection-only", "classification-only"),
+    "fixed",
+    "fixed-scaled",
+    "equal",
+    "ratio-15",
+    "tuned",
+    "gradnorm",
+    "gradnorm-alpha-0.5",
+    "gradnorm-static",
+    "dual",
+    "detection-only",
+    "classification-only",
 )
 
 
@@ -65,14 +63,15 @@ class Arm:
     @property
     def options_kind(self) -> type[TrainOptions]:
         """The options of its script."""
-        return DualOptions if self.script == DUAL else JointOptions
+        if self.script == DUAL:
+            return DualOptions
+        return JointOptions
 
     @property
     def keys(self) -> set[str]:
         """The options that its script has, and the keys of a hyp file."""
-        return {
-            field.name for kind in (self.options_kind, HyperParameters) for field in fields(kind)
-        }
+        own = {field.name for field in fields(self.options_kind)}
+        return own | {field.name for field in fields(HyperParameters)}
 
     @property
     def has_interference(self) -> bool:
@@ -116,9 +115,18 @@ def find_arm(name: str) -> Arm:
 
 
 def expand(names: Sequence[str]) -> list[Arm]:
-    """The arms to train for `names`, each once: `tuned` stands for its grid, and what an arm needs comes before it."""
+    """The arms to train for `names`, each once.
+
+    `tuned` stands for its grid, and what an arm needs comes before it.
+    """
+    single_names: list[str] = []
+    for name in names:
+        if name == "tuned":
+            single_names += GRID
+        else:
+            single_names.append(name)
     arms: dict[str, Arm] = {}
-    for name in (member for given in names for member in (GRID if given == "tuned" else (given,))):
+    for name in single_names:
         arm = find_arm(name)
         if arm.needs:
             arms.setdefault(arm.needs, find_arm(arm.needs))
@@ -128,11 +136,18 @@ def expand(names: Sequence[str]) -> list[Arm]:
 
 def options_of(arm: Arm, needed: Path | None) -> dict[str, object]:
     """The arm's options; those of `gradnorm-static` are read from the finished run `needed`."""
-    return arm.options if needed is None else arm.options | _fixed(*average_weights(needed))
+    if needed is None:
+        return arm.options
+    return arm.options | _fixed(*average_weights(needed))
 
 
 def average_weights(run: Path) -> tuple[float, float]:
-    """The two weights of a GradNorm run, averaged over its batches, from gradnorm.csv and its starting weights."""
+    """The two weights of a GradNorm run, averaged over its batches.
+
+    They come from gradnorm.csv and the starting weights.
+    """
+    import pandas as pd  # takes long to import, which --help need not wait for
+
     if not (run / "gradnorm.csv").exists():  # the run ended before the first update
         return _split(ORIGINAL_RATIO)
     log = pd.read_csv(run / "gradnorm.csv")
@@ -150,8 +165,8 @@ def average_weights(run: Path) -> tuple[float, float]:
     return averages[0] * scale, averages[1] * scale
 
 
-def _batches(log: pd.DataFrame) -> int:
-    """Batches an epoch, from any row beyond the first epoch."""
+def _batches(log) -> int:
+    """Batches an epoch, from any row of the log (a pandas.DataFrame) beyond the first epoch."""
     later = log[log["epoch"] > 0]
     if later.empty:
         return int(log["step"].max()) + 1

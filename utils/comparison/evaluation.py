@@ -1,8 +1,9 @@
-"""Lets the trainings of a comparison predict, and puts together what their predictions and files come to."""
+"""Lets the trainings of a comparison predict, and puts together what their files come to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -11,13 +12,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils.comparison.arms import Arm
-from utils.comparison.kept import Kept, predictions_path
+from utils.comparison.kept import Kept, Truth, predictions_path
 from utils.comparison.out_of_fold import Fold, other_folds_thresholds, out_of_fold
 from utils.comparison.outcomes import Outcome, read_costs, read_courses, read_figures
 from utils.comparison.protocol import Protocol
-from utils.comparison.report import collect
+from utils.comparison.results import collect
 from utils.comparison.statistics import SINGLE_TASK, patients_behind, resample
-from utils.comparison.trainings import Trial
+from utils.comparison.trainings import Training
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Precision
 from utils.core.names import TASKS
@@ -33,11 +34,18 @@ from utils.evaluation.results import ImageResult
 from utils.training.timing import count_gflops, measure_latency_ms
 
 ModelLoader = Callable[[Path], tuple[nn.Module, dict[str, object]]]
-Exam = tuple[DataConfig, DataLoader]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """The frames that trainings are evaluated on."""
+
+    data: DataConfig
+    loader: DataLoader
 
 
 def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> dict[str, object]:
-    """Split -> its fingerprint, and key of the data.yaml -> its value, for what figures depend on.
+    """What figures depend on: split -> its fingerprint, and key of the data.yaml -> its value.
 
     Reads all labels, so that what is wrong with them is known before training.
 
@@ -45,93 +53,122 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
         UserError: there is something wrong, or an arm needs classes or views that data.yaml does
             not name.
     """
-    data, arms = load_data_config(path), list(arms)
+    data = load_data_config(path)
+    arms = list(arms)
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         needing = dict.fromkeys(arm.name for arm in arms if task in arm.tasks)
         if needing and data.lacks(task):
-            alone = f"arms {', '.join(needing)} need it; on these data compare --arms {SINGLE_TASK[other]}"
-            raise UserError(f"{data.source}: {data.lacks(task)}; {alone}")
-    return data.facts() | {split.name: split.fingerprint() for split in load_splits(data, splits)}
+            raise UserError(
+                f"{data.source}: {data.lacks(task)}; arms {', '.join(needing)} need it; "
+                f"on these data compare --arms {SINGLE_TASK[other]}"
+            )
+    facts = data.facts()
+    for split in load_splits(data, splits):
+        facts[split.name] = split.fingerprint()
+    return facts
 
 
 def predict(
-    trials: Sequence[Trial], load_model: ModelLoader, precision: Precision, split: str
+    trainings: Sequence[Training], load_model: ModelLoader, precision: Precision, split: str
 ) -> None:
-    """Write what every training's averaged weights predict, where it is not there yet; see `predictions_path`.
+    """Write what every training's averaged weights predict, where it is not there yet.
+
+    See `predictions_path` for where.
 
     Args:
         load_model: a checkpoint's path -> its network, the averaged one, and its content.
     """
-    missing = [trial for trial in trials if not predictions_path(trial.folder, split).exists()]
-    chosen = {_exam_key(trial): trial for trial in missing}
-    exams = {key: _load_exam(trial, precision, split) for key, trial in chosen.items()}
-    for trial in tqdm(missing, "evaluating", unit="training", leave=False, disable=not missing):
-        _predict(trial, load_model, exams[_exam_key(trial)], precision, split)
+    missing = []
+    for training in trainings:
+        if not predictions_path(training.folder, split).exists():
+            missing.append(training)
+    evaluation_sets: dict[tuple, EvaluationSet] = {}
+    for training in missing:
+        key = _evaluation_key(training)
+        if key not in evaluation_sets:
+            evaluation_sets[key] = _load_evaluation_set(training, precision, split)
+    for training in tqdm(missing, "evaluating", unit="training", leave=False, disable=not missing):
+        evaluation_set = evaluation_sets[_evaluation_key(training)]
+        _predict(training, load_model, evaluation_set, precision, split)
 
 
-def _exam_key(trial: Trial) -> tuple[str, int, int]:
+def _evaluation_key(training: Training) -> tuple[str, int, int]:
     """What the frames that a training is evaluated on depend on."""
-    return trial.data, trial.options["imgsz"], trial.options["batch_size"]
+    return training.data, training.options["imgsz"], training.options["batch_size"]
 
 
-def _load_exam(trial: Trial, precision: Precision, split: str) -> Exam:
-    path, image_size, batch_size = _exam_key(trial)
+def _load_evaluation_set(training: Training, precision: Precision, split: str) -> EvaluationSet:
+    path, image_size, batch_size = _evaluation_key(training)
     data = load_data_config(path)
     dataset = JointDataset(load_split(data, split), image_size)
-    return data, make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
+    loader = make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
+    return EvaluationSet(data, loader)
 
 
 def _predict(
-    trial: Trial, load_model: ModelLoader, exam: Exam, precision: Precision, split: str
+    training: Training,
+    load_model: ModelLoader,
+    evaluation_set: EvaluationSet,
+    precision: Precision,
+    split: str,
 ) -> None:
-    data, loader = exam
-    model, content = load_model(_weights(trial))
+    data, loader = evaluation_set.data, evaluation_set.loader
+    model, content = load_model(_weights(training))
     results, _ = evaluate(precision.place(model), loader, precision, data)
-    trained_on = content["fingerprint"].partition("-")[0]
-    confidence, prior = content["confidence"], content["view_prior"]
     header = Header.of(
-        data, loader.dataset, trial.arm.tasks, precision, confidence, prior, trained_on
+        data,
+        loader.dataset,
+        training.arm.tasks,
+        precision,
+        confidence=content["confidence"],
+        view_prior=content["view_prior"],
+        trained_on=content["fingerprint"].partition("-")[0],
     )
-    write_predictions(predictions_path(trial.folder, split), results, header)
+    write_predictions(predictions_path(training.folder, split), results, header)
 
 
-def _weights(trial: Trial) -> Path:
-    return trial.folder / "weights" / "last.pt"
+def _weights(training: Training) -> Path:
+    return training.folder / "weights" / "last.pt"
 
 
 def measure_networks(
-    trials: Sequence[Trial], load_model: ModelLoader, precision: Precision
+    trainings: Sequence[Training], load_model: ModelLoader, precision: Precision
 ) -> dict[str, dict[str, float]]:
-    """Arm -> "gflops" and "latency_ms" of its network; networks that are alike are measured once."""
-    alike = {trial.arm.name: _network_key(trial) for trial in trials}
-    chosen = {alike[trial.arm.name]: _weights(trial) for trial in trials}
-    models = {kind: precision.place(load_model(path)[0]).eval() for kind, path in chosen.items()}
-    image_size = trials[0].common["imgsz"]
+    """Arm -> "gflops" and "latency_ms" of its network; those that are alike are measured once."""
+    alike = {training.arm.name: _network_key(training) for training in trainings}
+    chosen = {alike[training.arm.name]: _weights(training) for training in trainings}
+    models = {}
+    for kind, path in chosen.items():
+        model, _ = load_model(path)
+        models[kind] = precision.place(model).eval()
+    image_size = trainings[0].common["imgsz"]
     latency_ms = measure_latency_ms(models, image_size, precision)
     gflops = {kind: count_gflops(model, image_size) for kind, model in models.items()}
-    return {
-        arm: {"gflops": gflops[kind], "latency_ms": latency_ms[kind]} for arm, kind in alike.items()
-    }
+    measured = {}
+    for arm, kind in alike.items():
+        measured[arm] = {"gflops": gflops[kind], "latency_ms": latency_ms[kind]}
+    return measured
 
 
-def _network_key(trial: Trial) -> tuple[object, ...]:
+def _network_key(training: Training) -> tuple[object, ...]:
     """What a network depends on."""
-    files = (trial.options.get(name) for name in ("size", "cfg", "classifier_cfg"))
-    return (trial.arm.script, trial.arm.tasks, *files)
+    arm, options = training.arm, training.options
+    files = (options.get("size"), options.get("cfg"), options.get("classifier_cfg"))
+    return arm.script, arm.tasks, files
 
 
-def judge(kept: Kept, protocol: Protocol) -> dict[str, object]:
-    """Compare the arms by what the files of a comparison hold; see `utils.comparison.report.collect`."""
+def evaluate_arms(kept: Kept, protocol: Protocol) -> dict[str, object]:
+    """Compare the arms by what the files of a comparison hold; see `results.collect`."""
     outcomes: dict[str, list[Outcome]] = {}
     folds: dict[str, dict[int, list[Fold]]] = {}
     confidences = _confidences(kept)
-    for trial in tqdm(kept.trials, "scoring", unit="training", leave=False):
-        results, header = kept.results(trial)
-        outcome = _examine(kept, trial, results, header, confidences[trial.folder])
-        outcomes.setdefault(trial.arm.name, []).append(outcome)
-        by_seed = folds.setdefault(trial.arm.name, {})
-        by_seed.setdefault(trial.seed, []).append(Fold(results, header.confidence))
-    arms = {trial.arm.name: trial.arm for trial in kept.trials}
+    for training in tqdm(kept.trainings, "scoring", unit="training", leave=False):
+        results, header = kept.results(training)
+        outcome = _outcome(kept, training, results, header, confidences[training.folder])
+        outcomes.setdefault(training.arm.name, []).append(outcome)
+        by_seed = folds.setdefault(training.arm.name, {})
+        by_seed.setdefault(training.seed, []).append(Fold(results, header.confidence))
+    arms = {training.arm.name: training.arm for training in kept.trainings}
     found = collect(_about(kept), protocol, list(arms.values()), outcomes, _read_interference(kept))
     tasks = {name: arm.tasks for name, arm in arms.items()}
     data = next(iter(kept.truths.values())).data
@@ -142,89 +179,123 @@ def _confidences(kept: Kept) -> dict[Path, float]:
     """A training's folder -> the threshold for its figures.
 
     It is the one that training chose on validation, frozen for any other split. A fold that is
-    judged by its own validation split takes the median of the other folds' thresholds, which were
-    chosen on other patients.
+    evaluated on its own validation split takes the median of the other folds' thresholds, which
+    were chosen on other patients.
     """
-    alike: dict[tuple[str, int], list[Trial]] = {}
-    for trial in kept.trials:
-        alike.setdefault((trial.arm.name, trial.seed), []).append(trial)
+    alike: dict[tuple[str, int], list[Training]] = {}
+    for training in kept.trainings:
+        alike.setdefault((training.arm.name, training.seed), []).append(training)
     found = {}
-    for trials in alike.values():
-        chosen = [kept.header(trial).confidence for trial in trials]
-        if len(trials) > 1 and kept.record.split == "val":
+    for trainings in alike.values():
+        chosen = [kept.header(training).confidence for training in trainings]
+        if len(trainings) > 1 and kept.record.split == "val":
             chosen = other_folds_thresholds(chosen)
-        for trial, confidence in zip(trials, chosen, strict=True):
-            # Where none found a box, the usual one: never one that is chosen on the split that is
-            # judged.
-            found[trial.folder] = USUAL_CONFIDENCE if confidence is None else confidence
+        for training, confidence in zip(trainings, chosen, strict=True):
+            # Where none found a box, the usual one: never one chosen on the evaluated split
+            if confidence is None:
+                confidence = USUAL_CONFIDENCE
+            found[training.folder] = confidence
     return found
 
 
-def _examine(
-    kept: Kept, trial: Trial, results: Sequence[ImageResult], header: Header, confidence: float
+def _outcome(
+    kept: Kept,
+    training: Training,
+    results: Sequence[ImageResult],
+    header: Header,
+    confidence: float,
 ) -> Outcome:
-    network = kept.record.networks[trial.arm.name]
-    names, views, tasks, unit = header.names, header.view_names, trial.arm.tasks, kept.unit(trial)
+    network = kept.record.networks[training.arm.name]
+    tasks = training.arm.tasks
+    unit = kept.unit(training)
+    names, views = header.names, header.view_names
     metrics = summarise(results, names, views, confidence, intervals=False, tasks=tasks)
     return Outcome(
-        arm=trial.arm.name,
+        arm=training.arm.name,
         unit=unit,
-        figures=read_figures(trial.folder, metrics, tasks, network["gflops"]),
-        costs=read_costs(trial.folder, network["latency_ms"]),
+        figures=read_figures(training.folder, metrics, tasks, network["gflops"]),
+        costs=read_costs(training.folder, network["latency_ms"]),
         resampled=resample(results, len(names), len(views), tasks, seed=unit[0]),
         patients=patients_behind(results, len(names), len(views), tasks),
-        courses=read_courses(trial.folder, tasks),
+        courses=read_courses(training.folder, tasks),
     )
 
 
 def _read_interference(kept: Kept) -> dict[str, pd.DataFrame]:
-    """Arm -> the rows of interference.csv of all its trainings, with the numbers of their data set and seed."""
+    """Arm -> the rows of interference.csv of all its trainings, with the numbers of their unit."""
     tables: dict[str, list[pd.DataFrame]] = {}
-    for trial in kept.trials:
-        path = trial.folder / "interference.csv"
+    for training in kept.trainings:
+        path = training.folder / "interference.csv"
         if path.exists():
-            data, seed = kept.unit(trial)
+            data, seed = kept.unit(training)
             rows = pd.read_csv(path, dtype={"place": str}).assign(data=data, seed=seed)
-            tables.setdefault(trial.arm.name, []).append(rows)
+            tables.setdefault(training.arm.name, []).append(rows)
     return {arm: pd.concat(own) for arm, own in tables.items()}
 
 
 def _about(kept: Kept) -> dict[str, object]:
     """How the comparison was done, and what its data cannot show."""
-    common, seeds = dict(kept.record.common), sorted({trial.seed for trial in kept.trials})
+    common = dict(kept.record.common)
     common.pop("diagnose_interval", None)
-    truths, names, split = list(kept.truths.values()), kept.record.data, kept.record.split
-    has_groups = all(truth.data.group_pattern for truth in truths)
-    frames = ", ".join(str(len(truth.split.images)) for truth in truths)
-    groups = ", ".join(
-        str(len(set(map(truth.data.group_of, truth.split.images)))) for truth in truths
-    )
-    counts = f"{frames} frames" + (f" of {groups} patients" if has_groups else "")
-    has_negatives = any(not len(frame.boxes) for truth in truths for frame in truth.split.labels)
-    sizes = "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common)
+    seeds = sorted({training.seed for training in kept.trainings})
+    truths = list(kept.truths.values())
+    counts, resampled = _counts_of(truths)
+    names = ", ".join(f"`{name}`" for name in kept.record.data)
+    split = kept.record.split
+    if split == "val":
+        split = "validation"
     return {
         **common,
-        "title": sizes,
-        "data": names,
-        "data_line": f"{', '.join(f'`{name}`' for name in names)}, {counts}",
-        "split": "validation" if split == "val" else split,
+        "title": "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common),
+        "data": kept.record.data,
+        "data_line": f"{names}, {counts}",
+        "split": split,
         "seeds": seeds,
         "units": len(truths) * len(seeds),
-        "resampled": "patients (group_pattern)" if has_groups else "images",
-        "limits": _limits(counts, has_groups, len(truths), has_negatives),
+        "resampled": resampled,
+        "limits": _limits(truths, counts),
     }
 
 
-def _limits(counts: str, has_groups: bool, data_sets: int, has_negatives: bool) -> list[str]:
-    grouped = f"{counts}: the intervals say how much so many can carry."
-    alone = f"{counts}; without a group_pattern frames of one patient count as independent: too narrow intervals."
-    limits = [grouped if has_groups else alone]
-    if data_sets == 1:
+def _have_groups(truths: Sequence[Truth]) -> bool:
+    return all(truth.data.group_pattern for truth in truths)
+
+
+def _counts_of(truths: Sequence[Truth]) -> tuple[str, str]:
+    """How many frames and patients the data sets have, and which of them are resampled."""
+    frames = [str(len(truth.split.images)) for truth in truths]
+    counts = f"{', '.join(frames)} frames"
+    if not _have_groups(truths):
+        return counts, "images"
+    patients = []
+    for truth in truths:
+        groups = {truth.data.group_of(image) for image in truth.split.images}
+        patients.append(str(len(groups)))
+    return f"{counts} of {', '.join(patients)} patients", "patients (group_pattern)"
+
+
+def _limits(truths: Sequence[Truth], counts: str) -> list[str]:
+    """What the data cannot show."""
+    if _have_groups(truths):
+        limits = [f"{counts}: the intervals say how much so many can carry."]
+    else:
+        limits = [
+            f"{counts}; without a group_pattern frames of one patient count as independent: "
+            "too narrow intervals."
+        ]
+    if len(truths) == 1:
         limits.append(
-            "One training set: by how much the figures would move with another one is not in the intervals."
+            "One training set: by how much the figures would move with another one "
+            "is not in the intervals."
         )
-    if not has_negatives:
+    if all(_shows_boxes_only(truth) for truth in truths):
         limits.append(
-            "Every frame has a box: how often a model cries wolf on a frame without one cannot be measured."
+            "Every frame has a box: how often a model cries wolf on a frame without one "
+            "cannot be measured."
         )
     return limits
+
+
+def _shows_boxes_only(truth: Truth) -> bool:
+    """Every frame of the split has a box."""
+    return all(len(labels.boxes) for labels in truth.split.labels)

@@ -4,7 +4,8 @@
 Together with `predictions.npz`, `results.csv`, `summary.json` and, where it was measured,
 `interference.csv` of every run folder, and with the data set, which has the truth, that is enough.
 
-python -m utils.comparison.kept runs/compare/exp docs/results/exp     # copies of a comparison what may be published
+python -m utils.comparison.kept runs/compare/exp docs/results/exp     # copies of a comparison what
+may be published
 
 A copy has no weights, no label, no pixel of a frame and no path of a machine.
 """
@@ -22,7 +23,7 @@ import yaml
 
 from utils.comparison.arms import Arm
 from utils.comparison.protocol_record import COPY
-from utils.comparison.trainings import Trial
+from utils.comparison.trainings import Training
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import write_json
 from utils.core.script import UserError, run_script
@@ -34,8 +35,13 @@ from utils.evaluation.results import ImageResult
 TRAININGS = "trainings.json"
 COPIED = (".csv", ".json", ".md", ".pdf", ".png", ".tex")  # of a comparison's folder
 COPIED_OF_RUN = (
-    *("predictions*.npz", "results.csv", "gradnorm.csv", "interference.csv"),
-    *("hyp.yaml", "opt.yaml", "summary.json"),
+    "predictions*.npz",
+    "results.csv",
+    "gradnorm.csv",
+    "interference.csv",
+    "hyp.yaml",
+    "opt.yaml",
+    "summary.json",
 )
 
 
@@ -74,60 +80,68 @@ class Kept:
     """A comparison as its folder and its data sets hold it.
 
     Attributes:
-        trials: the trainings that the record names.
+        trainings: the trainings that the record names.
         truths: data.yaml -> what it leads to; in the record's order.
     """
 
     record: Record
-    trials: tuple[Trial, ...]
+    trainings: tuple[Training, ...]
     truths: dict[str, Truth]
 
-    def unit(self, trial: Trial) -> tuple[int, int]:
+    def unit(self, training: Training) -> tuple[int, int]:
         """The numbers of a training's data set and of its seed."""
-        return list(self.truths).index(trial.data), trial.seed
+        return list(self.truths).index(training.data), training.seed
 
-    def header(self, trial: Trial) -> Header:
+    def header(self, training: Training) -> Header:
         """Of what a training predicted."""
-        return read_predictions(predictions_path(trial.folder, self.record.split)).header
+        return read_predictions(predictions_path(training.folder, self.record.split)).header
 
-    def results(self, trial: Trial) -> tuple[list[ImageResult], Header]:
+    def results(self, training: Training) -> tuple[list[ImageResult], Header]:
         """What a training predicted, beside the truth.
 
         Raises:
             UserError: its file is missing or damaged, or the data set is not the one that it is
                 about.
         """
-        predictions = read_predictions(predictions_path(trial.folder, self.record.split))
-        truth = self.truths[trial.data]
+        predictions = read_predictions(predictions_path(training.folder, self.record.split))
+        truth = self.truths[training.data]
         return results_from(predictions, truth.split, truth.data), predictions.header
 
 
 def predictions_path(run: Path, split: str) -> Path:
-    """Where the predictions of a run's last averaged weights lie; those of validation a training leaves itself."""
-    return run / (FILE_NAME if split == "val" else f"predictions_{split}.npz")
+    """Where the predictions of a run's last averaged weights lie.
+
+    Those of validation a training leaves itself.
+    """
+    if split == "val":
+        return run / FILE_NAME
+    return run / f"predictions_{split}.npz"
 
 
 def write_record(
-    folder: Path, trials: Sequence[Trial], networks: Mapping[str, Mapping], split: str
+    folder: Path, trainings: Sequence[Training], networks: Mapping[str, Mapping], split: str
 ) -> None:
     """Write trainings.json into a comparison's folder.
 
     Args:
         networks: see `Record`.
     """
-    paths = list(dict.fromkeys(trial.data for trial in trials))
-    trainings = [
-        {"arm": t.arm.name, "data": paths.index(t.data), "seed": t.seed, "folder": t.folder.name}
-        for t in trials
-    ]
-    names = [
-        "/".join(Path(path).resolve().parts[-2:]) for path in paths
-    ]  # whose machine, is no matter
-    arms = {
-        t.arm.name: {"about": t.arm.about, "script": t.arm.script, "tasks": list(t.arm.tasks)}
-        for t in trials
-    }
-    record = Record(split, names, without_places(trials[0].common), arms, dict(networks), trainings)
+    paths = list(dict.fromkeys(training.data for training in trainings))
+    # The last two parts only, as in `without_places`
+    names = ["/".join(Path(path).resolve().parts[-2:]) for path in paths]
+    arms, entries = {}, []
+    for training in trainings:
+        arm = training.arm
+        arms[arm.name] = {"about": arm.about, "script": arm.script, "tasks": list(arm.tasks)}
+        entry = {
+            "arm": arm.name,
+            "data": paths.index(training.data),
+            "seed": training.seed,
+            "folder": training.folder.name,
+        }
+        entries.append(entry)
+    common = without_places(trainings[0].common)
+    record = Record(split, names, common, arms, dict(networks), entries)
     write_json(folder / TRAININGS, to_mapping(record))
 
 
@@ -146,21 +160,18 @@ def open_kept(folder: Path, data: Sequence[str]) -> Kept:
         raise UserError(
             f"{folder}: compared on {known}, found {len(data)}; name them by --data, or by --folds"
         )
-    arms = {
-        name: Arm(name, own["about"], own["script"], tasks=tuple(own["tasks"]))
-        for name, own in record.arms.items()
-    }
-    trials = [
-        Trial(
-            arms[own["arm"]], data[own["data"]], own["seed"], record.common, folder / own["folder"]
-        )
-        for own in record.trainings
-    ]
+    arms = {}
+    for name, own in record.arms.items():
+        arms[name] = Arm(name, own["about"], own["script"], tasks=tuple(own["tasks"]))
+    trainings = []
+    for own in record.trainings:
+        arm, run = arms[own["arm"]], folder / own["folder"]
+        trainings.append(Training(arm, data[own["data"]], own["seed"], record.common, run))
     truths = {}
     for path in data:
         config = load_data_config(path)
         truths[path] = Truth(config, load_split(config, record.split))
-    return Kept(record, tuple(trials), truths)
+    return Kept(record, tuple(trainings), truths)
 
 
 def _read_record(path: Path) -> Record:
@@ -173,7 +184,9 @@ def _read_record(path: Path) -> Record:
 
 
 def copy_kept(folder: Path, target: Path) -> None:
-    """Copy what of a comparison may be published; `compare_solutions.py --rescore` works on the copy.
+    """Copy what of a comparison may be published.
+
+    `compare_solutions.py --rescore` works on the copy.
 
     Raises:
         UserError: no comparison was finished there, or the target is there already.
@@ -181,15 +194,13 @@ def copy_kept(folder: Path, target: Path) -> None:
     record = _read_record(folder / TRAININGS)
     if target.exists():
         raise UserError(f"{target}: is there already; remove it, or choose another folder")
-    chosen = [
-        path for path in sorted(folder.iterdir()) if path.suffix in COPIED or path.name == COPY
-    ]
+    chosen = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix in COPIED or path.name == COPY:
+            chosen.append(path)
     for training in record.trainings:
-        chosen += [
-            path
-            for pattern in COPIED_OF_RUN
-            for path in (folder / training["folder"]).glob(pattern)
-        ]
+        for pattern in COPIED_OF_RUN:
+            chosen += (folder / training["folder"]).glob(pattern)
     for path in chosen:
         copy = target / path.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +208,10 @@ def copy_kept(folder: Path, target: Path) -> None:
 
 
 def _copy(path: Path, copy: Path) -> None:
-    """Copy a file; in settings, and in what was measured, without a machine's paths. The protocol stays as it is."""
+    """Copy a file; settings, and what was measured, without a machine's paths.
+
+    The protocol stays as it is.
+    """
     if path.suffix == ".json":
         write_json(copy, without_places(json.loads(path.read_text(encoding="utf-8"))))
     elif path.suffix == ".yaml" and path.name != COPY:
@@ -208,13 +222,17 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def without_places(content: object) -> object:
-    """Plain values, of whose absolute paths the last two parts are left: what a reader elsewhere can use."""
+    """Plain values, of whose absolute paths the last two parts are left.
+
+    That is what a reader elsewhere can use.
+    """
     if isinstance(content, Mapping):
         return {without_places(key): without_places(value) for key, value in content.items()}
     if isinstance(content, list):
         return [without_places(value) for value in content]
-    is_place = isinstance(content, str) and Path(content).is_absolute()
-    return "/".join(Path(content).parts[-2:]) if is_place else content
+    if isinstance(content, str) and Path(content).is_absolute():
+        return "/".join(Path(content).parts[-2:])
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,19 +26,23 @@ from utils.evaluation.results import ImageResult, nan_mean
 from utils.evaluation.views import view_metrics
 
 COLUMNS = {  # figure -> heading
-    **{"precision": "P", "recall": "R", "f1": "F1", "class_f1": "mean F1 of classes"},
-    **{
-        "view_accuracy": "view acc.",
-        "view_balanced_accuracy": "balanced",
-        "view_macro_f1": "macro F1",
-    },
-    **{"view_ece": "ECE", "clip_accuracy_vote": "clips, vote", "clip_accuracy_mean": "clips, mean"},
+    "precision": "P",
+    "recall": "R",
+    "f1": "F1",
+    "class_f1": "mean F1 of classes",
+    "view_accuracy": "view acc.",
+    "view_balanced_accuracy": "balanced",
+    "view_macro_f1": "macro F1",
+    "view_ece": "ECE",
+    "clip_accuracy_vote": "clips, vote",
+    "clip_accuracy_mean": "clips, mean",
 }
 NOTE = (
-    "All held-out frames of the folds together: {frames} frames of {groups} groups (patients), {clips} clips whose "
-    "view is known. P, R and F1 count the boxes of all classes, matched at IoU 0.5, each fold's at the median of the "
-    "thresholds that the other folds chose. A clip's view is that of most of its frames (vote), or the one with the "
-    "highest mean probability. Mean ± standard deviation over seeds. Average precision is not pooled: confidences of "
+    "All held-out frames of the folds together: {frames} frames of {groups} groups (patients), "
+    "{clips} clips whose view is known. P, R and F1 count the boxes of all classes, matched at "
+    "IoU 0.5, each fold's at the median of the thresholds that the other folds chose. A clip's "
+    "view is that of most of its frames (vote), or the one with the highest mean probability. "
+    "Mean ± standard deviation over seeds. Average precision is not pooled: confidences of "
     "several models have no common scale."
 )
 
@@ -58,7 +62,7 @@ class Fold:
 
 
 def other_folds_thresholds(chosen: Sequence[float | None]) -> list[float]:
-    """For each fold the median of the other folds' thresholds; the usual one where no other has any.
+    """For each fold the median of the others' thresholds; the usual one where no other has any.
 
     Args:
         chosen: each fold's own, with the best F1 on its validation split; None where none finds a
@@ -67,7 +71,10 @@ def other_folds_thresholds(chosen: Sequence[float | None]) -> list[float]:
     found = []
     for number in range(len(chosen)):
         others = [own for fold, own in enumerate(chosen) if fold != number and own is not None]
-        found.append(median(others) if others else USUAL_CONFIDENCE)
+        threshold = USUAL_CONFIDENCE
+        if others:
+            threshold = median(others)
+        found.append(threshold)
     return found
 
 
@@ -76,36 +83,45 @@ def out_of_fold(
     tasks: Mapping[str, Sequence[str]],
     data: DataConfig,
 ) -> dict[str, list[dict]]:
-    """Arm -> the `pooled` figures of each of its seeds; empty where the folds are none of a cross-validation.
+    """Arm -> the `pooled` figures of each of its seeds.
+
+    It is empty where the folds are none of a cross-validation.
 
     Args:
         held_out: arm -> seed -> its folds.
         tasks: arm -> those that it is trained for.
         data: of any fold; classes, views and clips are the same in all.
     """
-    return {
-        arm: [pooled(folds, data, tasks[arm]) for folds in by_seed.values()]
-        for arm, by_seed in held_out.items()
-        if all(_is_cross_validation(folds) for folds in by_seed.values())
-    }
+    found = {}
+    for arm, by_seed in held_out.items():
+        if all(_is_cross_validation(folds) for folds in by_seed.values()):
+            found[arm] = [pooled(folds, data, tasks[arm]) for folds in by_seed.values()]
+    return found
 
 
 def _is_cross_validation(folds: Sequence[Fold]) -> bool:
     """There is more than one fold, and no frame is held out twice."""
-    images = [result.image for fold in folds for result in fold.results]
+    images = [result.image for result in _all_results(folds)]
     return len(folds) > 1 and len(set(images)) == len(images)
+
+
+def _all_results(folds: Iterable[Fold]) -> list[ImageResult]:
+    results = []
+    for fold in folds:
+        results += fold.results
+    return results
 
 
 def pooled(
     folds: Sequence[Fold], data: DataConfig, tasks: Sequence[str] = TASKS
 ) -> dict[str, object]:
-    """The figures of one training a fold over all held-out frames, as plain values; None where undefined.
+    """The figures of one training a fold over all held-out frames, as plain values.
 
     Returns:
-        "frames", "groups" and "clips", how many; "figures", by the names in `COLUMNS`; "classes", a
-        row for each with its counts; "thresholds" of the folds.
+        "frames", "groups" and "clips", how many; "figures", by the names in `COLUMNS`, None where
+        undefined; "classes", a row for each with its counts; "thresholds" of the folds.
     """
-    results = [result for fold in folds for result in fold.results]
+    results = _all_results(folds)
     chosen = other_folds_thresholds([fold.confidence for fold in folds])
     clips = _clips(results, data)
     figures, classes = {}, []
@@ -118,17 +134,21 @@ def pooled(
         "frames": len(results),
         "groups": len({result.group for result in results}),
         "clips": len(clips),
-        "figures": {
-            name: None if np.isnan(value) else float(value) for name, value in figures.items()
-        },
+        "figures": {name: _plain(value) for name, value in figures.items()},
         "classes": classes,
         "thresholds": chosen,
     }
 
 
+def _plain(value: float) -> float | None:
+    if np.isnan(value):
+        return None
+    return float(value)
+
+
 def _class_rows(folds: Sequence[Fold], chosen: Sequence[float], names: Sequence[str]) -> list[dict]:
     """Each class's boxes found, found wrongly and missed, and the groups that show it."""
-    found, wrong, missed = np.zeros((3, len(names)), int)
+    found, predicted, true = np.zeros((3, len(names)), int)
     groups: list[set[str]] = [set() for _ in names]
     for fold, threshold in zip(folds, chosen, strict=True):
         for result in fold.results:
@@ -137,30 +157,29 @@ def _class_rows(folds: Sequence[Fold], chosen: Sequence[float], names: Sequence[
             matches, _ = match_predictions(
                 result.boxes_xyxy[kept], classes, result.true_boxes_xyxy, true_classes
             )
-            hits = np.bincount(classes[matches[:, 0]], minlength=len(names))
-            found += hits
-            wrong += np.bincount(classes, minlength=len(names)) - hits
-            missed += np.bincount(true_classes, minlength=len(names)) - hits
+            found += np.bincount(classes[matches[:, 0]], minlength=len(names))
+            predicted += np.bincount(classes, minlength=len(names))
+            true += np.bincount(true_classes, minlength=len(names))
             for number in np.unique(true_classes):
                 groups[number].add(result.group)
-    columns = zip(names, groups, found, wrong, missed, strict=True)
-    return [
-        {
+    rows = []
+    for index, name in enumerate(names):
+        row = {
             "name": name,
-            "groups": len(own),
-            "found": int(hit),
-            "wrong": int(false),
-            "missed": int(miss),
+            "groups": len(groups[index]),
+            "found": int(found[index]),
+            "wrong": int(predicted[index] - found[index]),
+            "missed": int(true[index] - found[index]),
         }
-        for name, own, hit, false, miss in columns
-    ]
+        rows.append(row)
+    return rows
 
 
 def _box_figures(rows: Sequence[Mapping]) -> dict[str, float]:
     """Of the counts of all classes, and the mean F1 over the classes that are there."""
-    found, wrong, missed = (
-        np.array([row[key] for row in rows]) for key in ("found", "wrong", "missed")
-    )
+    found = np.array([row["found"] for row in rows])
+    wrong = np.array([row["wrong"] for row in rows])
+    missed = np.array([row["missed"] for row in rows])
     present = found + missed > 0
     return {
         "precision": _share(found.sum(), (found + wrong).sum()),
@@ -171,15 +190,15 @@ def _box_figures(rows: Sequence[Mapping]) -> dict[str, float]:
 
 
 def _share(part: float, whole: float) -> float:
-    return part / whole if whole else np.nan
+    if not whole:
+        return np.nan
+    return part / whole
 
 
 def _view_figures(results: Sequence[ImageResult], data: DataConfig) -> dict[str, float]:
     metrics = view_metrics(results, data.names, data.view_names)
-    return {
-        f"view_{name}": metrics[name]
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece")
-    }
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "ece")
+    return {f"view_{name}": metrics[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -197,26 +216,27 @@ def _clips(results: Iterable[ImageResult], data: DataConfig) -> list[_Clip]:
         clip = data.clip_of(result.image)
         if clip and len(result.view_probabilities):
             members.setdefault(clip[0], []).append(result)
-    clips = [
-        _Clip(
-            _true_view(own, len(data.view_names)),
-            np.array([result.view_probabilities for result in own]),
-        )
-        for own in members.values()
-    ]
-    return [clip for clip in clips if clip.view != UNKNOWN_VIEW]
+    clips = []
+    for own in members.values():
+        view = _true_view(own, len(data.view_names))
+        if view != UNKNOWN_VIEW:
+            clips.append(_Clip(view, np.array([result.view_probabilities for result in own])))
+    return clips
 
 
 def _true_view(results: Iterable[ImageResult], view_count: int) -> int:
     """The view that decides a clip; -1 where none does."""
     known = [result.true_view for result in results if result.true_view != UNKNOWN_VIEW]
-    return (
-        majority_view(np.bincount(known, minlength=view_count).tolist()) if known else UNKNOWN_VIEW
-    )
+    if not known:
+        return UNKNOWN_VIEW
+    return majority_view(np.bincount(known, minlength=view_count).tolist())
 
 
 def _clip_figures(clips: Sequence[_Clip]) -> dict[str, float]:
-    """The share of clips whose view is right: that of most frames (of the first of several), or of the mean."""
+    """The share of clips whose view is right: that of most frames, or of the mean probability.
+
+    Of several views of equally many frames the first counts.
+    """
     views = np.array([clip.view for clip in clips])
     votes = np.array([np.bincount(clip.probabilities.argmax(1)).argmax() for clip in clips])
     means = np.array([clip.probabilities.mean(0).argmax() for clip in clips])
@@ -235,14 +255,13 @@ def out_of_fold_section(results: Mapping) -> str:
     arms = {arm: seeds for arm, seeds in results.get("out_of_fold", {}).items() if seeds}
     if not arms:
         return ""
-    rows = [
-        [f"`{arm}`", *(_mean_and_deviation(seeds, name) for name in COLUMNS)]
-        for arm, seeds in arms.items()
-    ]
+    rows = []
+    for arm, seeds in arms.items():
+        cells = [_mean_and_deviation(seeds, name) for name in COLUMNS]
+        rows.append([f"`{arm}`", *cells])
     table = markdown_table(["arm", *COLUMNS.values()], rows)
-    counts = max(
-        (seeds[0] for seeds in arms.values()), key=lambda pooled: pooled["clips"]
-    )  # of an arm with a view
+    first_seeds = [seeds[0] for seeds in arms.values()]
+    counts = max(first_seeds, key=lambda pooled: pooled["clips"])  # of an arm with a view
     return f"## Out of fold\n\n{table}\n\n{NOTE.format(**counts)}"
 
 
@@ -250,5 +269,7 @@ def _mean_and_deviation(seeds: Sequence[Mapping], name: str) -> str:
     values = [seed["figures"].get(name) for seed in seeds]
     if None in values:
         return "-"
-    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{fmean(values):.3f}{spread}"
+    mean = f"{fmean(values):.3f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {stdev(values):.3f}"

@@ -1,4 +1,4 @@
-"""What a finished training of a comparison came to: figures, costs, and its metrics on resampled patients."""
+"""What a finished training of a comparison came to: figures, costs, resampled metrics."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from utils.core.names import DETECTION_LOSSES
 from utils.evaluation.metrics import fitness, fitness_parts
+from utils.evaluation.summary import Summary
 
-DETECTION_FIGURES = {
-    **{"mAP50": "mAP_0.5", "mAP50-95": "mAP_0.5:0.95", "AP30": "mAP_0.3"},
-    **{
-        "precision": "precision",
-        "recall": "recall",
-        "F1": "f1",
-        "mse_xywhn": "mse_xywhn",
-        "matched": "matched_share",
-    },
+DETECTION_FIGURES = {  # name -> key of `utils.evaluation.summary.Detection`
+    "mAP50": "mAP_0.5",
+    "mAP50-95": "mAP_0.5:0.95",
+    "AP30": "mAP_0.3",
+    "precision": "precision",
+    "recall": "recall",
+    "F1": "f1",
+    "mse_xywhn": "mse_xywhn",
+    "matched": "matched_share",
 }
-VIEW_FIGURES = {
-    **{"view_accuracy": "accuracy", "view_balanced_accuracy": "balanced_accuracy"},
-    **{"view_macro_f1": "macro_f1", "view_ece": "ece"},
+VIEW_FIGURES = {  # name -> key of `utils.evaluation.summary.Views`
+    "view_accuracy": "accuracy",
+    "view_balanced_accuracy": "balanced_accuracy",
+    "view_macro_f1": "macro_f1",
+    "view_ece": "ece",
 }
 CURVES = {  # headline metric -> its task and its column of results.csv
     "mAP50": ("detection", "metrics/mAP_0.5"),
@@ -57,7 +61,7 @@ class Outcome:
 
 
 def read_figures(
-    folder: Path, metrics: Mapping, tasks: Sequence[str], gflops: float
+    folder: Path, metrics: Summary, tasks: Sequence[str], gflops: float
 ) -> dict[str, float | None]:
     """Everything about a run that is the same on every machine.
 
@@ -77,23 +81,30 @@ def read_figures(
     }
     if "detection" in tasks:
         figures |= {name: metrics["detection"][key] for name, key in DETECTION_FIGURES.items()}
-        figures["detection_loss_fall"] = _fall(
-            sum(history[f"train/{name}_loss"] for name in ("box", "obj", "cls"))
-        )
+        losses = [history[f"train/{name}_loss"] for name in DETECTION_LOSSES]
+        figures["detection_loss_fall"] = _fall(sum(losses))
     if "classification" in tasks:
         figures |= {name: metrics["views"].get(key) for name, key in VIEW_FIGURES.items()}
     for name, (task, column) in CURVES.items():
-        if task in tasks:
-            best_epoch = next(
-                best["epoch"] for net, best in summary["best"].items() if net in ("joint", task)
-            )
-            figures[f"best_{name}"] = _number(history[column].iloc[best_epoch])
-            figures[f"epochs_to_90_{name}"] = epochs_to_reach(history[column])
-            figures[f"spread_{name}"] = late_spread(history[column])
-            figures[f"{name}_per_million"] = (
-                None if figures[name] is None else figures[name] / millions
-            )
+        if task not in tasks:
+            continue
+        best_epoch = _best_epoch(summary, task)
+        figures[f"best_{name}"] = _number(history[column].iloc[best_epoch])
+        figures[f"epochs_to_90_{name}"] = epochs_to_reach(history[column])
+        figures[f"spread_{name}"] = late_spread(history[column])
+        per_million = None
+        if figures[name] is not None:
+            per_million = figures[name] / millions
+        figures[f"{name}_per_million"] = per_million
     return figures | {"parameters_millions": millions, "gflops": gflops}
+
+
+def _best_epoch(summary: Mapping, task: str) -> int:
+    """Of the network that answers the task, from the content of summary.json."""
+    best = summary["best"]
+    if "joint" in best:
+        return best["joint"]["epoch"]
+    return best[task]["epoch"]
 
 
 def read_courses(folder: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
@@ -107,7 +118,7 @@ def read_courses(folder: Path, tasks: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def read_costs(folder: Path, latency_ms: float) -> dict[str, float | None]:
-    """What a run needed on this machine: seconds of all its epochs, memory, and its model's latency."""
+    """What a run needed on this machine: seconds of all its epochs, memory, its model's latency."""
     times = pd.read_csv(folder / "results.csv")[["time/epoch_s", "time/val_s"]]
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     memory = summary["peak_memory_mib"]
@@ -119,7 +130,10 @@ def read_costs(folder: Path, latency_ms: float) -> dict[str, float | None]:
 
 
 def epochs_to_reach(curve: pd.Series, share: float = 0.9) -> float | None:
-    """The first epoch, from 1, whose value is at least `share` of the last one's; None if that is undefined or 0."""
+    """The first epoch, from 1, whose value is at least `share` of the last one's.
+
+    None if that is undefined or 0.
+    """
     values = curve.to_numpy(float)
     if not len(values) or not values[-1] > 0:
         return None
@@ -129,13 +143,17 @@ def epochs_to_reach(curve: pd.Series, share: float = 0.9) -> float | None:
 def first_epoch_at(course: np.ndarray, level: float) -> float | None:
     """The first epoch, from 1, whose value is at least `level`; None without any."""
     reached = np.flatnonzero(course >= level)
-    return float(reached[0] + 1) if len(reached) else None
+    if not len(reached):
+        return None
+    return float(reached[0] + 1)
 
 
 def late_spread(curve: pd.Series) -> float | None:
     """The standard deviation over the last fifth of the epochs; None for fewer than two of them."""
     late = curve.to_numpy(float)[-max(len(curve) // 5, 1) :]
-    return _number(late.std(ddof=1)) if len(late) > 1 else None
+    if len(late) < 2:
+        return None
+    return _number(late.std(ddof=1))
 
 
 def _fall(losses: pd.Series) -> float:
@@ -144,4 +162,6 @@ def _fall(losses: pd.Series) -> float:
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    if not np.isfinite(value):
+        return None
+    return float(value)

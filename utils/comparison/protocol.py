@@ -30,7 +30,11 @@ BUILT_IN = (  # contrasts: arm, reference, metric
 )
 _BASE = JointOptions()
 COMMON = {  # options of all arms -> their defaults
-    **{name: getattr(_BASE, name) for name in ("epochs", "imgsz", "batch_size", "hyp", "amp")},
+    "epochs": _BASE.epochs,
+    "imgsz": _BASE.imgsz,
+    "batch_size": _BASE.batch_size,
+    "hyp": _BASE.hyp,
+    "amp": _BASE.amp,
     "size": "s",
     "diagnose_interval": 10,
 }
@@ -38,7 +42,7 @@ COMMON = {  # options of all arms -> their defaults
 
 @dataclass(frozen=True)
 class Contrast:
-    """The difference `arm` less `reference` in `metric`, a figure of `utils.comparison.outcomes.Outcome`."""
+    """The difference `arm` less `reference` in `metric`, a figure of `outcomes.Outcome`."""
 
     arm: str
     reference: str
@@ -94,14 +98,14 @@ class Protocol:
         return len(self.data) * len(self.seeds) * len(self.arms)
 
     def common_options(self, arm: Arm) -> dict[str, object]:
-        """Those of `options` that are for this arm: that its script has, and that measure what it can have."""
+        """Those of `options` that its script has, and that measure what the arm can have."""
         foreign = self.options.keys() - arm.keys
         if not arm.has_interference:
             foreign |= {"diagnose_interval"}
         return {name: value for name, value in self.options.items() if name not in foreign}
 
     def settings(self, arm: Arm) -> tuple[TrainOptions, HyperParameters]:
-        """What the arm is trained with, but for data, seed, and weights that it takes from another arm.
+        """What the arm is trained with, but for data, seed, and weights taken from another arm.
 
         Raises:
             UserError: a wrong name, type or value.
@@ -128,11 +132,14 @@ def protocol_section(results: Mapping) -> str:
     promised = f"Contrasts that count: {'; '.join(facts['counted']) or 'none'}. Margins: {margins}."
     parts = ["## What was fixed before"]
     if facts["text"] is None:
-        return "\n\n".join(
-            [*parts, f"There is no protocol file: these are the built-in contrasts. {promised}"]
-        )
-    noted = f"The protocol `{facts['source']}`, as it was at {facts['time']}, {facts['begun']}. {promised}"
-    left = [f"- {departure}" for departure in facts["departures"]]
-    kept = "It was not left: all planned trainings were done as it says."
-    departures = "Where it was left:\n\n" + "\n".join(left) if left else kept
-    return "\n\n".join([*parts, noted, f"```yaml\n{facts['text'].strip()}\n```", departures])
+        parts.append(f"There is no protocol file: these are the built-in contrasts. {promised}")
+        return "\n\n".join(parts)
+    noted = f"The protocol `{facts['source']}`, as it was at {facts['time']}, {facts['begun']}."
+    parts.append(f"{noted} {promised}")
+    parts.append(f"```yaml\n{facts['text'].strip()}\n```")
+    if facts["departures"]:
+        departures = "\n".join(f"- {departure}" for departure in facts["departures"])
+        parts.append(f"Where it was left:\n\n{departures}")
+    else:
+        parts.append("It was not left: all planned trainings were done as it says.")
+    return "\n\n".join(parts)

@@ -24,10 +24,14 @@ from utils.core.values import did_you_mean, from_mapping, is_whole, not_text, re
 
 SCRIPTS = {"joint": JOINT, "dual": DUAL}
 SPLITS = ("val", "test")
+TASK_OF = {metric: task for task, metrics in METRICS.items() for metric in metrics}
 FILES = ("hyp", "cfg", "classifier_cfg", "weights")  # options that name one
 ELSEWHERE = {  # options that are not set here -> where they are
-    **{"data": "key data or folds", "seed": "key seeds"},
-    **dict.fromkeys(("device", "project", "name"), "the command line"),
+    "data": "key data or folds",
+    "seed": "key seeds",
+    "device": "the command line",
+    "project": "the command line",
+    "name": "the command line",
     "exist_ok": "the comparison itself",
 }
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of an arm, which names its run folders
@@ -102,9 +106,8 @@ def load_protocol(path: str | Path) -> Protocol:
     )
     with errors_in(path):
         entries = _filled(ProtocolFile, content)
-        options = COMMON | _checked_options(
-            entries.options, Arm("", "", JOINT).keys | Arm("", "", DUAL).keys, path
-        )
+        known = Arm("", "", JOINT).keys | Arm("", "", DUAL).keys
+        options = COMMON | _checked_options(entries.options, known, path)
         protocol = Protocol(
             counted=_contrasts(entries.compare),
             margins=_margins(entries.margins),
@@ -126,7 +129,11 @@ def load_protocol(path: str | Path) -> Protocol:
 
 
 def check_settings(protocol: Protocol) -> None:
-    """Raise a `UserError` for options that an arm's training would refuse; say which of an arm's have no effect."""
+    """Say which of the arms' own options have no effect.
+
+    Raises:
+        UserError: an arm's training would refuse its options.
+    """
     for arm in protocol.arms:
         with errors_in(f"arms: {arm.name}"):
             options, hyp = protocol.settings(arm)
@@ -156,11 +163,8 @@ def _one_of(key: str, value: str, known: Iterable[str]) -> str:
 
 
 def _whole_numbers(key: str, values: Sequence[object]) -> tuple[int, ...]:
-    if (
-        not values
-        or not all(is_whole(value, 0) for value in values)
-        or len(set(values)) < len(values)
-    ):
+    are_whole = all(is_whole(value, 0) for value in values)
+    if not values or not are_whole or len(set(values)) < len(values):
         raise UserError(
             f"{key} is {values!r}, expected different whole numbers from 0 on, as [0, 1, 2]"
         )
@@ -236,24 +240,27 @@ def _entered(name: object, entry: object, path: Path) -> list[Arm]:
     own = _filled(ArmEntry, entry)
     if bool(own.like) == bool(own.script):
         raise UserError("expected one of the keys like (a built-in arm) and script (joint or dual)")
-    base = (
-        find_arm(own.like)
-        if own.like
-        else Arm(name, "", SCRIPTS[_one_of("script", own.script, SCRIPTS)])
-    )
+    base = _base_of(own)
     options = base.options | _checked_options(own.options, base.keys, path)
     tasks = tuple(task for task in TASKS if task in options.get("tasks", base.tasks))
-    about = (
-        own.about
-        or f"{own.like or own.script}, {', '.join(f'{k} {v}' for k, v in own.options.items())}"
-    )
+    about = own.about
+    if not about:
+        changes = ", ".join(f"{key} {value}" for key, value in own.options.items())
+        about = f"{own.like or own.script}, {changes}"
     return [dataclasses.replace(base, name=name, about=about, options=options, tasks=tasks)]
+
+
+def _base_of(entry: ArmEntry) -> Arm:
+    """The arm whose script and options the entry starts from."""
+    if entry.like:
+        return find_arm(entry.like)
+    return Arm("", "", SCRIPTS[_one_of("script", entry.script, SCRIPTS)])
 
 
 def _checked_options(
     given: Mapping[object, object], known: Iterable[str], path: Path
 ) -> dict[str, object]:
-    """Options by their names; files are found beside the protocol, or else as on the command line."""
+    """Options by their names; files are looked for beside the protocol, or else as usual."""
     found = {}
     for key, value in given.items():
         with errors_in("options"):
@@ -262,7 +269,9 @@ def _checked_options(
             if key not in known:
                 raise UserError(f"unknown key '{key}'{did_you_mean(key, sorted(known))}")
         is_beside = key in FILES and isinstance(value, str) and (path.parent / value).is_file()
-        found[key] = str(path.parent / value) if is_beside else value
+        if is_beside:
+            value = str(path.parent / value)
+        found[key] = value
     return found
 
 
@@ -283,7 +292,7 @@ def _margins(entries: Mapping[str, object]) -> dict[str, float]:
     found = {}
     for metric, margin in entries.items():
         with errors_in("margins"):
-            _one_of("metric", metric, [one for metrics in METRICS.values() for one in metrics])
+            _one_of("metric", metric, TASK_OF)
             if type(margin) not in (int, float) or not 0 < margin < 1:
                 raise UserError(f"{metric} is {margin!r}, expected a number above 0 and below 1")
             found[metric] = float(margin)
@@ -307,33 +316,40 @@ def _budget(entries: Mapping[str, object]) -> Budget:
 
 
 def _check_contrasts(protocol: Protocol) -> None:
-    """Raise a `UserError` for a contrast of arms that are not there, or do not have the metric, or without a margin."""
+    """Check that the contrasts can be measured.
+
+    Raises:
+        UserError: an arm of a contrast is not there, or does not have the metric; or the metric has
+            no margin.
+    """
     tasks = {arm.name: arm.tasks for arm in protocol.arms}
     if tasks.keys() >= set(GRID):
         tasks["tuned"] = TASKS
-    task_of = {metric: task for task, metrics in METRICS.items() for metric in metrics}
     for number, contrast in enumerate(protocol.counted, start=1):
         with errors_in(f"compare, entry {number}"):
-            _one_of("metric", contrast.metric, task_of)
+            _one_of("metric", contrast.metric, TASK_OF)
             for name in (contrast.arm, contrast.reference):
                 _one_of("arm", name, tasks)
-                if task_of[contrast.metric] not in tasks[name]:
+                if TASK_OF[contrast.metric] not in tasks[name]:
+                    trained_for = " ".join(tasks[name])
                     raise UserError(
-                        f"{name} has no {contrast.metric}: it is trained for {' '.join(tasks[name])}"
+                        f"{name} has no {contrast.metric}: it is trained for {trained_for}"
                     )
             if contrast.arm == contrast.reference:
                 raise UserError(f"{contrast.arm} is compared with itself")
             if contrast.metric not in protocol.margins:
                 raise UserError(
-                    f"margins has no {contrast.metric}, expected one for every metric that is compared"
+                    f"margins has no {contrast.metric}, "
+                    "expected one for every metric that is compared"
                 )
 
 
 def _check_number(protocol: Protocol) -> None:
     allowed = protocol.budget.trainings
     if protocol.planned > allowed:
-        factors = f"{len(protocol.data)} data sets x {len(protocol.seeds)} seeds x {len(protocol.arms)} arms"
+        data_sets, seeds, arms = map(len, (protocol.data, protocol.seeds, protocol.arms))
         names = ", ".join(arm.name for arm in protocol.arms)
         raise UserError(
-            f"{factors} ({names}) are {protocol.planned} trainings, expected budget's {allowed} at most"
+            f"{data_sets} data sets x {seeds} seeds x {arms} arms ({names}) are "
+            f"{protocol.planned} trainings, expected budget's {allowed} at most"
         )

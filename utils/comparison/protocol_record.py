@@ -1,4 +1,4 @@
-"""Notes in a comparison's folder what was fixed before, and says from that where the protocol was left.
+"""Notes in a comparison's folder what was fixed before; says from that where the protocol was left.
 
 protocol_history.json has an entry for what held at first, and for every later change of what is
 trained, compared or allowed: when it was noted, from where, and how many trainings had begun by
@@ -18,30 +18,31 @@ import pandas as pd
 
 from utils.comparison.arms import Arm
 from utils.comparison.protocol import BUILT_IN, MARGINS, Contrast, Protocol
-from utils.comparison.trainings import Trial, relevant, run_name
+from utils.comparison.trainings import Training, relevant, run_name
 from utils.core.files import write_atomically, write_json
 from utils.core.values import to_mapping
 
 COPY, HISTORY = "protocol.yaml", "protocol_history.json"
 
 
-def note_protocol(folder: Path, protocol: Protocol, trials: Sequence[Trial]) -> None:
+def note_protocol(folder: Path, protocol: Protocol, trainings: Sequence[Training]) -> None:
     """Note a protocol where it is not the one that was noted last.
 
     Args:
         folder: of the comparison.
-        trials: its trainings, some of which may have been begun.
+        trainings: its trainings, some of which may have been begun.
     """
     history = _history(folder)
     entry = {
         "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "source": str(protocol.source or ""),
-        "begun": sum(trial.is_begun for trial in trials),
+        "begun": sum(training.is_begun for training in trainings),
         "protocol": plain_protocol(protocol),
     }
     is_first_file = protocol.source is not None and not (folder / COPY).exists()
     if is_first_file:
-        head = f"# Copied at {entry['time']} from {entry['source']}; trainings begun before: {entry['begun']}\n"
+        origin = f"Copied at {entry['time']} from {entry['source']}"
+        head = f"# {origin}; trainings begun before: {entry['begun']}\n"
         text = head + protocol.source.read_text(encoding="utf-8")
         write_atomically(folder / COPY, lambda path: path.write_text(text, encoding="utf-8"))
     if is_first_file or not history or history[-1]["protocol"] != entry["protocol"]:
@@ -50,11 +51,16 @@ def note_protocol(folder: Path, protocol: Protocol, trials: Sequence[Trial]) -> 
 
 def _history(folder: Path) -> list[dict]:
     path = folder / HISTORY
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if not path.exists():
+        return []
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def noted_protocol(folder: Path) -> Protocol:
-    """What counts in a comparison, and the margins, as noted last; of an older comparison the built-in ones."""
+    """What counts in a comparison, and the margins, as noted last.
+
+    An older comparison has noted none; it has the built-in ones.
+    """
     history = _history(folder)
     if not history:
         return Protocol(tuple(Contrast(*contrast) for contrast in BUILT_IN), MARGINS)
@@ -63,18 +69,24 @@ def noted_protocol(folder: Path) -> Protocol:
 
 
 def plain_protocol(protocol: Protocol) -> dict[str, object]:
-    """Everything that a protocol fixes, as plain values; the arms with all their options and hyper-parameters."""
+    """Everything that a protocol fixes, as plain values.
+
+    The arms are there with all their options and hyper-parameters.
+    """
+    data = {}
+    for name, path in protocol.data.items():
+        data[name] = f"{Path(path).resolve().parent.name}/{Path(path).name}"
+    budget = {}
+    if protocol.budget:
+        budget = to_mapping(protocol.budget)
     content = {
-        "data": {
-            name: f"{Path(path).resolve().parent.name}/{Path(path).name}"
-            for name, path in protocol.data.items()
-        },
+        "data": data,
         "seeds": protocol.seeds,
         "split": protocol.split,
         "primary": dict(protocol.primary),
         "compare": [to_mapping(contrast) for contrast in protocol.counted],
         "margins": dict(protocol.margins),
-        "budget": to_mapping(protocol.budget) if protocol.budget else {},
+        "budget": budget,
         "arms": {arm.name: _plain_arm(protocol, arm) for arm in protocol.arms},
     }
     return json.loads(json.dumps(content))  # tuples become lists, as they do in the file
@@ -100,24 +112,22 @@ def protocol_facts(folder: Path) -> dict[str, object]:
         "counted": [f"`{one.arm}` - `{one.reference}` in {one.metric}" for one in protocol.counted],
         "margins": dict(protocol.margins),
     }
-    history = list(
-        itertools.dropwhile(lambda entry: not entry["source"], _history(folder))
-    )  # from the first file on
+    # From the first file on
+    history = list(itertools.dropwhile(lambda entry: not entry["source"], _history(folder)))
     if not history:
         return facts | {"text": None, "departures": []}
     first = history[0]
     _, _, text = (folder / COPY).read_text(encoding="utf-8").partition("\n")
+    begun = "before any training"
+    if first["begun"]:
+        begun = f"after {first['begun']} trainings had begun"
+    shortfalls = _shortfalls(folder, first["protocol"], history[-1]["protocol"])
     return facts | {
         "text": text,
         "source": first["source"],
         "time": first["time"],
-        "begun": f"after {first['begun']} trainings had begun"
-        if first["begun"]
-        else "before any training",
-        "departures": [
-            *_changes(history),
-            *_shortfalls(folder, first["protocol"], history[-1]["protocol"]),
-        ],
+        "begun": begun,
+        "departures": [*_changes(history), *shortfalls],
     }
 
 
@@ -127,19 +137,23 @@ def _changes(history: Sequence[Mapping]) -> Iterator[str]:
         yield f"{history[0]['begun']} trainings had begun before the protocol was noted"
     for before, after in itertools.pairwise(history):
         source = after["source"] or "the command line"
+        noted = f"noted at {after['time']}, from {source}, {after['begun']} trainings begun"
         for line in differences(before["protocol"], after["protocol"]):
-            yield f"{line} (noted at {after['time']}, from {source}, {after['begun']} trainings begun)"
+            yield f"{line} ({noted})"
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """Where two protocols, as `plain_protocol` gives them, differ; a change that several arms share is one line."""
-    found = [
-        f"`{key}`: {_shown(before.get(key))} -> {_shown(after.get(key))}"
-        for key in dict.fromkeys((*before, *after))
-        if key not in ("arms", "compare") and before.get(key) != after.get(key)
-    ]
+    """Where two protocols, as `plain_protocol` gives them, differ.
+
+    A change that several arms share is one line.
+    """
+    found = []
+    for key in dict.fromkeys((*before, *after)):
+        if key not in ("arms", "compare") and before.get(key) != after.get(key):
+            found.append(f"`{key}`: {_shown(before.get(key))} -> {_shown(after.get(key))}")
     for what in ("arms", "compare"):
-        old, new = ({_name(item) for item in protocol[what]} for protocol in (before, after))
+        old = {_name(item) for item in before[what]}
+        new = {_name(item) for item in after[what]}
         found += [f"{what}: {name} left out" for name in sorted(old - new)]
         found += [f"{what}: {name} added" for name in sorted(new - old)]
     return found + _changed_settings(before["arms"], after["arms"])
@@ -147,14 +161,16 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> li
 
 def _name(item: str | Mapping[str, str]) -> str:
     """Of an arm, or of a contrast."""
-    return f"`{item}`" if isinstance(item, str) else str(Contrast(**item))
+    if isinstance(item, str):
+        return f"`{item}`"
+    return str(Contrast(**item))
 
 
 def _changed_settings(before: Mapping[str, Mapping], after: Mapping[str, Mapping]) -> list[str]:
     """What arms that both have are trained with."""
     shared: dict[str, list[str]] = {}
-    for name in (name for name in before if name in after):
-        old, new = before[name], after[name]
+    for name, old in before.items():
+        new = after.get(name, old)
         for key in dict.fromkeys((*old, *new)):
             if old.get(key) != new.get(key):
                 change = f"`{key}` {_shown(old.get(key))} -> {_shown(new.get(key))}"
@@ -163,7 +179,9 @@ def _changed_settings(before: Mapping[str, Mapping], after: Mapping[str, Mapping
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value in (None, "", [], {}) else json.dumps(value)
+    if value in (None, "", [], {}):
+        return "nothing"
+    return json.dumps(value)
 
 
 def _shortfalls(folder: Path, promised: Mapping, planned: Mapping) -> Iterator[str]:
@@ -173,10 +191,8 @@ def _shortfalls(folder: Path, promised: Mapping, planned: Mapping) -> Iterator[s
         promised: the protocol as it was at first.
         planned: as it was noted last.
     """
-    runs = [
-        folder / run_name(fold, arm, seed)
-        for fold, seed, arm in itertools.product(planned["data"], planned["seeds"], planned["arms"])
-    ]
+    units = itertools.product(planned["data"], planned["seeds"], planned["arms"])
+    runs = [folder / run_name(fold, arm, seed) for fold, seed, arm in units]
     missing = [run.name for run in runs if not (run / "summary.json").exists()]
     if missing:
         yield f"{len(missing)} of {len(runs)} trainings were not finished: {', '.join(missing)}"
@@ -190,4 +206,5 @@ def _training_hours(run: Path) -> float:
     path = run / "results.csv"
     if not path.exists():
         return 0.0
-    return float(pd.read_csv(path)[["time/epoch_s", "time/val_s"]].sum().sum()) / 3600
+    times_s = pd.read_csv(path)[["time/epoch_s", "time/val_s"]]
+    return float(times_s.sum().sum()) / 3600

@@ -45,10 +45,8 @@ from utils.evaluation.results import ImageResult, effective_groups, group_draws
 from utils.evaluation.views import effective_view_groups, resampled_view_rates, view_counts
 
 RESAMPLES = 2000
-HEADLINES = {
-    "detection": "mAP50",
-    "classification": "view_accuracy",
-}  # task -> the metric that speaks for it
+# Task -> the metric that speaks for it
+HEADLINES = {"detection": "mAP50", "classification": "view_accuracy"}
 COMPARED = {
     "detection": ("mAP50", "mAP50-95"),
     "classification": ("view_accuracy", "view_balanced_accuracy"),
@@ -98,13 +96,13 @@ class _Sum:
 
     Attributes:
         values: unit -> the sum.
-        drawn: (units, R) the same on resampled patients; of logarithms by the delta method. NaN
-            where unknown.
+        resampled: (units, R) the same on resampled patients; of logarithms by the delta method.
+            NaN where unknown.
         patients: the smallest of Kish's numbers of patients behind a term.
     """
 
     values: Mapping[Unit, float]
-    drawn: np.ndarray
+    resampled: np.ndarray
     patients: float
 
 
@@ -118,26 +116,30 @@ def resample(
     """The compared metrics of `tasks` on resampled patients, (RESAMPLES,) each.
 
     Args:
-        seed: of the draws; the same for all arms on the same images.
+        seed: of the resamples; the same for all arms on the same images.
     """
-    draws = group_draws([result.group for result in results], RESAMPLES, seed)
-    return drawn_metrics(results, class_count, view_count, tasks, draws)
+    resample_counts = group_draws([result.group for result in results], RESAMPLES, seed)
+    return resampled_metrics(results, class_count, view_count, tasks, resample_counts)
 
 
-def drawn_metrics(
+def resampled_metrics(
     results: Sequence[ImageResult],
     class_count: int,
     view_count: int,
     tasks: Sequence[str],
-    draws: np.ndarray,
+    resample_counts: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """The compared metrics of `tasks`, (R,) each, where image i counts `draws[r, i]` times."""
+    """The compared metrics of `tasks` on resamples of the images, (R,) each.
+
+    Args:
+        resample_counts: (R, images), how often each resample holds each image.
+    """
     found = {}
     if "detection" in tasks:
-        ap = resampled_ap(coco_evaluation(results, class_count), draws)
+        ap = resampled_ap(coco_evaluation(results, class_count), resample_counts)
         found |= {"mAP50": ap[:, 1], "mAP50-95": ap[:, 1:].mean(axis=1)}
     if "classification" in tasks:
-        rates = resampled_view_rates(results, view_count, draws)
+        rates = resampled_view_rates(results, view_count, resample_counts)
         found |= {f"view_{name}": rates[name] for name in ("accuracy", "balanced_accuracy")}
     return found
 
@@ -162,22 +164,27 @@ def difference(outcomes: Outcomes, contrast: Contrast, is_ratio: bool = False) -
 
 
 def delta_m(outcomes: Outcomes, arm: str) -> Found | None:
-    """The logarithm of 1 + Delta-m over both tasks' headline metrics; see the module's docstring, and `combine`."""
+    """The logarithm of 1 + Delta-m over both tasks' headline metrics; see `combine`.
+
+    The module's docstring defines it.
+    """
     contrasts = [Contrast(arm, SINGLE_TASK[task], metric) for task, metric in HEADLINES.items()]
-    terms = [term for contrast in contrasts for term in _terms(contrast, 1 / len(contrasts))]
+    terms = []
+    for contrast in contrasts:
+        terms += _terms(contrast, 1 / len(contrasts))
     return combine(outcomes, terms, is_ratio=True)
 
 
 def _terms(contrast: Contrast, weight: float = 1.0) -> tuple[Term, Term]:
-    own, other = (
-        Term(contrast.arm, contrast.metric, weight),
-        Term(contrast.reference, contrast.metric, -weight),
-    )
+    own = Term(contrast.arm, contrast.metric, weight)
+    other = Term(contrast.reference, contrast.metric, -weight)
     return own, other
 
 
 def combine(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool = False) -> Found | None:
-    """The sum of `terms` over the units that all of them have; None without any, or where a figure is undefined.
+    """The sum of `terms` over the units that all of them have.
+
+    None without any unit, or where a figure is undefined.
 
     Args:
         outcomes: arm -> its outcomes; those of other arms serve to pool the variance between
@@ -188,7 +195,7 @@ def combine(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool = False) -
     values = np.array(list(total.values.values()))
     if not len(values) or not np.isfinite(values).all():
         return None
-    if len(terms) > 1 and not values.any() and not np.nan_to_num(total.drawn).any():
+    if len(terms) > 1 and not values.any() and not np.nan_to_num(total.resampled).any():
         return Found(0.0, tuple(values.tolist()), IDENTICAL)
     if len({data for data, _ in total.values}) > 1:
         return _over_folds(total)
@@ -200,25 +207,33 @@ def combine(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool = False) -
 def _add(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool) -> _Sum:
     by_unit = [{outcome.unit: outcome for outcome in outcomes.get(term.arm, ())} for term in terms]
     units = sorted(set(by_unit[0]).intersection(*by_unit[1:]))
-    values, drawn, patients = np.zeros(len(units)), np.zeros((len(units), 1)), np.inf
+    values = np.zeros(len(units))
+    resampled = np.zeros((len(units), 1))
+    patients = np.inf
     for term, own in zip(terms, by_unit, strict=True):
         trained = [own[unit] for unit in units]
         figures = np.array([outcome.figures.get(term.metric) for outcome in trained], float)
-        resampled = np.array([outcome.resampled.get(term.metric, [np.nan]) for outcome in trained])
+        by_unit_resampled = [outcome.resampled.get(term.metric, [np.nan]) for outcome in trained]
+        linear = _linear(np.array(by_unit_resampled), figures[:, None], is_ratio)
         values = values + term.weight * _scaled(figures, is_ratio)
-        drawn = drawn + term.weight * _linear(resampled, figures[:, None], is_ratio)
-        patients = min([patients, *(outcome.patients.get(term.metric, 0.0) for outcome in trained)])
-    return _Sum(dict(zip(units, values.tolist(), strict=True)), drawn, patients)
+        resampled = resampled + term.weight * linear
+        for outcome in trained:
+            patients = min(patients, outcome.patients.get(term.metric, 0.0))
+    return _Sum(dict(zip(units, values.tolist(), strict=True)), resampled, patients)
 
 
 def _scaled(figures: np.ndarray, is_ratio: bool) -> np.ndarray:
     """The figures, or their logarithms: NaN for 0."""
-    return np.log(np.where(figures > 0, figures, np.nan)) if is_ratio else figures
+    if not is_ratio:
+        return figures
+    return np.log(np.where(figures > 0, figures, np.nan))
 
 
 def _linear(resampled: np.ndarray, figures: np.ndarray, is_ratio: bool) -> np.ndarray:
     """What varies as `_scaled` figures do where these are near `figures`."""
-    return resampled / np.where(figures > 0, figures, np.nan) if is_ratio else resampled
+    if not is_ratio:
+        return resampled
+    return resampled / np.where(figures > 0, figures, np.nan)
 
 
 def _over_folds(total: _Sum) -> Found:
@@ -231,16 +246,25 @@ def _over_folds(total: _Sum) -> Found:
 
 def _of_one_training(total: _Sum) -> Found:
     (value,) = total.values.values()
-    patients = over_patients(total.drawn[0], total.patients)
-    return _found(total, ONE_TRAINING, patients and satterthwaite(value, [patients]), value)
+    estimate = _estimate(value, over_patients(total.resampled[0], total.patients))
+    return _found(total, ONE_TRAINING, estimate, value)
 
 
 def _over_seeds(total: _Sum, shares: Sequence[Variance]) -> Found:
     value = float(np.mean(list(total.values.values())))
     if min(share.df for share in shares) < LEAST_DF:
         return Found(value, tuple(total.values.values()), TOO_FEW)
-    patients = over_patients(total.drawn.mean(axis=0), total.patients)
-    return _found(total, SEEDS, patients and satterthwaite(value, [patients, *shares]), value)
+    patients = over_patients(total.resampled.mean(axis=0), total.patients)
+    return _found(total, SEEDS, _estimate(value, patients, shares), value)
+
+
+def _estimate(
+    value: float, patients: Variance | None, shares: Sequence[Variance] = ()
+) -> Estimate | None:
+    """From the variances of patients and trainings; None where the patients' is unknown."""
+    if patients is None:
+        return None
+    return satterthwaite(value, [patients, *shares])
 
 
 def _found(
@@ -250,22 +274,24 @@ def _found(
     value: float,
     cautious: Estimate | None = None,
 ) -> Found:
-    trainings = tuple(total.values.values())
-    return Found(value, trainings, basis if estimate else NO_INTERVAL, estimate, cautious)
+    if estimate is None:
+        basis = NO_INTERVAL
+    return Found(value, tuple(total.values.values()), basis, estimate, cautious)
 
 
 def _trainings_variances(
     outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool, seeds: int
 ) -> list[Variance]:
-    """Of every metric among the terms, the variance that the trainings of its arms give to the sum's mean."""
+    """Of every metric, the variance that the trainings of its arms give to the sum's mean."""
     squares: dict[str, float] = {}
     for term in terms:
         squares[term.metric] = squares.get(term.metric, 0.0) + term.weight**2
     arms = {term.arm for term in terms}
-    pooled_by_metric = {
-        metric: between_trainings(outcomes, metric, arms, is_ratio) for metric in squares
-    }
-    return [Variance(squares[m] * own.value / seeds, own.df) for m, own in pooled_by_metric.items()]
+    variances = []
+    for metric, square in squares.items():
+        own = between_trainings(outcomes, metric, arms, is_ratio)
+        variances.append(Variance(square * own.value / seeds, own.df))
+    return variances
 
 
 def between_trainings(
@@ -282,43 +308,51 @@ def between_trainings(
         if figures and None not in figures:
             samples[figures] = samples.get(figures, False) or arm in arms
     highest = max(map(np.mean, samples), default=0.0)
-    counted = [
-        own
-        for own, is_compared in samples.items()
-        if is_compared or np.mean(own) >= COLLAPSED * highest
-    ]
-    return pooled(_scaled(np.array(own), is_ratio) for own in counted)
+    counted = []
+    for own, is_compared in samples.items():
+        if is_compared or np.mean(own) >= COLLAPSED * highest:
+            counted.append(_scaled(np.array(own), is_ratio))
+    return pooled(counted)
 
 
 def means_by_fold(values: Mapping[Unit, float]) -> list[float]:
-    """A value for every data set, the mean over its seeds; where there is only one data set, that of every seed."""
-    data_sets = sorted({data for data, _ in values})
-    if len(data_sets) < 2:
+    """A value for every data set, the mean over its seeds.
+
+    Where there is only one data set, the value of every seed.
+    """
+    by_fold: dict[int, list[float]] = {}
+    for (fold, _), value in values.items():
+        by_fold.setdefault(fold, []).append(value)
+    if len(by_fold) < 2:
         return list(values.values())
-    return [
-        float(np.mean([value for (data, _), value in values.items() if data == fold]))
-        for fold in data_sets
-    ]
+    return [float(np.mean(by_fold[fold])) for fold in sorted(by_fold)]
 
 
 def mean_and_deviation(
     outcomes: Sequence[Outcome], kind: str = "figures"
 ) -> dict[str, tuple[float, float | None]]:
-    """Figure -> mean and standard deviation over the folds, or the seeds of one data set, where it is defined."""
+    """Figure -> mean and standard deviation over the folds, or the seeds of one data set.
+
+    It is of the units where the figure is defined; one value has no deviation: None.
+    """
     found: dict[str, dict[Unit, float]] = {}
     for outcome in outcomes:
         for name, value in getattr(outcome, kind).items():
             if value is not None:
                 found.setdefault(name, {})[outcome.unit] = value
-    values = {name: means_by_fold(own) for name, own in found.items()}
-    return {
-        n: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None)
-        for n, v in values.items()
-    }
+    pairs = {}
+    for name, own in found.items():
+        values = means_by_fold(own)
+        deviation = None
+        if len(values) > 1:
+            deviation = float(np.std(values, ddof=1))
+        pairs[name] = (float(np.mean(values)), deviation)
+    return pairs
 
 
 def best_of(candidates: Mapping[str, Sequence[Outcome]]) -> str:
     """The arm with the highest mean fitness on the validation split, whatever split is reported."""
-    return max(
-        candidates, key=lambda arm: mean_and_deviation(candidates[arm])["validation_fitness"][0]
-    )
+    means = {}
+    for arm, outcomes in candidates.items():
+        means[arm], _ = mean_and_deviation(outcomes)["validation_fitness"]
+    return max(means, key=means.get)

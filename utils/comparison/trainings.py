@@ -1,7 +1,7 @@
 """Trains what a comparison consists of: a process of its own for every arm, seed and data set.
 
 Each training is a call of a training script, so its run folder is like any other and its command
-can be given again by hand. A `Trial` knows whether its folder holds it finished, begun, or
+can be given again by hand. A `Training` knows whether its folder holds it finished, begun, or
 something else. Nothing is kept in memory that the folders do not hold: a comparison that was killed
 goes on where its trainings stopped. One that it left at work is not disturbed: a training holds the
 lock of its run folder, and the next comparison waits for its end.
@@ -37,7 +37,7 @@ POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class Training:
     """One arm trained once.
 
     Attributes:
@@ -78,10 +78,10 @@ class Trial:
         """Whether the run in the folder was started with these options, as far as they matter."""
         if self.needed is not None and not (self.needed / "summary.json").exists():
             return False
-        return all(
-            relevant(content) == _read_relevant(self.folder / f"{name}.yaml", type(content))
-            for name, content in zip(("opt", "hyp"), self._settings(), strict=True)
-        )
+        options, hyp = self._settings()
+        if relevant(options) != _read_relevant(self.folder / "opt.yaml", type(options)):
+            return False
+        return relevant(hyp) == _read_relevant(self.folder / "hyp.yaml", type(hyp))
 
     @property
     def _hyp_file(self) -> Path:
@@ -95,14 +95,15 @@ class Trial:
         write_atomically(self._hyp_file, lambda path: path.write_text(text, encoding="utf-8"))
 
     def command(self) -> list[str]:
-        """The training as a command line, without the interpreter: a new one, or the rest of one."""
+        """The training as a command line, without the interpreter: new, or the rest of one."""
         if self.is_begun:
             device = _as_arguments({"device": self.common["device"]})
             return [self.arm.script, "--resume", str(self.folder / "weights" / "last.pt"), *device]
         options, _ = self._settings()
-        chosen = {
-            name: value for name, value in to_mapping(options).items() if name in self.options
-        }
+        chosen = {}
+        for name, value in to_mapping(options).items():
+            if name in self.options:
+                chosen[name] = value
         chosen |= {"data": self.data, "seed": self.seed, "hyp": str(self._hyp_file)}
         place = {"project": str(self.folder.parent), "name": self.folder.name, "exist_ok": True}
         return [self.arm.script, *_as_arguments(chosen | place)]
@@ -110,7 +111,10 @@ class Trial:
 
 def run_name(fold: str, arm: str, seed: int) -> str:
     """Of a run folder; `fold` is empty where there is one data set."""
-    return f"{fold}-{arm}-seed{seed}" if fold else f"{arm}-seed{seed}"
+    name = f"{arm}-seed{seed}"
+    if fold:
+        return f"{fold}-{name}"
+    return name
 
 
 def read_settings(arm: Arm, given: Mapping[str, object]) -> tuple[TrainOptions, HyperParameters]:
@@ -123,10 +127,9 @@ def read_settings(arm: Arm, given: Mapping[str, object]) -> tuple[TrainOptions, 
         UserError: a wrong name, type or value.
     """
     names = {field.name for field in dataclasses.fields(arm.options_kind)}
-    options = from_mapping(
-        arm.options_kind, {key: value for key, value in given.items() if key in names}
-    )
+    of_script = {key: value for key, value in given.items() if key in names}
     over_hyp = {key: value for key, value in given.items() if key not in names}
+    options = from_mapping(arm.options_kind, of_script)
     return options, load_hyperparameters(options.hyp, over_hyp)
 
 
@@ -136,7 +139,10 @@ def relevant(options: TrainOptions | HyperParameters) -> dict[str, object]:
 
 
 def _read_relevant(path: Path, kind: type) -> dict[str, object] | None:
-    """What a run was started with; an option that did not exist then has its default. None: cannot be read."""
+    """What a run was started with; None: it cannot be read.
+
+    An option that did not exist then has its default.
+    """
     try:
         return relevant(from_mapping(kind, read_yaml_mapping(path, "")))
     except UserError:
@@ -148,8 +154,11 @@ def _as_arguments(given: Mapping[str, object]) -> list[str]:
     for name, value in given.items():
         if value is False or value == "":
             continue
-        values = [] if value is True else value if isinstance(value, list) else [value]
-        arguments += [f"--{name.replace('_', '-')}", *map(str, values)]
+        arguments.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, list):
+            arguments += map(str, value)
+        elif value is not True:
+            arguments.append(str(value))
     return arguments
 
 
@@ -164,81 +173,122 @@ def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, obj
         UserError: a data set is not what it was when the comparison began.
     """
     path = folder / "data.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = {}
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
     for data, facts in fingerprints.items():
         before = known.get(data, {})
         for key, found in facts.items():
-            if before.get(key, found) != found:
-                what = (
-                    "images or labels" if key in SPLITS else f"{key} ({before[key]!r} -> {found!r})"
-                )
-                raise UserError(
-                    f"{data}: {what} changed since {folder} was begun; restore them, or start anew with another --name"
-                )
+            if before.get(key, found) == found:
+                continue
+            what = "images or labels"
+            if key not in SPLITS:
+                what = f"{key} ({before[key]!r} -> {found!r})"
+            raise UserError(
+                f"{data}: {what} changed since {folder} was begun; "
+                "restore them, or start anew with another --name"
+            )
         known[data] = before | facts
     write_json(path, known)
 
 
-def train_all(trials: Sequence[Trial], jobs: int = 1) -> None:
+def train_all(trainings: Sequence[Training], jobs: int = 1) -> None:
     """Train what is not finished, `jobs` at a time, each with its share of the cores.
 
     Raises:
         UserError: a training failed; its last words are passed on.
         Interrupted: SIGINT or SIGTERM; the trainings were told to stop and can be resumed.
     """
-    waiting = [trial for trial in trials if not trial.is_finished]
-    LOGGER.info(f"{len(trials)} trainings, {len(trials) - len(waiting)} of them finished")
-    for trial in waiting:
-        if is_in_use(trial.folder):
+    waiting = [training for training in trainings if not training.is_finished]
+    LOGGER.info(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished")
+    for training in waiting:
+        if is_in_use(training.folder):
             LOGGER.info(
-                f"{trial.folder}: a training that was left behind is at work there; waiting for its end"
+                f"{training.folder}: a training that was left behind is at work there; "
+                "waiting for its end"
             )
-    running: list[tuple[Trial, subprocess.Popen]] = []
-    with _Progress(trials) as progress, StopSignals() as signals:
+    running: list[_Running] = []
+    with _Progress(trainings) as progress, StopSignals() as signals:
         try:
             while waiting or running:
-                while len(running) < jobs and (trial := _next(waiting)):
-                    waiting.remove(trial)
-                    if not trial.is_finished:  # as it may be by now
-                        running.append((trial, _start(trial, jobs)))
+                _fill(running, waiting, jobs)
                 time.sleep(POLL_S)
                 if signals.received is not None:
                     raise Interrupted(
                         "stopped; the same command goes on from here", signals.received
                     )
-                ended = [
-                    (trial, process) for trial, process in running if process.poll() is not None
-                ]
-                running = [pair for pair in running if pair not in ended]
-                waiting += [
-                    trial for trial, process in ended if _was_late(trial, process.returncode)
-                ]
-                progress.show([trial for trial, _ in running])
+                ended = [own for own in running if own.process.poll() is not None]
+                running = [own for own in running if own not in ended]
+                late = [own.training for own in ended if own.was_late()]
+                waiting += late
+                progress.show([own.training for own in running])
         except BaseException:
-            _stop([process for _, process in running])
+            _stop([own.process for own in running])
             raise
 
 
-def _next(waiting: Sequence[Trial]) -> Trial | None:
+@dataclass(frozen=True)
+class _Running:
+    """A training at work."""
+
+    training: Training
+    process: subprocess.Popen
+
+    def was_late(self) -> bool:
+        """Whether it ended because one that was left behind had locked its folder in the meantime.
+
+        Raises:
+            UserError: it failed.
+        """
+        exit_code = self.process.returncode
+        if exit_code == 0:
+            return False
+        folder = self.training.folder
+        if is_in_use(folder):
+            return True
+        log = folder.parent / "logs" / f"{folder.name}.log"
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = ""
+        if lines:
+            last = lines[-1].split("\r")[-1]
+        raise UserError(
+            f"{folder}: the training ended with exit code {exit_code}: {last} (see {log})"
+        )
+
+
+def _fill(running: list[_Running], waiting: list[Training], jobs: int) -> None:
+    """Start trainings that wait, until `jobs` are running."""
+    while len(running) < jobs:
+        training = _next(waiting)
+        if training is None:
+            return
+        waiting.remove(training)
+        if not training.is_finished:  # as it may be by now
+            running.append(_Running(training, _start(training, jobs)))
+
+
+def _next(waiting: Sequence[Training]) -> Training | None:
     """The first training whose options are known, and whose folder no other process writes into."""
-    for trial in waiting:
-        is_known = trial.needed is None or (trial.needed / "summary.json").exists()
-        if is_known and not is_in_use(trial.folder):
-            return trial
+    for training in waiting:
+        is_known = training.needed is None or (training.needed / "summary.json").exists()
+        if is_known and not is_in_use(training.folder):
+            return training
     return None
 
 
-def _start(trial: Trial, jobs: int) -> subprocess.Popen:
-    if trial.folder.exists() and not trial.is_begun:
-        _set_aside(trial.folder)
-    if not trial.is_begun:
-        trial.write_hyp()
-    command = trial.command()
-    log_folder = trial.folder.parent / "logs"
+def _start(training: Training, jobs: int) -> subprocess.Popen:
+    if training.folder.exists() and not training.is_begun:
+        _set_aside(training.folder)
+    if not training.is_begun:
+        training.write_hyp()
+    command = training.command()
+    log_folder = training.folder.parent / "logs"
     log_folder.mkdir(exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if jobs > 1 else {})
-    with (log_folder / f"{trial.folder.name}.log").open("a", encoding="utf-8") as log:
+    environment = dict(os.environ)
+    if jobs > 1:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    with (log_folder / f"{training.folder.name}.log").open("a", encoding="utf-8") as log:
         log.write(f"\n$ python {' '.join(command)}\n")
         log.flush()
         return subprocess.Popen(
@@ -252,31 +302,15 @@ def _start(trial: Trial, jobs: int) -> subprocess.Popen:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move a run that cannot be gone on with out of the way: of other options, or killed before it began."""
+    """Move a run out of the way that cannot be resumed: of other options, or killed too early."""
+    replaced = folder.parent / "replaced"
     number = 1
-    while (target := folder.parent / "replaced" / f"{folder.name}-{number}").exists():
+    while (replaced / f"{folder.name}-{number}").exists():
         number += 1
+    target = replaced / f"{folder.name}-{number}"
     target.parent.mkdir(exist_ok=True)
     folder.rename(target)
     LOGGER.info(f"{folder}: of other options, or hardly begun; moved to {target}")
-
-
-def _was_late(trial: Trial, exit_code: int) -> bool:
-    """Whether an ended training found that one which was left behind had locked its folder in the meantime.
-
-    Raises:
-        UserError: it failed.
-    """
-    if exit_code == 0:
-        return False
-    if is_in_use(trial.folder):
-        return True
-    log = trial.folder.parent / "logs" / f"{trial.folder.name}.log"
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = lines[-1].split("\r")[-1] if lines else ""
-    raise UserError(
-        f"{trial.folder}: the training ended with exit code {exit_code}: {last} (see {log})"
-    )
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
@@ -290,8 +324,9 @@ def _stop(processes: Sequence[subprocess.Popen]) -> None:
 class _Progress:
     """One line about all trainings: which are at work, their epochs, and the time left."""
 
-    def __init__(self, trials: Sequence[Trial]):
-        self.trials, total = trials, sum(trial.options["epochs"] for trial in trials)
+    def __init__(self, trainings: Sequence[Training]):
+        self.trainings = trainings
+        total = sum(training.options["epochs"] for training in trainings)
         self.bar = tqdm(total=total, initial=self._done(), unit="epoch", dynamic_ncols=True)
 
     def __enter__(self) -> _Progress:
@@ -300,18 +335,19 @@ class _Progress:
     def __exit__(self, *exception: object) -> None:
         self.bar.close()
 
-    def show(self, running: Sequence[Trial]) -> None:
+    def show(self, running: Sequence[Training]) -> None:
         self.bar.n = self._done()
-        self.bar.set_description_str(
-            ", ".join(f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running)
-        )
+        states = [f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running]
+        self.bar.set_description_str(", ".join(states))
         self.bar.refresh()
 
     def _done(self) -> int:
-        return sum(_epoch(trial) for trial in self.trials)
+        return sum(_epoch(training) for training in self.trainings)
 
 
-def _epoch(trial: Trial) -> int:
-    """Epochs that a trial's results.csv holds."""
-    path = trial.folder / "results.csv"
-    return max(path.read_text(encoding="utf-8").count("\n") - 1, 0) if path.exists() else 0
+def _epoch(training: Training) -> int:
+    """Epochs that a training's results.csv holds."""
+    path = training.folder / "results.csv"
+    if not path.exists():
+        return 0
+    return max(path.read_text(encoding="utf-8").count("\n") - 1, 0)

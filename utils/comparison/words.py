@@ -1,9 +1,9 @@
-"""The words of a comparison: better, worse, equivalent within a margin, or not shown, and what would have been seen.
+"""The words of a comparison: better, worse, equivalent within a margin, or not shown.
 
-A word stands only for the contrasts that were fixed before training (`Protocol.counted`), and
-carries the correction for their number (Holm 1979): of differences among themselves, and of
-equivalences among themselves. A contrast that was promised and not trained counts in that number.
-All else is exploratory: an interval, and no word.
+Beside the last stands what would have been seen. A word stands only for the contrasts that were
+fixed before training (`Protocol.counted`), and carries the correction for their number (Holm 1979):
+of differences among themselves, and of equivalences among themselves. A contrast that was promised
+and not trained counts in that number. All else is exploratory: an interval, and no word.
 """
 
 from __future__ import annotations
@@ -21,35 +21,44 @@ TESTED = (FOLDS, SEEDS)
 EXPLORATORY, NOT_SHOWN, OF_THIS_TRAINING = "exploratory", "not shown", "of this training"
 
 METRIC_NAMES = {
-    **{"mAP50": "mAP50", "mAP50-95": "mAP50-95"},
-    **{"view_accuracy": "view accuracy", "view_balanced_accuracy": "balanced view accuracy"},
+    "mAP50": "mAP50",
+    "mAP50-95": "mAP50-95",
+    "view_accuracy": "view accuracy",
+    "view_balanced_accuracy": "balanced view accuracy",
 }
 INTERVALS = {  # what a difference rests on -> how its interval is made
     FOLDS: (
-        "95 % intervals: t over the folds' differences, each fold the mean of its trainings. Patients and trainings "
-        "differ from fold to fold, so both are in them. As folds share training frames, the wider interval of Nadeau "
-        "and Bengio (2003) stands beside *better* and *worse*."
+        "95 % intervals: t over the folds' differences, each fold the mean of its trainings. "
+        "Patients and trainings differ from fold to fold, so both are in them. As folds share "
+        "training frames, the wider interval of Nadeau and Bengio (2003) stands beside *better* "
+        "and *worse*."
     ),
     SEEDS: (
-        "95 % intervals: the variance over {resampled} ({resamples} bootstrap resamples, the same for all trainings) "
-        "plus that between trainings, which is pooled over the arms; t with Satterthwaite's degrees of freedom. They "
-        "are for this training set: by how much another would differ is not in them."
+        "95 % intervals: the variance over {resampled} ({resamples} bootstrap resamples, the same "
+        "for all trainings) plus that between trainings, which is pooled over the arms; t with "
+        "Satterthwaite's degrees of freedom. They are for this training set: by how much another "
+        "would differ is not in them."
     ),
     ONE_TRAINING: (
-        "95 % intervals: t x bootstrap standard error over {resampled} ({resamples} resamples, the same for both "
-        "arms), of this one training: by how much another would differ is not in them, so there is no word."
+        "95 % intervals: t x bootstrap standard error over {resampled} ({resamples} resamples, the "
+        "same for both arms), of this one training: by how much another would differ is not in "
+        "them, so there is no word."
     ),
-    TOO_FEW: "There are too few trainings for an interval: the values of all of them stand beside their mean.",
+    TOO_FEW: (
+        "There are too few trainings for an interval: the values of all of them stand beside "
+        "their mean."
+    ),
 }
 TESTS = (
-    "In words: *better* or *worse* where the difference is significant (two-sided), *equivalent* where two one-sided "
-    "t tests show it to be within the margin, both at 5 % after Holm's correction for the number of comparisons that "
-    "were fixed before training; else *not shown*, either way, with the difference that would have been seen with 80 % "
-    "power, were it the only one."
+    "In words: *better* or *worse* where the difference is significant (two-sided), *equivalent* "
+    "where two one-sided t tests show it to be within the margin, both at 5 % after Holm's "
+    "correction for the number of comparisons that were fixed before training; else *not shown*, "
+    "either way, with the difference that would have been seen with 80 % power, were it the only "
+    "one."
 )
 EXPLORED = (
-    "Comparisons that were not fixed before training are exploratory and not corrected for their number: of twenty "
-    "such intervals without a true difference one is expected to miss zero."
+    "Comparisons that were not fixed before training are exploratory and not corrected for their "
+    "number: of twenty such intervals without a true difference one is expected to miss zero."
 )
 
 
@@ -87,35 +96,27 @@ class Statement:
 
 
 def state(found: Mapping[Contrast, Found], protocol: Protocol) -> list[Statement]:
-    """A statement for every contrast: first those that count, in the protocol's order, then the others."""
-    counted, margins = (
-        [contrast for contrast in protocol.counted if contrast in found],
-        protocol.margins,
-    )
-    tested = {
-        contrast: found[contrast].estimate
-        for contrast in counted
-        if found[contrast].basis in TESTED
-    }
-    bounded = {contrast: own for contrast, own in tested.items() if contrast.metric in margins}
-    p_values = {contrast: own.p_value() for contrast, own in tested.items()}
-    p_equivalences = {
-        contrast: own.p_equivalence(margins[contrast.metric]) for contrast, own in bounded.items()
-    }
+    """A statement for every contrast: those that count, in the protocol's order, then others."""
+    margins = protocol.margins
+    counted = [contrast for contrast in protocol.counted if contrast in found]
+    p_values, p_equivalences = {}, {}
+    for contrast in counted:
+        own = found[contrast]
+        if own.basis not in TESTED:
+            continue
+        p_values[contrast] = own.estimate.p_value()
+        if contrast.metric in margins:
+            margin = margins[contrast.metric]
+            p_equivalences[contrast] = own.estimate.p_equivalence(margin)
+    bounded = [contrast for contrast in protocol.counted if contrast.metric in margins]
     differences = _corrected(p_values, len(protocol.counted))
-    equivalences = _corrected(
-        p_equivalences, sum(contrast.metric in margins for contrast in protocol.counted)
-    )
-    return [
-        _statement(
-            contrast,
-            found[contrast],
-            protocol,
-            differences.get(contrast),
-            equivalences.get(contrast),
-        )
-        for contrast in dict.fromkeys([*counted, *found])
-    ]
+    equivalences = _corrected(p_equivalences, len(bounded))
+    statements = []
+    for contrast in dict.fromkeys([*counted, *found]):
+        p_value, p_equivalence = differences.get(contrast), equivalences.get(contrast)
+        own = found[contrast]
+        statements.append(_statement(contrast, own, protocol, p_value, p_equivalence))
+    return statements
 
 
 def _corrected(p_values: Mapping[Contrast, float], count: int) -> dict[Contrast, float]:
@@ -131,9 +132,16 @@ def _statement(
     p_value: float | None,
     p_equivalence: float | None,
 ) -> Statement:
-    low, high = found.estimate.interval() if found.estimate else (None, None)
+    low, high, cautious, detectable, margin = None, None, None, None, None
+    if found.estimate:
+        low, high = found.estimate.interval()
+    if found.cautious:
+        cautious = found.cautious.interval()
+    if p_value is not None:
+        detectable = found.estimate.detectable()
     is_counted = contrast in protocol.counted
-    margin = protocol.margins.get(contrast.metric) if is_counted else None
+    if is_counted:
+        margin = protocol.margins.get(contrast.metric)
     return Statement(
         arm=contrast.arm,
         reference=contrast.reference,
@@ -143,12 +151,12 @@ def _statement(
         basis=found.basis,
         low=low,
         high=high,
-        cautious=found.cautious.interval() if found.cautious else None,
+        cautious=cautious,
         is_counted=is_counted,
         p_value=p_value,
         p_equivalence=p_equivalence,
         margin=margin,
-        detectable=found.estimate.detectable() if p_value is not None else None,
+        detectable=detectable,
         word=_word(found, is_counted, p_value, p_equivalence, margin),
     )
 
@@ -168,12 +176,16 @@ def _word(
         return EXPLORATORY
     is_different = p_value < SIGNIFICANCE
     is_equivalent = p_equivalence is not None and p_equivalence < SIGNIFICANCE
-    direction = "better" if found.value > 0 else "worse"
+    direction = "worse"
+    if found.value > 0:
+        direction = "better"
     if is_different and is_equivalent:
         return f"{direction}, but by less than {margin:g}"
     if is_different:
         return direction
-    return f"equivalent within {margin:g}" if is_equivalent else NOT_SHOWN
+    if is_equivalent:
+        return f"equivalent within {margin:g}"
+    return NOT_SHOWN
 
 
 def difference_section(results: Mapping) -> str:
@@ -193,25 +205,36 @@ def difference_section(results: Mapping) -> str:
 
 
 def _difference_row(own: Mapping) -> list[str]:
-    span = f"({', '.join(f'{value:+.3f}' for value in own['trainings'])})"
-    if own["low"] is not None:
+    if own["low"] is None:
+        values = ", ".join(f"{value:+.3f}" for value in own["trainings"])
+        span = f"({values})"
+    else:
         span = _span(own["low"], own["high"])
-    is_bounded = own["p_equivalence"] is not None
-    is_equivalent = "yes" if is_bounded and own["p_equivalence"] < SIGNIFICANCE else "no"
     return [
         f"`{own['arm']}` - `{own['reference']}`",
         METRIC_NAMES.get(own["metric"], own["metric"]),
         f"{own['value']:+.3f} {span}",
         _p_cell(own["p_value"]),
-        f"within {own['margin']:g}: {is_equivalent}" if is_bounded else "-",
+        _equivalence_cell(own),
         _in_words(own),
     ]
+
+
+def _equivalence_cell(own: Mapping) -> str:
+    if own["p_equivalence"] is None:
+        return "-"
+    answer = "no"
+    if own["p_equivalence"] < SIGNIFICANCE:
+        answer = "yes"
+    return f"within {own['margin']:g}: {answer}"
 
 
 def _p_cell(p_value: float | None) -> str:
     if p_value is None:
         return "-"
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    if p_value < 0.001:
+        return "< 0.001"
+    return f"{p_value:.3f}"
 
 
 def _in_words(own: Mapping) -> str:
@@ -230,5 +253,7 @@ def relative_span(gain: Mapping) -> str:
     """The interval of a gain and, where it is of one training only, that; or why there is none."""
     if gain["low"] is None:
         return gain["basis"]
-    of = f" ({OF_THIS_TRAINING})" if gain["basis"] == ONE_TRAINING else ""
-    return f"[{gain['low']:+.1%}, {gain['high']:+.1%}]{of}"
+    span = f"[{gain['low']:+.1%}, {gain['high']:+.1%}]"
+    if gain["basis"] == ONE_TRAINING:
+        return f"{span} ({OF_THIS_TRAINING})"
+    return span

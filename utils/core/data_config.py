@@ -1,4 +1,4 @@
-"""A `data.yaml` as a frozen dataclass: which frames, classes, views, patients and clips a data set has."""
+"""A `data.yaml` as a frozen dataclass: a data set's frames, classes, views, patients and clips."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DataConfig:
             labels/a/b.txt), or None where labels lie beside the images by YOLOv5's convention; see
             `utils.data.splits.label_path`.
         bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the
-            file does not say.
+            file has no such key.
     """
 
     source: Path
@@ -54,24 +54,31 @@ class DataConfig:
         return ""
 
     def group_of(self, path: str | Path) -> str:
-        """The patient (or whatever the pattern names) of an image; the image itself where it names none."""
+        """The patient (or what the pattern names) of an image; the image itself if it has none."""
         return self.found_group(path) or str(path)
 
     def found_group(self, path: str | Path) -> str | None:
-        """What the pattern's first group is in an image's name; None where it takes no part, or is empty."""
-        match = re.search(self.group_pattern, Path(path).name) if self.group_pattern else None
-        return (match and match.group(1)) or None
+        """The pattern's first group in an image's name; None where it is absent or empty."""
+        match = _search(self.group_pattern, path)
+        if match is None:
+            return None
+        return match.group(1) or None
 
     def clip_of(self, path: str | Path) -> tuple[str, int] | None:
-        """A frame's clip and its number there (0 where the pattern finds no number); None where it finds no clip."""
-        match = re.search(self.clip_pattern, Path(path).name) if self.clip_pattern else None
-        if not match or not match.group(1):
+        """A frame's clip and its number there; None where the pattern finds no clip.
+
+        The number is 0 where the pattern finds none.
+        """
+        match = _search(self.clip_pattern, path)
+        if match is None or not match.group(1):
             return None
         number = match.group(2) or ""
-        return match.group(1), int(number) if number.isdecimal() else 0
+        if not number.isdecimal():
+            number = "0"
+        return match.group(1), int(number)
 
     def facts(self) -> dict[str, object]:
-        """What a model, or its figures, depend on besides the frames; by its key in the file, as plain values."""
+        """What a model and its metrics depend on besides the frames: key in the file -> value."""
         return {
             "names": list(self.names),
             "cls_names": list(self.view_names),
@@ -81,17 +88,34 @@ class DataConfig:
         }
 
     def difference(self, before: Mapping[str, object]) -> str:
-        """The first of the `facts` that has another value in `before`, in words; "" if there is none."""
+        """The first of the `facts` that differs from `before`, in words; "" if there is none."""
         for key, value in self.facts().items():
             if key in before and before[key] != value:
                 return f"{key} is {value!r}, expected {before[key]!r}"
         return ""
 
 
+def _search(pattern: str | None, path: str | Path) -> re.Match | None:
+    """The first match of a pattern, where there is one, in a file's name."""
+    if not pattern:
+        return None
+    return re.search(pattern, Path(path).name)
+
+
 STORED_BITS = range(8, 17)  # that images of 16 bits a channel can hold
 DATA_KEYS = (
-    *("path", "train", "val", "test", "labels", "nc", "names", "cls_names"),
-    *("group_pattern", "clip_pattern", "generate", "bits"),
+    "path",
+    "train",
+    "val",
+    "test",
+    "labels",
+    "nc",
+    "names",
+    "cls_names",
+    "group_pattern",
+    "clip_pattern",
+    "generate",
+    "bits",
 )
 
 
@@ -108,38 +132,61 @@ def load_data_config(path: str | Path) -> DataConfig:
         LOGGER.warning(
             f"warning: {path}: unknown key '{key}' is ignored{did_you_mean(key, DATA_KEYS)}"
         )
-    for key in ("train", "val", "names"):
-        if content.get(key) is None:
-            hint = "; names: [] if the data have no boxes" if key == "names" else ""
-            raise UserError(
-                f"{path}: key '{key}' is missing; a data.yaml needs train, val and names{hint}"
-            )
+    _refuse_missing(content, path)
     for key in ("path", "labels", "generate"):
-        problem = not_text(content[key]) if content.get(key) not in (None, "") else ""
+        problem = not_text(content[key]) if _is_given(content, key) else ""
         if problem:
             raise UserError(f"{path}: {key} {problem}")
     names = _names(content["names"], "names", path)
     _check_nc(content, names, path)
+    view_names = ()
+    if content.get("cls_names") is not None:
+        view_names = _names(content["cls_names"], "cls_names", path)
     root = (path.parent / (content.get("path") or ".")).resolve()
-    splits = {
-        split: tuple(
-            Path(os.path.normpath(root / entry)) for entry in _entries(content[split], split, path)
-        )
-        for split in ("train", "val", "test")
-        if split != "test" or content.get(split) not in (None, "", [])
-    }
+    labels = None
+    if content.get("labels"):
+        labels = (path.parent / content["labels"]).resolve()
     return DataConfig(
         source=path,
         root=root,
-        splits=splits,
+        splits=_splits(content, root, path),
         names=names,
-        view_names=_names(_given(content, "cls_names", ()), "cls_names", path),
+        view_names=view_names,
         group_pattern=_pattern(content, "group_pattern", 1, path),
         clip_pattern=_pattern(content, "clip_pattern", 2, path),
         generate=content.get("generate"),
-        labels=(path.parent / content["labels"]).resolve() if content.get("labels") else None,
+        labels=labels,
         bits=_bits(content.get("bits"), path),
     )
+
+
+def _refuse_missing(content: Mapping, path: Path) -> None:
+    """Raise a `UserError` for a key that every data.yaml needs."""
+    for key in ("train", "val", "names"):
+        if content.get(key) is not None:
+            continue
+        hint = ""
+        if key == "names":
+            hint = "; names: [] if the data have no boxes"
+        raise UserError(
+            f"{path}: key '{key}' is missing; a data.yaml needs train, val and names{hint}"
+        )
+
+
+def _is_given(content: Mapping, key: str) -> bool:
+    """Whether a key that may be left out, or left without a value, has one."""
+    return content.get(key) not in (None, "")
+
+
+def _splits(content: Mapping, root: Path, path: Path) -> dict[str, tuple[Path, ...]]:
+    """Name of each split -> its folders and lists; "test" may be left out."""
+    splits = {}
+    for split in ("train", "val", "test"):
+        if split == "test" and content.get(split) in (None, "", []):
+            continue
+        entries = _entries(content[split], split, path)
+        splits[split] = tuple(Path(os.path.normpath(root / entry)) for entry in entries)
+    return splits
 
 
 def _bits(value: object, path: Path) -> int | None:
@@ -149,18 +196,11 @@ def _bits(value: object, path: Path) -> int | None:
     return value
 
 
-def _given(content: Mapping, key: str, default: object) -> object:
-    """The value of a key that may be left out, or left without one."""
-    value = content.get(key)
-    return default if value is None else value
-
-
 def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if isinstance(value, dict):
         numbers = list(value)
-        if any(type(number) is not int for number in numbers) or set(numbers) != set(
-            range(len(numbers))
-        ):
+        are_whole = all(type(number) is int for number in numbers)
+        if not are_whole or set(numbers) != set(range(len(numbers))):
             raise UserError(
                 f"{path}: {key} has numbers {numbers}, expected 0 to {len(numbers) - 1}"
             )
@@ -192,7 +232,8 @@ def _entries(value: object, key: str, path: Path) -> list[str]:
         )
     if value in ("", []):
         raise UserError(
-            f"{path}: {key} is {value!r}, expected a folder or .txt list of images, or several in a list"
+            f"{path}: {key} is {value!r}, "
+            "expected a folder or .txt list of images, or several in a list"
         )
     if not isinstance(value, list):
         problem = not_text(value)
@@ -216,7 +257,8 @@ def _pattern(content: Mapping, key: str, groups: int, path: Path) -> str | None:
         return None
     if not isinstance(pattern, str):
         raise UserError(
-            f"{path}: {key} {pattern!r} is not a regular expression but {type(pattern).__name__}; put it in quotes"
+            f"{path}: {key} {pattern!r} is not a regular expression "
+            f"but {type(pattern).__name__}; put it in quotes"
         )
     try:
         found = re.compile(pattern).groups

@@ -34,7 +34,9 @@ AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 
 def select_device(name: str) -> torch.device:
-    """ "auto" (CUDA if there is one, each local rank its own), "cpu", or a CUDA device's number such as "0".
+    """The device that `--device` names: "auto", "cpu", or a CUDA device's number such as "0".
+
+    "auto" is CUDA if there is one, for each local rank its own.
 
     Raises:
         UserError: the device does not exist.
@@ -46,7 +48,8 @@ def select_device(name: str) -> torch.device:
         name = str(distributed.local_rank())
     elif distributed.is_launched() and distributed.processes_here() > 1 and name != "cpu":
         raise UserError(
-            f"--device {name}: {distributed.processes_here()} processes cannot share it; leave it out"
+            f"--device {name}: {distributed.processes_here()} processes cannot share it; "
+            "leave it out"
         )
     if name == "cpu":
         return torch.device("cpu")
@@ -57,14 +60,17 @@ def select_device(name: str) -> torch.device:
         )
     if int(number) >= torch.cuda.device_count():
         raise UserError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu"
         )
     return torch.device(f"cuda:{number}")
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How forward passes compute. Losses, box decoding, gradient norms and metrics are always float32.
+    """How forward passes compute.
+
+    Losses, box decoding, gradient norms and metrics are always float32.
 
     Attributes:
         device: where.
@@ -86,14 +92,18 @@ class Precision:
 
     def place(self, model: nn.Module) -> nn.Module:
         """`model` on the device, in the layout."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return model.to(self.device, memory_format=layout)
+        return model.to(self.device, memory_format=self._layout)
 
     def images(self, images_uint8: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> float32 in [0, 1] on the device, in the layout."""
         images = images_uint8.to(self.device, non_blocking=True)
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return images.to(torch.float32, memory_format=layout).div_(255)
+        return images.to(torch.float32, memory_format=self._layout).div_(255)
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        if self.channels_last:
+            return torch.channels_last
+        return torch.contiguous_format
 
     @property
     def needs_scaler(self) -> bool:
@@ -108,7 +118,7 @@ class Precision:
 
 
 def select_precision(mode: str, device: torch.device) -> Precision:
-    """Choose by `--amp`: "auto" takes what the hardware is fast at, "off" is float32 and contiguous.
+    """Choose by `--amp`: "auto" takes what the hardware is fast at, "off" float32 and contiguous.
 
     Raises:
         UserError: an unknown mode, or fp16 on a CPU.
@@ -137,7 +147,7 @@ def select_precision(mode: str, device: torch.device) -> Precision:
 
 @torch.inference_mode()
 def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Precision:
-    """`precision` if `model`'s outputs for a batch are near those in float32; else float32, with a warning.
+    """`precision` if `model`'s outputs for a batch are near float32's; else float32, and a warning.
 
     Near: every output tensor is finite and its relative L2 distance is at most
     `PRECISION_TOLERANCE`.
@@ -148,15 +158,18 @@ def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Pr
     expected = _tensors(model(images))
     with precision.autocast():
         found = _tensors(model(images))
+    distances = []
+    for half, full in zip(found, expected, strict=True):
+        distances.append((half.float() - full).norm() / full.norm())
+    distances = torch.stack(distances)
     # Not-a-number is not at most anything.
-    distances = torch.stack(
-        [(a.float() - b).norm() / b.norm() for a, b in zip(found, expected, strict=True)]
-    )
     if bool((distances <= PRECISION_TOLERANCE).all()):
         return precision
-    name, worst = str(precision.dtype).removeprefix("torch."), distances.max().item()
+    name = str(precision.dtype).removeprefix("torch.")
+    worst = distances.max().item()
     LOGGER.warning(
-        f"warning: {name} outputs are {worst:.2g} away from float32's (relative); training in float32"
+        f"warning: {name} outputs are {worst:.2g} away from float32's (relative); "
+        "training in float32"
     )
     reason = f"{name} failed its check against float32"
     return dataclasses.replace(precision, dtype=torch.float32, reason=reason)
@@ -164,35 +177,42 @@ def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Pr
 
 def _tensors(outputs: Mapping[str, object]) -> list[Tensor]:
     """A model's outputs as one list."""
-    return [
-        tensor
-        for value in outputs.values()
-        for tensor in (value if isinstance(value, list) else [value])
-    ]
+    tensors = []
+    for value in outputs.values():
+        if isinstance(value, list):
+            tensors += value
+        else:
+            tensors.append(value)
+    return tensors
 
 
 def cpu_has_fast_bf16() -> bool:
     """Whether this is a Linux machine whose CPU multiplies bf16 (AVX512-BF16 or AMX)."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return False
-    flags = next(
-        (line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), []
-    )
+    flags = _cpuinfo("flags").split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def machine_name(device: torch.device) -> str:
-    """The GPU's or CPU's name; the kind of processor where the system does not say more."""
+    """The GPU's or CPU's name; the sort of processor where the system has no more to tell."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux tells of the first core under a key; empty where it does not."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    if not cpuinfo.exists():
+        return ""
+    for line in cpuinfo.read_text().splitlines():
+        if line.startswith(key):
+            return line.partition(":")[2].strip()
+    return ""
 
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+# Parameters of mallopt, from malloc.h
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
 
 
 def fused_copy(model: nn.Module) -> nn.Module:

@@ -1,10 +1,10 @@
-"""Training in several processes, as `torchrun` starts them: who this one is, and what they tell each other.
+"""Training in several processes, as `torchrun` starts them: who this is, what they exchange.
 
 Alone, every function gives back what it was given. Numbers and objects travel by gloo between the
 hosts' memories, so that no GPU has to be waited for; tensors on a GPU by NCCL.
 
 Each rank takes its share of a global batch. A loss is a mean over matched anchors, cells or frames
-of the *global* batch; `shares` is what turns a rank's own mean into a term whose average over the
+of the *global* batch; times its `rank_weights`, a rank's own mean is a term whose average over the
 ranks, which is what DistributedDataParallel forms of gradients, is that global mean.
 """
 
@@ -41,31 +41,38 @@ def processes_here() -> int:
 
 
 def launch_id() -> str | None:
-    """What `torchrun` calls this training, the same after a restart; None without it, or where it has no name."""
+    """The name that `torchrun` gives this training, the same after a restart; None without one."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return None if name == "none" else name
+    if name == "none":
+        return None
+    return name
 
 
 def is_restarted() -> bool:
-    """Whether `torchrun` has started the processes again, here or on another machine, after one of them failed."""
-    return any(
-        gathered([is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0])
-    )
+    """Whether `torchrun` has started the processes again, on any machine, after one failed."""
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    return any(gathered([is_launched() and int(restarts) > 0]))
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, if `torchrun` started this one; from then on only rank 0 logs what is no error."""
+    """Meet the other processes, if `torchrun` started this one.
+
+    From then on the other ranks than 0 log errors only.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not is_launched() or dist.is_initialized():
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "gloo"
+    if device.type == "cuda":
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend)
     if not is_main():
         LOGGER.setLevel(logging.ERROR)
 
 
 def leave() -> None:
-    """Part from the other processes; without a waiting, since one of them may have failed."""
+    """Part from the other processes without waiting for them, since one may have failed."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -128,7 +135,8 @@ def by_main(work: Callable[[], T]) -> T | None:
     Raises:
         UserError, OSError: those of rank 0, in every rank.
     """
-    result, error = None, None
+    result = None
+    error = None
     if is_main():
         try:
             result = work()
@@ -164,8 +172,10 @@ def totals(counts: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(counts, summed(list(counts.values())), strict=True))
 
 
-def shares(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, float]:
-    """What a rank's means are multiplied with, see the module's docstring; alone: 1, or 0 where it has nothing.
+def rank_weights(counts: Mapping[str, float], sums: Mapping[str, float]) -> dict[str, float]:
+    """The factors of a rank's means, see the module's docstring.
+
+    Alone: 1, or 0 where it has nothing.
 
     Args:
         counts: name -> over how many things this rank's mean goes.

@@ -1,4 +1,4 @@
-"""Files that a run writes: run folders, files that appear whole or not at all, CSV logs, the progress file."""
+"""Files that a run writes: run folders, files that appear whole or not at all, logs, progress."""
 
 from __future__ import annotations
 
@@ -20,22 +20,14 @@ from utils.core.script import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
-LONGEST_NAME = (
-    230  # bytes, of the 255 that file systems allow, so that numbers and suffixes can be appended
-)
+# Bytes, of the 255 that file systems allow, so that numbers and suffixes can be appended
+LONGEST_NAME = 230
 FORBIDDEN_CHARACTERS = '/\\:*?"<>|'
 NUMBERED_DEVICES = [
     f"{device}{number}" for device in ("COM", "LPT") for number in "0123456789\u00b9\u00b2\u00b3"
 ]
-DEVICES = {
-    "CON",
-    "PRN",
-    "AUX",
-    "NUL",
-    "CONIN$",
-    "CONOUT$",
-    *NUMBERED_DEVICES,
-}  # that Windows opens by these names
+# What Windows opens by these names is no file
+DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}.union(NUMBERED_DEVICES)
 
 
 def find_file(path: str | Path) -> Path:
@@ -45,7 +37,9 @@ def find_file(path: str | Path) -> Path:
     neither comes back as it was, for the message that it does not exist.
     """
     path = Path(path)
-    return path if path.exists() or not (ROOT / path).exists() else ROOT / path
+    if not path.exists() and (ROOT / path).exists():
+        return ROOT / path
+    return path
 
 
 def run_folder(project: str | Path, name: str) -> Path:
@@ -59,22 +53,26 @@ def run_folder(project: str | Path, name: str) -> Path:
     relative = Path(name)
     if not relative.parts or relative.is_absolute() or ".." in relative.parts:
         raise UserError(
-            f"--name is {name!r}, expected the name of a folder inside --project {project}, such as exp"
+            f"--name is {name!r}, "
+            f"expected the name of a folder inside --project {project}, such as exp"
         )
     return Path(project) / relative
 
 
 def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Path:
-    """Make the folder `project/name`, or `name2`, `name3`, ... if it exists and `exist_ok` is false.
+    """Make the folder `project/name`.
 
-    Processes that start together never get the same one, but with `exist_ok`.
+    If it exists and `exist_ok` is false, the name becomes `name2`, `name3`, ... Processes that
+    start together never get the same one, but with `exist_ok`.
 
     Raises:
         UserError: see `run_folder`; or with `exist_ok`, a file has that name.
     """
     folder = run_folder(project, name)
     for number in itertools.count(1):
-        candidate = folder if number == 1 else folder.with_name(f"{folder.name}{number}")
+        candidate = folder
+        if number > 1:
+            candidate = folder.with_name(f"{folder.name}{number}")
         try:
             candidate.mkdir(parents=True, exist_ok=exist_ok)
         except FileExistsError:
@@ -113,22 +111,27 @@ def write_json(path: Path, content: object) -> None:
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
-    """Name -> what a file or folder made for it is called: as the name where that can be, and unlike all others'.
+    """Name -> what a file or folder made for it is called.
 
-    What some file system refuses (separators, control characters, names of devices, dots and spaces
-    at an end, more than `LONGEST_NAME` bytes) is replaced or shortened. Names that would then be
-    one, also where upper and lower case are the same, get a piece of a hash.
+    That is the name where it can be, and unlike all others'. What some file system refuses
+    (separators, control characters, names of devices, dots and spaces at an end, more than
+    `LONGEST_NAME` bytes) is replaced or shortened. Names that would then be one, also where upper
+    and lower case are the same, get a piece of a hash.
     """
     found = {name: shortened(_harmless(name)) for name in names}
-    while clashing := _clashing(found):
+    clashing = _clashing(found)
+    while clashing:
         for name in clashing:
             found[name] = _marked(found[name], name)
+        clashing = _clashing(found)
     return found
 
 
 def shortened(name: str) -> str:
-    """The name, if it is longer than `LONGEST_NAME` bytes its beginning and a piece of a hash."""
-    return _marked(name, name) if len(_in_bytes(name)) > LONGEST_NAME else name
+    """The name; if it is longer than `LONGEST_NAME` bytes, its beginning and a piece of a hash."""
+    if len(_in_bytes(name)) <= LONGEST_NAME:
+        return name
+    return _marked(name, name)
 
 
 def _marked(name: str, hashed: str) -> str:
@@ -144,11 +147,20 @@ def _in_bytes(name: str) -> bytes:
 
 
 def _harmless(name: str) -> str:
-    """The name with `_` for what cannot be in a file's name on every system; dots stay between letters only."""
-    text = "".join(c if c.isprintable() and c not in FORBIDDEN_CHARACTERS else "_" for c in name)
-    text = re.sub(r"(?<!\w)\.|\.(?!\w)|^\s+|\s+$", "_", text)
+    """The name with `_` for what cannot be in a file's name on every system.
+
+    Dots stay between letters only.
+    """
+    characters = []
+    for character in name:
+        if not character.isprintable() or character in FORBIDDEN_CHARACTERS:
+            character = "_"
+        characters.append(character)
+    text = re.sub(r"(?<!\w)\.|\.(?!\w)|^\s+|\s+$", "_", "".join(characters))
     stem = text.partition(".")[0].rstrip().upper()
-    return f"_{text}" if stem in DEVICES else text or "_"
+    if stem in DEVICES:
+        return f"_{text}"
+    return text or "_"
 
 
 def _clashing(names: Mapping[str, str]) -> list[str]:
@@ -162,10 +174,14 @@ def markdown_table(
     header: Sequence[object], rows: Iterable[Sequence[object]], numeric: bool = False
 ) -> str:
     """A table in Markdown; `numeric` aligns all columns but the first to the right."""
-    lines = [header, ["---", *["---:" if numeric else "---"] * (len(header) - 1)], *rows]
-    return "\n".join(
-        f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines
-    )
+    alignment = "---:" if numeric else "---"
+    rule = ["---"] + [alignment] * (len(header) - 1)
+    return "\n".join(_table_line(cells) for cells in [header, rule, *rows])
+
+
+def _table_line(cells: Iterable[object]) -> str:
+    shown = [str(cell).replace("|", "/") for cell in cells]
+    return f"| {' | '.join(shown)} |"
 
 
 class CsvLog:
@@ -177,7 +193,8 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...]):
-        self.path, self.columns = path, columns
+        self.path = path
+        self.columns = columns
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add a row; keys must be columns, a missing or None value leaves the cell empty."""
@@ -196,9 +213,10 @@ class CsvLog:
             return
         text = self.path.read_text(encoding="utf-8")
         whole_lines = text[: text.rfind("\n") + 1].splitlines()
-        rows = [
-            row for row in csv.DictReader(whole_lines) if _is_before(row, epoch, len(self.columns))
-        ]
+        rows = []
+        for row in csv.DictReader(whole_lines):
+            if _is_before(row, epoch, len(self.columns)):
+                rows.append(row)
         write_atomically(self.path, partial(self._write, rows))
 
     def _write(self, rows: list[dict], path: Path) -> None:
@@ -214,14 +232,22 @@ def _is_before(row: dict, epoch: int, width: int) -> bool:
 
 
 def _cell(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value
 
 
 class ProgressFile:
-    """`progress.json`: where a run is, rewritten at most every `interval_s` seconds, for monitors to read."""
+    """`progress.json`: where a run is, for monitors to read.
+
+    Args:
+        path: the file.
+        interval_s: seconds from one writing to the next, at least.
+    """
 
     def __init__(self, path: Path, interval_s: float = 3.0):
-        self.path, self.interval_s = path, interval_s
+        self.path = path
+        self.interval_s = interval_s
         self.start_time = time.time()
         self._last_write = 0.0
 

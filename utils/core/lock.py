@@ -1,7 +1,7 @@
 """A folder that one process at a time writes into: run folders, and the folder of a comparison.
 
 The lock is a file, `.lock`, that its holder makes exclusively, which holds on network file systems
-as well, where `flock` does not. It says host and process, and is touched every minute. The next
+as well, where `flock` does not. It names host and process, and is touched every minute. The next
 process takes it over if its process is dead, as far as this machine can tell, or if it was not
 touched for ten minutes by the file system's own clock.
 """
@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,10 +44,9 @@ class Holder:
 
     Attributes:
         host: its name.
-        machine: what tells it, since it was started, from others of that name; "" if the system
-            does not say.
+        machine: what tells it, since it was started, from others of that name; "" if unknown.
         pid: of the process.
-        started: when the process began, in the system's words; "" if it does not say.
+        started: when the process began, in the system's words; "" if unknown.
         token: of this very lock; none is ever used twice.
     """
 
@@ -73,14 +72,8 @@ class Holder:
         return start is None or is_another
 
     def is_this_process(self) -> bool:
-        """Whether an earlier lock of this process was not given back, which nothing in it needs any more."""
-        own = Holder.this_process()
-        return (self.host, self.machine, self.pid, self.started) == (
-            own.host,
-            own.machine,
-            own.pid,
-            own.started,
-        )
+        """Whether an earlier lock of this process was not given back, which nothing needs now."""
+        return replace(self, token="") == replace(Holder.this_process(), token="")
 
 
 UNKNOWN = Holder(host="(unknown)", machine="", pid=0, started="", token="")
@@ -92,7 +85,7 @@ class _Found:
 
     Attributes:
         content: its bytes.
-        holder: what they say; `UNKNOWN` if that is not readable.
+        holder: who they name; `UNKNOWN` if that is not readable.
         untouched_s: how long ago it was touched, by its file system's clock.
     """
 
@@ -106,19 +99,21 @@ class _Found:
 
 
 class FolderLock:
-    """The right of this process to write into a folder; a context manager, which gives it back at the end.
+    """The right of this process to write into a folder.
 
-    It is also given back when the object is forgotten, and at the end of the process.
+    As a context manager it gives the right back at the end. It is also given back when the object
+    is forgotten, and at the end of the process.
 
     Args:
         folder: that is locked.
-        holder: what the lock file says.
+        holder: who the lock file names.
         made: folders to be removed at the end, in this order, if nothing was written into them.
     """
 
     def __init__(self, folder: Path, holder: Holder, made: Sequence[Path] = ()):
         self.folder = folder
-        self._path, self._content = folder / LOCK_NAME, _to_bytes(holder)
+        self._path = folder / LOCK_NAME
+        self._content = _to_bytes(holder)
         self._confirmed = time.monotonic()
         done = threading.Event()
         threading.Thread(
@@ -135,7 +130,9 @@ class FolderLock:
         self.release()
 
     def confirm(self) -> None:
-        """See that the folder is still this process's own; at most once a second, so that it may be asked often.
+        """See that the folder is still this process's own.
+
+        The file is read at most once a second, so that this may be called often.
 
         Raises:
             UserError: this process slept so long that another one took the folder over, or the lock
@@ -153,7 +150,9 @@ class FolderLock:
 
 
 def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> FolderLock:
-    """Make and lock a run folder; see `new_run_folder`. Folders that stay empty are removed at the end.
+    """Make and lock a run folder; see `new_run_folder`.
+
+    Folders that stay empty are removed at the end.
 
     Raises:
         FolderInUse: with `exist_ok`, another process works in it.
@@ -164,7 +163,9 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
     parents = [parent for parent in wanted.parents if not parent.exists()]
     with signals_held_back():
         folder = new_run_folder(project, name, exist_ok)
-        made = parents if exist_ok and is_there else [folder, *parents]
+        made = parents
+        if not (exist_ok and is_there):
+            made = [folder, *parents]
         return lock_folder(folder, made=made)
 
 
@@ -178,7 +179,8 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
     Raises:
         FolderInUse: another process works in it, and `wait` is false.
     """
-    holder, has_said_so = Holder.this_process(), False
+    holder = Holder.this_process()
+    is_announced = False
     while True:
         try:
             with signals_held_back():  # no signal comes between the file and its owner
@@ -187,15 +189,15 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
         except FolderInUse as error:
             if not wait:
                 raise
-            if not has_said_so:
+            if not is_announced:
                 LOGGER.info(f"{error}; waiting for it")
-            has_said_so = True
+            is_announced = True
         time.sleep(POLL_S)
 
 
 def is_in_use(folder: Path) -> bool:
     """Whether a process, as far as this machine can tell, works in a folder."""
-    found = _look_at(folder / LOCK_NAME)
+    found = _read_lock(folder / LOCK_NAME)
     return found is not None and not found.is_free
 
 
@@ -206,14 +208,15 @@ def _seize(path: Path, holder: Holder) -> None:
     another lock for that, whose name nobody uses for any other content of `.lock`.
     """
     while not _create(path, _to_bytes(holder)):
-        found = _look_at(path)
+        found = _read_lock(path)
         if found is None:
             continue  # it was given back this moment
         if not found.is_free:
             raise FolderInUse(
-                f"{path.parent}: process {found.holder.pid} on host {found.holder.host} is at work there, last sign of "
-                f"life {max(found.untouched_s, 0):.0f} s ago; wait until it has ended, or stop it (after {STALE_S:.0f} "
-                "s without a sign of life it counts as dead)"
+                f"{path.parent}: process {found.holder.pid} on host {found.holder.host} is at work "
+                f"there, last sign of life {max(found.untouched_s, 0):.0f} s ago; "
+                f"wait until it has ended, or stop it (after {STALE_S:.0f} s "
+                "without a sign of life it counts as dead)"
             )
         name = hashlib.sha256(found.content).hexdigest()[:16]
         takeover = path.with_name(f"{path.name}.{name}")
@@ -245,10 +248,11 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _look_at(path: Path) -> _Found | None:
-    """What a lock file says now; None if there is none."""
+def _read_lock(path: Path) -> _Found | None:
+    """A lock file as it is now; None if there is none."""
     try:
-        content, touched = path.read_bytes(), path.stat().st_mtime
+        content = path.read_bytes()
+        touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
     with tempfile.TemporaryFile(dir=path.parent) as probe:
@@ -283,9 +287,9 @@ def _keep_touching(path: Path, content: bytes, done: threading.Event) -> None:
 def _give_back(
     path: Path, content: bytes, done: threading.Event, pid: int, made: Sequence[Path]
 ) -> None:
-    """Remove our lock file, and the folders made for the run if they are empty; not in a child process."""
+    """Remove our lock file, and the folders made for the run if they are empty."""
     if os.getpid() != pid:
-        return
+        return  # a child process holds nothing
     done.set()
     with contextlib.suppress(OSError):
         if _is_held(path, content):
@@ -316,7 +320,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process of this machine began, "" if the system does not say; None if it is gone."""
+    """When a process of this machine began, "" if unknown; None if it is gone."""
     if not is_alive(pid):
         return None
     try:
@@ -324,4 +328,6 @@ def _process_start(pid: int) -> str | None:
     except OSError:
         return ""
     state, *others = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else others[18]  # field 22 of proc(5), in clock ticks
+    if state in "ZX":  # it has ended
+        return None
+    return others[18]  # field 22 of proc(5), in clock ticks

@@ -1,27 +1,28 @@
-"""The options of the training scripts as frozen dataclasses, their checks, and the parser that they share."""
+"""The options of the training scripts as frozen dataclasses, and the parsers of all scripts."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from utils.core.hyperparameters import HYP_CHOICES, RATE_RANGES, HyperParameters
-from utils.core.names import TASKS
+from utils.core.hyperparameters import NETWORK_RATES, RATES, HyperParameters
+from utils.core.names import STRIDE, TASKS
 from utils.core.script import LOGGER, UserError
+from utils.core.settings import add_argument, option_name, problem_of, setting
 
-USUAL_CONFIDENCE = (
-    0.25  # YOLOv5's, for boxes of a model without a threshold chosen on validation frames
-)
-GRADNORM_KEYS = (
-    "gradnorm_alpha",
-    "gradnorm_interval",
-    "gradnorm_rule",
-    "gradnorm_place",
-)  # that have an option
+# YOLOv5's, for boxes of a model without a threshold chosen on validation frames
+USUAL_CONFIDENCE = 0.25
+# GradNorm's keys that are options, too
+GRADNORM_KEYS = ("gradnorm_alpha", "gradnorm_interval", "gradnorm_rule", "gradnorm_place")
 INITIAL_WEIGHTS = ("initial_detection_weight", "initial_classification_weight")
+BALANCE_KEYS = ("balancer", *GRADNORM_KEYS, *INITIAL_WEIGHTS)
 CACHE_MODES = ("auto", "ram", "disk", "off")
+AT_LEAST_1 = (1, math.inf)
+AT_LEAST_0 = (0, math.inf)
 
 # YOLOv5's sizes: depth multiple, width multiple
 SIZES = {
@@ -35,65 +36,95 @@ SIZES = {
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """The options of a training script that are not hyper-parameters; names as on the command line."""
+    """The options of a training script that are not hyper-parameters, by their names there."""
 
-    weights: str = ""
-    download: bool = False
-    cfg: str = "models/yolov5s_joint.yaml"
-    size: str = ""
-    autoanchor: bool = False
-    data: str = "data/echo_phantom.yaml"
-    hyp: str = "hyp/joint_training_rules.yaml"
-    epochs: int = 50
-    batch_size: int = 16
-    imgsz: int = 320
-    device: str = "auto"
-    workers: int = -1
-    project: str = "runs/train"
-    name: str = "exp"
-    exist_ok: bool = False
-    seed: int = 0
-    save_period: int = -1
-    noval: bool = False
-    cache: str = "auto"
-    freeze: int = 0
-    amp: str = "auto"
-    skip_bad_labels: bool = False
-    rect: bool = False
-    sync_bn: bool = False
-    compile: bool = False
-    tensorboard: bool = False
+    weights: str = setting(
+        "", "checkpoint of this project, or of the public YOLOv5, to start from: what matches"
+    )
+    download: bool = setting(
+        False, "fetch --weights yolov5{n,s,m,l,x}.pt from YOLOv5's release if missing"
+    )
+    cfg: str = setting("models/yolov5s_joint.yaml", "model YAML", refuses_empty=True)
+    size: str = setting(
+        "", "YOLOv5's size, in place of the depth and width in the model YAML", choices=tuple(SIZES)
+    )
+    autoanchor: bool = setting(
+        False, "fit anchors to the training boxes, and take them if they are better"
+    )
+    data: str = setting("data/echo_phantom.yaml", "data.yaml", refuses_empty=True)
+    hyp: str = setting(
+        "hyp/joint_training_rules.yaml",
+        "hyper-parameter YAML; YOLOv5's load unchanged",
+        refuses_empty=True,
+    )
+    epochs: int = setting(50, "how often to go through the training images", limits=AT_LEAST_1)
+    batch_size: int = setting(16, "images a batch", limits=AT_LEAST_1)
+    imgsz: int = setting(
+        320,
+        "side in pixels, a multiple of 32, of the square that images are fitted into",
+        limits=AT_LEAST_1,
+    )
+    device: str = setting("auto", "auto, cpu, or a CUDA device's number", refuses_empty=True)
+    workers: int = setting(
+        -1,
+        "loader processes (at most 8), where images are not cached in memory",
+        limits=AT_LEAST_0,
+        expected="at least 0, or -1 for as many as there are cores",
+    )
+    project: str = setting("runs/train", "folder of run folders")
+    name: str = setting("exp", "name of the run folder; a number is added if it exists")
+    exist_ok: bool = setting(False, "write into an existing run folder")
+    seed: int = setting(0, "seed of initial weights and data order", limits=AT_LEAST_0)
+    save_period: int = setting(
+        -1,
+        "keep a checkpoint every so many epochs, in addition to last and best",
+        limits=AT_LEAST_1,
+        expected="at least 1 (epochs), or -1 for never",
+    )
+    noval: bool = setting(False, "validate after the last epoch only")
+    cache: str = setting(
+        "auto",
+        "cache of letterboxed images; ram: in memory; disk: in the user's cache folder; "
+        "auto: ram if it fits",
+        choices=CACHE_MODES,
+    )
+    freeze: int = setting(0, "do not train the first so many layers", limits=AT_LEAST_0)
+    amp: str = setting(
+        "auto",
+        "how to compute: auto, off (float32, contiguous), bf16 or fp16 (CUDA)",
+        refuses_empty=True,
+    )
+    skip_bad_labels: bool = setting(False, "leave out frames whose label file is wrong")
+    rect: bool = setting(
+        False, "cut off the grey border that no frame needs, down to a multiple of 32"
+    )
+    sync_bn: bool = setting(False, "batch-norm statistics over all processes (torchrun, CUDA)")
+    compile: bool = setting(False, "compile the network; the first batches take minutes")
+    tensorboard: bool = setting(False, "write event files for TensorBoard, an extra package")
+
+    # Title of a group of options -> the hyper-parameters in it
+    hyp_options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "hyper-parameters, over the hyp file's": (
+            "optimizer",
+            "cos_lr",
+            "sampler",
+            "view_loss_weights",
+            "patience",
+        )
+    }
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "imgsz"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 1"
-                )
-        if self.workers < -1:
-            raise UserError(
-                f"--workers is {self.workers}, expected at least 0, or -1 for as many as there are cores"
-            )
-        for name in ("seed", "freeze"):
-            if getattr(self, name) < 0:
-                raise UserError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 0"
-                )
-        for name in ("cfg", "data", "hyp", "device", "amp"):
-            if not getattr(self, name):
-                raise UserError(f"--{name} is empty; leave it out for {getattr(type(self), name)}")
-        if self.save_period < 1 and self.save_period != -1:
-            raise UserError(
-                f"--save-period is {self.save_period}, expected at least 1 (epochs), or -1 for never"
-            )
+        for field in dataclasses.fields(self):
+            problem = problem_of(field, getattr(self, field.name))
+            if problem:
+                raise UserError(f"{option_name(field.name)} {problem}")
         if self.download and not self.weights:
             raise UserError("--download: nothing to fetch; say what, e.g. --weights yolov5s.pt")
-        if self.size and self.size not in SIZES:
-            raise UserError(f"--size is {self.size!r}, expected one of {', '.join(SIZES)}")
-        if self.imgsz % 32:
-            nearest = max(32, round(self.imgsz / 32) * 32)
+        if self.imgsz % STRIDE:
+            nearest = max(1, round(self.imgsz / STRIDE)) * STRIDE
             raise UserError(
-                f"--imgsz is {self.imgsz}, expected a multiple of 32 (the stride), e.g. {nearest}"
+                f"--imgsz is {self.imgsz}, expected a multiple of {STRIDE} (the stride), "
+                f"e.g. {nearest}"
             )
 
     def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
@@ -110,32 +141,35 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class JointOptions(TrainOptions):
-    """The options of the joint model's script.
+    """The options of the joint model's script."""
 
-    Attributes:
-        tasks: that the model has a head for; one alone is the single-task reference.
-        diagnose_interval: batches between two measurements of the gradients' interference; 0:
-            never.
-    """
+    tasks: list[str] = setting(
+        list(TASKS),
+        "tasks that the model has a head for; one alone is the single-task reference",
+        choices=TASKS,
+        arguments={"nargs": "+", "metavar": "TASK"},
+    )
+    diagnose_interval: int = setting(
+        0,
+        "batches between two measurements of the gradients' interference",
+        limits=AT_LEAST_0,
+        expected="at least 0 (0: never)",
+        arguments={"metavar": "N"},
+    )
 
-    tasks: list[str] = dataclasses.field(default_factory=lambda: list(TASKS))
-    diagnose_interval: int = 0
+    hyp_options = TrainOptions.hyp_options | {
+        "the balance of the two losses, over the hyp file's": BALANCE_KEYS,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (
-            not self.tasks
-            or len(set(self.tasks)) < len(self.tasks)
-            or not set(self.tasks) <= set(TASKS)
-        ):
+        is_repeated = len(set(self.tasks)) < len(self.tasks)
+        if not self.tasks or is_repeated or not set(self.tasks) <= set(TASKS):
             raise UserError(f"--tasks is {' '.join(self.tasks)}, expected {' and/or '.join(TASKS)}")
-        if self.diagnose_interval < 0:
-            raise UserError(
-                f"--diagnose-interval is {self.diagnose_interval}, expected at least 0 (0: never)"
-            )
         if self.diagnose_interval and len(self.tasks) < len(TASKS):
             raise UserError(
-                f"--diagnose-interval: --tasks {self.tasks[0]} has nothing to interfere with; leave it out"
+                f"--diagnose-interval: --tasks {self.tasks[0]} has nothing to interfere with; "
+                "leave it out"
             )
 
     def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
@@ -146,7 +180,7 @@ class JointOptions(TrainOptions):
             idle |= dict.fromkeys(INITIAL_WEIGHTS, f"the balancer {hyp.balancer}")
         if len(self.tasks) == 1:
             alone = f"--tasks {self.tasks[0]}, which has no other loss to be balanced with"
-            idle |= dict.fromkeys(("balancer", *GRADNORM_KEYS, *INITIAL_WEIGHTS), alone)
+            idle |= dict.fromkeys(BALANCE_KEYS, alone)
         if "detection" not in self.tasks:
             idle["autoanchor"] = "--tasks classification"
         if "classification" not in self.tasks:
@@ -156,34 +190,51 @@ class JointOptions(TrainOptions):
 
 @dataclass(frozen=True)
 class DualOptions(TrainOptions):
-    """The options of the dual backbone's script.
+    """The options of the dual backbone's script."""
 
-    Attributes:
-        cfg: the detector's model YAML.
-        classifier_cfg: the classifier's.
-        freeze_task: tasks whose network rests throughout.
-        classification_start_epoch: epochs that the classifier rests before it trains.
-        classification_epochs: how many it then trains for; -1: to the end.
-    """
+    cfg: str = setting("models/yolov5s.yaml", "the detector's model YAML", refuses_empty=True)
+    hyp: str = setting(
+        "hyp/dual_backbone_rules.yaml",
+        "hyper-parameter YAML; YOLOv5's load unchanged",
+        refuses_empty=True,
+    )
+    classifier_cfg: str = setting("models/view_classifier.yaml", "the classifier's model YAML")
+    freeze_task: list[str] = setting(
+        [],
+        "leave this task's network as it is",
+        choices=TASKS,
+        arguments={"action": "append"},
+    )
+    classification_start_epoch: int = setting(
+        0,
+        "epochs that the classifier is idle before it trains",
+        expected="at least 0, below --epochs",
+        arguments={"metavar": "N"},
+    )
+    classification_epochs: int = setting(
+        -1,
+        "epochs that it then trains",
+        expected="at least 1, at most what is left of --epochs, or -1 for all of that",
+        arguments={"metavar": "N"},
+    )
 
-    cfg: str = "models/yolov5s.yaml"
-    classifier_cfg: str = "models/view_classifier.yaml"
-    hyp: str = "hyp/dual_backbone_rules.yaml"
-    freeze_task: list[str] = dataclasses.field(default_factory=list)
-    classification_start_epoch: int = 0
-    classification_epochs: int = -1
+    hyp_options = TrainOptions.hyp_options | {
+        "each network's rates, over the hyp file's": NETWORK_RATES,
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         start, count = self.classification_start_epoch, self.classification_epochs
         if not 0 <= start < self.epochs:
             raise UserError(
-                f"--classification-start-epoch is {start}, expected 0 to {self.epochs - 1} (--epochs - 1)"
+                f"--classification-start-epoch is {start}, expected 0 to {self.epochs - 1} "
+                "(--epochs - 1)"
             )
         if count != -1 and not 1 <= count <= self.epochs - start:
             raise UserError(
-                f"--classification-epochs is {count}, expected 1 to {self.epochs - start}, which are left of "
-                f"--epochs {self.epochs}; to leave the classifier out, --freeze-task classification"
+                f"--classification-epochs is {count}, expected 1 to {self.epochs - start}, "
+                f"which are left of --epochs {self.epochs}; to leave the classifier out, "
+                "--freeze-task classification"
             )
         frozen = set(self.freeze_task)
         if frozen == set(TASKS):
@@ -192,20 +243,21 @@ class DualOptions(TrainOptions):
             )
         if frozen and (start, count) not in ((0, -1), (0, self.epochs)):
             raise UserError(
-                f"--freeze-task {self.freeze_task[0]} goes with neither --classification-start-epoch nor "
-                "--classification-epochs: one network alone trains in all --epochs; leave one of them out"
+                f"--freeze-task {self.freeze_task[0]} goes with neither "
+                "--classification-start-epoch nor --classification-epochs: "
+                "one network alone trains in all --epochs; leave one of them out"
             )
         if self.autoanchor and "detection" in frozen:
             raise UserError(
-                "--autoanchor changes the detection network, which --freeze-task detection leaves as it is"
+                "--autoanchor changes the detection network, "
+                "which --freeze-task detection leaves as it is"
             )
 
     def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
         idle = super().without_effect(hyp)
         for task in self.freeze_task:
-            idle |= dict.fromkeys(
-                (f"{task}_{name}" for name in RATE_RANGES), f"--freeze-task {task}"
-            )
+            rates = [f"{task}_{name}" for name in RATES]
+            idle |= dict.fromkeys(rates, f"--freeze-task {task}")
         if "detection" in self.freeze_task:
             idle["freeze"] = "--freeze-task detection"
         if "classification" in self.freeze_task:
@@ -218,8 +270,10 @@ class DualOptions(TrainOptions):
             return range(0)
         if task == "detection":
             return range(self.epochs)
-        start, count = self.classification_start_epoch, self.classification_epochs
-        return range(start, self.epochs if count == -1 else start + count)
+        start = self.classification_start_epoch
+        if self.classification_epochs == -1:
+            return range(start, self.epochs)
+        return range(start, start + self.classification_epochs)
 
 
 def filled(text: str) -> str:
@@ -229,111 +283,83 @@ def filled(text: str) -> str:
     return text
 
 
+def script_parser(description: str | None, **arguments: object) -> argparse.ArgumentParser:
+    """A parser whose help keeps the lines of `description`, a script's docstring."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments
+    )
+
+
+def add_result_folder(parser: argparse.ArgumentParser, project: str) -> None:
+    """The options for the place of the results."""
+    parser.add_argument(
+        "--project", default=project, help=f"folder of result folders (default: {project})"
+    )
+    parser.add_argument(
+        "--name",
+        default="exp",
+        help="name of the result folder; a number is added if it exists (default: exp)",
+    )
+    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
+    )
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--imgsz",
+        type=int,
+        help=f"side of the square, pixels; a multiple of {STRIDE} (default: as trained)",
+    )
+
+
+def add_iou_threshold(parser: argparse.ArgumentParser, default: float) -> None:
+    parser.add_argument(
+        "--iou-thres",
+        type=float,
+        default=default,
+        help=f"IoU of non-maximum suppression; 0 to 1 (default: {default})",
+    )
+
+
+def add_skip_bad_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad-labels", action="store_true", help="leave out frames whose label file is wrong"
+    )
+
+
+def is_image_size(side_px: int | None) -> bool:
+    """Whether an image can have this side, or none is asked for."""
+    return side_px is None or (side_px >= STRIDE and side_px % STRIDE == 0)
+
+
 def training_parser(
-    description: str, options: type[TrainOptions] = TrainOptions
+    description: str | None, options: type[TrainOptions] = TrainOptions
 ) -> argparse.ArgumentParser:
-    """The options that every training script has, with YOLOv5's names and the defaults of `options`.
+    """The options of a training script: the fields of `options`, and some of the hyp file's keys.
 
     Options left out are absent from the parsed namespace, so that "given" and "default" can be told
     apart.
     """
-    base = options()
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-
-    def add(name: str, text: str, **kwargs: object) -> None:
-        default = getattr(base, name[2:].replace("-", "_"))
-        if not kwargs.get("action"):
-            kwargs.setdefault("type", type(default))
-        shown = "" if default in ("", False) else f" (default: {default})"
-        parser.add_argument(name, help=text + shown, **kwargs)
-
-    add(
-        "--weights",
-        "checkpoint of this project, or of the public YOLOv5, whose matching tensors to start from",
-    )
-    add(
-        "--download",
-        "fetch --weights yolov5{n,s,m,l,x}.pt from YOLOv5's release if missing",
-        action="store_true",
-    )
-    add("--cfg", "model YAML")
-    add(
-        "--size",
-        "YOLOv5's n, s, m, l or x, in place of the depth and width in --cfg",
-        choices=tuple(SIZES),
-    )
-    add(
-        "--autoanchor",
-        "fit anchors to the training boxes, and take them if they are better",
-        action="store_true",
-    )
-    add("--data", "data.yaml")
-    add("--hyp", "hyper-parameter YAML; YOLOv5's load unchanged")
-    add("--epochs", "how often to go through the training images")
-    add("--batch-size", "images a batch")
-    add("--imgsz", "side of the square that images are fitted into, pixels; a multiple of 32")
-    add("--device", "auto, cpu, or a CUDA device's number")
-    add(
-        "--workers",
-        "loader processes, where images are not cached in memory; -1: as many as cores, at most 8",
-    )
-    add("--project", "folder of run folders")
-    add("--name", "name of the run folder; a number is added if it exists")
-    add("--exist-ok", "write into an existing run folder", action="store_true")
-    add("--seed", "of initial weights and data order")
-    add(
-        "--save-period",
-        "keep a checkpoint every so many epochs, in addition to last and best; -1: never",
-    )
-    add("--noval", "validate after the last epoch only", action="store_true")
-    add(
-        "--cache",
-        "of letterboxed images; ram: in memory; disk: in the user's cache folder; off; auto: ram if it fits",
-        choices=CACHE_MODES,
-    )
-    add("--freeze", "do not train the first so many layers")
-    add("--amp", "auto, off (float32, contiguous), bf16 or fp16 (CUDA)")
-    add(
-        "--rect",
-        "cut off the grey border that no frame needs, down to a multiple of 32",
-        action="store_true",
-    )
-    add(
-        "--sync-bn",
-        "batch-norm statistics over all processes (torchrun, CUDA)",
-        action="store_true",
-    )
-    add("--compile", "compile the network; the first batches take minutes", action="store_true")
-    add("--skip-bad-labels", "leave out frames whose label file is wrong", action="store_true")
-    add("--tensorboard", "write event files for TensorBoard, an extra package", action="store_true")
+    parser = script_parser(description, argument_default=argparse.SUPPRESS)
+    for field in dataclasses.fields(options):
+        add_argument(parser, options, field.name)
     parser.add_argument(
         "--resume",
         nargs="?",
         const=None,
         type=filled,
         metavar="LAST.PT",
-        help="go on with a run (the newest)",
+        help="resume a run, from this checkpoint or the newest one",
     )
-    hyp = parser.add_argument_group("hyper-parameters, over the hyp file's")
-    hyp.add_argument("--optimizer", choices=HYP_CHOICES["optimizer"])
-    hyp.add_argument(
-        "--cos-lr", action=argparse.BooleanOptionalAction, help="cosine decay rather than linear"
-    )
-    hyp.add_argument(
-        "--sampler", choices=HYP_CHOICES["sampler"], help="draw every view, or group, equally often"
-    )
-    hyp.add_argument(
-        "--view-loss-weights",
-        choices=HYP_CHOICES["view_loss_weights"],
-        help="inverse: the rarer a view, the more its frames count in the training loss",
-    )
-    hyp.add_argument(
-        "--patience", type=int, help="stop after so many epochs without a better fitness; 0: never"
-    )
+    for title, names in options.hyp_options.items():
+        group = parser.add_argument_group(title)
+        for name in names:
+            add_argument(group, HyperParameters, name, default="the hyp file's")
     return parser
 
 
@@ -353,7 +379,7 @@ def warn_without_effect(given: Iterable[str], idle: Mapping[str, str]) -> None:
         idle: name -> because of what it changes nothing.
     """
     for name in sorted(idle.keys() & set(given)):
-        LOGGER.warning(f"warning: --{name.replace('_', '-')} has no effect beside {idle[name]}")
+        LOGGER.warning(f"warning: {option_name(name)} has no effect beside {idle[name]}")
 
 
 def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> set[str]:
@@ -362,11 +388,11 @@ def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
 
 
 def check_thresholds(args: argparse.Namespace) -> None:
-    """Raise a `UserError` for a confidence or IoU threshold, where one is given, that is not a share."""
+    """Raise a `UserError` for a confidence or IoU threshold that is given and not from 0 to 1."""
     for name in ("conf_thres", "iou_thres"):
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}, expected 0 to 1")
+            raise UserError(f"{option_name(name)} is {value}, expected 0 to 1")
 
 
 def split_arguments(

@@ -1,7 +1,7 @@
 """The pixels of an image file, and how those of more than 8 bits a channel become 8.
 
 An image of 16 bits a channel (PNG, TIFF) seldom uses all of them: a scanner of 12 bits stores 0 to
-4095. How many are used, the *stored bits* (DICOM: BitsStored), no pixel says; `bits` in the
+4095. How many are used, the *stored bits* (DICOM: BitsStored), no pixel tells; `bits` in the
 data.yaml does. The upper 8 of the stored bits are kept, value >> (bits - 8), which rounds down. The
 rule is the same for every frame, so that brightness means the same in all of them. An image of 8
 bits stays as it is.
@@ -22,8 +22,15 @@ DEEPEST = 16  # bits a channel
 FEW_BITS = 12  # values that fit them do not look like 16 stored bits
 
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
-TAGS = BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT = 258, 262, 277, 284, 339
-BLACK_IS_ZERO, RGB = 1, 2
+# Tags of TIFF, and values of PHOTOMETRIC
+BITS_PER_SAMPLE = 258
+PHOTOMETRIC = 262
+SAMPLES = 277
+PLANAR = 284
+SAMPLE_FORMAT = 339
+TAGS = (BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES, PLANAR, SAMPLE_FORMAT)
+BLACK_IS_ZERO = 1
+RGB = 2
 EXPECTED = (
     f"unsigned samples of 8 or {DEEPEST} bits, grey or RGB, black as 0, a pixel's channels together"
 )
@@ -31,15 +38,16 @@ SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 
 
 def decode(content: bytes) -> np.ndarray:
-    """An image file's content -> (height, width, 3) RGB: uint8, or uint16 if it has more than 8 bits a channel.
+    """An image file's content -> (height, width, 3) RGB.
 
-    Grey becomes three equal channels, transparency is left out, EXIF's orientation is applied. Of
-    several pages it is the first.
+    It is uint8, or uint16 if the file has more than 8 bits a channel. Grey becomes three equal
+    channels, transparency is left out, EXIF's orientation is applied. Of several pages it is the
+    first.
 
     Raises:
         UserError: it is not an image, or its pixels are of a type that cannot be read as they are.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said here
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors below are enough
     tags = _tiff_tags(content)
     _refuse_odd_tiff(tags)
     try:
@@ -59,27 +67,33 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def _tiff_tags(content: bytes) -> dict[int, int]:
-    """Tag -> value, the largest of all channels, of a TIFF's first page; none of other or damaged files."""
+    """Tag -> value, the largest of all channels, of a TIFF's first page.
+
+    Empty for other or damaged files.
+    """
     if not content.startswith(TIFF_BEGINNINGS):
         return {}
     stream = io.BytesIO(content)
-    is_big = content[:4] in TIFF_BEGINNINGS[2:]
+    header_bytes = 8
+    if content[:4] in TIFF_BEGINNINGS[2:]:
+        header_bytes = 16
     try:
-        tags = ImageFileDirectory_v2(stream.read(16 if is_big else 8))
+        tags = ImageFileDirectory_v2(stream.read(header_bytes))
         stream.seek(tags.next)
         tags.load(stream)
         return {tag: int(np.max(tags[tag])) for tag in TAGS if tag in tags}
-    except Exception:  # a damaged file can raise anything; whoever decodes it says so
+    except Exception:  # a damaged file can raise anything; decoding reports it
         return {}
 
 
 def _refuse_odd_tiff(tags: Mapping[int, int]) -> None:
-    """Raise a `UserError` for a TIFF of more than 8 bits that OpenCV cannot read, or reads as something else.
+    """Raise a `UserError` for a TIFF of more than 8 bits that OpenCV cannot read, or misreads.
 
     It scales samples of 10, 12 and 14 bits, takes white for black, and mixes channels that are
     stored apart.
     """
-    depth, sample_format = tags.get(BITS_PER_SAMPLE, 1), tags.get(SAMPLE_FORMAT, 1)
+    depth = tags.get(BITS_PER_SAMPLE, 1)
+    sample_format = tags.get(SAMPLE_FORMAT, 1)
     if depth <= 8:
         return
     if depth != DEEPEST or sample_format != 1:
@@ -87,25 +101,36 @@ def _refuse_odd_tiff(tags: Mapping[int, int]) -> None:
         raise UserError(f"is a TIFF of {depth}-bit {kind} samples; expected {EXPECTED}")
     is_apart = tags.get(PLANAR, 1) != 1 and tags.get(SAMPLES, 1) > 1
     if is_apart or tags.get(PHOTOMETRIC) not in (BLACK_IS_ZERO, RGB):
-        arrangement = f"photometric interpretation {tags.get(PHOTOMETRIC)}, planar configuration {tags.get(PLANAR, 1)}"
+        arrangement = (
+            f"photometric interpretation {tags.get(PHOTOMETRIC)}, "
+            f"planar configuration {tags.get(PLANAR, 1)}"
+        )
         raise UserError(f"is a TIFF of {depth} bits with {arrangement}; expected {EXPECTED}")
 
 
 def largest_value(pixels: np.ndarray) -> int | None:
     """The largest value of pixels of more than 8 bits a channel; None of others."""
-    return int(pixels.max()) if pixels.dtype == np.uint16 else None
+    if pixels.dtype != np.uint16:
+        return None
+    return int(pixels.max())
 
 
 def fits_few_bits(largest: int | None) -> bool:
-    """Whether the largest value of some images of 16 bits leaves open how many bits are stored in them."""
+    """Whether images of 16 bits leave open how many bits they store, by their largest value."""
     return largest is not None and largest < 1 << FEW_BITS
 
 
 def unknown_bits(split: str, images: int, largest: int) -> str:
-    """What is wrong with a split whose `images` of 16 bits a channel fit few bits, without the key `bits`."""
+    """What is wrong with a split whose images fit few bits, where the key `bits` is missing.
+
+    Args:
+        images: the number of the split's images of 16 bits a channel.
+        largest: their largest value.
+    """
     return (
-        f"{split}: the largest value of its {images} images of {DEEPEST} bits is {largest}, which fits {FEW_BITS} bits "
-        f"or fewer; say in data.yaml how many are stored, as 'bits: {FEW_BITS}' (DICOM: BitsStored)"
+        f"{split}: the largest value of its {images} images of {DEEPEST} bits is {largest}, "
+        f"which fits {FEW_BITS} bits or fewer; "
+        f"say in data.yaml how many are stored, as 'bits: {FEW_BITS}' (DICOM: BitsStored)"
     )
 
 
@@ -118,11 +143,13 @@ def to_8_bits(pixels: np.ndarray, bits: int | None) -> np.ndarray:
     Raises:
         UserError: a value has more bits.
     """
-    largest, bits = largest_value(pixels), bits or DEEPEST
+    largest = largest_value(pixels)
+    bits = bits or DEEPEST
     if largest is None:
         return pixels
     if largest >> bits:
         raise UserError(
-            f"holds the value {largest}, but 'bits: {bits}' allows {(1 << bits) - 1} at most; mend 'bits'"
+            f"holds the value {largest}, but 'bits: {bits}' allows {(1 << bits) - 1} at most; "
+            "fix 'bits'"
         )
     return (pixels >> (bits - 8)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How every script starts, fails and is stopped: the logger, errors that a user can fix, and signals."""
+"""How every script starts, fails and is stopped: the logger, errors for the user, and signals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGGER = logging.getLogger("joint")
 
 
 class UserError(ValueError):
-    """Something the user can mend; scripts print it on one line, without a traceback, and exit with 2."""
+    """Something the user can fix; scripts print it on one line, no traceback, and exit with 2."""
 
 
 class Interrupted(Exception):
@@ -26,7 +26,10 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """Within the context, the first SIGINT or SIGTERM is noted in `received`; a second one acts as usual."""
+    """Within the context the first SIGINT or SIGTERM is noted in `received`.
+
+    A second one acts as usual.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -86,7 +89,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`, turning user errors and what the system refuses into one message and exit code 2."""
+    """Run a script's `main`; user errors and what the system refuses end in one line, code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         with unwound_by_sigterm():
@@ -95,7 +98,9 @@ def run_script(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = ""
+        if error.filename:
+            place = f"{error.filename}: "
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:

@@ -16,7 +16,7 @@ from utils.core.script import UserError
 
 
 class UniqueKeySafeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader; of keys that are there twice it would take the last, which this one refuses."""
+    """PyYAML's safe loader that refuses a key which is there twice; PyYAML takes the last one."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -24,10 +24,12 @@ class UniqueKeySafeLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE_TAG:
                 continue
-            key, line = self.construct_object(key_node), key_node.start_mark.line + 1
+            key = self.construct_object(key_node)
+            line = key_node.start_mark.line + 1
             if key in lines:
                 raise UserError(
-                    f"key {key!r} is there twice, in lines {lines[key]} and {line}; leave one of them out"
+                    f"key {key!r} is there twice, in lines {lines[key]} and {line}; "
+                    "leave one of them out"
                 )
             lines[key] = line
         return node
@@ -59,7 +61,8 @@ def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
             f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}"
         )
     for key in content:
-        if problem := not_text(key):
+        problem = not_text(key)
+        if problem:
             raise UserError(f"{path}: key {problem}")
     return content
 
@@ -70,10 +73,13 @@ def not_text(value: object) -> str:
     YAML reads `No`, `on`, `12`, `010`, `12:30`, `2024-05-01` and `null` as something else, unless
     they are in quotes.
     """
+    if isinstance(value, list | dict | set | tuple):
+        return f"is {value!r}, expected text"
     if not isinstance(value, str):
-        is_nested = isinstance(value, list | dict | set | tuple)
-        return f"is {value!r}, expected text" + ("" if is_nested else "; put it in quotes")
-    return "" if value.strip() else f"is {value!r}, expected text that is not blank"
+        return f"is {value!r}, expected text; put it in quotes"
+    if not value.strip():
+        return f"is {value!r}, expected text that is not blank"
+    return ""
 
 
 def from_mapping(cls: type, content: Mapping[str, object]):
@@ -82,7 +88,8 @@ def from_mapping(cls: type, content: Mapping[str, object]):
     for key in content:
         if key not in annotations:
             raise UserError(f"unknown key '{key}'{did_you_mean(key, annotations)}")
-    return cls(**{key: _convert(key, value, annotations[key]) for key, value in content.items()})
+    values = {key: _convert(key, value, annotations[key]) for key, value in content.items()}
+    return cls(**values)
 
 
 def is_whole(value: object, low: int, high: float = math.inf) -> bool:
@@ -96,28 +103,36 @@ def is_number(value: object, low: float, high: float) -> bool:
 
 
 def did_you_mean(key: object, valid: typing.Iterable[str]) -> str:
+    """The nearest of the valid keys as the end of a message; empty if there is none."""
     matches = difflib.get_close_matches(str(key), list(valid), n=1, cutoff=0)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    if not matches:
+        return ""
+    return f"; did you mean '{matches[0]}'?"
 
 
 def _convert(key: str, value: object, annotation: object) -> object:
-    kinds = (
-        typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    )
-    if value is None and types.NoneType in kinds:
+    """`value` as the type of the annotation, which may be a union of one type and None."""
+    allowed = (annotation,)
+    if isinstance(annotation, types.UnionType):
+        allowed = typing.get_args(annotation)
+    if value is None and types.NoneType in allowed:
         return None
-    kind = typing.get_origin(kinds[0]) or kinds[0]
-    if kind is float:
-        # PyYAML reads 1e-3 (no dot) as a string.
+    expected = typing.get_origin(allowed[0]) or allowed[0]
+    if expected is float:
+        return _to_float(key, value)
+    if type(value) is not expected:
+        raise UserError(f"{key} is {value!r}, expected {expected.__name__}")
+    return value
+
+
+def _to_float(key: str, value: object) -> float:
+    """A number; also one that PyYAML reads as text, such as 1e-3 (no dot)."""
+    if not isinstance(value, bool):
         try:
-            if isinstance(value, bool):
-                raise ValueError
             return float(value)
         except (TypeError, ValueError):
-            raise UserError(f"{key} is {value!r}, expected a number") from None
-    if type(value) is not kind:
-        raise UserError(f"{key} is {value!r}, expected {kind.__name__}")
-    return value
+            pass
+    raise UserError(f"{key} is {value!r}, expected a number")
 
 
 def to_mapping(config: object) -> dict[str, object]:

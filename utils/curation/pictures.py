@@ -14,8 +14,9 @@ from matplotlib.ticker import PercentFormatter
 
 from utils.core.data_config import DataConfig
 from utils.curation.audit import Audit, to_mapping
-from utils.curation.findings import KINDS, Finding
+from utils.curation.findings import Finding
 from utils.curation.frames import Frame
+from utils.curation.kinds import KINDS
 from utils.data.labels import UNKNOWN_VIEW
 from utils.plots.frames import CAPTION, GAP, GRID, STRIP, TILE, draw_frame, read_frame
 from utils.plots.style import (

@@ -10,14 +10,14 @@ import numpy as np
 
 from utils.core.files import markdown_table, write_atomically, write_json
 from utils.curation.audit import Audit, name_of, to_mapping
-from utils.curation.findings import KINDS, Finding
+from utils.curation.findings import Finding
 from utils.curation.frames import class_view_counts
+from utils.curation.kinds import KINDS, LEVELS
 from utils.curation.pictures import plot_balance, plot_boxes, plot_suspicious
 from utils.curation.reference import NeighbourOracle
 from utils.plots.evaluation import plot_confusion_matrix
 from utils.plots.style import CLASSIFICATION, shorten
 
-LEVELS = {"error": "errors", "leak": "leaks", "doubt": "doubts, for a person to look at"}
 # Kinds whose details name what they are about, so that file names are left out.
 SELF_EXPLAINED = ("shared_group", "shared_clip", "view_change", "rare_pair", "bad_label")
 NAMED_FILES = 4  # of a finding in a line

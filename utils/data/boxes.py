@@ -7,24 +7,37 @@ A box is `xyxy` (left, top, right, bottom) or `xywh` (centre, size), in pixels u
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 EPSILON = 1e-7
 
+Boxes = TypeVar("Boxes", Tensor, np.ndarray)
 
-def xywh_to_xyxy(boxes_xywh: Tensor) -> Tensor:
+
+def xywh_to_xyxy(boxes_xywh: Boxes) -> Boxes:
     """(..., 4) centre and size -> (..., 4) corners."""
-    centre, half = boxes_xywh[..., :2], boxes_xywh[..., 2:] / 2
-    return torch.cat((centre - half, centre + half), dim=-1)
+    centre = boxes_xywh[..., :2]
+    half = boxes_xywh[..., 2:] / 2
+    return _side_by_side(centre - half, centre + half)
 
 
-def xyxy_to_xywh(boxes_xyxy: Tensor) -> Tensor:
+def xyxy_to_xywh(boxes_xyxy: Boxes) -> Boxes:
     """(..., 4) corners -> (..., 4) centre and size."""
-    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
-    return torch.cat(((low + high) / 2, high - low), dim=-1)
+    low = boxes_xyxy[..., :2]
+    high = boxes_xyxy[..., 2:]
+    return _side_by_side((low + high) / 2, high - low)
+
+
+def _side_by_side(first: Boxes, second: Boxes) -> Boxes:
+    """(..., 2) and (..., 2) -> (..., 4)."""
+    if isinstance(first, Tensor):
+        return torch.cat((first, second), dim=-1)
+    return np.concatenate((first, second), axis=-1)
 
 
 def pairwise_iou(a_xywh: Tensor, b_xywh: Tensor, kind: str = "iou") -> Tensor:
@@ -33,10 +46,12 @@ def pairwise_iou(a_xywh: Tensor, b_xywh: Tensor, kind: str = "iou") -> Tensor:
     `kind`: "iou"; "giou" (Rezatofighi et al. 2019); "diou" or "ciou" (Zheng et al. 2020, eqs. 7 and
     10). As in YOLOv5, CIoU's trade-off factor carries no gradient.
     """
-    a, b = xywh_to_xyxy(a_xywh), xywh_to_xyxy(b_xywh)
+    a = xywh_to_xyxy(a_xywh)
+    b = xywh_to_xyxy(b_xywh)
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
     intersection = overlap.prod(dim=1)
-    a_size, b_size = a_xywh[:, 2:], b_xywh[:, 2:]
+    a_size = a_xywh[:, 2:]
+    b_size = b_xywh[:, 2:]
     union = a_size.prod(dim=1) + b_size.prod(dim=1) - intersection + EPSILON
     iou = intersection / union
     if kind == "iou":
@@ -79,39 +94,36 @@ def non_max_suppression(
     Returns:
         A (n, 6) tensor an image: x1, y1, x2, y2, confidence, class.
     """
-    return [
-        _suppress(
-            rows[rows[:, 4] > confidence],
-            confidence,
-            iou,
-            several_labels,
-            max_detections,
-            max_candidates,
-        )
-        for rows in decoded
-    ]
+    found = []
+    for rows in decoded:
+        rows = rows[rows[:, 4] > confidence]
+        candidates = _candidates(rows, confidence, several_labels, max_candidates)
+        found.append(_suppress(candidates, iou, max_detections))
+    return found
 
 
-def _suppress(
-    rows: Tensor,
-    confidence: float,
-    iou: float,
-    several_labels: bool,
-    max_detections: int,
-    max_candidates: int,
+def _candidates(
+    rows: Tensor, confidence: float, several_labels: bool, max_candidates: int
 ) -> Tensor:
+    """An image's rows (n, 5 + nc) -> its boxes (m, 6) as detections, best first."""
     scores = rows[:, 5:] * rows[:, 4:5]  # (n, nc)
     if several_labels and scores.shape[1] > 1:
         row, label = (scores > confidence).nonzero(as_tuple=True)
-        score = scores[row, label]
     else:
-        score, label = scores.max(dim=1)
-        row = (score > confidence).nonzero().squeeze(1)
-        score, label = score[row], label[row]
+        best, best_label = scores.max(dim=1)
+        row = (best > confidence).nonzero().squeeze(1)
+        label = best_label[row]
+    score = scores[row, label]
     order = score.argsort(descending=True, stable=True)[:max_candidates]
-    row, score, label = row[order], score[order], label[order]
-    boxes_xyxy = xywh_to_xyxy(rows[row, :4])
+    boxes_xyxy = xywh_to_xyxy(rows[row[order], :4])
+    columns = (boxes_xyxy, score[order, None], label[order, None].to(score.dtype))
+    return torch.cat(columns, dim=1)
+
+
+def _suppress(candidates: Tensor, iou: float, max_detections: int) -> Tensor:
+    """Of (m, 6) candidates, best first, those that no better one of their class overlaps."""
+    boxes_xyxy = candidates[:, :4]
+    score = candidates[:, 4]
+    label = candidates[:, 5]
     kept = batched_nms(boxes_xyxy, score, label, iou)[:max_detections]
-    return torch.cat(
-        (boxes_xyxy[kept], score[kept, None], label[kept, None].to(score.dtype)), dim=1
-    )
+    return candidates[kept]

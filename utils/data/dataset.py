@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from utils.core import distributed
 from utils.core.hyperparameters import HyperParameters
+from utils.core.names import STRIDE
 from utils.core.pixels import DEEPEST, fits_few_bits, largest_value, unknown_bits
 from utils.core.script import UserError
 from utils.data.augment import Augmenter
 from utils.data.frame_cache import CachedFrame, FrameCache
-from utils.data.images import STRIDE, Letterbox, decode_image, read_bytes, reduce_depth
+from utils.data.images import Letterbox, decode_image, read_bytes, reduce_depth
 from utils.data.splits import Split
 
 RAM_SHARE = 0.25  # of the free memory that the automatic cache may take
@@ -54,42 +55,61 @@ class JointDataset(Dataset):
     """
 
     def __init__(self, split: Split, image_size: int, cache: str = "auto", rect: bool = False):
-        self.split, self.image_size = split, image_size
+        self.split = split
+        self.image_size = image_size
         self.augmenter: Augmenter | None = None
-        bytes_needed = len(split.images) * image_size**2 * 3
-        self.cached = cache == "ram" or (cache == "auto" and bytes_needed < self._memory_to_take())
-        self._disk = FrameCache(image_size) if cache == "disk" else None
-        shape = (len(split.images), image_size, image_size, 3)
-        self._frames = np.empty(shape, dtype=np.uint8) if self.cached else None
+        self.cached = self._keeps_frames(cache)
+        self._disk: FrameCache | None = None
+        if cache == "disk":
+            self._disk = FrameCache(image_size)
+        self._frames: np.ndarray | None = None
+        if self.cached:
+            shape = (len(split.images), image_size, image_size, 3)
+            self._frames = np.empty(shape, dtype=np.uint8)
         self.letterboxes = self._decode_all()
-        self.margins = self._common_margins() if rect else (0, 0)
+        self.margins = (0, 0)
+        if rect:
+            self.margins = self._common_margins()
         self.letterboxes = tuple(letterbox.cropped(*self.margins) for letterbox in self.letterboxes)
-        self._boxes = [
-            np.column_stack((labels.boxes[:, :1], letterbox.boxes(labels.boxes[:, 1:]))).astype(
-                np.float32
-            )
-            for labels, letterbox in zip(split.labels, self.letterboxes, strict=True)
-        ]
+        self._boxes: list[np.ndarray] = []
+        for labels, letterbox in zip(split.labels, self.letterboxes, strict=True):
+            boxes_xywhn = letterbox.boxes(labels.boxes[:, 1:])
+            boxes = np.column_stack((labels.boxes[:, :1], boxes_xywhn))
+            self._boxes.append(boxes.astype(np.float32))
 
-    def _memory_to_take(self) -> float:
-        return RAM_SHARE * free_memory_bytes() / distributed.processes_here()
+    def _keeps_frames(self, cache: str) -> bool:
+        """Whether the letterboxed frames are kept in memory."""
+        if cache != "auto":
+            return cache == "ram"
+        bytes_needed = len(self.split.images) * self.image_size**2 * 3
+        bytes_to_take = RAM_SHARE * free_memory_bytes() / distributed.processes_here()
+        return bytes_needed < bytes_to_take
 
     def _common_margins(self) -> tuple[int, int]:
-        """Rows above (and as many below) and columns left (and right) that are border in every frame."""
+        """Rows above and columns left that are border in every frame; as many below and right."""
         highest = max(letterbox.height for letterbox in self.letterboxes)
         widest = max(letterbox.width for letterbox in self.letterboxes)
-        sides = (math.ceil(side / STRIDE) * STRIDE for side in (highest, widest))
-        rows, columns = ((self.image_size - side) // 2 for side in sides)
-        return rows, columns
+        return self._margin(highest), self._margin(widest)
+
+    def _margin(self, side: int) -> int:
+        """Half of what a side, rounded up to whole strides, leaves of the square; pixels."""
+        rounded = math.ceil(side / STRIDE) * STRIDE
+        return (self.image_size - rounded) // 2
 
     def _decode_all(self) -> tuple[Letterbox, ...]:
+        verb = "checking"
+        if self.cached or self._disk:
+            verb = "caching"
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(self._decode, range(len(self)))
-            description = f"{self.split.name}: {'caching' if self.cached or self._disk else 'checking'} images"
-            quiet = not distributed.is_main()
-            found = list(
-                tqdm(results, description, len(self), unit="img", mininterval=0.5, disable=quiet)
+            progress = tqdm(
+                pool.map(self._decode, range(len(self))),
+                f"{self.split.name}: {verb} images",
+                len(self),
+                unit="img",
+                mininterval=0.5,
+                disable=not distributed.is_main(),
             )
+            found = list(progress)
         errors = [result for result in found if isinstance(result, UserError)]
         if errors:
             listed = "\n  ".join(map(str, errors))
@@ -99,9 +119,12 @@ class JointDataset(Dataset):
         return tuple(Letterbox.fit(*size, self.image_size) for size in self.original_sizes)
 
     def _stored_bits(self, largest: Sequence[int]) -> int | None:
-        """How many bits the images of 16 bits a channel, whose largest values these are, are taken to store.
+        """How many bits the images of 16 bits a channel are taken to store.
 
         None if there is no such image and the data set does not say.
+
+        Args:
+            largest: those images' largest values.
 
         Raises:
             UserError: the data set does not say, and the values do not show that all 16 are used.
@@ -113,7 +136,10 @@ class JointDataset(Dataset):
         return DEEPEST
 
     def _decode(self, index: int) -> tuple[tuple[int, int], int | None] | UserError:
-        """-> the image's own height and width, and the largest value if it has more than 8 bits a channel."""
+        """The image's own height and width, and its largest value; or why it cannot be read.
+
+        The value is None for an image of 8 bits a channel.
+        """
         try:
             frame = self._load(self.split.images[index])
         except UserError as error:
@@ -123,15 +149,19 @@ class JointDataset(Dataset):
         return frame.original_size, frame.largest
 
     def _load(self, path: Path) -> CachedFrame:
-        content, bits = read_bytes(path), self.split.bits
+        content = read_bytes(path)
+        bits = self.split.bits
 
         def decode() -> CachedFrame:
             stored = decode_image(content, path)
-            size = stored.shape[:2]
-            pixels = Letterbox.fit(*size, self.image_size).apply(reduce_depth(stored, bits, path))
-            return CachedFrame(pixels, size, largest_value(stored))
+            height, width = stored.shape[:2]
+            letterbox = Letterbox.fit(height, width, self.image_size)
+            pixels = letterbox.apply(reduce_depth(stored, bits, path))
+            return CachedFrame(pixels, (height, width), largest_value(stored))
 
-        return self._disk.get(content, bits, decode) if self._disk else decode()
+        if self._disk is None:
+            return decode()
+        return self._disk.get(content, bits, decode)
 
     def __len__(self) -> int:
         return len(self.split.images)
@@ -145,10 +175,19 @@ class JointDataset(Dataset):
 
     def __getitem__(self, key: Key) -> tuple[int, np.ndarray, np.ndarray, int, str]:
         """-> index, (H, W, 3) uint8 RGB, (n, 5) class + xywhn float32, view, path."""
-        epoch, index = key if isinstance(key, tuple) else (None, key)
-        is_augmented = self.augmenter is not None and epoch is not None
-        frame, boxes = self.augmenter(epoch, index) if is_augmented else self.plain(index)
+        if not isinstance(key, tuple):
+            index = key
+            frame, boxes = self.plain(index)
+        else:
+            epoch, index = key
+            frame, boxes = self._of_epoch(epoch, index)
         return index, frame, boxes, self.split.labels[index].view, str(self.split.images[index])
+
+    def _of_epoch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frame and boxes in an epoch, augmented if that was asked for."""
+        if self.augmenter is None:
+            return self.plain(index)
+        return self.augmenter(epoch, index)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -163,28 +202,31 @@ class JointDataset(Dataset):
             UserError: the image cannot be read any more, or has got another size, which its boxes
                 do not fit.
         """
-        frame = self._frames[index] if self._frames is not None else self._load_again(index)
-        rows, columns = self.margins
-        return frame[
-            rows : self.image_size - rows, columns : self.image_size - columns
-        ], self._boxes[index]
+        if self._frames is None:
+            frame = self._load_again(index)
+        else:
+            frame = self._frames[index]
+        top, left = self.margins
+        bottom = self.image_size - top
+        right = self.image_size - left
+        return frame[top:bottom, left:right], self._boxes[index]
 
     def _load_again(self, index: int) -> np.ndarray:
-        path, expected = self.split.images[index], self.original_sizes[index]
+        path = self.split.images[index]
         frame = self._load(path)
-        if frame.original_size != expected:
-            (height, width), (old_height, old_width) = frame.original_size, expected
+        if frame.original_size != self.original_sizes[index]:
+            height, width = frame.original_size
+            old_height, old_width = self.original_sizes[index]
             raise UserError(
-                f"{path}: {width}x{height} pixels, expected {old_width}x{old_height} as at the start; "
-                "put the image back, or start anew"
+                f"{path}: {width}x{height} pixels, expected {old_width}x{old_height} as at the "
+                "start; put the image back, or start anew"
             )
         return frame.pixels
 
     def augment(self, hyp: HyperParameters, seed: int) -> None:
         """From now on, augment the frames that are asked for by epoch and index."""
-        self.augmenter = Augmenter(
-            hyp, seed, self.plain, [labels.view for labels in self.split.labels]
-        )
+        views = [labels.view for labels in self.split.labels]
+        self.augmenter = Augmenter(hyp, seed, self.plain, views)
 
 
 def free_memory_bytes() -> int:

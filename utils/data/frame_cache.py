@@ -46,9 +46,8 @@ class CachedFrame:
 
 def user_cache_folder() -> Path:
     """Where this project may keep what it can make again."""
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolov5-joint-gradnorm"
-    )
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "yolov5-joint-gradnorm"
 
 
 class FrameCache:
@@ -81,9 +80,8 @@ class FrameCache:
         found = self._read(path, key.digest())
         if found is None:
             found = make()
-            write_atomically(
-                path, lambda temporary: temporary.write_bytes(_pack(key.digest(), found))
-            )
+            packed = _pack(key.digest(), found)
+            write_atomically(path, lambda temporary: temporary.write_bytes(packed))
         return found
 
     def _read(self, path: Path, key: bytes) -> CachedFrame | None:
@@ -99,13 +97,17 @@ class FrameCache:
         stored_key, height, width, largest = HEAD.unpack_from(body)
         if stored_key != key:
             return None
-        pixels = np.frombuffer(body[HEAD.size :], np.uint8).reshape(
-            self.image_size, self.image_size, 3
-        )
-        return CachedFrame(pixels, (height, width), None if largest == NO_VALUE else largest)
+        shape = (self.image_size, self.image_size, 3)
+        pixels = np.frombuffer(body[HEAD.size :], np.uint8).reshape(shape)
+        if largest == NO_VALUE:
+            largest = None
+        return CachedFrame(pixels, (height, width), largest)
 
 
 def _pack(key: bytes, frame: CachedFrame) -> bytes:
-    largest = NO_VALUE if frame.largest is None else frame.largest
+    """A file's content: checksum, head, pixels."""
+    largest = frame.largest
+    if largest is None:
+        largest = NO_VALUE
     body = HEAD.pack(key, *frame.original_size, largest) + frame.pixels.tobytes()
     return zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little") + body

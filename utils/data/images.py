@@ -1,4 +1,4 @@
-"""An image file as pixels, and the letterbox that fits it into a square: both directions of its geometry."""
+"""An image file as pixels, and the letterbox that fits it into a square, in both directions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ BESIDE_SUFFIXES = {".cache", ".csv", ".json", ".md", ".txt", ".yaml", ".yml"}
 BESIDE_NAMES = {"desktop.ini", "thumbs.db"}
 NAMED_KINDS = 6  # of files left out
 
-STRIDE = 32  # of the coarsest level: an image's sides are multiples of it
 PAD_VALUE = 114  # grey of the letterbox's borders, as YOLOv5's
 
 
@@ -47,11 +46,19 @@ class Letterbox:
     def fit(cls, height: int, width: int, size: int) -> Letterbox:
         """Fit height x width into size x size with YOLOv5's rounding."""
         ratio = size / max(height, width)
-        new_height, new_width = (max(round(side * ratio), 1) for side in (height, width))
-        pad_x, pad_y = (size - new_width) / 2, (size - new_height) / 2
-        left, top = round(pad_x - 0.1), round(pad_y - 0.1)
-        right, bottom = round(pad_x + 0.1), round(pad_y + 0.1)
-        return cls(ratio, new_height, new_width, left, top, right, bottom)
+        new_height = max(round(height * ratio), 1)
+        new_width = max(round(width * ratio), 1)
+        pad_x = (size - new_width) / 2
+        pad_y = (size - new_height) / 2
+        return cls(
+            ratio,
+            new_height,
+            new_width,
+            pad_left=round(pad_x - 0.1),
+            pad_top=round(pad_y - 0.1),
+            pad_right=round(pad_x + 0.1),
+            pad_bottom=round(pad_y + 0.1),
+        )
 
     def cropped(self, rows: int, columns: int) -> Letterbox:
         """With so many rows less above and below, and columns left and right."""
@@ -66,7 +73,9 @@ class Letterbox:
     def apply(self, image: np.ndarray) -> np.ndarray:
         """(height, width, 3) -> (size, size, 3)."""
         if image.shape[:2] != (self.height, self.width):
-            method = cv2.INTER_AREA if self.ratio < 1 else cv2.INTER_LINEAR
+            method = cv2.INTER_LINEAR
+            if self.ratio < 1:
+                method = cv2.INTER_AREA
             image = cv2.resize(image, (self.width, self.height), interpolation=method)
         borders = (self.pad_top, self.pad_bottom, self.pad_left, self.pad_right)
         return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(PAD_VALUE,) * 3)
@@ -82,9 +91,12 @@ class Letterbox:
         return (boxes_xywhn * scale + shift) / (padded * 2)
 
     def restore(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
-        """(n, 4) pixels of the letterboxed image -> pixels of the original (`height` x `width`), clipped to it.
+        """(n, 4) pixels of the letterboxed image -> pixels of the original, clipped to it.
 
-        Each axis by its own factor, since the scaled image has whole pixels.
+        Each axis has its own factor, since the scaled image has whole pixels.
+
+        Args:
+            height, width: of the original.
         """
         shift = np.array([self.pad_left, self.pad_top] * 2)
         scale = np.array([width / self.width, height / self.height] * 2)
@@ -92,7 +104,9 @@ class Letterbox:
 
 
 def left_out(paths: Iterable[Path], wanted: Collection[str]) -> str:
-    """How many files have none of the `wanted` suffixes, by kind: "12 .dcm, 2 without suffix"; empty if none.
+    """How many files have none of the `wanted` suffixes, by kind; empty if there are none.
+
+    An example: "12 .dcm, 2 without suffix".
 
     Hidden files and what lies beside images (`BESIDE_SUFFIXES`, `BESIDE_NAMES`) do not count.
     Digits after the last dot, as in the UIDs that DICOM files are called by, are no suffix.
@@ -101,15 +115,18 @@ def left_out(paths: Iterable[Path], wanted: Collection[str]) -> str:
     counts: Counter[str] = Counter()
     for path in paths:
         suffix = path.suffix.lower()
-        is_beside = (
-            path.name.startswith(".") or path.name.lower() in BESIDE_NAMES or suffix in silent
-        )
-        if not is_beside and path.is_file():
-            counts["without suffix" if suffix[1:].isdecimal() or not suffix else suffix] += 1
+        is_hidden = path.name.startswith(".")
+        is_beside = path.name.lower() in BESIDE_NAMES or suffix in silent
+        if is_hidden or is_beside or not path.is_file():
+            continue
+        if not suffix or suffix[1:].isdecimal():
+            suffix = "without suffix"
+        counts[suffix] += 1
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    others = sum(count for _, count in ranked[NAMED_KINDS:])
     parts = [f"{count} {kind}" for kind, count in ranked[:NAMED_KINDS]]
-    parts += [f"{others} of other kinds"] if others else []
+    others = sum(count for _, count in ranked[NAMED_KINDS:])
+    if others:
+        parts.append(f"{others} of other kinds")
     return ", ".join(parts)
 
 
@@ -128,8 +145,9 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     largest = largest_value(pixels)
     if bits is None and fits_few_bits(largest):
         raise UserError(
-            f"{path}: the largest value of its {DEEPEST}-bit pixels is {largest}, which fits {FEW_BITS} bits or fewer, "
-            f"and the model does not say how many are stored; train with 'bits: {FEW_BITS}' or so in data.yaml"
+            f"{path}: the largest value of its {DEEPEST}-bit pixels is {largest}, which fits "
+            f"{FEW_BITS} bits or fewer, and the model does not say how many are stored; "
+            f"train with 'bits: {FEW_BITS}' or so in data.yaml"
         )
     return reduce_depth(pixels, bits, path)
 

@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from utils.core.script import UserError
-from utils.data.line_breaks import BOX_VALUES, Verdict, crosses_itself, is_rectangle, judge_line
+from utils.data.boxes import xywh_to_xyxy, xyxy_to_xywh
+from utils.data.line_breaks import BOX_VALUES, LineKind, crosses_itself, is_rectangle, line_kind
 
 UNKNOWN_VIEW = -1
-MAJORITY = Fraction(
-    3, 5
-)  # of a clip's labelled frames; a view with no more than that does not decide the clip
+# Of a clip's labelled frames: a view with no more than that does not decide the clip.
+MAJORITY = Fraction(3, 5)
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
 SAME = 1e-6  # by how much the numbers of identical rows may differ: the last digit that tools write
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -38,7 +38,7 @@ _BRACKETS = re.compile(r"[\[\](),]")
 
 
 class LabelError(UserError):
-    """A label file that breaks the format; the message names file, line, what was found and expected."""
+    """A label file that breaks the format; the message names file, line, found and expected."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def majority_view(votes: Sequence[int]) -> int:
         votes: (views,) frames that show each view.
     """
     best = int(np.argmax(votes))
-    return best if votes[best] > MAJORITY * sum(votes) else UNKNOWN_VIEW
+    if votes[best] > MAJORITY * sum(votes):
+        return best
+    return UNKNOWN_VIEW
 
 
 def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabels:
@@ -100,8 +102,11 @@ def parse_labels(
         boxes = []
         for number, line in lines:
             boxes.append(_parse_detection(line, class_count, view_count))
-            may_hold_view = view == UNKNOWN_VIEW and number == lines[-1][0]
-            _refuse_several_lines(line, class_count, view_count if may_hold_view else 0)
+            is_last = number == lines[-1][0]
+            if view == UNKNOWN_VIEW and is_last:
+                _refuse_several_lines(line, class_count, view_count)
+            else:
+                _refuse_several_lines(line, class_count, view_count=0)
     except ValueError as error:
         raise LabelError(f"{source}:{number}: {error}") from None
     return FrameLabels(np.array(boxes, dtype=np.float64).reshape(-1, 5), view)
@@ -124,7 +129,9 @@ def without_repeats(labels: FrameLabels) -> FrameLabels:
         differences = abs(labels.boxes[kept] - row).max(axis=1, initial=0)
         if not (differences <= SAME).any():
             kept.append(number)
-    return labels if len(kept) == len(labels.boxes) else replace(labels, boxes=labels.boxes[kept])
+    if len(kept) == len(labels.boxes):
+        return labels
+    return replace(labels, boxes=labels.boxes[kept])
 
 
 def same_boxes(boxes: np.ndarray) -> list[tuple[int, int]]:
@@ -142,29 +149,43 @@ def doubtful_lines(text: str, class_count: int, view_count: int) -> list[str]:
 
     Lines that may be several whose breaks were lost, and outlines that cross themselves.
     """
-    lines, doubts = _numbered_lines(text), []
-    has_view = _ends_in_view(lines, view_count)
-    for number, line in lines[: len(lines) - has_view]:
-        tokens = line.split()
-        if len(tokens) == BOX_VALUES:
-            continue
-        may_hold_view = not has_view and number == lines[-1][0]
-        verdict, what = judge_line(tokens, class_count, view_count if may_hold_view else 0)
-        corners = np.array([float(token) for token in tokens[1:]]).reshape(-1, 2)
-        if verdict is not Verdict.ONE_LINE:
-            doubts.append(f"line {number} may be {what} on one line")
-        elif not is_rectangle(corners) and crosses_itself(corners):
-            doubts.append(f"line {number}: the outline crosses itself")
+    lines = _numbered_lines(text)
+    values_of_view = view_count  # that the last line may hold beside boxes
+    if _ends_in_view(lines, view_count):
+        lines.pop()
+        values_of_view = 0
+    doubts = []
+    for place, (number, line) in enumerate(lines, start=1):
+        is_last = place == len(lines)
+        doubt = _doubt(line.split(), class_count, values_of_view * is_last)
+        if doubt:
+            doubts.append(f"line {number}{doubt}")
     return doubts
 
 
+def _doubt(tokens: list[str], class_count: int, view_count: int) -> str:
+    """What is doubtful about a line, to be put after its number; empty if nothing is."""
+    if len(tokens) == BOX_VALUES:
+        return ""
+    kind, what = line_kind(tokens, class_count, view_count)
+    if kind is not LineKind.ONE_LINE:
+        return f" may be {what} on one line"
+    corners = np.array([float(token) for token in tokens[1:]]).reshape(-1, 2)
+    if not is_rectangle(corners) and crosses_itself(corners):
+        return ": the outline crosses itself"
+    return ""
+
+
 def label_text(labels: FrameLabels, view_count: int) -> str:
-    """The text of a label file that `parse_labels` reads as `labels`: every number is written in full.
+    """The text of a label file that `parse_labels` reads as `labels`, every number in full.
 
     A box has an area above zero and its edges in the image.
     """
-    lines = [" ".join(map(str, (int(number), *box))) for number, *box in labels.boxes.tolist()]
-    lines += [view_line(labels.view, view_count)] if labels.view != UNKNOWN_VIEW else []
+    lines = []
+    for class_number, *box in labels.boxes.tolist():
+        lines.append(" ".join(map(str, (int(class_number), *box))))
+    if labels.view != UNKNOWN_VIEW:
+        lines.append(view_line(labels.view, view_count))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -176,18 +197,20 @@ def view_line(view: int, view_count: int) -> str:
 def _looks_like_view(line: str, view_count: int) -> bool:
     if line.startswith(("[", "(")):
         return True
-    tokens = _BRACKETS.sub(" ", line).split()
-    return len(tokens) == view_count and all(
-        _NUMBER.fullmatch(t) and float(t) in (0, 1) for t in tokens
-    )
+    return _has_values_of_view(_BRACKETS.sub(" ", line).split(), view_count)
+
+
+def _has_values_of_view(tokens: list[str], view_count: int) -> bool:
+    """Whether there are as many tokens as views, and all are 0 or 1."""
+    if len(tokens) != view_count:
+        return False
+    return all(_NUMBER.fullmatch(token) and float(token) in (0, 1) for token in tokens)
 
 
 def _parse_view(line: str, view_count: int) -> int:
     tokens = _BRACKETS.sub(" ", line).split()
     expected = f"expected a one-hot view: {view_count} values, one of them 1 and the others 0"
-    if len(tokens) != view_count or any(
-        not _NUMBER.fullmatch(t) or float(t) not in (0, 1) for t in tokens
-    ):
+    if not _has_values_of_view(tokens, view_count):
         raise ValueError(f"found '{_shorten(line)}', {expected}")
     ones = [column for column, token in enumerate(tokens) if float(token) == 1]
     if len(ones) != 1:
@@ -201,8 +224,9 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
     if bad is not None:
         raise ValueError(f"found '{_shorten(bad)}', expected a number in a detection line")
     if len(tokens) != 5 and (len(tokens) < 7 or len(tokens) % 2 == 0):
-        view = f", or as the last line a one-hot view of {view_count} values"
-        view = view if view_count else " (a view needs the key cls_names in data.yaml)"
+        view = " (a view needs the key cls_names in data.yaml)"
+        if view_count:
+            view = f", or as the last line a one-hot view of {view_count} values"
         raise ValueError(
             f"found {len(tokens)} values in '{_shorten(line)}', expected 'class xc yc w h' (5), "
             f"'class x1 y1 x2 y2 x3 y3 ...' (7 or more, an odd number){view}"
@@ -214,7 +238,8 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
         )
     if class_number not in range(class_count):
         raise ValueError(
-            f"found class {_shorten(tokens[0])}, expected a whole number from 0 to {class_count - 1}"
+            f"found class {_shorten(tokens[0])}, "
+            f"expected a whole number from 0 to {class_count - 1}"
         )
     coordinates = np.array([float(token) for token in tokens[1:]])
     outside = (coordinates < -TOLERANCE) | (coordinates > 1 + TOLERANCE)
@@ -228,8 +253,8 @@ def _refuse_several_lines(line: str, class_count: int, view_count: int) -> None:
     tokens = line.split()
     if len(tokens) == BOX_VALUES:
         return
-    verdict, what = judge_line(tokens, class_count, view_count)
-    if verdict is Verdict.SEVERAL_LINES:
+    kind, what = line_kind(tokens, class_count, view_count)
+    if kind is LineKind.SEVERAL_LINES:
         raise ValueError(
             f"found what can only be {what} in '{_shorten(line)}', expected a line for each"
         )
@@ -238,15 +263,14 @@ def _refuse_several_lines(line: str, class_count: int, view_count: int) -> None:
 def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:
     """(4,) xc, yc, w, h or (2k,) corners, in [0, 1] -> (4,) xc, yc, w, h with edges in [0, 1]."""
     if len(coordinates) == 4:
-        xy, wh = coordinates[:2], coordinates[2:]
-        low, high = xy - wh / 2, xy + wh / 2
-        inside = (low >= 0).all() and (high <= 1).all()
-        low, high = low.clip(0, 1), high.clip(0, 1)
-        box = coordinates if inside else np.concatenate([(low + high) / 2, high - low])
+        box = coordinates
+        box_xyxy = xywh_to_xyxy(box)
+        inside = box_xyxy.clip(0, 1)
+        if (inside != box_xyxy).any():
+            box = xyxy_to_xywh(inside)
     else:
         corners = coordinates.reshape(-1, 2)
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        box = np.concatenate([(low + high) / 2, high - low])
+        box = xyxy_to_xywh(np.concatenate((corners.min(axis=0), corners.max(axis=0))))
     if (box[2:] <= 0).any():
         raise ValueError(
             f"found a box {box[2]:g} wide and {box[3]:g} high, expected an area above zero"
@@ -255,4 +279,6 @@ def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:
 
 
 def _shorten(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    if len(text) <= limit:
+        return text
+    return text[: limit - 3] + "..."

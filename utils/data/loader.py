@@ -1,16 +1,11 @@
-"""Frames and their labels as batches: collating, worker processes, and the order in which batches arrive.
-
-A batch is a dict: `images` (B, 3, H, W) uint8 RGB; `boxes` (N, 6) float32: image index, class, xc,
-yc, w, h as fractions of the letterboxed image; `views` (B,) int64, -1 where unknown; `indices`, the
-frames' numbers in the data set; `paths`; and where anchors have been matched `targets` and
-`target_counts`, see `utils.losses.targets.AnchorMatcher`.
-"""
+"""Frames and their labels as batches: collating, worker processes, and their order."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -24,33 +19,65 @@ from utils.data.sampling import EpochSampler, EvaluationBatches, TrainingBatches
 
 MOST_WORKERS = 8  # that are started without being asked for, as YOLOv5's
 
-Match = Callable[[Tensor, int, int], dict[str, object]]
+
+class Targets(TypedDict, total=False):
+    """What a batch has where anchors have been matched to its boxes.
+
+    Keys:
+        targets: (matches, 11) float32, the rows of all levels; see
+            `utils.losses.targets.LevelTargets.rows`.
+        target_counts: how many of them are each level's.
+    """
+
+    targets: Tensor
+    target_counts: list[int]
 
 
-def collate(
-    samples: Sequence[tuple] | Exception, match: Match | None = None
-) -> dict[str, object] | Exception:
-    """Samples of `JointDataset` -> a batch, see the module's docstring; an error stays one.
+class Batch(Targets):
+    """Frames and their labels; B frames with N boxes.
+
+    Keys:
+        images: (B, 3, H, W) uint8 RGB.
+        boxes: (N, 6) float32: the frame's place in the batch, class, xc, yc, w, h as fractions of
+            the letterboxed image.
+        views: (B,) int64, -1 where unknown.
+        indices: (B,) int64, the frames' numbers in the data set.
+        paths: of the B image files.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    views: Tensor
+    indices: Tensor
+    paths: list[str]
+
+
+Match = Callable[[Tensor, int, int], Targets]
+
+
+def collate(samples: Sequence[tuple] | Exception, match: Match | None = None) -> Batch | Exception:
+    """Samples of `JointDataset` -> a batch; an error stays one.
 
     Args:
-        match: boxes, height and width -> further entries of the batch. What depends on labels and
-            anchors alone is made here, in a worker or while the device computes, so that the device
-            need not wait for a mask's count.
+        match: boxes, height and width -> the batch's targets. What depends on labels and anchors
+            alone is made here, in a worker or while the device computes, so that the device need
+            not wait for a mask's count.
     """
     if isinstance(samples, Exception):
         return samples
     indices, frames, boxes, views, paths = zip(*samples, strict=True)
-    numbered = torch.from_numpy(
-        np.concatenate([np.insert(rows, 0, i, axis=1) for i, rows in enumerate(boxes)])
+    numbered = [np.insert(rows, 0, place, axis=1) for place, rows in enumerate(boxes)]
+    batch = Batch(
+        images=torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2),
+        boxes=torch.from_numpy(np.concatenate(numbered)),
+        views=torch.tensor(views, dtype=torch.int64),
+        indices=torch.tensor(indices, dtype=torch.int64),
+        paths=list(paths),
     )
-    return {
-        "images": torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2),
-        "boxes": numbered,
-        "views": torch.tensor(views, dtype=torch.int64),
-        "indices": torch.tensor(indices, dtype=torch.int64),
-        "paths": list(paths),
-        **(match(numbered, *frames[0].shape[:2]) if match else {}),
-    }
+    if match is not None:
+        height, width = frames[0].shape[:2]
+        batch.update(match(batch["boxes"], height, width))
+    return batch
 
 
 class FrameLoader(DataLoader):
@@ -60,7 +87,7 @@ class FrameLoader(DataLoader):
     returns, as it is.
     """
 
-    def __iter__(self) -> Iterator[dict[str, object]]:
+    def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             if isinstance(batch, Exception):
                 raise batch
@@ -68,9 +95,10 @@ class FrameLoader(DataLoader):
 
 
 def prepare_worker(worker: int) -> None:
-    """Let a signal to a run's whole group, as Ctrl-C and `timeout` send it, reach its main process alone.
+    """Let a signal to a run's whole group reach its main process alone.
 
-    That one stops cleanly and ends its workers; a worker that dies first would be an error.
+    Ctrl-C and `timeout` send such a signal. The main process stops cleanly and ends its workers; a
+    worker that dies first would be an error.
     """
     if hasattr(os, "setpgrp"):  # not on Windows
         os.setpgrp()
@@ -98,11 +126,10 @@ def make_loader(
         workers = min((os.cpu_count() or 1) // distributed.processes_here(), MOST_WORKERS)
     if dataset.cached and not pin_memory:
         workers = 0  # where a CPU trains, they would take the cores from it
-    batches = (
-        TrainingBatches(sampler, batch_size)
-        if sampler
-        else EvaluationBatches(len(dataset), batch_size)
-    )
+    if sampler is None:
+        batches = EvaluationBatches(len(dataset), batch_size)
+    else:
+        batches = TrainingBatches(sampler, batch_size)
     return FrameLoader(
         dataset,
         batch_sampler=batches,

@@ -1,8 +1,8 @@
-"""Which frame comes when, and how much it counts: orders of frames, and weights against imbalance (off by default).
+"""Which frame comes when, and how much it counts: orders of frames, weights against imbalance.
 
-Weights are by inverse frequency: of n frames of K kinds, n_k of kind k, each gets n / (K n_k). All
-kinds then carry the same weight, and a frame's is 1 on average, so that an epoch stays as long, and
-a loss as large, as without.
+The weights are off by default. They are by inverse frequency: of n frames of K kinds, n_k of kind
+k, each gets n / (K n_k). All kinds then carry the same weight, and a frame's is 1 on average, so
+that an epoch stays as long, and a loss as large, as without.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class EpochSampler(Sampler[int]):
     """
 
     def __init__(self, length: int, seed: int, weights: Tensor | None = None):
-        self.length, self.seed, self.weights, self.epoch = length, seed, weights, 0
+        self.length = length
+        self.seed = seed
+        self.weights = weights
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -49,7 +52,10 @@ class EpochSampler(Sampler[int]):
         return iter(order.tolist())
 
     def _draw(self, order: Tensor, generator: torch.Generator) -> Tensor:
-        """Lay frames of `order` end to end, each as long as its weight, and take one at every whole step."""
+        """Systematic sampling: the frames that whole steps from a random start fall on.
+
+        The frames of `order` lie end to end, each as long as its weight.
+        """
         ends = self.weights[order].cumsum(0)
         steps = torch.arange(self.length) + torch.rand(1, generator=generator, dtype=torch.float64)
         return order[torch.searchsorted(ends, steps, right=True).clamp(max=self.length - 1)]
@@ -66,11 +72,14 @@ class TrainingBatches(Sampler[list[Key]]):
     """
 
     def __init__(self, sampler: EpochSampler, batch_size: int):
-        self.sampler, self.batch_size = sampler, batch_size
+        self.sampler = sampler
+        self.batch_size = batch_size
         smallest = min(batch_size, len(sampler))
-        if smallest < (ranks := distributed.world_size()):
+        ranks = distributed.world_size()
+        if smallest < ranks:
             raise UserError(
-                f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; start fewer of them"
+                f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; "
+                "start fewer of them"
             )
 
     def __len__(self) -> int:
@@ -85,13 +94,17 @@ class TrainingBatches(Sampler[list[Key]]):
 
 
 class EvaluationBatches(Sampler[list[Key]]):
-    """This process's share of the frames as they are: every n-th batch of the data set's order, each frame once."""
+    """This process's share of the frames as they are, each frame once.
+
+    Rank r of n takes batches r, r + n, ... of the data set's order.
+    """
 
     def __init__(self, length: int, batch_size: int):
         each = math.ceil(batch_size / distributed.world_size())
-        batches = [
-            list(range(start, min(start + each, length))) for start in range(0, length, each)
-        ]
+        batches = []
+        for start in range(0, length, each):
+            end = min(start + each, length)
+            batches.append(list(range(start, end)))
         self.batches = batches[distributed.rank() :: distributed.world_size()]
 
     def __len__(self) -> int:
@@ -122,23 +135,27 @@ def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Te
         return None
     if hyp.sampler == "groups" and not data.group_pattern:
         raise UserError(
-            f"{data.source}: sampler groups needs the key 'group_pattern'; add it, or use another sampler"
+            f"{data.source}: sampler groups needs the key 'group_pattern'; "
+            "add it, or use another sampler"
         )
     if hyp.sampler == "groups":
         kinds = [data.found_group(path) for path in split.images]
     else:
-        kinds = [
-            data.view_names[labels.view] if labels.view != UNKNOWN_VIEW else None
-            for labels in split.labels
-        ]
+        kinds = [_view_name(data, labels.view) for labels in split.labels]
     if not any(kinds):
-        what = "views" if hyp.sampler == "views" else "groups"
         raise UserError(
-            f"{data.source}: sampler {what}: no {split.name} frame has any; use another sampler"
+            f"{data.source}: sampler {hyp.sampler}: no {split.name} frame has any; "
+            "use another sampler"
         )
     weights = inverse_frequencies(kind for kind in kinds if kind is not None)
     LOGGER.info(f"sampler {hyp.sampler}: times that an epoch draws a frame: {_listed(weights)}")
     return torch.tensor([weights.get(kind, 1.0) for kind in kinds], dtype=torch.float64)
+
+
+def _view_name(data: DataConfig, view: int) -> str | None:
+    if view == UNKNOWN_VIEW:
+        return None
+    return data.view_names[view]
 
 
 def view_loss_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Tensor | None:
@@ -157,11 +174,9 @@ def view_loss_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> T
 
 
 def _listed(weights: Mapping[str, float]) -> str:
-    named = [
-        f"{name} {weight:.2f}" for name, weight in sorted(weights.items(), key=lambda item: item[1])
-    ]
-    return (
-        ", ".join(named)
-        if len(named) <= LISTED
-        else f"{named[0]} to {named[-1]} ({len(named)} in all)"
-    )
+    """The weights in words, the lightest first."""
+    ranked = sorted(weights.items(), key=lambda item: item[1])
+    named = [f"{name} {weight:.2f}" for name, weight in ranked]
+    if len(named) > LISTED:
+        return f"{named[0]} to {named[-1]} ({len(named)} in all)"
+    return ", ".join(named)

@@ -1,12 +1,12 @@
-"""Which frames a split has, and their labels: all files are found and read before anything starts."""
+"""Which frames a split has, and their labels: all files are read before anything starts."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.core.data_config import DataConfig
@@ -20,8 +20,9 @@ GENERATORS = {"echo_phantom": generate_echo_phantom}
 
 
 def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]:
-    """The images of a split's folders (searched to any depth) and .txt lists, sorted within a folder.
+    """The images of a split's folders and .txt lists.
 
+    Folders are searched to any depth, and sorted.
     What else lies in the folders is counted by kind in a warning, see `left_out`.
 
     Raises:
@@ -38,26 +39,26 @@ def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]
             images += _read_list(entry)
         else:
             raise UserError(
-                f"{source}: {split}: no folder or .txt list at {entry}; mend the path in the file"
+                f"{source}: {split}: no folder or .txt list at {entry}; fix the path in the file"
             )
     others = left_out(passed_by, IMAGE_SUFFIXES)
     if not images:
-        found = f"no images in {', '.join(map(str, entries))}" + f" (left out: {others})" * bool(
-            others
-        )
-        raise UserError(
-            f"{source}: {split}: {found}; expected at least one of {' '.join(sorted(IMAGE_SUFFIXES))}"
-        )
+        found = f"no images in {', '.join(map(str, entries))}"
+        if others:
+            found += f" (left out: {others})"
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{source}: {split}: {found}; expected at least one of {suffixes}")
     if others:
         LOGGER.warning(f"warning: {source}: {split}: left out: {others}")
     return images
 
 
 def below(folder: Path) -> Iterator[Path]:
-    """Everything below a folder, through symbolic links too; where they lead to a folder again, it is passed by."""
+    """Everything below a folder, through symbolic links too, each folder once."""
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        if (real_parent := os.path.realpath(parent)) in seen:
+        real_parent = os.path.realpath(parent)
+        if real_parent in seen:
             folders.clear()
             continue
         seen.add(real_parent)
@@ -96,7 +97,8 @@ def label_path(image: Path, data: DataConfig | None = None) -> Path:
         below_root = Path(os.path.relpath(image, data.root))
         if ".." in below_root.parts:
             raise UserError(
-                f"{data.source}: with 'labels', every image lies below path {data.root}; found {image}"
+                f"{data.source}: with 'labels', every image lies below path {data.root}; "
+                f"found {image}"
             )
         return (data.labels / below_root).with_suffix(".txt")
     parts = list(image.parts)
@@ -108,11 +110,18 @@ def label_path(image: Path, data: DataConfig | None = None) -> Path:
 
 
 def shared_labels(images: Iterable[Path], data: DataConfig) -> dict[Path, list[Path]]:
-    """Label files that exist and belong to several images -> these, so that each would learn the others' boxes."""
+    """Label files that exist and belong to several images -> these images.
+
+    Each of them would learn the others' boxes.
+    """
     owners = defaultdict(list)
     for image in dict.fromkeys(images):
         owners[label_path(image, data)].append(image)
-    return {label: own for label, own in owners.items() if len(own) > 1 and os.path.lexists(label)}
+    shared = {}
+    for label, own in owners.items():
+        if len(own) > 1 and os.path.lexists(label):
+            shared[label] = own
+    return shared
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ class Split:
     bits: int | None = None
 
     def fingerprint(self) -> str:
-        """A hash of file names, image sizes in bytes, labels and stored bits: the same data gives the same string."""
+        """A hash of file names, image sizes in bytes, labels and stored bits."""
         digest = hashlib.sha256()
         for image, labels in zip(self.images, self.labels, strict=True):
             digest.update(f"{image.name} {image.stat().st_size} {labels.view}".encode())
@@ -156,56 +165,98 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         )
     images = find_images(data.splits[split], split, data.source)
     shared = shared_labels(images, data)
-    errors = [_shared_label_error(label, own) for label, own in shared.items()]
-    kept, labels, missing, repeats = [], [], 0, {}
+    found = _read_labels(images, shared, data)
+    errors = _shared_label_errors(shared) + found.errors
+    example = label_path(images[0], data)
+    missing = len(found.unlabelled)
+    if missing == len(images):
+        raise UserError(
+            f"{split}: none of {len(images)} images has a label file; expected e.g. {example}"
+        )
+    if missing:
+        LOGGER.warning(
+            f"warning: {split}: {missing} of {len(images)} images have no label file: "
+            "taken as background"
+        )
+    if errors:
+        _report_bad_labels(split, len(images), len(found.images), errors, skip_bad_labels)
+    _report_repeats(split, found.images, found.repeats)
+    return Split(split, tuple(found.images), tuple(found.labels), data.bits)
+
+
+@dataclass(frozen=True)
+class _LabelsRead:
+    """What the label files of a split hold.
+
+    Attributes:
+        images: those with good labels, or without a label file.
+        labels: of these.
+        unlabelled: images without a label file.
+        errors: a text a bad label file.
+        repeats: label file -> identical rows in it that do not count.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    labels: list[FrameLabels] = field(default_factory=list)
+    unlabelled: list[Path] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    repeats: dict[Path, int] = field(default_factory=dict)
+
+
+def _read_labels(images: Sequence[Path], shared: Container[Path], data: DataConfig) -> _LabelsRead:
+    """Read every label file but the `shared` ones."""
+    found = _LabelsRead()
     for image in images:
         path = label_path(image, data)
         if path in shared:
             continue
-        try:
-            found = os.path.lexists(
-                path
-            )  # a link to nowhere is an error, not a frame without labels
-            frame = (
-                read_label_file(path, len(data.names), len(data.view_names))
-                if found
-                else FrameLabels()
-            )
-        except LabelError as error:
-            errors.append(str(error))
-            continue
-        missing += not found
-        kept.append(image)
-        labels.append(without_repeats(frame))
-        if labels[-1] is not frame:
-            repeats[path] = len(frame.boxes) - len(labels[-1].boxes)
-    _report_labels(
-        split, len(images), len(kept), missing, errors, label_path(images[0], data), skip_bad_labels
-    )
-    _report_repeats(split, kept, repeats)
-    return Split(split, tuple(kept), tuple(labels), data.bits)
+        labels = FrameLabels()
+        if os.path.lexists(path):  # a link to nowhere is an error, not a frame without labels
+            try:
+                labels = read_label_file(path, len(data.names), len(data.view_names))
+            except LabelError as error:
+                found.errors.append(str(error))
+                continue
+        else:
+            found.unlabelled.append(image)
+        distinct = without_repeats(labels)
+        if distinct is not labels:
+            found.repeats[path] = len(labels.boxes) - len(distinct.boxes)
+        found.images.append(image)
+        found.labels.append(distinct)
+    return found
 
 
 def load_splits(
     data: DataConfig, names: Sequence[str], skip_bad_labels: bool = False
 ) -> list[Split]:
-    """`load_split` for several splits; bad labels of all of them, and what they share, end up in one error."""
-    splits, errors = [], []
+    """`load_split` for several splits; bad and shared labels of all of them end up in one error."""
+    splits: list[Split] = []
+    errors: list[str] = []
+    images: list[Path] = []
     for name in names:
         try:
-            splits.append(load_split(data, name, skip_bad_labels))
+            split = load_split(data, name, skip_bad_labels)
         except LabelError as error:
             errors.append(str(error))
-    across = shared_labels((image for split in splits for image in split.images), data)
-    errors += [_shared_label_error(label, own) for label, own in across.items()]
+            continue
+        splits.append(split)
+        images += split.images
+    errors += _shared_label_errors(shared_labels(images, data))
     if errors:
         raise LabelError("\n".join(errors))
     return splits
 
 
-def _shared_label_error(label: Path, images: Sequence[Path]) -> str:
-    owners = " and ".join(map(str, images))
-    return f"{label}: belongs to {owners}, expected one image; remove one, or rename it and give it its own label file"
+def _shared_label_errors(shared: Mapping[Path, Sequence[Path]]) -> list[str]:
+    errors = []
+    for label, images in shared.items():
+        owners = " and ".join(map(str, images))
+        errors.append(
+            f"{label}: belongs to {owners}, expected one image; remove one, "
+            "or rename it and give it its own label file"
+        )
+    return errors
 
 
 def generate_if_missing(data: DataConfig) -> None:
@@ -219,45 +270,39 @@ def generate_if_missing(data: DataConfig) -> None:
     GENERATORS[data.generate](data.root)
 
 
-def _report_labels(
-    split: str,
-    total: int,
-    kept: int,
-    missing: int,
-    errors: list[str],
-    example: Path,
-    skip_bad_labels: bool,
+def _report_bad_labels(
+    split: str, total: int, kept: int, errors: Sequence[str], skip_bad_labels: bool
 ) -> None:
-    if missing == total:
-        raise UserError(
-            f"{split}: none of {total} images has a label file; expected e.g. {example}"
-        )
-    if missing:
-        LOGGER.warning(
-            f"warning: {split}: {missing} of {total} images have no label file: taken as background"
-        )
-    if not errors:
-        return
+    """Warn of `total` - `kept` frames with bad labels, if they may be left out.
+
+    Raises:
+        LabelError: they may not, or no other frame is left.
+    """
     listed = "\n  ".join(errors)
-    if skip_bad_labels and kept:
-        LOGGER.warning(
-            f"warning: {split}: {total - kept} frames with bad labels are left out:\n  {listed}"
-        )
-    else:
-        hint = "mend them, or leave these frames out with --skip-bad-labels"
+    if not skip_bad_labels or not kept:
+        hint = "fix them, or leave these frames out with --skip-bad-labels"
         raise LabelError(f"{split}: {len(errors)} bad label files ({hint}):\n  {listed}")
+    LOGGER.warning(
+        f"warning: {split}: {total - kept} frames with bad labels are left out:\n  {listed}"
+    )
 
 
 def _report_repeats(split: str, images: Sequence[Path], repeated_rows: Mapping[Path, int]) -> None:
-    """Warn of rows that were left out, and of images that come more than once, which may be meant."""
+    """Warn of rows that were left out, and of images listed more than once, which may be meant."""
     if repeated_rows:
-        first, rows = next(iter(repeated_rows)), sum(repeated_rows.values())
-        files = f"{rows} identical rows in {len(repeated_rows)} label files count once"
-        LOGGER.warning(f"warning: {split}: {files}, the first: {first}")
+        first = next(iter(repeated_rows))
+        rows = sum(repeated_rows.values())
+        LOGGER.warning(
+            f"warning: {split}: {rows} identical rows in {len(repeated_rows)} label files "
+            f"count once, the first: {first}"
+        )
     listed = [own for own in by_file(images).values() if len(own) > 1]
     if listed:
-        times = f"{len(listed)} images are listed {sum(map(len, listed))} times; each counts as often as it is listed"
-        LOGGER.warning(f"warning: {split}: {times}, the first: {listed[0][0]}")
+        times = sum(len(own) for own in listed)
+        LOGGER.warning(
+            f"warning: {split}: {len(listed)} images are listed {times} times; "
+            f"each counts as often as it is listed, the first: {listed[0][0]}"
+        )
 
 
 def by_file(images: Iterable[Path]) -> dict[str, list[Path]]:

@@ -1,4 +1,4 @@
-"""Errors by kind: what is wrong with every detection, and what mending each kind alone would give in AP.
+"""Errors by kind: what is wrong with every detection, and what mending each kind alone gives in AP.
 
 D. Bolya, S. Foley, J. Hays, J. Hoffman: TIDE: A General Toolbox for Identifying Object Detection
 Errors. ECCV 2020, arXiv:2008.08115. Their symbols and ours:
@@ -12,13 +12,13 @@ COCO's matches at t_f say which detections are right: by falling score, each tak
 its class that it overlaps most among those not yet taken. Every other detection is of the first
 kind below that fits (in their program's order), and every mend leaves the scores as they are:
 
-    kind            what it is                                      what the oracle does
-    loose box       t_b <= own < t_f                                its box becomes the true box
-    wrong class     other >= t_f                                    its class becomes the true box's
-    duplicate       own >= t_f, but its true box is taken           it is removed
-    background      own and other <= t_b                            it is removed
-    wrong both      the rest: t_b < other < t_f                     it is removed, since what was meant is unknown
-    missed          a true box that no detection is right about,    the true box is dropped from the truth
+    kind            what it is                                      what the oracle does loose box
+    t_b <= own < t_f                                its box becomes the true box wrong class
+    other >= t_f                                    its class becomes the true box's duplicate
+    own >= t_f, but its true box is taken           it is removed background      own and other <=
+    t_b                            it is removed wrong both      the rest: t_b < other < t_f
+    it is removed: what was meant is unknown missed          a true box that no detection is right
+    about,    the true box is dropped from the truth
                     nor would be, if loose boxes and wrong
                     classes were mended
 
@@ -56,11 +56,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from pycocotools.cocoeval import COCOeval
-from torchvision.ops import box_iou
 
-from utils.evaluation.average_precision import coco_ap, coco_matches
+from utils.evaluation.average_precision import coco_ap, coco_matches, iou_matrix
 from utils.evaluation.results import ImageResult, nan_mean
 
 FOUND_IOU, NEAR_IOU = 0.5, 0.1
@@ -69,15 +67,13 @@ NO_BOX, NO_CLASS = -1, -1
 
 
 @dataclass(frozen=True)
-class Judged:
+class DetectionKinds:
     """Detections of all images by falling score, and the true boxes of all images."""
 
     scores: np.ndarray  # (m,)
     classes: np.ndarray  # (m,) int
     kinds: np.ndarray  # (m,) str, of `KINDS`
-    meant: (
-        np.ndarray
-    )  # (m,) index of the true box that a detection finds, or would find if mended; or `NO_BOX`
+    meant: np.ndarray  # (m,) index of the true box found, or that would be if mended; or `NO_BOX`
     true_classes: np.ndarray  # (n,) int; `NO_CLASS` where the box was dropped
 
     @property
@@ -85,27 +81,31 @@ class Judged:
         """(n,) bool, of the true boxes."""
         return ~np.isin(np.arange(len(self.true_classes)), self.meant)
 
-    def select(self, rows: np.ndarray) -> Judged:
+    def select(self, rows: np.ndarray) -> DetectionKinds:
         """Only some detections, (m,) bool or indices."""
-        chosen = {
-            name: getattr(self, name)[rows] for name in ("scores", "classes", "kinds", "meant")
-        }
-        return replace(self, **chosen)
+        return replace(
+            self,
+            scores=self.scores[rows],
+            classes=self.classes[rows],
+            kinds=self.kinds[rows],
+            meant=self.meant[rows],
+        )
 
-    def mend(self, kind: str) -> Judged:
+    def mend(self, kind: str) -> DetectionKinds:
         """What the oracle of this kind of error makes of it."""
         if kind == "missed":
-            return replace(self, true_classes=np.where(self.is_missed, NO_CLASS, self.true_classes))
-        taken = self.meant[self.kinds == "right"]
-        mendable = np.flatnonzero(
-            (self.kinds == kind) & (self.meant != NO_BOX) & ~np.isin(self.meant, taken)
-        )
-        boxes, first = np.unique(
-            self.meant[mendable], return_index=True
-        )  # the highest score of each box
-        kinds, classes = self.kinds.copy(), self.classes.copy()
-        kinds[mendable[first]] = "right"
-        classes[mendable[first]] = self.true_classes[boxes]
+            left = np.where(self.is_missed, NO_CLASS, self.true_classes)
+            return replace(self, true_classes=left)
+        is_taken = np.isin(self.meant, self.meant[self.kinds == "right"])
+        is_mendable = (self.kinds == kind) & (self.meant != NO_BOX) & ~is_taken
+        mendable = np.flatnonzero(is_mendable)
+        # The first detection that means a box is the one with the highest score
+        boxes, first = np.unique(self.meant[mendable], return_index=True)
+        mended = mendable[first]
+        kinds = self.kinds.copy()
+        kinds[mended] = "right"
+        classes = self.classes.copy()
+        classes[mended] = self.true_classes[boxes]
         return replace(self, kinds=kinds, classes=classes).select(kinds != kind)
 
     def mean_ap(self, classes: np.ndarray) -> float:
@@ -115,75 +115,80 @@ class Judged:
     def _ap(self, index: int) -> float:
         is_right = self.kinds[self.classes == index] == "right"
         boxes = (self.true_classes == index).sum()
-        return coco_ap(is_right, boxes) if boxes else float(not len(is_right))
+        if not boxes:
+            return float(not len(is_right))
+        return coco_ap(is_right, boxes)
 
 
 def error_kinds(
     results: Sequence[ImageResult], names: Sequence[str], evaluation: COCOeval, confidence: float
-) -> dict:
-    """How many boxes are of which kind from `confidence` on, and what mending each kind gives in mAP at IoU 0.5.
+) -> dict[str, object]:
+    """How many boxes are of which kind, and what mending each kind gives in mAP at IoU 0.5.
 
     Args:
         evaluation: `coco_evaluation` of the same results.
+        confidence: from which on boxes are counted.
 
     Returns:
         `counts`, kind -> boxes of all classes; `per_class`, the same of each class beside its
         `name`; and `delta_mAP_0.5`, kind of error -> gain, NaN where there is no true box.
     """
-    judged = judge(results, evaluation)
-    shown = judged.select(judged.scores >= confidence)
+    found = detection_kinds(results, evaluation)
+    shown = found.select(found.scores >= confidence)
     rows = [{"name": name} | _counts(shown, index) for index, name in enumerate(names)]
-    present = np.unique(judged.true_classes)
-    ap = judged.mean_ap(present)
-    return {
-        "counts": {kind: sum(row[kind] for row in rows) for kind in KINDS},
-        "per_class": rows,
-        "delta_mAP_0.5": {kind: judged.mend(kind).mean_ap(present) - ap for kind in KINDS[1:]},
-    }
+    totals = {}
+    for kind in KINDS:
+        totals[kind] = sum(row[kind] for row in rows)
+    present = np.unique(found.true_classes)
+    ap = found.mean_ap(present)
+    gains = {kind: found.mend(kind).mean_ap(present) - ap for kind in KINDS[1:]}
+    return {"counts": totals, "per_class": rows, "delta_mAP_0.5": gains}
 
 
-def judge(results: Sequence[ImageResult], evaluation: COCOeval) -> Judged:
+def detection_kinds(results: Sequence[ImageResult], evaluation: COCOeval) -> DetectionKinds:
     """The kind of every detection, and which true box it means.
 
     Args:
         evaluation: `coco_evaluation` of the same results.
     """
-    scores, classes, true_classes = (
-        np.concatenate([getattr(result, name) for result in results])
-        for name in ("scores", "classes", "true_classes")
-    )
-    first_boxes = np.cumsum([0, *(len(result.true_classes) for result in results)])[:-1]
-    overlaps = [
-        _overlaps(result, first) for result, first in zip(results, first_boxes, strict=True)
-    ]
-    own, other, own_box, other_box = (
-        np.concatenate([overlap[name] for overlap in overlaps])
-        for name in ("own", "other", "own_box", "other_box")
-    )
+    scores = np.concatenate([result.scores for result in results])
+    classes = np.concatenate([result.classes for result in results])
+    true_classes = np.concatenate([result.true_classes for result in results])
+    overlaps = _overlaps(results)
     matched = coco_matches(evaluation, len(scores))
-    kinds = _kinds(matched != NO_BOX, own, other)
-    boxes = {"right": matched, "loose box": own_box, "wrong class": other_box}
+    kinds = _kinds(matched != NO_BOX, overlaps.own, overlaps.other)
+    boxes = {"right": matched, "loose box": overlaps.own_box, "wrong class": overlaps.other_box}
     meant = np.select([kinds == kind for kind in boxes], list(boxes.values()), NO_BOX)
     by_score = np.argsort(-scores, kind="stable")
-    return Judged(scores, classes, kinds, meant, true_classes).select(by_score)
+    return DetectionKinds(scores, classes, kinds, meant, true_classes).select(by_score)
 
 
-def _overlaps(result: ImageResult, first_box: int) -> dict[str, np.ndarray]:
-    """Of every detection (m,) its highest IoU with a box of its own and of another class, and the index of that box."""
-    corners = (
-        torch.as_tensor(boxes, dtype=torch.float64)
-        for boxes in (result.boxes_xyxy, result.true_boxes_xyxy)
-    )
-    iou = np.pad(
-        box_iou(*corners).numpy(), ((0, 0), (0, 1))
-    )  # the last column overlaps nothing: there may be no box
-    is_own = result.classes[:, None] == np.append(result.true_classes, NO_CLASS)
-    own, other = iou * is_own, iou * ~is_own
-    highest = {"own": own.max(1), "other": other.max(1)}
-    return highest | {
-        "own_box": first_box + own.argmax(1),
-        "other_box": first_box + other.argmax(1),
-    }
+@dataclass(frozen=True)
+class _Overlaps:
+    """Of every detection its highest IoU with true boxes, and which box that is; (m,) each."""
+
+    own: np.ndarray  # with a box of its own class
+    own_box: np.ndarray
+    other: np.ndarray  # with a box of another class
+    other_box: np.ndarray
+
+
+def _overlaps(results: Sequence[ImageResult]) -> _Overlaps:
+    """Of the detections of all images; true boxes are numbered over all images."""
+    own, own_box, other, other_box = [], [], [], []
+    first_box = 0
+    for result in results:
+        iou = iou_matrix(result.boxes_xyxy, result.true_boxes_xyxy)
+        iou = np.pad(iou, ((0, 0), (0, 1)))  # a last box that overlaps nothing: there may be none
+        is_own = result.classes[:, None] == np.append(result.true_classes, NO_CLASS)
+        own_iou = iou * is_own
+        own.append(own_iou.max(1))
+        own_box.append(first_box + own_iou.argmax(1))
+        other_iou = iou * ~is_own
+        other.append(other_iou.max(1))
+        other_box.append(first_box + other_iou.argmax(1))
+        first_box += len(result.true_classes)
+    return _Overlaps(*map(np.concatenate, (own, own_box, other, other_box)))
 
 
 def _kinds(is_right: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -198,8 +203,8 @@ def _kinds(is_right: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarr
     return np.select(list(fits.values()), list(fits), "wrong both")
 
 
-def _counts(judged: Judged, index: int) -> dict[str, int]:
+def _counts(found: DetectionKinds, index: int) -> dict[str, int]:
     """Kind -> boxes of one class."""
-    kinds = judged.kinds[judged.classes == index]
-    missed = judged.is_missed & (judged.true_classes == index)
+    kinds = found.kinds[found.classes == index]
+    missed = found.is_missed & (found.true_classes == index)
     return {kind: (kinds == kind).sum() for kind in KINDS} | {"missed": missed.sum()}

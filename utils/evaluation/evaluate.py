@@ -1,4 +1,4 @@
-"""The evaluation loop: a model's predictions for every frame of a loader, and the files that keep them."""
+"""The evaluation loop: a model's predictions for all frames of a loader, and files to draw from."""
 
 from __future__ import annotations
 
@@ -18,22 +18,29 @@ from utils.core.data_config import DataConfig
 from utils.core.device import Precision
 from utils.core.files import write_json
 from utils.core.options import USUAL_CONFIDENCE
-from utils.data.boxes import non_max_suppression
 from utils.data.dataset import JointDataset
+from utils.data.detections import boxes_in_pixels, no_detections
 from utils.evaluation.metrics import confidence_of
 from utils.evaluation.predictions import FramePrediction
 from utils.evaluation.results import ImageResult, no_heads
+from utils.evaluation.summary import Summary
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader
 
+LEAST_CONFIDENCE = 0.001  # of a detection that counts towards AP
 MOSAIC_FRAMES = 16
 
 
 def on_device(batch: Mapping[str, object], device: torch.device) -> dict[str, object]:
     """What the losses read of a batch, its tensors on `device`."""
-    read = {key: batch[key] for key in ("views", "targets", "target_counts") if key in batch}
-    return {
-        k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in read.items()
-    }
+    read = {}
+    for key in ("views", "targets", "target_counts"):
+        if key not in batch:
+            continue
+        value = batch[key]
+        if isinstance(value, Tensor):
+            value = value.to(device, non_blocking=True)
+        read[key] = value
+    return read
 
 
 @torch.inference_mode()
@@ -45,7 +52,9 @@ def evaluate(
     criterion: JointLoss | None = None,
     iou: float = 0.6,
 ) -> tuple[list[ImageResult], dict[str, float]]:
-    """Predict every frame of `loader` and set it beside its labels; of several processes each takes its batches.
+    """Predict every frame of `loader` and set it beside its labels.
+
+    Of several processes each takes its batches.
 
     Args:
         criterion: if given, the mean losses are returned too, and every result has its detection
@@ -62,45 +71,69 @@ def evaluate(
         criterion.eval()
     numbered: list[tuple[int, ImageResult]] = []
     reader = LossReader(LOSS_READ_INTERVAL)
-    dataset, quiet = loader.dataset, not distributed.is_main()
-    for index, batch in enumerate(
-        tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=quiet)
-    ):
+    dataset = loader.dataset
+    is_quiet = not distributed.is_main()
+    batches = tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=is_quiet)
+    for index, batch in enumerate(batches):
         with precision.autocast():
             outputs = model(precision.images(batch["images"]))
-        labels, losses = on_device(batch, precision.device), [math.nan] * len(batch["paths"])
+        labels = on_device(batch, precision.device)
+        losses = [math.nan] * len(batch["paths"])
         if criterion:
             reader.add(index, criterion(outputs, labels), batch["paths"])
         if criterion and "detect" in outputs:
             losses = criterion.detection_loss.of_frames(outputs["detect"], labels).tolist()
-        detections, probabilities = _predictions(model, outputs, len(batch["paths"]), iou)
-        beside = _beside_probabilities(outputs, len(batch["paths"]))
-        frames = zip(
-            batch["indices"].tolist(), detections, probabilities, losses, beside, strict=True
-        )
-        for number, boxes, views, loss, others in frames:
-            prediction = _frame_prediction(dataset, number, boxes, views, loss, others)
-            numbered.append(
-                (number, prediction.beside_truth(data, dataset.split, number, dataset.bits))
-            )
+        numbers = batch["indices"].tolist()
+        predictions = _predictions(model, outputs, dataset, numbers, losses, iou)
+        for number, prediction in zip(numbers, predictions, strict=True):
+            result = prediction.beside_truth(data, dataset.split, number, dataset.bits)
+            numbered.append((number, result))
     reader.read()
     results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
-    return results, reader.means() if criterion else {}
+    losses = {}
+    if criterion:
+        losses = reader.means()
+    return results, losses
 
 
 def _predictions(
-    model: nn.Module, outputs: Mapping[str, object], images: int, iou: float
-) -> tuple[Sequence[Tensor], Sequence[np.ndarray]]:
-    """Boxes (n, 6) after NMS and view probabilities (views,) of every image; empty without the head for them."""
-    detections, probabilities = [torch.zeros(0, 6)] * images, [np.zeros(0)] * images
+    model: nn.Module,
+    outputs: Mapping[str, object],
+    dataset: JointDataset,
+    numbers: Sequence[int],
+    detection_losses: Sequence[float],
+    iou: float,
+) -> list[FramePrediction]:
+    """Of the frames of a batch, which are these of the data set."""
+    sizes = [dataset.original_sizes[number] for number in numbers]
+    detections = no_detections(len(numbers))
     if "detect" in outputs:
-        decoded = model.decode(outputs["detect"])
-        found = non_max_suppression(decoded, confidence=0.001, iou=iou, several_labels=True)
-        # One copy to the host for the whole batch.
-        detections = torch.cat(found).cpu().split([len(boxes) for boxes in found])
-    if "classify" in outputs:
-        probabilities = outputs["classify"].float().softmax(dim=1).cpu().numpy()
-    return detections, probabilities
+        letterboxes = [dataset.letterboxes[number] for number in numbers]
+        limits = {"confidence": LEAST_CONFIDENCE, "iou": iou, "several_labels": True}
+        detections = boxes_in_pixels(model, outputs["detect"], letterboxes, sizes, **limits)
+    probabilities = _probabilities(outputs, len(numbers))
+    beside_probabilities = _beside_probabilities(outputs, len(numbers))
+    predictions = []
+    for index, (height, width) in enumerate(sizes):
+        prediction = FramePrediction(
+            height=height,
+            width=width,
+            boxes_xyxy=detections[index][:, :4],
+            scores=detections[index][:, 4],
+            classes=detections[index][:, 5],
+            view_probabilities=probabilities[index],
+            detection_loss=detection_losses[index],
+            beside_probabilities=beside_probabilities[index],
+        )
+        predictions.append(prediction)
+    return predictions
+
+
+def _probabilities(outputs: Mapping[str, object], images: int) -> Sequence[np.ndarray]:
+    """(views,) of every image; empty without a view head."""
+    if "classify" not in outputs:
+        return [np.zeros(0)] * images
+    return outputs["classify"].float().softmax(dim=1).cpu().numpy()
 
 
 def _beside_probabilities(outputs: Mapping[str, object], images: int) -> Sequence[np.ndarray]:
@@ -110,39 +143,18 @@ def _beside_probabilities(outputs: Mapping[str, object], images: int) -> Sequenc
     return outputs["classify_beside"].float().softmax(dim=2).transpose(0, 1).cpu().numpy()
 
 
-def _frame_prediction(
-    dataset: JointDataset,
-    index: int,
-    detections: Tensor,
-    probabilities: np.ndarray,
-    detection_loss: float,
-    beside_probabilities: np.ndarray,
-) -> FramePrediction:
-    height, width = dataset.original_sizes[index]
-    return FramePrediction(
-        height=height,
-        width=width,
-        boxes_xyxy=dataset.letterboxes[index].restore(
-            detections[:, :4].double().numpy(), height, width
-        ),
-        scores=detections[:, 4].numpy(),
-        classes=detections[:, 5].numpy(),
-        view_probabilities=probabilities,
-        detection_loss=detection_loss,
-        beside_probabilities=beside_probabilities,
-    )
-
-
-def write_evaluation(folder: Path, metrics: Mapping, results: Sequence[ImageResult]) -> None:
+def write_evaluation(folder: Path, metrics: Summary, results: Sequence[ImageResult]) -> None:
     """Write metrics.json and val_batch.json, from which the evaluation's pictures are drawn."""
     write_json(folder / "metrics.json", metrics)
-    chosen = confidence_of(metrics)
-    confidence = USUAL_CONFIDENCE if chosen is None else chosen
-    write_json(folder / "val_batch.json", [_mosaic_record(r, confidence) for r in _spread(results)])
+    confidence = confidence_of(metrics)
+    if confidence is None:
+        confidence = USUAL_CONFIDENCE
+    records = [_mosaic_record(result, confidence) for result in _spread(results)]
+    write_json(folder / "val_batch.json", records)
 
 
 def _spread(results: Sequence[ImageResult]) -> list[ImageResult]:
-    """At most `MOSAIC_FRAMES` results, evenly spaced, so that a mosaic shows more than one patient."""
+    """At most `MOSAIC_FRAMES` results, evenly spaced: a mosaic shows more than one patient."""
     count = min(MOSAIC_FRAMES, len(results))
     return [results[i * len(results) // count] for i in range(count)]
 

@@ -16,9 +16,10 @@ smaller; with the plain number intervals cover too seldom (docs/explanation/stat
 
 Several trainings (seeds) on one data set, a difference of two arms, each trained S times:
 
-    V_p = P / (P - 1) var(mean over s of M*_a,s - M*_r,s),   df P - 1     the same patients for all trainings
-    V_s = 2 s^2 / S,   df f = sum over arms of (S - 1)                   s^2: variance over seeds, pooled over arms
-    SE^2 = V_p + V_s,  df = (V_p + V_s)^2 / (V_p^2 / (P - 1) + V_s^2 / f)          (Satterthwaite 1946)
+    V_p = P / (P - 1) var(mean over s of M*_a,s - M*_r,s),   df P - 1     of all trainings' patients
+    V_s = 2 s^2 / S,   df f = sum over arms of (S - 1)     s^2: variance over seeds, pooled over
+    arms SE^2 = V_p + V_s,  df = (V_p + V_s)^2 / (V_p^2 / (P - 1) + V_s^2 / f)
+    (Satterthwaite 1946)
 
 Trainings and patients are crossed; the rest that both variances hold is counted twice, which errs
 on the wide side.
@@ -83,40 +84,46 @@ class Estimate:
 
     def detectable(self, power: float = POWER) -> float:
         """The true difference whose 95 % interval would leave out zero with this probability."""
-        return float(
-            self.error * (stats.t.ppf((1 + LEVEL) / 2, self.df) + stats.t.ppf(power, self.df))
-        )
+        quantiles = stats.t.ppf((1 + LEVEL) / 2, self.df) + stats.t.ppf(power, self.df)
+        return float(self.error * quantiles)
 
 
 def kish(weights: np.ndarray) -> float:
     """The number of equal weights that vary a sum as much as these (n,) do; 0 without any."""
     total = np.sum(weights)
-    return float(total**2 / np.sum(np.square(weights))) if total > 0 else 0.0
+    if not total > 0:
+        return 0.0
+    return float(total**2 / np.sum(np.square(weights)))
 
 
-def over_patients(drawn: np.ndarray, patients: float) -> Variance | None:
+def over_patients(resampled: np.ndarray, patients: float) -> Variance | None:
     """The patients' variance of a figure; None where it cannot be known.
 
     Args:
-        drawn: (R,) the figure on resampled patients; NaN where it is undefined on a resample.
+        resampled: (R,) the figure on resampled patients; NaN where it is undefined on a resample.
         patients: Kish's effective number.
     """
-    known = drawn[np.isfinite(drawn)]
+    known = resampled[np.isfinite(resampled)]
     if patients < LEAST_PATIENTS or len(known) < 2:
         return None
     return Variance(float(patients / (patients - 1) * known.var(ddof=1)), patients - 1)
 
 
 def pooled(samples: Iterable[Sequence[float]]) -> Variance:
-    """The variance within samples (each (S,)) that have a common one; NaN with 0 df where none has two values."""
+    """The variance within samples (each (S,)) that have a common one.
+
+    NaN with 0 degrees of freedom where none has two values.
+    """
     repeated = [np.asarray(sample, float) for sample in samples if len(sample) > 1]
     df = sum(len(sample) - 1 for sample in repeated)
+    if not df:
+        return Variance(np.nan, 0)
     squares = sum(len(sample) * sample.var() for sample in repeated)
-    return Variance(float(squares / df), df) if df else Variance(np.nan, 0)
+    return Variance(float(squares / df), df)
 
 
 def satterthwaite(value: float, parts: Sequence[Variance]) -> Estimate | None:
-    """The estimate whose variance is the sum of independent `parts`; None where they sum to nothing."""
+    """The estimate whose variance is the sum of independent `parts`; None if they sum to 0."""
     total = sum(part.value for part in parts)
     if not total > LEAST_ERROR**2:
         return None
@@ -125,34 +132,47 @@ def satterthwaite(value: float, parts: Sequence[Variance]) -> Estimate | None:
 
 
 def over_units(values: Sequence[float]) -> Estimate | None:
-    """The mean of independent values, such as folds'; None for fewer than three, or where all are the same."""
-    if len(values) < LEAST_UNITS:
+    """The mean of independent values, such as folds'.
+
+    None for fewer than three, or where all are the same.
+    """
+    count = len(values)
+    if count < LEAST_UNITS:
         return None
-    return satterthwaite(
-        np.mean(values), [Variance(np.var(values, ddof=1) / len(values), len(values) - 1)]
-    )
+    variance = Variance(np.var(values, ddof=1) / count, count - 1)
+    return satterthwaite(np.mean(values), [variance])
 
 
 def nadeau_bengio(values: Sequence[float]) -> Estimate | None:
-    """As `over_units`, of K values from K-fold cross-validation, with the wider error of Nadeau and Bengio."""
+    """As `over_units`, with Nadeau and Bengio's wider error, of K values from K folds."""
     folds = len(values)
     if folds < LEAST_UNITS:
         return None
-    return satterthwaite(
-        np.mean(values),
-        [Variance((1 / folds + 1 / (folds - 1)) * np.var(values, ddof=1), folds - 1)],
-    )
+    variance = Variance((1 / folds + 1 / (folds - 1)) * np.var(values, ddof=1), folds - 1)
+    return satterthwaite(np.mean(values), [variance])
 
 
-def figure_interval(value: float, drawn: np.ndarray, patients: float) -> np.ndarray:
-    """The 95 % interval (2,) of a figure between 0 and 1 of one training; NaN where there is none."""
-    variance = over_patients(drawn, patients)
-    estimate = variance and satterthwaite(value, [variance])
-    return np.clip(estimate.interval(), 0, 1) if estimate else np.full(2, np.nan)
+def figure_interval(value: float, resampled: np.ndarray, patients: float) -> np.ndarray:
+    """The 95 % interval (2,) of a figure between 0 and 1 of one training; NaN where there is none.
+
+    Args:
+        resampled: (R,) the figure on resampled patients.
+        patients: Kish's effective number.
+    """
+    variance = over_patients(resampled, patients)
+    if variance is None:
+        return np.full(2, np.nan)
+    estimate = satterthwaite(value, [variance])
+    if estimate is None:
+        return np.full(2, np.nan)
+    return np.clip(estimate.interval(), 0, 1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """P values (n,) corrected for their number (Holm 1979): reject those below the level of the whole family."""
+    """P values (n,) corrected for their number (Holm 1979).
+
+    Reject those below the level of the whole family.
+    """
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)

@@ -1,4 +1,4 @@
-"""Everything that `metrics.json` holds, as plain types, and the one number by which epochs are compared."""
+"""What `metrics.json` holds, as plain types, and the one number by which epochs are compared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from utils.core.names import TASKS
 from utils.evaluation.detection import detection_metrics
 from utils.evaluation.results import RESAMPLES, ImageResult, ViewPrior, group_draws, has_no_groups
+from utils.evaluation.summary import Summary
 from utils.evaluation.views import view_metrics
 
 
@@ -20,7 +21,7 @@ def summarise(
     view_prior: ViewPrior | None = None,
     intervals: bool = True,
     tasks: Sequence[str] = TASKS,
-) -> dict:
+) -> Summary:
     """Everything an evaluation reports, as plain types that JSON can hold.
 
     `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that
@@ -35,34 +36,38 @@ def summarise(
     (docs/explanation/statistics.md).
     """
     groups = [result.group for result in results]
-    known_groups = None if has_no_groups(results) else len(set(groups))
-    draws = group_draws(groups) if intervals else None
-    parts = {
-        "detection": ("detection", lambda: detection_metrics(results, names, confidence, draws)),
-        "classification": (
-            "views",
-            lambda: view_metrics(results, names, view_names, view_prior, draws),
-        ),
+    group_count = None
+    interval_unit = "images"
+    if not has_no_groups(results):
+        group_count = len(set(groups))
+        interval_unit = f"patients (group_pattern), {group_count} groups"
+    resamples = 0
+    resample_counts = None
+    if intervals:
+        resamples = RESAMPLES
+        resample_counts = group_draws(groups)
+    metrics = {
+        "names": names,
+        "view_names": view_names,
+        "images": len(results),
+        "groups": group_count,
+        "boxes": sum(len(result.true_classes) for result in results),
     }
-    metrics = _plain(
-        {
-            "names": names,
-            "view_names": view_names,
-            "images": len(results),
-            "groups": known_groups,
-            "boxes": sum(len(result.true_classes) for result in results),
-            **{parts[task][0]: parts[task][1]() for task in tasks},
-            "interval_unit": f"patients (group_pattern), {known_groups} groups"
-            if known_groups
-            else "images",
-            "resamples": RESAMPLES if intervals else 0,
-        }
-    )
-    return metrics | {"fitness": fitness(fitness_parts(metrics, tasks))}
+    if "detection" in tasks:
+        metrics["detection"] = detection_metrics(results, names, confidence, resample_counts)
+    if "classification" in tasks:
+        metrics["views"] = view_metrics(results, names, view_names, view_prior, resample_counts)
+    metrics["interval_unit"] = interval_unit
+    metrics["resamples"] = resamples
+    summary = _plain(metrics)
+    summary["fitness"] = fitness(fitness_parts(summary, tasks))
+    return summary
 
 
-def fitness_parts(metrics: Mapping, tasks: Sequence[str] = TASKS) -> dict[str, float]:
-    """Task -> how good an evaluation is for it, of those of `tasks` that can be told; 0 is useless, 1 perfect.
+def fitness_parts(metrics: Summary, tasks: Sequence[str] = TASKS) -> dict[str, float]:
+    """Task -> how good an evaluation is for it, from 0, useless, to 1, perfect.
+
+    It has those of `tasks` that can be told.
 
     Detection: 0.1 AP50 + 0.9 AP50-95, as in YOLOv5. Classification: balanced view accuracy above
     chance, (b - 1 / views) / (1 - 1 / views).
@@ -71,10 +76,8 @@ def fitness_parts(metrics: Mapping, tasks: Sequence[str] = TASKS) -> dict[str, f
     detection = metrics.get("detection", {})
     if "detection" in tasks and detection.get("mAP_0.5") is not None:
         parts["detection"] = 0.1 * detection["mAP_0.5"] + 0.9 * detection["mAP_0.5:0.95"]
-    balanced, count = (
-        metrics.get("views", {}).get("balanced_accuracy"),
-        len(metrics.get("view_names", ())),
-    )
+    balanced = metrics.get("views", {}).get("balanced_accuracy")
+    count = len(metrics.get("view_names", ()))
     if "classification" in tasks and balanced is not None and count > 1:
         parts["classification"] = (balanced - 1 / count) / (1 - 1 / count)
     return parts
@@ -92,7 +95,9 @@ def fitness(parts: Mapping[str, float], detection_scale: float = 1.0) -> float:
     scaled = dict(parts)
     if "detection" in scaled:
         scaled["detection"] /= detection_scale
-    return sum(scaled.values()) / len(scaled) if scaled else 0.0
+    if not scaled:
+        return 0.0
+    return sum(scaled.values()) / len(scaled)
 
 
 def _plain(value: object) -> object:
@@ -103,9 +108,13 @@ def _plain(value: object) -> object:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return None if value != value else value  # only NaN differs from itself
+    if value != value:  # only NaN differs from itself
+        return None
+    return value
 
 
-def confidence_of(metrics: Mapping[str, dict]) -> float | None:
-    """The threshold of a `summarise` result's boxes; None without boxes, or where no threshold finds any."""
-    return metrics["detection"]["confidence"] if "detection" in metrics else None
+def confidence_of(metrics: Summary) -> float | None:
+    """The threshold of the boxes; None without boxes, or where no threshold finds any."""
+    if "detection" not in metrics:
+        return None
+    return metrics["detection"]["confidence"]

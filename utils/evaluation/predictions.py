@@ -1,8 +1,9 @@
-"""What a network found in every frame of a split, as a small file: enough to recompute every figure without it.
+"""What a network found in every frame of a split, as a small file.
 
-`predictions.npz` is NumPy's compressed archive, without pickles. It holds no truth, no pixel and no
-path of a machine; the truth is joined from the data set, by the images' names, when figures are
-recomputed. Of N frames with M detections after non-maximum suppression, frame after frame:
+It is enough to recompute every figure without the network. `predictions.npz` is NumPy's compressed
+archive, without pickles. It holds no truth, no pixel and no path of a machine; the truth is joined
+from the data set, by the images' names, when figures are recomputed. Of N frames with M detections
+after non-maximum suppression, frame after frame:
 
     images              (N,)    file paths below the folder that all of them have in common
     sizes               (N, 2)  height and width of the original image, pixels
@@ -61,8 +62,15 @@ UNREADABLE = (
     zipfile.BadZipFile,
 )
 ARRAYS = (
-    *("images", "sizes", "counts", "boxes_xyxy", "scores", "classes"),
-    *("view_probabilities", "beside_probabilities", "detection_losses"),
+    "images",
+    "sizes",
+    "counts",
+    "boxes_xyxy",
+    "scores",
+    "classes",
+    "view_probabilities",
+    "beside_probabilities",
+    "detection_losses",
 )
 
 
@@ -159,7 +167,7 @@ class FramePrediction:
     def beside_truth(
         self, data: DataConfig, split: Split, index: int, bits: int | None
     ) -> ImageResult:
-        """The prediction, rounded to what a file keeps, and the labels of the split's frame `index`."""
+        """The prediction, rounded to what a file keeps, and the labels of the split's frame."""
         path, labels = split.images[index], split.labels[index]
         centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
         corners = np.concatenate((centre - half, centre + half), axis=1)
@@ -209,24 +217,23 @@ class Predictions:
 
 
 def write_predictions(path: Path, results: Sequence[ImageResult], header: Header) -> None:
-    """Write the predictions in `results`, without their truth, atomically; equal ones give equal bytes."""
+    """Write the predictions in `results`, without their truth, atomically.
+
+    Equal ones give equal bytes.
+    """
+    boxes_xyxy = np.concatenate([result.boxes_xyxy for result in results])
+    scores = np.concatenate([result.scores for result in results])
+    probabilities = [result.view_probabilities for result in results]
+    beside_probabilities = [result.beside_probabilities for result in results]
     arrays = {
         "images": np.array(names_below([Path(result.image) for result in results])),
         "sizes": _compact(np.array([(result.height, result.width) for result in results])),
         "counts": _compact(np.array([len(result.scores) for result in results])),
-        "boxes_xyxy": _compact(
-            _steps(np.concatenate([result.boxes_xyxy for result in results]), BOX_STEPS)
-        ),
-        "scores": _compact(
-            _steps(np.concatenate([result.scores for result in results]), SCORE_STEPS)
-        ),
+        "boxes_xyxy": _compact(_steps(boxes_xyxy, BOX_STEPS)),
+        "scores": _compact(_steps(scores, SCORE_STEPS)),
         "classes": _compact(np.concatenate([result.classes for result in results])),
-        "view_probabilities": np.array(
-            [result.view_probabilities for result in results], np.float32
-        ),
-        "beside_probabilities": np.array(
-            [result.beside_probabilities for result in results], np.float32
-        ),
+        "view_probabilities": np.array(probabilities, np.float32),
+        "beside_probabilities": np.array(beside_probabilities, np.float32),
         "detection_losses": np.array([result.detection_loss for result in results], np.float32),
     }
     text = json.dumps({"version": VERSION, **to_mapping(header)})
@@ -247,7 +254,8 @@ def read_predictions(path: str | Path) -> Predictions:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: no such file; expected the {FILE_NAME} that a training or val.py left in its folder"
+            f"{path}: no such file; expected the {FILE_NAME} that a training or val.py left "
+            "in its folder"
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -260,7 +268,8 @@ def read_predictions(path: str | Path) -> Predictions:
         ) from None
     if version != VERSION:
         raise UserError(
-            f"{path}: version {version} of the format, expected {VERSION}; evaluate the weights again"
+            f"{path}: version {version} of the format, expected {VERSION}; "
+            "evaluate the weights again"
         )
     return Predictions(path, _header(header, path), arrays)
 
@@ -288,7 +297,8 @@ def results_from(predictions: Predictions, split: Split, data: DataConfig) -> li
 
 
 def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig) -> None:
-    header, source, where = predictions.header, predictions.source, f"{split.name} of {data.source}"
+    header, source = predictions.header, predictions.source
+    where = f"{split.name} of {data.source}"
     mend = "name the data set as it was, or evaluate the weights again"
     for key, found, expected in (
         ("names", list(data.names), header.names),
@@ -298,7 +308,8 @@ def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig)
             raise UserError(
                 f"{data.source}: {key} {found}, but {source} has predictions of {expected}; {mend}"
             )
-    images, expected = names_below(split.images), predictions.arrays["images"].tolist()
+    images = names_below(split.images)
+    expected = predictions.arrays["images"].tolist()
     if images != expected:
         raise UserError(
             f"{where}: {_first_difference(images, expected)}, as {source} has it; {mend}"
@@ -306,7 +317,8 @@ def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig)
     if split.fingerprint() != header.fingerprint:
         changed = "a label or an image's size in bytes is not what it was"
         raise UserError(
-            f"{where}: {changed} when {source} was written (fingerprint {header.fingerprint}); {mend}"
+            f"{where}: {changed} when {source} was written "
+            f"(fingerprint {header.fingerprint}); {mend}"
         )
 
 
@@ -325,15 +337,15 @@ def names_below(images: Sequence[Path]) -> list[str]:
 
 
 def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
-    """Every detection in COCO's result format: image, category, [left, top, width, height] in pixels, score."""
+    """Every detection in COCO's result format.
+
+    That is image, category, box as [left, top, width, height] in pixels, and score.
+    """
     rows = []
-    for image_id, result in zip(
-        _image_ids([Path(result.image) for result in results]), results, strict=True
-    ):
-        for box, score, category in zip(
-            result.boxes_xyxy.tolist(), result.scores, result.classes, strict=True
-        ):
-            left, top, right, bottom = box
+    image_ids = _image_ids([Path(result.image) for result in results])
+    for image_id, result in zip(image_ids, results, strict=True):
+        detections = zip(result.boxes_xyxy.tolist(), result.scores, result.classes, strict=True)
+        for (left, top, right, bottom), score, category in detections:
             rows.append(
                 {
                     "image_id": image_id,
@@ -346,7 +358,7 @@ def write_coco_predictions(path: Path, results: Sequence[ImageResult]) -> None:
 
 
 def _image_ids(images: Sequence[Path]) -> list[str]:
-    """File names without suffix, as YOLOv5's; where these repeat, paths below the folder that holds all images."""
+    """File names without suffix, as YOLOv5's; where these repeat, paths below the common folder."""
     stems = [image.stem for image in images]
     if len(set(stems)) == len(images):
         return stems
@@ -360,7 +372,6 @@ def _steps(values: np.ndarray, steps: int) -> np.ndarray:
 
 def _compact(values: np.ndarray) -> np.ndarray:
     """Whole numbers in the smallest type that holds them."""
-    smallest, largest = values.min(initial=0), values.max(initial=0)
-    return values.astype(
-        np.promote_types(np.min_scalar_type(smallest), np.min_scalar_type(largest))
-    )
+    smallest = np.min_scalar_type(values.min(initial=0))
+    largest = np.min_scalar_type(values.max(initial=0))
+    return values.astype(np.promote_types(smallest, largest))

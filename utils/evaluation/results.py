@@ -1,4 +1,4 @@
-"""Truth and prediction of a frame, what the training labels alone say, and resamples of patients."""
+"""Truth and prediction of a frame; what the training labels alone say; resamples of patients."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ViewPrior:
 
     @classmethod
     def fit(cls, labels: Iterable[tuple[np.ndarray, int]]) -> ViewPrior | None:
-        """Learn from (box classes, view or -1) of every training image; None where no view is known.
+        """Learn from (box classes, view or -1) of all training images; None if no view is known.
 
         An image counts once for every class it shows.
         """
@@ -71,12 +71,13 @@ class ViewPrior:
         return cls(_most_frequent([view for _, view in labelled]), by_class)
 
     def lookup(self, classes: np.ndarray) -> int:
-        """The view its most frequent box class suggests; the majority view for no box or an unseen class."""
-        return (
-            self.by_class.get(_most_frequent(classes), self.majority)
-            if len(classes)
-            else self.majority
-        )
+        """The view that the most frequent box class suggests.
+
+        It is the majority view where there is no box, or one of an unseen class.
+        """
+        if not len(classes):
+            return self.majority
+        return self.by_class.get(_most_frequent(classes), self.majority)
 
 
 def has_no_groups(results: Sequence[ImageResult]) -> bool:
@@ -88,13 +89,13 @@ def group_draws(groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
     """How often each image occurs in each bootstrap resample of the groups, (resamples, images)."""
     unique, group_index = np.unique(groups, return_inverse=True)
     shares = np.full(len(unique), 1 / len(unique))
-    return np.random.default_rng(seed).multinomial(len(unique), shares, size=resamples)[
-        :, group_index
-    ]
+    rng = np.random.default_rng(seed)
+    group_counts = rng.multinomial(len(unique), shares, size=resamples)  # (resamples, groups)
+    return group_counts[:, group_index]
 
 
 def counts_by_group(results: Sequence[ImageResult], counts: np.ndarray) -> np.ndarray:
-    """Of counts (images, c), such as boxes of each class, the sums over every group's images, (groups, c)."""
+    """The sums over every group's images, (groups, c), of counts (images, c) of boxes or views."""
     unique, group_index = np.unique([result.group for result in results], return_inverse=True)
     sums = np.zeros((len(unique), counts.shape[1]))
     np.add.at(sums, group_index, counts)
@@ -102,48 +103,49 @@ def counts_by_group(results: Sequence[ImageResult], counts: np.ndarray) -> np.nd
 
 
 def groups_behind(results: Sequence[ImageResult], counts: np.ndarray) -> list[int] | list[None]:
-    """How many groups each column of `counts` (images, c) comes from; None where no groups are known."""
+    """How many groups each column of `counts` (images, c) comes from; None where none are known."""
     if has_no_groups(results):
         return [None] * counts.shape[1]
     return (counts_by_group(results, counts) > 0).sum(axis=0).tolist()
 
 
 def effective_groups(results: Sequence[ImageResult], counts: np.ndarray) -> float:
-    """Kish's number of the groups behind the mean over the columns of `counts` (images, c): see `intervals`.
+    """Kish's number of the groups behind the mean over the columns of `counts` (images, c).
 
-    A column that is zero throughout is not in that mean.
+    A column that is zero throughout is not in that mean. See `utils.evaluation.intervals`.
     """
     sums = counts_by_group(results, counts)
     sums = sums[:, sums.any(axis=0)]
     return kish((sums / sums.sum(axis=0)).sum(axis=1))
 
 
-def count_incomplete(counts: np.ndarray, draws: np.ndarray) -> int:
-    """In how many resamples a column of `counts` (images, c), which is not zero throughout, is zero."""
+def count_incomplete(counts: np.ndarray, resample_counts: np.ndarray) -> int:
+    """In how many resamples a column of `counts` (images, c), not zero throughout, is zero."""
     present = counts[:, counts.any(axis=0)]
-    return int((draws @ present == 0).any(axis=1).sum())
+    is_absent = resample_counts @ present == 0  # (R, c)
+    return int(is_absent.any(axis=1).sum())
 
 
-def interval_figures(
-    figures: Mapping[str, float],
-    drawn: Mapping[str, np.ndarray],
+def metric_intervals(
+    metrics: Mapping[str, float],
+    resampled: Mapping[str, np.ndarray],
     groups: Mapping[str, float],
     counts: np.ndarray,
-    draws: np.ndarray,
+    resample_counts: np.ndarray,
 ) -> dict[str, object]:
     """What `metrics.json` says of intervals.
 
     Args:
-        figures: name -> value, of those in `drawn` at least.
-        drawn: name -> (R,) its values on the resamples.
+        metrics: name -> value, of those in `resampled` at least.
+        resampled: name -> (R,) its values on the resamples.
         groups: name -> Kish's number of the groups behind it.
-        counts: (images, c) of the classes that a figure is a mean over.
-        draws: (R, images) of the resamples.
+        counts: (images, c) of the classes that a metric is a mean over.
+        resample_counts: (R, images), how often each resample holds each image.
     """
-    intervals = {
-        name: figure_interval(figures[name], values, groups[name]) for name, values in drawn.items()
-    }
-    incomplete = count_incomplete(counts, draws)
+    intervals = {}
+    for name, values in resampled.items():
+        intervals[name] = figure_interval(metrics[name], values, groups[name])
+    incomplete = count_incomplete(counts, resample_counts)
     return {"intervals": intervals, "effective_groups": groups, "incomplete_resamples": incomplete}
 
 

@@ -5,186 +5,200 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from utils.core.options import USUAL_CONFIDENCE
-from utils.evaluation.detection import CLASS_FIGURES
+from utils.evaluation.detection import CLASS_METRICS
 from utils.evaluation.error_kinds import KINDS
 from utils.evaluation.results import SAME_CLIP
+from utils.evaluation.summary import Detection, FrameRates, Intervals, Summary
 
 
-def format_table(metrics: dict) -> str:
+def format_table(metrics: Summary) -> str:
     """The result of `summarise` as text for a terminal, at most 110 columns.
 
-    With `reference`, as `utils.reference.same_clip_reference` gives it, its figures stand below the
-    model's.
+    With `reference`, as `utils.curation.reference.same_clip_reference` gives it, its metrics stand
+    below the model's.
     """
-    parts = {
-        "detection": (_detection_lines, _error_lines, _froc_lines, _image_level_lines),
-        "views": (_view_lines,),
-    }
-    return "\n\n".join(
-        "\n".join(lines(metrics)) for part in parts if part in metrics for lines in parts[part]
-    )
+    parts = []
+    if "detection" in metrics:
+        parts.append(_detection_lines(metrics))
+        parts.append(_error_lines(metrics))
+        parts.append(_froc_lines(metrics))
+        parts.append(_image_level_lines(metrics))
+    if "views" in metrics:
+        parts.append(_view_lines(metrics))
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
-def _detection_lines(metrics: dict) -> list[str]:
+def _detection_lines(metrics: Summary) -> list[str]:
     detection = metrics["detection"]
-    total = {key: detection[key.replace("AP", "mAP")] for key in CLASS_FIGURES}
-    total |= {key: metrics[key] for key in ("images", "groups", "boxes")} | {"name": "all"}
-    source = detection["confidence_source"]
-    return [
-        _row("boxes", "images", "patients", "boxes", "P", "R", "F1", "AP50", "AP50-95", "AP30"),
-        *(
-            _row(
-                row["name"],
-                row["images"],
-                row["groups"],
-                row["boxes"],
-                *(row[key] for key in CLASS_FIGURES),
-            )
-            for row in (total, *detection["per_class"])
-        ),
-        *_same_clip_rows(metrics),
-        f"P, R, F1 at confidence {_cell(detection['confidence'])} ({source}); AP: COCO, 300 detections an image",
-        f"boxes matched at IoU 0.5: {_cell(detection['matched_share'])}; "
-        f"MSE of their xywh, normalised: {_cell(detection['mse_xywhn'], 6)}",
-        f"YOLOv5-style: mAP50 {_cell(detection['yolov5_mAP_0.5'])}, mAP50-95 {_cell(detection['yolov5_mAP_0.5:0.95'])}",
-        *_interval_lines(metrics, "detection", {"mAP_0.5": "AP50", "mAP_0.5:0.95": "AP50-95"}),
+    total = {key: detection[key.replace("AP", "mAP")] for key in CLASS_METRICS}
+    total |= {key: metrics[key] for key in ("images", "groups", "boxes")}
+    total["name"] = "all"
+    columns = ("name", "images", "groups", "boxes", *CLASS_METRICS)
+    lines = [
+        _row("boxes", "images", "patients", "boxes", "P", "R", "F1", "AP50", "AP50-95", "AP30")
     ]
+    for row in (total, *detection["per_class"]):
+        cells = [row[column] for column in columns]
+        lines.append(_row(*cells))
+    lines += _same_clip_rows(metrics)
+    confidence, source = _cell(detection["confidence"]), detection["confidence_source"]
+    share, mse = _cell(detection["matched_share"]), _cell(detection["mse_xywhn"], 6)
+    map_50 = _cell(detection["yolov5_mAP_0.5"])
+    map_50_95 = _cell(detection["yolov5_mAP_0.5:0.95"])
+    lines += [
+        f"P, R, F1 at confidence {confidence} ({source}); AP: COCO, 300 detections an image",
+        f"boxes matched at IoU 0.5: {share}; MSE of their xywh, normalised: {mse}",
+        f"YOLOv5-style: mAP50 {map_50}, mAP50-95 {map_50_95}",
+    ]
+    labels = {"mAP_0.5": "AP50", "mAP_0.5:0.95": "AP50-95"}
+    return lines + _interval_lines(metrics, detection, labels)
 
 
-def _same_clip_rows(metrics: dict) -> list[str]:
+def _same_clip_rows(metrics: Summary) -> list[str]:
     """The neighbour oracle's row and how to read it, where it was asked for."""
     if not metrics.get("reference"):
         return []
     boxes = metrics["reference"]["boxes"]
     if not boxes["with_neighbour"]:
-        return [
-            f"{SAME_CLIP}: for none of the {boxes['frames']} frames, so this reference does not exist here"
-        ]
-    figures = (boxes[key] for key in ("map_50", "map_50_95", "map_30"))
+        none_of = f"for none of the {boxes['frames']} frames"
+        return [f"{SAME_CLIP}: {none_of}, so this reference does not exist here"]
+    aps = [boxes[key] for key in ("map_50", "map_50_95", "map_30")]
+    share = _share_with(boxes, "with_neighbour")
     return [
-        _row(SAME_CLIP, boxes["frames"], "", metrics["boxes"], "", "", "", *figures),
-        f"{SAME_CLIP}: the boxes of its nearest frame, else none; {_with_clip(boxes, 'with_neighbour')}",
+        _row(SAME_CLIP, boxes["frames"], "", metrics["boxes"], "", "", "", *aps),
+        f"{SAME_CLIP}: the boxes of its nearest frame, else none; {share}",
     ]
 
 
-def _same_clip_views(metrics: dict) -> list[str]:
-    views = (metrics.get("reference") or {}).get("views")
-    if not views or not views["with_clip"]:
+def _same_clip_views(metrics: Summary) -> list[str]:
+    reference = metrics.get("reference")
+    if not reference or not reference.get("views"):
         return []
+    views = reference["views"]
+    if not views["with_clip"]:
+        return []
+    share = _share_with(views, "with_clip")
     return [
         _row(SAME_CLIP, views["frames"], views["accuracy"], views["balanced_accuracy"]),
-        f"{SAME_CLIP}: its most frequent view, else the majority view; {_with_clip(views, 'with_clip')}",
+        f"{SAME_CLIP}: its most frequent view, else the majority view; {share}",
     ]
 
 
-def _with_clip(oracle: Mapping, key: str) -> str:
+def _share_with(oracle: Mapping, key: str) -> str:
     return f"{oracle[key]} of {oracle['frames']} frames have one"
 
 
-def _error_lines(metrics: dict) -> list[str]:
+def _error_lines(metrics: Summary) -> list[str]:
     detection = metrics["detection"]
     errors = detection["errors"]
-    rows = ({"name": "all"} | errors["counts"], *errors["per_class"])
+    lines = [_row("boxes by kind", *KINDS, width=12)]
+    for row in ({"name": "all"} | errors["counts"], *errors["per_class"]):
+        counts = [row[kind] for kind in KINDS]
+        lines.append(_row(row["name"], *counts, width=12))
     gains = [_gain(errors["delta_mAP_0.5"][kind]) for kind in KINDS[1:]]
+    threshold = _threshold(detection)
     return [
-        _row("boxes by kind", *KINDS, width=12),
-        *(_row(row["name"], *(row[kind] for kind in KINDS), width=12) for row in rows),
+        *lines,
         _row("AP50 gained if mended", "", *gains, width=12),
-        f"boxes from confidence {_threshold(detection)} on, of the class they name; missed: a true box, of its class",
-        "IoU: right, wrong class 0.5 or more; loose box, wrong both 0.1 to 0.5; background less (after TIDE, 2020)",
-        "AP50 gained: mean over classes, each kind mended alone, at every confidence (some missed are found below)",
+        f"boxes from confidence {threshold} on, of the class they name; "
+        "missed: a true box, of its class",
+        "IoU: right, wrong class 0.5 or more; loose box, wrong both 0.1 to 0.5; "
+        "background less (after TIDE, 2020)",
+        "AP50 gained: mean over classes, each kind mended alone, at every confidence "
+        "(some missed are found below)",
     ]
 
 
-def _froc_lines(metrics: dict) -> list[str]:
+def _froc_lines(metrics: Summary) -> list[str]:
     froc = metrics["detection"]["froc"]
-    rates = (f"1/{1 / rate:.0f}" if rate < 1 else f"{rate:.0f}" for rate in froc["false_positives"])
-    rows = ({"name": "mean of classes"} | froc, *froc["per_class"])
-    return [
-        _row("false boxes a frame", *rates, "mean"),
-        *(_row(row["name"], *row["sensitivity"], row["mean"]) for row in rows),
-        "FROC: share of true boxes found (IoU 0.5) with at most so many false ones a frame; each class by itself",
-    ]
-
-
-def _image_level_lines(metrics: dict) -> list[str]:
-    level, confidence = metrics["detection"]["image_level"], _threshold(metrics["detection"])
-    lines = [
-        _row(
-            "whole frames",
-            "with",
-            "patients",
-            f"{'sensitivity':>24}",
-            "without",
-            f"{'specificity':>24}",
-        )
-    ]
-    for row in (level["any"], *level["per_class"]):
-        found, cleared = (
-            f"{_span(row[key], row[f'{key}_interval']):>24}"
-            for key in ("sensitivity", "specificity")
-        )
-        lines.append(
-            _row(
-                row["name"],
-                row["positives"],
-                row["positive_groups"],
-                found,
-                row["negatives"],
-                cleared,
-            )
-        )
-    lines += [f"any finding: {level['any']['note']}"] if level["any"]["note"] else []
-    lines += [
-        "with, without: frames with a true box of the class (of so many patients), and frames without one",
-        f"a frame counts as called if a box of the class, wherever it lies, has at least confidence {confidence}",
-    ]
-    is_grouped = level["any"]["positive_groups"] is not None
-    method = (
-        f"of this training, over {metrics['interval_unit']}"
-        if is_grouped
-        else "Wilson's, over images"
+    rates = [_rate(rate) for rate in froc["false_positives"]]
+    lines = [_row("false boxes a frame", *rates, "mean")]
+    for row in ({"name": "mean of classes"} | froc, *froc["per_class"]):
+        lines.append(_row(row["name"], *row["sensitivity"], row["mean"]))
+    lines.append(
+        "FROC: share of true boxes found (IoU 0.5) with at most so many false ones a frame; "
+        "each class by itself"
     )
-    return [*lines, f"95 % intervals: {method}"] if metrics["resamples"] else lines
+    return lines
 
 
-def _view_lines(metrics: dict) -> list[str]:
+def _rate(false_positives: float) -> str:
+    if false_positives < 1:
+        return f"1/{1 / false_positives:.0f}"
+    return f"{false_positives:.0f}"
+
+
+def _image_level_lines(metrics: Summary) -> list[str]:
+    level = metrics["detection"]["image_level"]
+    any_finding = level["any"]
+    confidence = _threshold(metrics["detection"])
+    sensitivity, specificity = f"{'sensitivity':>24}", f"{'specificity':>24}"
+    lines = [_row("whole frames", "with", "patients", sensitivity, "without", specificity)]
+    lines += [_image_level_row(row) for row in (any_finding, *level["per_class"])]
+    if any_finding["note"]:
+        lines.append(f"any finding: {any_finding['note']}")
+    lines += [
+        "with, without: frames with a true box of the class (of so many patients), "
+        "and frames without one",
+        "a frame counts as called if a box of the class, wherever it lies, "
+        f"has at least confidence {confidence}",
+    ]
+    method = "Wilson's, over images"
+    if any_finding["positive_groups"] is not None:
+        method = f"of this training, over {metrics['interval_unit']}"
+    if metrics["resamples"]:
+        lines.append(f"95 % intervals: {method}")
+    return lines
+
+
+def _image_level_row(row: FrameRates) -> str:
+    found = f"{_span(row['sensitivity'], row['sensitivity_interval']):>24}"
+    cleared = f"{_span(row['specificity'], row['specificity_interval']):>24}"
+    positives, negatives = row["positives"], row["negatives"]
+    return _row(row["name"], positives, row["positive_groups"], found, negatives, cleared)
+
+
+def _view_lines(metrics: Summary) -> list[str]:
     views = metrics["views"]
     if not views["images"]:
         return ["views: no image with a known and a predicted view"]
     keys = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
+    rates = [views[key] for key in keys]
     lines = [
         _row("views", "images", "accuracy", "balanced", "macro F1", "AUROC", "ECE"),
-        _row("model", views["images"], *(views[key] for key in keys)),
+        _row("model", views["images"], *rates),
     ]
     if views["majority_baseline"]:
         majority, lookup = views["majority_baseline"], views["class_lookup_baseline"]
         lines.append(_row(f"always {majority['view']}", views["images"], majority["accuracy"]))
         lines.append(_row("by the box's class", views["images"], lookup["accuracy"]))
     lines += _same_clip_views(metrics)
-    lines += _interval_lines(
-        metrics, "views", {"accuracy": "accuracy", "balanced_accuracy": "balanced"}
-    )
+    labels = {"accuracy": "accuracy", "balanced_accuracy": "balanced"}
+    lines += _interval_lines(metrics, views, labels)
     lines += ["", _row("view", "images", "patients", "P", "R", "F1")]
-    keys = ("name", "images", "groups", "precision", "recall", "f1")
-    return lines + [_row(*(row[key] for key in keys)) for row in views["per_view"]]
+    for row in views["per_view"]:
+        cells = [row[key] for key in ("images", "groups", "precision", "recall", "f1")]
+        lines.append(_row(row["name"], *cells))
+    return lines
 
 
-def _interval_lines(metrics: dict, part: str, labels: dict[str, str]) -> list[str]:
-    found, drawn = metrics[part], metrics["resamples"]
-    if not found["intervals"]:
+def _interval_lines(metrics: Summary, part: Intervals, labels: Mapping[str, str]) -> list[str]:
+    """On the intervals of a part, whose metrics `labels` names."""
+    if not part["intervals"]:
         return []
-    spans = ", ".join(_span(labels[key], interval) for key, interval in found["intervals"].items())
-    worth = " and ".join(
-        dict.fromkeys(f"{number:.1f}" for number in found["effective_groups"].values())
-    )
+    spans = [_span(labels[key], interval) for key, interval in part["intervals"].items()]
+    # A dict: each number once, in this order
+    worth = dict.fromkeys(f"{number:.1f}" for number in part["effective_groups"].values())
+    unit = metrics["interval_unit"]
     lines = [
-        f"95 % intervals: {spans}",
-        f"of this training, over {metrics['interval_unit']}, that weigh like {worth} equal ones",
+        f"95 % intervals: {', '.join(spans)}",
+        f"of this training, over {unit}, that weigh like {' and '.join(worth)} equal ones",
     ]
-    if found["incomplete_resamples"]:
+    incomplete = part["incomplete_resamples"]
+    if incomplete:
         lines.append(
-            f"{found['incomplete_resamples']} of {drawn} resamples lack a class or view: their mean is over the others"
+            f"{incomplete} of {metrics['resamples']} resamples lack a class or view: "
+            "their mean is over the others"
         )
     return lines
 
@@ -193,22 +207,29 @@ def _row(name: str, *cells: object, width: int = 9) -> str:
     return f"{name[:24]:<24}" + "".join(f"{_cell(cell):>{width}}" for cell in cells)
 
 
-def _threshold(detection: Mapping) -> str:
+def _threshold(detection: Detection) -> str:
     chosen = detection["confidence"]
-    return f"{USUAL_CONFIDENCE}, the usual" if chosen is None else _cell(chosen)
+    if chosen is None:
+        return f"{USUAL_CONFIDENCE}, the usual"
+    return _cell(chosen)
 
 
 def _gain(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3f}"
+    if value is None:
+        return "-"
+    return f"{value:+.3f}"
 
 
-def _span(figure: object, interval: Sequence[float | None]) -> str:
-    """A figure, or its name, and its interval where that is defined."""
-    limits = "" if None in interval else f" [{', '.join(map(_cell, interval))}]"
-    return f"{_cell(figure)}{limits}"
+def _span(value: object, interval: Sequence[float | None]) -> str:
+    """A value, or its name, and its interval where that is defined."""
+    if None in interval:
+        return _cell(value)
+    return f"{_cell(value)} [{', '.join(map(_cell, interval))}]"
 
 
 def _cell(value: object, digits: int = 3) -> str:
     if value is None:
         return "-"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    return str(value)

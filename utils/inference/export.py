@@ -26,12 +26,10 @@ from torch import Tensor, nn
 from utils.checkpoints.onnx_model import OUTPUTS, import_extra
 from utils.core.device import fused_copy
 from utils.core.files import write_atomically
-from utils.core.names import TASKS
+from utils.core.names import STRIDE, TASKS
 from utils.core.script import UserError
-from utils.data.images import STRIDE
 
 MAX_DETECTIONS = 300  # rows of `detections`
-OLDEST_OPSET = 18  # that the exporter translates to and `SUPPRESSION` is written in
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import nn
 from utils.checkpoints.model_file import ModelFacts
 from utils.core.device import Precision
 from utils.core.options import usual_confidence
-from utils.data.boxes import non_max_suppression, xyxy_to_xywh
+from utils.data.boxes import xyxy_to_xywh
+from utils.data.detections import boxes_in_pixels, no_detections
 from utils.data.images import Letterbox
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.inference.grad_cam import grad_cam, inputs_of, to_image
@@ -101,8 +102,18 @@ class Predictor:
             inputs = inputs_of(self.explained)
         with inputs as head_inputs, self.precision.autocast():
             outputs = self.model(self.precision.images(square))
-        rows = self._detections(outputs)
-        boxes_xyxy = letterbox.restore(rows[:, :4], height, width)
+        (rows,) = no_detections(1)
+        if "detect" in outputs:
+            (rows,) = boxes_in_pixels(
+                self.model,
+                outputs["detect"],
+                [letterbox],
+                [(height, width)],
+                confidence=self.confidence,
+                iou=self.iou,
+                max_detections=self.max_detections,
+            )
+        boxes_xyxy = rows[:, :4]
         # The others lie in the letterbox's border.
         kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
         probabilities = np.zeros(0)
@@ -122,13 +133,3 @@ class Predictor:
             view_probabilities=probabilities,
             attention=attention,
         )
-
-    def _detections(self, outputs: dict[str, object]) -> np.ndarray:
-        """(n, 6) float64: x1, y1, x2, y2 in pixels of the square, confidence, class; best first."""
-        if "detect" not in outputs:
-            return np.zeros((0, 6))
-        decoded = self.model.decode(outputs["detect"])
-        (found,) = non_max_suppression(
-            decoded, self.confidence, self.iou, max_detections=self.max_detections
-        )
-        return found.double().cpu().numpy()

@@ -10,7 +10,7 @@ anchor answers for is never learnt, so (as in YOLOv5)
 
     best possible recall      = mean_i [max_j c_ij > 1 / anchor_t]
     anchors above threshold   = mean_i sum_j [c_ij > 1 / anchor_t]
-    fitness                   = mean_i max_j c_ij, counting 0 for the boxes that no anchor answers for
+    fitness                   = mean_i max_j c_ij, where a box that no anchor answers for counts 0
 
 `fit_anchors` clusters the boxes by k-means on log w and log h, as what counts are ratios, and then
 lets the centres evolve: random changes of their sides by some percent are kept where recall, or at
@@ -27,45 +27,65 @@ import numpy as np
 
 MOST_BOXES = 20_000  # that anchors are fitted to; more tell them nothing new
 GENERATIONS = 1000
-CHANGED_SHARE, CHANGE = (
-    0.5,
-    0.1,
-)  # of the anchors' sides in a generation; standard deviation of its logarithm
+CHANGED_SHARE = 0.5  # of the anchors' sides, in a generation
+CHANGE = 0.1  # standard deviation of the logarithm of a side's change
 
 
 @dataclass(frozen=True, order=True)
 class AnchorFit:
-    """How well anchors suit boxes; the greater the better, by recall, then by fitness. See the module's docstring."""
+    """How well anchors suit boxes; the greater the better, by recall, then by fitness.
+
+    Attributes:
+        recall: the best possible one, see the module's docstring.
+        fitness: see there.
+        above_threshold: anchors above threshold, see there.
+    """
 
     recall: float
     fitness: float
     above_threshold: float = field(compare=False)
 
     def __str__(self) -> str:
-        return f"best possible recall {self.recall:.4f}, {self.above_threshold:.2f} anchors a box above threshold"
+        return (
+            f"best possible recall {self.recall:.4f}, "
+            f"{self.above_threshold:.2f} anchors a box above threshold"
+        )
 
 
-def judge_anchors(wh: np.ndarray, anchors: np.ndarray, anchor_t: float) -> AnchorFit:
-    """How well `anchors` (k, 2) suit the boxes `wh` (n, 2), both widths and heights in pixels; n is at least 1."""
+def anchor_fit(wh: np.ndarray, anchors: np.ndarray, anchor_t: float) -> AnchorFit:
+    """How well anchors suit boxes.
+
+    Args:
+        wh: (n, 2) widths and heights of one box or more, in pixels.
+        anchors: (k, 2) widths and heights, in pixels.
+        anchor_t: the largest ratio of sides at which an anchor answers for a box.
+    """
     ratio = wh[:, None] / anchors
     closeness = np.minimum(ratio, 1 / ratio).min(axis=2)  # (n, k)
-    answers = closeness > 1 / anchor_t
-    best, matched = closeness.max(axis=1), answers.any(axis=1)
+    answers = closeness > 1 / anchor_t  # (n, k)
+    best = closeness.max(axis=1)
+    matched = answers.any(axis=1)
     return AnchorFit(
-        float(matched.mean()), float((best * matched).mean()), float(answers.sum(axis=1).mean())
+        recall=float(matched.mean()),
+        fitness=float((best * matched).mean()),
+        above_threshold=float(answers.sum(axis=1).mean()),
     )
 
 
 def fit_anchors(wh: np.ndarray, count: int, anchor_t: float, seed: int) -> np.ndarray:
-    """(count, 2) float32 pixels, whole tenths, sorted by area, for boxes `wh` (n, 2) of at least `count` sizes.
+    """Anchors for boxes: (count, 2) float32 widths and heights in pixels, sorted by area.
 
-    The same boxes and seed give the same anchors.
+    They are whole tenths. The same boxes and seed give the same anchors.
+
+    Args:
+        wh: (n, 2) widths and heights in pixels, of at least `count` different sizes.
     """
     generator = np.random.default_rng(seed)
     wh = generator.permutation(wh)[:MOST_BOXES]
     anchors = _evolve(wh, _cluster(wh, count, seed), anchor_t, generator)
-    # In the precision that a model keeps them in, so that they are judged as they will be.
-    return anchors[anchors.prod(axis=1).argsort()].round(1).clip(0.1).astype(np.float32)
+    by_area = anchors[anchors.prod(axis=1).argsort()]
+    # As a model keeps them, so that their fit is that of the anchors it will have.
+    return by_area.round(1).clip(0.1).astype(np.float32)
 
 
 def _cluster(wh: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -81,13 +101,14 @@ def _cluster(wh: np.ndarray, count: int, seed: int) -> np.ndarray:
 def _evolve(
     wh: np.ndarray, anchors: np.ndarray, anchor_t: float, generator: np.random.Generator
 ) -> np.ndarray:
-    best = judge_anchors(wh, anchors, anchor_t)
+    """Anchors (k, 2) after random changes, of which those that fit better were kept."""
+    best = anchor_fit(wh, anchors, anchor_t)
     for _ in range(GENERATIONS):
-        change = generator.normal(0, CHANGE, anchors.shape) * (
-            generator.random(anchors.shape) < CHANGED_SHARE
-        )
-        candidate = anchors * np.exp(change)
-        found = judge_anchors(wh, candidate, anchor_t)
+        change = generator.normal(0, CHANGE, anchors.shape)
+        is_changed = generator.random(anchors.shape) < CHANGED_SHARE
+        candidate = anchors * np.exp(change * is_changed)
+        found = anchor_fit(wh, candidate, anchor_t)
         if found > best:
-            anchors, best = candidate, found
+            anchors = candidate
+            best = found
     return anchors

@@ -1,4 +1,4 @@
-"""The losses of both tasks, by name: made of a model's outputs, summed for each task, and averaged over an epoch."""
+"""The losses of both tasks, by name: of a batch, of each task, and their means over an epoch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from utils.core.hyperparameters import HyperParameters
 from utils.core.names import DETECTION_LOSSES
 from utils.core.script import UserError
 from utils.data.labels import UNKNOWN_VIEW
+from utils.data.loader import Batch
 from utils.losses.detection import ALONE, DetectionLoss, LossGains
 from utils.losses.targets import AnchorMatcher
 
 
 def view_loss(logits: Tensor, views: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of (B, views) logits, the mean over the frames whose view is known; zero if none is.
+    """Cross-entropy, the mean over the frames whose view is known; zero if none is.
 
     Args:
+        logits: (B, views).
+        views: (B,) int64, -1 where unknown.
         weights: (views,) what a view's frames are multiplied with. The mean is still over frames,
             not over weights, so that a batch of frequent views has a smaller loss than one of rare
             views.
@@ -48,50 +51,55 @@ class JointLoss(nn.Module):
         matcher: AnchorMatcher | None = None,
     ):
         super().__init__()
-        self.detection_loss, self.matcher = detection_loss, matcher
+        self.detection_loss = detection_loss
+        self.matcher = matcher
         self.register_buffer("view_weights", view_weights)
 
     def forward(
         self,
         outputs: Mapping[str, object],
-        batch: Mapping[str, object],
-        shares: Mapping[str, float] = ALONE,
+        batch: Batch,
+        rank_weights: Mapping[str, float] = ALONE,
     ) -> dict[str, Tensor]:
-        """-> {"box", "obj", "cls", "view"} scalars; those whose output the model lacks are left out.
+        """The named losses of a batch, scalars; those whose output the model lacks are left out.
 
-        "view_beside" is the sum over the view heads that are trained beside the first.
+        They are "box", "obj", "cls", "view", and "view_beside", the sum over the view heads that
+        are trained beside the first.
 
         Args:
-            shares: as for `DetectionLoss`, and "views"; see `utils.core.distributed`.
+            rank_weights: as for `DetectionLoss`, and "views"; see `utils.core.distributed`.
         """
         losses = {}
         if "detect" in outputs:
-            losses |= self.detection_loss(outputs["detect"], batch, shares)
+            losses |= self.detection_loss(outputs["detect"], batch, rank_weights)
+        weight = rank_weights.get("views", 1.0)
         if "classify" in outputs:
-            losses["view"] = self._view_loss(outputs["classify"], batch, shares)
+            losses["view"] = self._view_loss(outputs["classify"], batch) * weight
         if "classify_beside" in outputs:
             losses["view_beside"] = sum(
-                self._view_loss(own, batch, shares) for own in outputs["classify_beside"]
+                self._view_loss(logits, batch) * weight for logits in outputs["classify_beside"]
             )
         return losses
 
-    def _view_loss(
-        self, logits: Tensor, batch: Mapping[str, object], shares: Mapping[str, float]
-    ) -> Tensor:
-        weights = self.view_weights if self.training else None
-        return view_loss(logits, batch["views"], weights) * shares.get("views", 1.0)
+    def _view_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        if self.training:
+            return view_loss(logits, batch["views"], self.view_weights)
+        return view_loss(logits, batch["views"])
 
 
-def loss_counts(batch: Mapping[str, object]) -> dict[str, float]:
-    """Over how many things a batch's losses are means: frames, frames with a view, every level's matches."""
-    matches = {
-        f"matches{level}": count for level, count in enumerate(batch.get("target_counts", ()))
-    }
-    return {
+def loss_counts(batch: Batch) -> dict[str, float]:
+    """Over how many things a batch's losses are means.
+
+    Returns:
+        "frames", "views" (frames with a view), and every level's matches: "matches0", ...
+    """
+    counts = {
         "frames": len(batch["views"]),
         "views": int((batch["views"] != UNKNOWN_VIEW).sum()),
-        **matches,
     }
+    for level, count in enumerate(batch.get("target_counts", ())):
+        counts[f"matches{level}"] = count
+    return counts
 
 
 def joint_loss(
@@ -100,18 +108,27 @@ def joint_loss(
     image_size: int,
     view_weights: Tensor | None = None,
 ) -> JointLoss:
-    """The hyp file's losses for a detection layer (None: there is none), an image size (pixels) and views' weights."""
+    """The hyp file's losses.
+
+    Args:
+        detect: the model's detection layer; None if it has none.
+        image_size: side in pixels.
+        view_weights: see `view_loss`.
+    """
     if detect is None:
         return JointLoss(None, view_weights)
     gains = LossGains.scaled(hyp, len(detect.anchors), detect.class_count, image_size)
     matcher = AnchorMatcher(detect.anchors.detach().cpu().clone(), detect.strides, hyp.anchor_t)
-    return JointLoss(
-        DetectionLoss(gains, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing), view_weights, matcher
-    )
+    detection_loss = DetectionLoss(gains, hyp.cls_pw, hyp.obj_pw, hyp.label_smoothing)
+    return JointLoss(detection_loss, view_weights, matcher)
 
 
 def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Named losses -> {"detection": box + obj + cls, "classification": view (+ beside)}, of the tasks present."""
+    """Named losses -> the loss of each task that there is.
+
+    Returns:
+        "detection": box + obj + cls; "classification": view, and the views beside it.
+    """
     tasks = {}
     if "box" in losses:
         tasks["detection"] = sum(losses[name] for name in DETECTION_LOSSES)
@@ -122,9 +139,8 @@ def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tasks
 
 
-LOSS_READ_INTERVAL = (
-    10  # batches between two reads of the losses on CUDA, so that the host never waits
-)
+# Batches between two reads of the losses on CUDA, so that the host never waits.
+LOSS_READ_INTERVAL = 10
 
 
 class LossReader:
@@ -139,14 +155,14 @@ class LossReader:
         self.last: dict[str, float] = {}
         self._pending: list[tuple[int, list[str], Tensor]] = []
         self._names: tuple[str, ...] = ()
-        self._sum, self._images = np.zeros(0), 0
+        self._sum = np.zeros(0)
+        self._images = 0
 
     def add(self, batch_index: int, losses: Mapping[str, Tensor], paths: list[str]) -> None:
         """Take note of a batch's losses."""
         self._names = tuple(losses)
-        self._pending.append(
-            (batch_index, paths, torch.stack([loss.detach() for loss in losses.values()]))
-        )
+        values = torch.stack([loss.detach() for loss in losses.values()])
+        self._pending.append((batch_index, paths, values))
         if len(self._pending) >= self.interval:
             self.read()
 
@@ -159,10 +175,13 @@ class LossReader:
             named = dict(zip(self._names, row.tolist(), strict=True))
             if not np.isfinite(row).all():
                 raise UserError(
-                    f"the loss is not finite at batch {index}: {named}; images: {', '.join(paths)}. "
-                    "The last checkpoint is intact; try a lower lr0 or --amp off, or check these labels"
+                    f"the loss is not finite at batch {index}: {named}; "
+                    f"images: {', '.join(paths)}. The last checkpoint is intact; "
+                    "try a lower lr0 or --amp off, or check these labels"
                 )
-            self._sum = row * len(paths) if not self._images else self._sum + row * len(paths)
+            if not self._images:
+                self._sum = np.zeros(len(row))
+            self._sum = self._sum + row * len(paths)
             self._images += len(paths)
         self.last = named
         self._pending = []
@@ -170,11 +189,11 @@ class LossReader:
     def means(self) -> dict[str, float]:
         """Loss -> mean over the images that all processes have seen."""
         seen = distributed.gathered([(self._names, self._sum, self._images)])
-        names = max(names for names, _, _ in seen)  # a process may have had nothing to do
-        total = sum(sums for _, sums, images in seen if images) / sum(
-            images for _, _, images in seen
-        )
-        return dict(zip(names, total.tolist(), strict=True))
+        busy = [entry for entry in seen if entry[2]]  # a process may have had nothing to do
+        names = busy[0][0]
+        total = sum(sums for _, sums, _ in busy)
+        images = sum(images for _, _, images in busy)
+        return dict(zip(names, (total / images).tolist(), strict=True))
 
 
 def averaged_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Which anchors answer for which boxes, matched ahead of time and packed so that the loss need not wait."""
+"""Which anchors answer for which boxes, matched ahead of time so that the loss need not wait."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class LevelTargets:
 
     def rows(self) -> Tensor:
         """(n, 11) float32: everything in one tensor, which travels to a device at once."""
-        whole = torch.stack(
-            (*self.index, self.class_number), dim=1
-        ).float()  # exact, being far below 2^24
-        return torch.cat((whole, self.boxes_xywh, self.anchor_sizes), dim=1)
+        numbers = torch.stack((*self.index, self.class_number), dim=1)
+        # As float32 they are exact, being far below 2^24.
+        return torch.cat((numbers.float(), self.boxes_xywh, self.anchor_sizes), dim=1)
 
     @classmethod
     def of_rows(cls, rows: Tensor) -> LevelTargets:
@@ -56,13 +55,15 @@ def match_anchors(
         anchor_t: the largest ratio of box side to anchor side, either way, that still matches.
     """
     grid = boxes.new_tensor([width, height])
-    xy, wh = boxes[:, 2:4] * grid, boxes[:, 4:6] * grid
+    xy = boxes[:, 2:4] * grid
+    wh = boxes[:, 4:6] * grid
     ratio = wh[None] / anchors[:, None]  # (anchors, n, 2)
     fits = torch.maximum(ratio, 1 / ratio).amax(dim=2) < anchor_t
     anchor, box = fits.nonzero(as_tuple=True)
     offset = _chosen_neighbours(xy[box], grid)  # (5, matches)
     neighbour, match = offset.nonzero(as_tuple=True)
-    anchor, box = anchor[match], box[match]
+    anchor = anchor[match]
+    box = box[match]
     # Half a cell towards the neighbour, so that truncation lands in it.
     shift = boxes.new_tensor(NEIGHBOURS)[neighbour] * 0.5
     cell = torch.minimum((xy[box] - shift).long().clamp(min=0), grid.long() - 1)
@@ -75,7 +76,10 @@ def match_anchors(
 
 
 def _chosen_neighbours(xy: Tensor, grid: Tensor) -> Tensor:
-    """(n, 2) centres in cells -> (5, n) bool: own cell, and the nearest of left/right and of up/down."""
+    """(n, 2) centres in cells -> (5, n) bool: which of `NEIGHBOURS` answer for them.
+
+    Their own cell does, and the nearest of left and right and of up and down.
+    """
     near_left, near_up = ((xy % 1 < 0.5) & (xy > 1)).T
     from_end = grid - xy
     near_right, near_down = ((from_end % 1 < 0.5) & (from_end > 1)).T

@@ -1,8 +1,9 @@
-"""Lines over the columns of a table, whose cells may be empty or missing; axes, legends and captions for them."""
+"""Lines over columns of a table, whose cells may be empty or missing; their axes and captions."""
 
 from __future__ import annotations
 
 import textwrap
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-LINES = (
-    ("-", "o"),
-    ("--", "s"),
-    (":", "^"),
-)  # style and end mark of a panel's first, second, third line
+
+@dataclass(frozen=True)
+class LineStyle:
+    """Of a line, in matplotlib's terms: dashes, the mark at its end, whether that is filled."""
+
+    dashes: str
+    marker: str
+    is_filled: bool
+
+
+# Of a panel's first, second and third line
+LINES = (LineStyle("-", "o", True), LineStyle("--", "s", False), LineStyle(":", "^", False))
 
 
 def column_of(table: pd.DataFrame, name: str) -> pd.Series:
     """The column, or one without values if this kind of run has none."""
-    return table[name] if name in table else pd.Series(np.nan, index=table.index)
+    if name not in table:
+        return pd.Series(np.nan, index=table.index)
+    return table[name]
 
 
 def draw_line(
@@ -27,15 +37,23 @@ def draw_line(
 ) -> None:
     """A line across empty cells, its last value marked, so that a single value shows as well."""
     known = y.notna()
-    if known.any():
-        style, mark = LINES[order]
-        look = {
-            "color": colour,
-            "marker": mark,
-            "mfc": "white" if order else colour,
-            "markevery": [-1],
-        }
-        ax.plot(x[known], y[known], style, label=label, clip_on=False, **look)
+    if not known.any():
+        return
+    style = LINES[order]
+    fill = "white"
+    if style.is_filled:
+        fill = colour
+    ax.plot(
+        x[known],
+        y[known],
+        style.dashes,
+        label=label,
+        clip_on=False,
+        color=colour,
+        marker=style.marker,
+        markerfacecolor=fill,
+        markevery=[-1],
+    )
 
 
 def trend_window(values: pd.Series) -> int:
@@ -45,22 +63,31 @@ def trend_window(values: pd.Series) -> int:
 def draw_trend(
     ax: Axes, x: pd.Series, y: pd.Series, colour: str, label: str, order: int = 0
 ) -> None:
-    """The moving mean over a 20th of the updates; behind a solid one, pale, every update's own value."""
-    if trend_window(y) > 1 and order == 0:
+    """The moving mean over a 20th of the updates.
+
+    Behind a solid one, pale, every update's own value.
+    """
+    window = trend_window(y)
+    if window > 1 and order == 0:
         ax.plot(x, y, color=colour, alpha=0.25, linewidth=0.7)
-    draw_line(
-        ax, x, y.rolling(trend_window(y), center=True, min_periods=1).mean(), colour, label, order
-    )
+    trend = y.rolling(window, center=True, min_periods=1).mean()
+    draw_line(ax, x, trend, colour, label, order)
 
 
 def finish_axes(
     ax: Axes, title: str, y_label: str = "", bottom: float = 0, top: float | None = None
 ) -> None:
-    """Title and legend in two rows above the axes, where they cover nothing; plain numbers on both axes."""
+    """Title and legend in two rows above the axes, where they cover nothing; plain numbers."""
     if not ax.get_legend_handles_labels()[0]:
         ax.plot([], [], " ", label="not recorded")
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "alignment": "left", "ncols": 4}
-    ax.legend(title=title, title_fontproperties={"weight": "bold", "size": 11}, **place)
+    ax.legend(
+        title=title,
+        title_fontproperties={"weight": "bold", "size": 11},
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        alignment="left",
+        ncols=4,
+    )
     ax.set_ylabel(y_label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     if ax.get_yscale() == "log":
@@ -73,11 +100,18 @@ def finish_axes(
 
 
 def _log_ticks(ax: Axes) -> None:
-    """Ticks at 1, 2 and 5 (over more than two decades only at 1), written out; at least a decade is shown."""
+    """Ticks at 1, 2 and 5, over more than two decades only at 1, written out.
+
+    At least a decade is shown.
+    """
     low, high = ax.get_ylim()
-    middle, half = np.sqrt(low * high), max(np.sqrt(high / low), np.sqrt(10))
+    middle = np.sqrt(low * high)
+    half = max(np.sqrt(high / low), np.sqrt(10))  # as a factor
     ax.set_ylim(middle / half, middle * half)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if half <= 10 else (1,)))
+    steps = (1,)
+    if half <= 10:
+        steps = (1, 2, 5)
+    ax.yaxis.set_major_locator(LogLocator(subs=steps))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
@@ -88,7 +122,9 @@ def _plain(value: float) -> str:
         return f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
     power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return power if mantissa == "1" else f"{mantissa}·{power}"
+    if mantissa == "1":
+        return power
+    return f"{mantissa}·{power}"
 
 
 def add_caption(figure: Figure, text: str, x_label: str) -> None:

@@ -22,18 +22,15 @@ def plot_pr_curve(detection: Mapping, path: Path) -> None:
         detection: the part `detection` of `metrics.json`; a class without boxes has no curve.
         path: the PNG to write.
     """
-    curve, figures = (
-        detection["pr_curve"],
-        [(row["name"], row["AP_0.5"]) for row in detection["per_class"]],
-    )
+    curve = detection["pr_curve"]
+    scores = [row["AP_0.5"] for row in detection["per_class"]]
+    names = [row["name"] for row in detection["per_class"]]
     with new_figure(path, 8, 5) as figure:
         ax = figure.subplots()
-        _class_lines(ax, curve["recall"], curve["precision"], figures, detection["mAP_0.5"])
+        _class_lines(ax, curve["recall"], curve["precision"], names, scores)
+        _mean_line(ax, curve["recall"], curve["precision"], detection["mAP_0.5"])
         ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-        ax.set_title("Precision and recall at IoU 0.5", loc="left", fontsize=11, weight="bold")
-        ax.legend(
-            title="average precision", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left"
-        )
+        _finish_curves(ax, "Precision and recall at IoU 0.5", "average precision")
 
 
 def plot_froc_curve(froc: Mapping, path: Path) -> None:
@@ -43,43 +40,69 @@ def plot_froc_curve(froc: Mapping, path: Path) -> None:
         froc: the part `froc` of `detection` in `metrics.json`; a class without boxes has no curve.
         path: the PNG to write.
     """
-    rates, curve = froc["false_positives"], froc["curve"]
-    figures = [(row["name"], row["mean"]) for row in froc["per_class"]]
+    rates = froc["false_positives"]
+    curve = froc["curve"]
+    scores = [row["mean"] for row in froc["per_class"]]
+    names = [row["name"] for row in froc["per_class"]]
     with new_figure(path, 8, 5) as figure:
         ax = figure.subplots()
-        _class_lines(ax, curve["false_positives"], curve["sensitivity"], figures, froc["mean"])
+        _class_lines(ax, curve["false_positives"], curve["sensitivity"], names, scores)
+        _mean_line(ax, curve["false_positives"], curve["sensitivity"], froc["mean"])
         ax.set_xscale("log", base=2)
-        ax.set_xticks(rates, [f"1/{1 / rate:.0f}" if rate < 1 else f"{rate:.0f}" for rate in rates])
+        ax.set_xticks(rates, [_rate_text(rate) for rate in rates])
         ax.set(xlabel="false boxes of the class, a frame", ylabel="sensitivity", ylim=(0, 1.01))
         ax.set_xlim(rates[0], rates[-1])
-        ax.set_title("Free-response ROC at IoU 0.5", loc="left", fontsize=11, weight="bold")
-        ax.legend(
-            title="mean sensitivity", loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left"
-        )
+        _finish_curves(ax, "Free-response ROC at IoU 0.5", "mean sensitivity")
+
+
+def _rate_text(false_positives: float) -> str:
+    if false_positives < 1:
+        return f"1/{1 / false_positives:.0f}"
+    return f"{false_positives:.0f}"
+
+
+def _finish_curves(ax: Axes, title: str, legend_title: str) -> None:
+    ax.set_title(title, loc="left", fontsize=11, weight="bold")
+    ax.legend(title=legend_title, loc="upper left", bbox_to_anchor=(1.03, 1), alignment="left")
+
+
+def _present(x: Sequence[float], curves: Sequence[Sequence[float] | None]) -> dict[int, np.ndarray]:
+    """Class number -> its curve, of the classes that have boxes."""
+    known = {}
+    for index, curve in enumerate(curves):
+        values = np.array(curve or [np.nan] * len(x), float)
+        if (values >= 0).all():  # COCO marks a class without boxes by -1
+            known[index] = values
+    return known
 
 
 def _class_lines(
     ax: Axes,
     x: Sequence[float],
-    curves: Sequence,
-    figures: Sequence[tuple[str, float]],
-    mean: float,
+    curves: Sequence[Sequence[float] | None],
+    names: Sequence[str],
+    scores: Sequence[float],
 ) -> None:
-    """A line per class of `curves`, with name and figure where the classes are few enough, and their mean."""
-    curves = np.array([curve or [np.nan] * len(x) for curve in curves], float)
-    present = np.flatnonzero((curves >= 0).all(axis=1))  # COCO marks a class without boxes by -1
+    """A line per class, with name and score where the classes are few enough."""
     are_named = len(curves) <= len(LINES) * len(CLASS_COLOURS)
-    for index in present:
-        look = {"color": "#BBBBBB", "linewidth": 0.8}
+    for index, curve in _present(x, curves).items():
+        line_style = {"color": "#BBBBBB", "linewidth": 0.8}
         if are_named:
-            (name, figure), (style, hue) = figures[index], divmod(index, len(CLASS_COLOURS))
-            label = f"{shorten(name, 24)}  {figure:.3f}"
-            look = {"color": CLASS_COLOURS[hue], "linestyle": LINES[style][0], "label": label}
-        ax.plot(x, curves[index], **look)
-    if len(present):
-        ax.plot(
-            x, curves[present].mean(axis=0), color=DETECTION, linewidth=3, label=f"mean  {mean:.3f}"
-        )
+            dashes, hue = divmod(index, len(CLASS_COLOURS))
+            line_style = {
+                "color": CLASS_COLOURS[hue],
+                "linestyle": LINES[dashes].dashes,
+                "label": f"{shorten(names[index], 24)}  {scores[index]:.3f}",
+            }
+        ax.plot(x, curve, **line_style)
+
+
+def _mean_line(ax: Axes, x: Sequence[float], curves: Sequence, mean: float) -> None:
+    """The mean of the classes' curves, labelled with the mean of their scores."""
+    present = list(_present(x, curves).values())
+    if present:
+        average = np.mean(present, axis=0)
+        ax.plot(x, average, color=DETECTION, linewidth=3, label=f"mean  {mean:.3f}")
 
 
 def plot_confusion_matrix(
@@ -105,10 +128,13 @@ def plot_confusion_matrix(
         colour: of a share of 1; a share of 0 is white.
     """
     counts = np.asarray(matrix, float)
-    total = np.nansum(counts, axis=1 if share_of == "row" else 0, keepdims=True)
+    summed_axis = {"row": 1, "column": 0}[share_of]
+    total = np.nansum(counts, axis=summed_axis, keepdims=True)
     shares = np.nan_to_num(counts) / np.maximum(total, 1)
     cell_in = min(0.9, 16 / max(counts.shape))
-    height_in, width_in = (max(5, cell_in * size + 2.4) for size in counts.shape)
+    rows, columns = counts.shape
+    height_in = max(5, cell_in * rows + 2.4)
+    width_in = max(5, cell_in * columns + 2.4)
     with new_figure(path, width_in, height_in, "compressed") as figure:
         ax = figure.subplots()
         ax.grid(False)
@@ -127,10 +153,14 @@ def plot_confusion_matrix(
 def _name_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str], cell_in: float) -> None:
     ax.set_yticks(np.arange(len(rows)) + 0.5, [shorten(name, 22) for name in rows])
     width_in = max(map(len, columns)) * 0.085
-    angle = 0 if width_in < cell_in else 40 if cell_in > LEGIBLE_CELL_IN else 90
-    place = {"ha": "right", "va": "center"} if angle else {"ha": "center", "va": "top"}
-    place |= {"rotation": angle, "rotation_mode": "anchor"}
-    ax.set_xticks(np.arange(len(columns)) + 0.5, [shorten(name, 22) for name in columns], **place)
+    if width_in < cell_in:
+        text_style = {"ha": "center", "va": "top", "rotation": 0}
+    elif cell_in > LEGIBLE_CELL_IN:
+        text_style = {"ha": "right", "va": "center", "rotation": 40}
+    else:
+        text_style = {"ha": "right", "va": "center", "rotation": 90}
+    names = [shorten(name, 22) for name in columns]
+    ax.set_xticks(np.arange(len(columns)) + 0.5, names, rotation_mode="anchor", **text_style)
     ax.tick_params(length=0)
 
 
@@ -138,9 +168,19 @@ def _write_counts(
     ax: Axes, counts: np.ndarray, shares: np.ndarray, rgba: np.ndarray, size: float
 ) -> None:
     for (row, column), count in np.ndenumerate(counts):
-        if not np.isnan(count):
-            luminance = rgba[row, column, :3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
-            colour = "white" if luminance < 0.28 else INK
-            text = f"{count:.0f}\n{shares[row, column]:.0%}" if count else "0"
-            place = {"x": column + 0.5, "y": row + 0.5, "ha": "center", "va": "center"}
-            ax.text(s=text, color=colour if count else GREY, fontsize=size, **place)
+        if np.isnan(count):
+            continue
+        text, colour = "0", GREY
+        if count:
+            text = f"{count:.0f}\n{shares[row, column]:.0%}"
+            colour = _legible_colour(rgba[row, column])
+        x, y = column + 0.5, row + 0.5
+        ax.text(x, y, text, color=colour, fontsize=size, ha="center", va="center")
+
+
+def _legible_colour(rgba: np.ndarray) -> str:
+    """Of a text on this background (4,)."""
+    luminance = rgba[:3] ** 2.2 @ (0.2126, 0.7152, 0.0722)
+    if luminance < 0.28:
+        return "white"
+    return INK

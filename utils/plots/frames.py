@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,13 @@ from utils.core.pixels import decode, to_8_bits
 from utils.core.script import UserError
 from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
 
-GRID, TILE, GAP, STRIP, CAPTION, LABEL = (
-    4,
-    430,
-    20,
-    30,
-    58,
-    25,
-)  # columns; px: frame, gaps, room for text
+GRID = 4  # columns; all others are pixels
+TILE = 430  # side of a frame
+GAP = 20  # between frames
+HEAD = 60  # room for the title
+STRIP = 30  # room for labels above and below a frame
+CAPTION = 58  # room for the words above a frame
+LABEL = 25  # height of a box's label
 
 
 def plot_mosaic(
@@ -44,29 +44,35 @@ def plot_mosaic(
     """
     records = records[: GRID * GRID]
     frames = [read_frame(Path(record["path"]), record.get("bits")) for record in records]
-    aspect = max(
-        (frame.shape[0] / frame.shape[1] for frame in frames if frame is not None), default=0.75
-    )
-    tile_height = STRIP + int(TILE * min(aspect, 1.2)) + STRIP
+    aspects = [frame.shape[0] / frame.shape[1] for frame in frames if frame is not None]
+    tile_height = STRIP + int(TILE * min(max(aspects, default=0.75), 1.2)) + STRIP
     row_height = CAPTION + tile_height + GAP
-    width, height = GRID * (TILE + GAP) + GAP, 60 + row_height * -(-len(records) // GRID)
-    what = "boxes and views" if view_names else "boxes"
-    title = f"Validation frames: {'predicted' if predicted else 'true'} {what}"
+    width = GRID * (TILE + GAP) + GAP
+    height = HEAD + row_height * math.ceil(len(records) / GRID)
+    source = "truth"
+    title = "Validation frames: true boxes"
+    if predicted:
+        source = "prediction"
+        title = "Validation frames: predicted boxes"
+    if view_names:
+        title += " and views"
     with new_figure(path, width / DPI, height / DPI, "none") as figure:
         ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         ax.axis("off")  # one unit is one pixel, y downwards, as in an image
         ax.text(GAP, 34, title, fontsize=12, weight="bold", va="center")
         for index, (record, frame) in enumerate(zip(records, frames, strict=True)):
-            left, top = GAP + index % GRID * (TILE + GAP), 60 + index // GRID * row_height
-            caption, look = _view_caption(record, view_names, predicted)
+            row, column = divmod(index, GRID)
+            left = GAP + column * (TILE + GAP)
+            top = HEAD + row * row_height
+            caption, text_style = _view_caption(record, view_names, predicted)
             caption = textwrap.fill(f"{index + 1}   {caption}", 36)
-            text = ax.text(left, top + CAPTION - 8, caption, va="bottom", **look)
+            text = ax.text(left, top + CAPTION - 8, caption, va="bottom", **text_style)
             text.set_fontsize(text.get_fontsize() * min(1, TILE / text.get_window_extent().width))
             area = (left, top + CAPTION, left + TILE, top + CAPTION + tile_height)
             if frame is None:
                 _draw_lost_frame(ax, area, Path(record["path"]).name)
             else:
-                draw_frame(ax, area, frame, record["prediction" if predicted else "truth"], names)
+                draw_frame(ax, area, frame, record[source], names)
 
 
 def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
@@ -85,13 +91,13 @@ def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -
     """The words above a frame and how they look: a wrong view stands out without any colour."""
     if not view_names:
         return "", {}
-    true_view, probabilities = (
-        record["truth"]["view"],
-        record["prediction"].get("view_probabilities"),
-    )
-    true_name = shorten(view_names[true_view], 24) if true_view >= 0 else "view unlabelled"
+    true_view = record["truth"]["view"]
+    true_name, true_colour = "view unlabelled", GREY
+    if true_view >= 0:
+        true_name, true_colour = shorten(view_names[true_view], 24), INK
     if not predicted:
-        return true_name, {"color": INK if true_view >= 0 else GREY}
+        return true_name, {"color": true_colour}
+    probabilities = record["prediction"].get("view_probabilities")
     if not probabilities:
         return "view not predicted", {"color": GREY}
     view = int(np.argmax(probabilities))
@@ -107,33 +113,30 @@ def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -
 def _draw_lost_frame(ax: Axes, area: tuple[float, ...], name: str) -> None:
     x1, y1, x2, y2 = area
     ax.add_patch(Rectangle((x1, y1 + STRIP), x2 - x1, y2 - y1 - 2 * STRIP, color=PALE))
-    ax.text(
-        (x1 + x2) / 2,
-        (y1 + y2) / 2,
-        f"image not found:\n{shorten(name, 30)}",
-        ha="center",
-        va="center",
-    )
+    words = f"image not found:\n{shorten(name, 30)}"
+    ax.text((x1 + x2) / 2, (y1 + y2) / 2, words, ha="center", va="center")
 
 
 def draw_frame(
     ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]
 ) -> None:
-    """A frame in the middle of `area` (x1 y1 x2 y2), with a strip left for labels above and below it."""
+    """A frame in the middle of `area` (x1 y1 x2 y2), a strip left for labels above and below."""
     x1, y1, x2, y2 = area
     height, width = frame.shape[:2]
     scale = min((x2 - x1) / width, (y2 - y1 - 2 * STRIP) / height)
-    left, top = (x1 + x2 - scale * width) / 2, (y1 + y2 - scale * height) / 2
+    left = (x1 + x2 - scale * width) / 2
+    top = (y1 + y2 - scale * height) / 2
     ax.imshow(frame, extent=(left, left + scale * width, top + scale * height, top), aspect="auto")
     boxes_xyxy = np.reshape(drawn["boxes_xyxy"], (-1, 4)) * scale + (left, top, left, top)
-    halo, spots = [withStroke(linewidth=3.6, foreground="black")], []
+    halo = [withStroke(linewidth=3.6, foreground="black")]
+    spots = []  # of the labels so far, xyxy
     for index, (box, number) in enumerate(zip(boxes_xyxy, drawn["classes"], strict=True)):
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
         outline = {"edgecolor": colour, "linewidth": 1.8, "path_effects": halo, "fill": False}
         ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), **outline))
-        label = shorten(names[number], 20) + (
-            f" {drawn['scores'][index]:.2f}" if "scores" in drawn else ""
-        )
+        label = shorten(names[number], 20)
+        if "scores" in drawn:
+            label += f" {drawn['scores'][index]:.2f}"
         text = ax.text(0, 0, label, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
         size = (text.get_window_extent().width + 10, LABEL)
         x, y = _label_corner(box, size, boxes_xyxy, spots, area)
@@ -142,17 +145,30 @@ def draw_frame(
         text.set_position((x + size[0] / 2, y + LABEL / 2))
 
 
-def _label_corner(box_xyxy, size, boxes_xyxy, taken_xyxy, area) -> np.ndarray:
-    """Upper left corner of a label beside its box: where it covers least of all boxes and of other labels."""
+def _label_corner(
+    box_xyxy: np.ndarray,
+    size: Sequence[float],
+    boxes_xyxy: np.ndarray,
+    taken_xyxy: Sequence[Sequence[float]],
+    area: Sequence[float],
+) -> np.ndarray:
+    """Upper left corner of a label beside its box: where it covers least of boxes and other labels.
+
+    Args:
+        size: width and height of the label.
+        boxes_xyxy, taken_xyxy: all boxes, and the labels that are placed already.
+        area: x1 y1 x2 y2, in which it must lie.
+    """
     width, height = size
     x1, y1, x2, y2 = np.add(box_xyxy, (-4, -4, 4, 4))  # half the line and a little air
-    corners = [(x, y) for y in (y1 - height, y2) for x in (x1, x2 - width)]
-    corners += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]
+    above, below = y1 - height, y2
+    left, right = x1 - width, x2
+    corners = [(x1, above), (x2 - width, above), (x1, below), (x2 - width, below)]
+    corners += [(right, y1), (right, y2 - height), (left, y1), (left, y2 - height)]
     corners = np.clip(corners, area[:2], np.subtract(area[2:], size))
     spots = np.hstack([corners, corners + size])
-    cost = _overlaps(spots, boxes_xyxy) + 10 * _overlaps(
-        spots, taken_xyxy
-    )  # text on text cannot be read
+    # Text on text cannot be read
+    cost = _overlaps(spots, boxes_xyxy) + 10 * _overlaps(spots, taken_xyxy)
     return corners[np.argmin(cost)]
 
 

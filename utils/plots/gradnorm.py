@@ -21,7 +21,10 @@ from utils.plots.style import CLASSIFICATION, DETECTION, GREY, INK, TASK_COLOURS
 
 
 def _epochs_trained(updates: pd.DataFrame) -> pd.Series:
-    """Where each update lies, in epochs; an epoch's length is known to within one update interval."""
+    """Where each update lies, in epochs.
+
+    An epoch's length is known to within one update interval.
+    """
     return updates["epoch"] + (updates["batch"] + 1) / (updates["batch"].max() + 1)
 
 
@@ -30,11 +33,11 @@ def _finish_updates(figure: Figure, updates: pd.DataFrame) -> None:
     caption = "No update of the weights was recorded."
     if len(updates):
         figure.axes[0].set_xlim(0, np.ceil(_epochs_trained(updates).max()))
-        caption = f"{len(updates):,} updates of the weights, the last at step {updates['step'].max():,.0f}."
-    if trend_window(updates["step"]) > 1:
-        caption += (
-            f" Noisy curves: mean over {trend_window(updates['step'])} updates; pale: every update."
-        )
+        last = f"{updates['step'].max():,.0f}"
+        caption = f"{len(updates):,} updates of the weights, the last at step {last}."
+    window = trend_window(updates["step"])
+    if window > 1:
+        caption += f" Noisy curves: mean over {window} updates; pale: every update."
     reasons = {
         "unlabelled": "without a labelled view",
         "nonfinite": "with a non-finite norm",
@@ -42,18 +45,23 @@ def _finish_updates(figure: Figure, updates: pd.DataFrame) -> None:
         "zero": "with a norm of zero",
     }
     for key, reason in reasons.items():
-        if count := column_of(updates, f"skipped_{key}").sum():
-            caption += f" Left out: {count:,.0f} {'batch' if count == 1 else 'batches'} {reason}."
+        count = column_of(updates, f"skipped_{key}").sum()
+        if count == 1:
+            caption += f" Left out: 1 batch {reason}."
+        elif count:
+            caption += f" Left out: {count:,.0f} batches {reason}."
     add_caption(figure, caption, "epochs trained")
 
 
 def _weights_panel(ax: Axes, updates: pd.DataFrame) -> None:
-    x, bound = _epochs_trained(updates), column_of(updates, "at_bound")
+    x = _epochs_trained(updates)
+    bound_task = column_of(updates, "at_bound")
+    bounded = []
     for task, colour in TASK_COLOURS.items():
-        draw_line(ax, x, column_of(updates, f"weight/{task}"), colour, task)
-    at_bound = pd.concat(
-        [column_of(updates, f"weight/{task}")[bound == task] for task in TASK_COLOURS]
-    )
+        weight = column_of(updates, f"weight/{task}")
+        draw_line(ax, x, weight, colour, task)
+        bounded.append(weight[bound_task == task])
+    at_bound = pd.concat(bounded)
     if at_bound.notna().any():
         ax.plot(x[at_bound.index], at_bound, "|", color=INK, markersize=9, label="at bound")
     finish_axes(ax, "loss weights", "weight")
@@ -88,7 +96,7 @@ def plot_weight_evolution(updates: pd.DataFrame, path: Path) -> None:
 
 
 def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: Path) -> None:
-    """Weights, ratio, losses relative to their start, total loss, cosine at the cut, validation metrics.
+    """Weights, their ratio, relative losses, total loss, cosine at the cut, validation metrics.
 
     Args:
         updates: the rows of `gradnorm.csv`; there may be none, and columns may be missing.
@@ -109,9 +117,8 @@ def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: P
         finish_axes(total, "total loss", "loss per image")
         _cosine_panel(cosine, x, column_of(updates, "cosine"))
         epoch_end = results["epoch"] + 1
-        draw_line(
-            metrics, epoch_end, column_of(results, "metrics/mAP_0.5"), DETECTION, "mAP at IoU 0.5"
-        )
+        map_50 = column_of(results, "metrics/mAP_0.5")
+        draw_line(metrics, epoch_end, map_50, DETECTION, "mAP at IoU 0.5")
         accuracy = column_of(results, "metrics/view_balanced_accuracy")
         draw_line(metrics, epoch_end, accuracy, CLASSIFICATION, "balanced view accuracy")
         finish_axes(metrics, "validation", "score, 0 to 1", top=1)
@@ -121,7 +128,8 @@ def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: P
 def _cosine_panel(ax: Axes, x: pd.Series, cosine: pd.Series) -> None:
     ax.axhline(0, color=GREY, linewidth=1)
     known = cosine.dropna()
+    limit = 1
     if len(known):
         draw_trend(ax, x, cosine, INK, f"below zero in {(known < 0).mean():.0%} of the updates")
-    limit = min(1, 1.1 * max(0.05, known.abs().max())) if len(known) else 1
+        limit = min(1, 1.1 * max(0.05, known.abs().max()))
     finish_axes(ax, "agreement of the gradients at the cut", "cosine", bottom=-limit, top=limit)

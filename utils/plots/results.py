@@ -46,7 +46,8 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
         results: the rows of `results.csv`, at least one; cells may be empty and columns missing.
         path: the PNG to write.
     """
-    epochs, best = results["epoch"] + 1, _best_rows(results)
+    epochs = results["epoch"] + 1
+    best = _best_rows(results)
     with new_figure(path, 13, 6.6) as figure:
         axes = figure.subplots(2, 4, sharex=True)
         for ax, (title, colour, labels) in zip(axes.flat, RESULT_PANELS, strict=False):
@@ -54,11 +55,10 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
                 draw_line(ax, epochs, column_of(results, column), colour, label, order)
             if colour in best:
                 ax.axvline(epochs[best[colour]], color=GREY, linestyle=(0, (1, 2)), linewidth=1.2)
-            finish_axes(
-                ax,
-                title,
-                top=1 if any(column.startswith("metrics/") for column in labels) else None,
-            )
+            top = None
+            if any(column.startswith("metrics/") for column in labels):
+                top = 1
+            finish_axes(ax, title, top=top)
         _rates_panel(axes.flat[-1], results)
         axes[0, 0].set(ylabel="loss per image", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
         axes[1, 0].set_ylabel("score, 0 to 1")
@@ -70,13 +70,15 @@ def is_dual_run(results: pd.DataFrame) -> bool:
 
 
 def _best_rows(results: pd.DataFrame) -> dict[str, int]:
-    """A task's colour -> the row of its network's best epoch: one for both tasks if they share a network."""
+    """A task's colour -> the row of its network's best epoch; tasks may share a network."""
     if "best" not in results:
         return {}
     names = results["best"].fillna("").str.split()
     rows = {}
     for task, colour in TASK_COLOURS.items():
-        network = task if is_dual_run(results) else "joint"
+        network = "joint"
+        if is_dual_run(results):
+            network = task
         improved = [row for row, found in names.items() if network in found]
         if improved:
             rows[colour] = improved[-1]
@@ -84,16 +86,19 @@ def _best_rows(results: pd.DataFrame) -> dict[str, int]:
 
 
 def _results_caption(results: pd.DataFrame, best: Mapping[str, int]) -> str:
-    epochs, fitness = results["epoch"] + 1, column_of(results, "metrics/fitness").dropna()
+    epochs = results["epoch"] + 1
+    fitness = column_of(results, "metrics/fitness").dropna()
     caption = f"Epochs {epochs.min():.0f} to {epochs.max():.0f}; marks: last value."
     if not best or fitness.empty:
         return caption
     if is_dual_run(results):
-        each = ", ".join(
-            f"{task} {epochs[best[c]]:.0f}" for task, c in TASK_COLOURS.items() if c in best
-        )
-        return f"{caption} Dotted line: each network's best epoch ({each})."
-    row, last = best[DETECTION], fitness.index[-1]
+        networks = []
+        for task, colour in TASK_COLOURS.items():
+            if colour in best:
+                networks.append(f"{task} {epochs[best[colour]]:.0f}")
+        return f"{caption} Dotted line: each network's best epoch ({', '.join(networks)})."
+    row = best[DETECTION]
+    last = fitness.index[-1]
     return (
         f"{caption} Dotted line: best epoch ({epochs[row]:.0f}), fitness {fitness[row]:.3f};"
         f" last one validated ({epochs[last]:.0f}): {fitness[last]:.3f}."
@@ -102,37 +107,40 @@ def _results_caption(results: pd.DataFrame, best: Mapping[str, int]) -> str:
 
 def _rates_panel(ax: Axes, results: pd.DataFrame) -> None:
     """Learning rates: of the three groups of one network, or of the two networks' weights."""
-    is_dual = is_dual_run(results)
-    for order, (column, label) in enumerate((DUAL_RATES if is_dual else JOINT_RATES).items()):
-        colour = TASK_COLOURS[label] if is_dual else INK
-        draw_line(ax, results["epoch"] + 1, column_of(results, column) * 1000, colour, label, order)
+    labels, colours = JOINT_RATES, {}
+    if is_dual_run(results):
+        labels, colours = DUAL_RATES, TASK_COLOURS
+    epochs = results["epoch"] + 1
+    for order, (column, label) in enumerate(labels.items()):
+        rates = column_of(results, column) * 1000
+        draw_line(ax, epochs, rates, colours.get(label, INK), label, order)
     finish_axes(ax, "learning rate / 10⁻³")
 
 
 def plot_learning_rates(results: pd.DataFrame, path: Path) -> None:
-    """The two networks' learning rates, and what they came to: each task's losses relative to its first.
+    """The two networks' learning rates, and each task's losses relative to its first.
 
     Args:
-        results: the rows of a dual run's `results.csv`, at least one; a network that rests has
-            empty cells.
+        results: the rows of a dual run's `results.csv`, at least one; an idle network has empty
+            cells.
         path: the PNG to write.
     """
     epochs = results["epoch"] + 1
     with new_figure(path, 12, 4.2) as figure:
         rates, *losses = figure.subplots(1, 3, sharex=True)
         _rates_panel(rates, results)
-        for ax, (task, parts) in zip(losses, TASK_LOSSES.items(), strict=True):
-            for order, (split, label) in enumerate(
-                {"train": "training", "val": "validation"}.items()
-            ):
-                columns = [column_of(results, f"{split}/{part}_loss") for part in parts]
-                total = pd.concat(columns, axis=1).sum(axis=1, skipna=False)
-                first = total.dropna().iloc[:1].sum()
-                draw_line(ax, epochs, total / first, TASK_COLOURS[task], label, order)
+        for ax, task in zip(losses, TASK_LOSSES, strict=True):
+            colour = TASK_COLOURS[task]
+            draw_line(ax, epochs, _relative_loss(results, task, "train"), colour, "training", 0)
+            draw_line(ax, epochs, _relative_loss(results, task, "val"), colour, "validation", 1)
             finish_axes(ax, f"{task} loss / its first")
         rates.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-        add_caption(
-            figure,
-            "Two networks, each with its own optimiser; marks: last value.",
-            "epochs trained",
-        )
+        caption = "Two networks, each with its own optimiser; marks: last value."
+        add_caption(figure, caption, "epochs trained")
+
+
+def _relative_loss(results: pd.DataFrame, task: str, split: str) -> pd.Series:
+    """The sum of a task's losses on a split, divided by the first one there is."""
+    columns = [column_of(results, f"{split}/{part}_loss") for part in TASK_LOSSES[task]]
+    total = pd.concat(columns, axis=1).sum(axis=1, skipna=False)
+    return total / total.dropna().iloc[:1].sum()

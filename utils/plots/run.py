@@ -23,7 +23,9 @@ from utils.plots.style import CLASSIFICATION
 
 
 def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """The numbers of a run's CSV file, without a last line that is still being written or was torn by a kill.
+    """The numbers of a run's CSV file.
+
+    A last line that is still being written, or was torn by a kill, is left out.
 
     Raises:
         UserError: a column of `required` is missing.
@@ -31,14 +33,14 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
     text = path.read_text(encoding="utf-8", errors="replace")
     whole_lines = text[: text.rfind("\n") + 1] or ",".join(required)
     table = pd.read_csv(io.StringIO(whole_lines), on_bad_lines="skip", dtype=str)
-    if missing := [name for name in required if name not in table]:
+    missing = [name for name in required if name not in table]
+    if missing:
         raise UserError(
             f"{path}: no column {', '.join(missing)}; found: {', '.join(table.columns)}"
         )
-    numbers = table.columns.drop(["at_bound", "best", "place"], errors="ignore")
-    table[numbers] = (
-        table[numbers].apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    )
+    numeric = table.columns.drop(["at_bound", "best", "place"], errors="ignore")
+    numbers = table[numeric].apply(pd.to_numeric, errors="coerce")
+    table[numeric] = numbers.replace([np.inf, -np.inf], np.nan)
     return table.dropna(subset=list(required)).reset_index(drop=True)
 
 
@@ -57,7 +59,9 @@ def _draw(folder: Path, pictures: Mapping[str, Callable]) -> list[Path]:
 
 
 def draw_evaluation(folder: Path) -> list[Path]:
-    """Draw what `metrics.json` and `val_batch.json` allow: PR and FROC curve, errors, confusion matrices, mosaics.
+    """Draw what `metrics.json` and `val_batch.json` allow.
+
+    That is: PR and FROC curve, errors, confusion matrices, mosaics.
 
     Returns:
         The PNGs written, into the same folder; none without `metrics.json`.
@@ -67,35 +71,58 @@ def draw_evaluation(folder: Path) -> list[Path]:
     """
     if not (folder / "metrics.json").is_file():
         return []
-    metrics, pictures = _read_json(folder / "metrics.json"), {}
+    metrics = _read_json(folder / "metrics.json")
     names, view_names = metrics["names"], metrics["view_names"]
-    if detection := metrics.get("detection"):
-        pictures["PR_curve"] = partial(plot_pr_curve, detection)
-        if froc := detection.get("froc"):  # absent from earlier versions' files
-            pictures["FROC_curve"] = partial(plot_froc_curve, froc)
-        if errors := detection.get("errors"):
-            pictures["errors"] = partial(plot_errors, errors, detection["confidence"])
-        counts = np.asarray(detection["confusion"], float)
-        counts[-1, -1] = np.nan  # background that was rightly left alone cannot be counted
-        data = (counts, [*names, "missed"], [*names, "background"], "predicted", "true")
-        chosen = detection["confidence"]
-        title = f"Boxes at IoU 0.5, confidence {'-' if chosen is None else f'{chosen:.2f}'}"
-        plot = partial(plot_confusion_matrix, *data, title, share_of="column")
-        pictures["confusion_matrix_detection"] = plot
-    if views := metrics.get("views"):
-        data, title = (
-            (views["confusion"], view_names, view_names),
-            f"{views['images']} frames with a view label",
-        )
-        plot = partial(
-            plot_confusion_matrix, *data, "true", "predicted", title, colour=CLASSIFICATION
-        )
-        pictures["confusion_matrix_views"] = plot
+    pictures = {}
+    if metrics.get("detection"):
+        pictures |= _detection_pictures(metrics["detection"], names)
+    if metrics.get("views"):
+        pictures["confusion_matrix_views"] = _view_confusion(metrics["views"], view_names)
     if (folder / "val_batch.json").is_file():
         plot = partial(plot_mosaic, _read_json(folder / "val_batch.json"), names, view_names)
         pictures["val_batch_labels"] = partial(plot, predicted=False)
         pictures["val_batch_pred"] = partial(plot, predicted=True)
     return _draw(folder, pictures)
+
+
+def _detection_pictures(detection: Mapping, names: Sequence[str]) -> dict[str, Callable]:
+    """Name of the file -> a call that draws it."""
+    pictures = {"PR_curve": partial(plot_pr_curve, detection)}
+    if detection.get("froc"):  # absent from earlier versions' files
+        pictures["FROC_curve"] = partial(plot_froc_curve, detection["froc"])
+    confidence = detection["confidence"]
+    if detection.get("errors"):
+        pictures["errors"] = partial(plot_errors, detection["errors"], confidence)
+    counts = np.asarray(detection["confusion"], float)
+    counts[-1, -1] = np.nan  # background that was rightly left alone cannot be counted
+    chosen = "-"
+    if confidence is not None:
+        chosen = f"{confidence:.2f}"
+    pictures["confusion_matrix_detection"] = partial(
+        plot_confusion_matrix,
+        counts,
+        row_labels=[*names, "missed"],
+        column_labels=[*names, "background"],
+        row_title="predicted",
+        column_title="true",
+        title=f"Boxes at IoU 0.5, confidence {chosen}",
+        share_of="column",
+    )
+    return pictures
+
+
+def _view_confusion(views: Mapping, view_names: Sequence[str]) -> Callable:
+    """A call that draws the views' confusion."""
+    return partial(
+        plot_confusion_matrix,
+        views["confusion"],
+        row_labels=view_names,
+        column_labels=view_names,
+        row_title="true",
+        column_title="predicted",
+        title=f"{views['images']} frames with a view label",
+        colour=CLASSIFICATION,
+    )
 
 
 def draw_run(folder: Path) -> list[Path]:
@@ -111,7 +138,8 @@ def draw_run(folder: Path) -> list[Path]:
         raise UserError(
             f"{folder}: no results.csv in it; give the folder of a run, such as runs/train/exp"
         )
-    results, pictures = read_table(folder / "results.csv", ("epoch",)), {}
+    results = read_table(folder / "results.csv", ("epoch",))
+    pictures = {}
     if len(results):
         pictures["results"] = partial(plot_results, results)
         if is_dual_run(results):

@@ -1,4 +1,4 @@
-"""One look for every picture: colours, fonts, and figures that do not depend on the user's settings.
+"""One style for every picture: colours, fonts, and figures independent of the user's settings.
 
 The colours are Okabe and Ito's (2008), which colour-blind readers can tell apart: detection is blue
 and classification vermillion in every picture. Dashed lines are validation losses, targets or
@@ -26,17 +26,28 @@ INK, GREY, PALE = "#222222", "#666666", "#DDDDDD"
 DPI = 150
 
 STYLE = {
-    **{"axes.edgecolor": GREY, "axes.spines.top": False, "axes.spines.right": False},
-    **{"axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": PALE},
-    **{
-        "legend.frameon": False,
-        "legend.fontsize": 9.5,
-        "legend.borderpad": 0,
-        "legend.borderaxespad": 0.2,
-    },
-    **{"legend.handlelength": 1.7, "legend.handletextpad": 0.4, "legend.columnspacing": 0.9},
-    **{"lines.linewidth": 1.7, "lines.markersize": 5, "text.color": INK, "axes.labelcolor": INK},
-    **{"xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": INK, "ytick.labelcolor": INK},
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "legend.borderpad": 0,
+    "legend.borderaxespad": 0.2,
+    "legend.handlelength": 1.7,
+    "legend.handletextpad": 0.4,
+    "legend.columnspacing": 0.9,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "text.parse_math": False,  # a class name may hold any character
 }
 
@@ -60,9 +71,8 @@ def styled_figure(width_in: float, height_in: float, layout: str) -> Iterator[Fi
     """A figure in the house style, whatever the user's settings."""
     with matplotlib.style.context(["default", STYLE | {"font.family": _font_families()}]):
         figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
-        FigureCanvasAgg(
-            figure
-        )  # keeps its renderer; without it, measuring a text makes a new one each time
+        # Keeps its renderer; without it, measuring a text makes a new one each time
+        FigureCanvasAgg(figure)
         yield figure
 
 
@@ -80,4 +90,7 @@ def new_figure(
 
 
 def shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    """The text, cut to so many characters, the last of which is then an ellipsis."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length - 1]}…"

@@ -8,7 +8,7 @@ from torch import nn
 
 from utils.core.script import LOGGER
 from utils.data.dataset import JointDataset
-from utils.losses.anchors import AnchorFit, fit_anchors, judge_anchors
+from utils.losses.anchors import AnchorFit, anchor_fit, fit_anchors
 from utils.training.run import Run
 
 LOW_RECALL = 0.98  # below which YOLOv5 fits anchors, and we suggest it
@@ -34,7 +34,7 @@ def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -
     if detect is None or not len(wh):
         return
     old = detect.anchors_px().view(-1, 2).double().numpy()
-    fit = judge_anchors(wh, old, run.hyp.anchor_t)
+    fit = anchor_fit(wh, old, run.hyp.anchor_t)
     about = f"{len(wh)} training boxes at {dataset.image_size} px, threshold {run.hyp.anchor_t:g}"
     LOGGER.info(f"anchors: {fit} ({about})")
     if run.options.autoanchor and not run.resume:
@@ -59,7 +59,7 @@ def _better_anchors(wh: np.ndarray, count: int, run: Run, old: AnchorFit) -> np.
         )
         return None
     new = fit_anchors(large, count, run.hyp.anchor_t, run.options.seed)
-    fit = judge_anchors(wh, new, run.hyp.anchor_t)
+    fit = anchor_fit(wh, new, run.hyp.anchor_t)
     if fit <= old:
         LOGGER.info(f"--autoanchor: fitted ones are not better ({fit}); kept as they are")
         return None

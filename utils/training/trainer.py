@@ -271,7 +271,7 @@ class Trainer(Setup):
         counts = loss_counts(batch) | {"stop": self.signals.received is not None}
         totals = distributed.totals(counts)
         self.is_stopping = totals["stop"] > 0
-        return totals, distributed.shares(counts, totals)
+        return totals, distributed.rank_weights(counts, totals)
 
     def forward(
         self, learners: Sequence[Learner], images_uint8: Tensor, plan: GradientPlan

@@ -36,34 +36,35 @@ import numpy as np
 
 from utils.core.script import UserError
 from utils.data.phantom.anatomy import KINDS, VIEWS
-from utils.data.phantom.frames import Shot, draw
+from utils.data.phantom.frames import FrameSpec, draw
 from utils.data.phantom.patients import move_probe, new_patient
 
-TRAIN_PATIENTS, VAL_PATIENTS = 60, 16
+TRAIN_PATIENTS = 60
+VAL_PATIENTS = 16
 FRAMES_PER_CLIP = 2  # and two clips a patient
 
-EMPTY_EVERY, NO_VIEW_EVERY = 17, 35  # one frame in so many has no jet, no view line
+EMPTY_EVERY = 17  # one frame in so many has no jet
+NO_VIEW_EVERY = 35  # one in so many has no view line
 
-README = """Synthetic colour-Doppler echocardiography frames, drawn by utils/data/phantom (seed {seed}).
+README = """\
+Synthetic colour-Doppler echocardiography frames, drawn by utils/data/phantom (seed {seed}).
 
 No patient was involved and no physics was simulated: the pictures show whether a program trains.
 Boxes are exact. Classes: AR, MR, PR, TR. Views, in the order of the one-hot lines: A4C, PSAX, PLAX.
 """
 
 BOX_FORMS = ("corners", "xywh", "outline")
-VIEW_FORMS = (
-    ("", " ", ""),
-    ("[", ", ", "]"),
-    ("", ", ", ""),
-    ("[", " ", "]"),
-)  # before, between, after
-LABEL_FORMS = tuple(
-    product(BOX_FORMS, VIEW_FORMS, ("\n", ""))
-)  # and a blank line before the view, or none
+# What stands before, between and after the view's values.
+VIEW_FORMS = (("", " ", ""), ("[", ", ", "]"), ("", ", ", ""), ("[", " ", "]"))
+# The third: a blank line before the view, or none.
+LABEL_FORMS = tuple(product(BOX_FORMS, VIEW_FORMS, ("\n", "")))
 
 
 def _box_line(kind: str, mask: np.ndarray, form: str) -> str:
-    """A label line whose bounding box is that of the mask: pixel (x, y) covers [x, x + 1] x [y, y + 1]."""
+    """A label line whose bounding box is that of the mask, (H, W) bool.
+
+    Pixel (x, y) covers [x, x + 1] x [y, y + 1].
+    """
     rows, columns = np.nonzero(mask)
     size = np.array([mask.shape[1], mask.shape[0]])
     low = np.array([columns.min(), rows.min()]) / size
@@ -76,47 +77,57 @@ def _box_line(kind: str, mask: np.ndarray, form: str) -> str:
         pixels = np.stack([columns, rows], axis=1)
         corners = np.concatenate([pixels + offset for offset in ([0, 0], [1, 0], [0, 1], [1, 1])])
         numbers = (cv2.convexHull(corners.astype(np.int32))[:, 0] / size).ravel()
-    return " ".join([str(KINDS.index(kind)), *(f"{number:.8f}" for number in numbers)])
+    written = [str(KINDS.index(kind))]
+    written += [f"{number:.8f}" for number in numbers]
+    return " ".join(written)
 
 
-def label_text(shot: Shot, masks: Sequence[tuple[str, np.ndarray]]) -> str:
-    """The frame's label file, in the form that `shot.index` selects."""
-    box_form, (before, between, after), gap = LABEL_FORMS[shot.index % len(LABEL_FORMS)]
+def label_text(spec: FrameSpec, masks: Sequence[tuple[str, np.ndarray]]) -> str:
+    """The frame's label file, in the form that `spec.index` selects."""
+    box_form, (before, between, after), gap = LABEL_FORMS[spec.index % len(LABEL_FORMS)]
     lines = [_box_line(kind, mask, box_form) + "\n" for kind, mask in masks]
-    if shot.index % NO_VIEW_EVERY != NO_VIEW_EVERY // 2:
-        one_hot = between.join(str(int(view == shot.view)) for view in VIEWS)
+    if spec.index % NO_VIEW_EVERY != NO_VIEW_EVERY // 2:
+        one_hot = between.join(str(int(view == spec.view)) for view in VIEWS)
         lines += [gap, before + one_hot + after]
     return "".join(lines)
 
 
-def _shots(patients: int) -> Iterator[list[Shot]]:
-    """The frames of each patient: two clips of different views, whose findings go round the view's list."""
-    drawn, views, index = Counter(), list(VIEWS), 0
+def _frame_specs(patients: int) -> Iterator[list[FrameSpec]]:
+    """The frames of each patient, in two clips of different views.
+
+    A view's frames have the findings of its list in turn.
+    """
+    drawn = Counter()  # view -> frames with findings so far
+    views = list(VIEWS)
+    index = 0
     for number in range(patients):
-        shots = []
+        specs = []
         for clip, frame in product(range(2), range(FRAMES_PER_CLIP)):
             view = views[(number + clip) % len(views)]
-            findings = VIEWS[view].findings[drawn[view] % len(VIEWS[view].findings)].split("+")
-            is_empty = index % EMPTY_EVERY == EMPTY_EVERY - 1
+            jets: tuple[str, ...] = ()
+            if index % EMPTY_EVERY != EMPTY_EVERY - 1:
+                findings = VIEWS[view].findings
+                jets = tuple(findings[drawn[view] % len(findings)].split("+"))
+                drawn[view] += 1
             name = f"P{number + 1:02d}_{view}-{clip + 1}_F{3 + 5 * frame:04d}"
-            shots.append(Shot(name, view, () if is_empty else tuple(findings), index))
-            drawn[view] += not is_empty
+            specs.append(FrameSpec(name, view, jets, index))
             index += 1
-        yield shots
+        yield specs
 
 
-def _write_patient(folder: Path, split: str, number: int, shots: Sequence[Shot], seed: int) -> None:
+def _write_patient(
+    folder: Path, split: str, number: int, specs: Sequence[FrameSpec], seed: int
+) -> None:
     rng = np.random.Generator(np.random.PCG64([seed, number]))
     patient = new_patient(number, rng)
     clips = [move_probe(patient, rng) for _ in range(2)]
-    for position, shot in enumerate(shots):
-        frame, masks = draw(shot, clips[position // FRAMES_PER_CLIP], rng)
-        path = folder / "images" / split / f"{shot.name}.png"
-        if not cv2.imwrite(str(path), frame[..., ::-1]):
-            raise OSError(f"{path}: could not be written")
-        (folder / "labels" / split / f"{shot.name}.txt").write_text(
-            label_text(shot, masks), encoding="utf-8"
-        )
+    for position, spec in enumerate(specs):
+        frame, masks = draw(spec, clips[position // FRAMES_PER_CLIP], rng)
+        image = folder / "images" / split / f"{spec.name}.png"
+        if not cv2.imwrite(str(image), frame[..., ::-1]):
+            raise OSError(f"{image}: could not be written")
+        label = folder / "labels" / split / f"{spec.name}.txt"
+        label.write_text(label_text(spec, masks), encoding="utf-8")
 
 
 def generate(
@@ -144,10 +155,11 @@ def generate(
     try:
         for kind, split in product(("images", "labels"), ("train", "val")):
             (temporary / kind / split).mkdir(parents=True)
-        for number, shots in enumerate(_shots(train_patients + val_patients)):
-            _write_patient(
-                temporary, "train" if number < train_patients else "val", number, shots, seed
-            )
+        for number, specs in enumerate(_frame_specs(train_patients + val_patients)):
+            split = "val"
+            if number < train_patients:
+                split = "train"
+            _write_patient(temporary, split, number, specs, seed)
         (temporary / "README.txt").write_text(README.format(seed=seed), encoding="utf-8")
         temporary.rename(folder)
     except OSError:

@@ -8,20 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-FRAME_SIZES = (
-    (320, 240),
-    (320, 240),
-    (320, 240),
-    (400, 300),
-    (352, 288),
-)  # width, height; patients in turn
+# Width and height in pixels; patients have them in turn.
+FRAME_SIZES = ((320, 240), (320, 240), (320, 240), (400, 300), (352, 288))
 
-DEFORMATION, ROTATION, SCALE, SHIFT = (
-    0.010,
-    0.12,
-    (0.88, 1.04),
-    0.035,
-)  # of hearts; radians, sector units
+# How much hearts differ.
+DEFORMATION = 0.010  # sector units
+ROTATION = 0.12  # radians
+SCALE = (0.88, 1.04)
+SHIFT = 0.035  # sector units
 
 
 @dataclass(frozen=True)
@@ -60,19 +54,21 @@ class Patient:
     def grid(self, origin: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """The x and y of every pixel seen from `origin`, in pixels, (H, W) float32 each."""
         width, height = self.size
-        x, y = np.arange(width) - origin[0], np.arange(height) - origin[1]
+        x = np.arange(width) - origin[0]
+        y = np.arange(height) - origin[1]
         return tuple(np.meshgrid(x.astype(np.float32), y.astype(np.float32)))
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Anatomy in sector units, (n, 2), -> this patient's pixels, (n, 2) float."""
         x, y = points.T
-        (kx, px), (ky, py) = self.waves
-        bent = np.stack(
-            [x + DEFORMATION * np.sin(kx * y + px), y + DEFORMATION * np.sin(ky * x + py)], axis=1
-        )
+        (frequency_x, phase_x), (frequency_y, phase_y) = self.waves
+        bent_x = x + DEFORMATION * np.sin(frequency_x * y + phase_x)
+        bent_y = y + DEFORMATION * np.sin(frequency_y * x + phase_y)
+        bent = np.stack([bent_x, bent_y], axis=1)
         centre = np.array([0.0, 0.5])
-        c, s = np.cos(self.rotation), np.sin(self.rotation)
-        turned = ((bent - centre) * self.scale) @ np.array([[c, s], [-s, c]])
+        cos = np.cos(self.rotation)
+        sin = np.sin(self.rotation)
+        turned = ((bent - centre) * self.scale) @ np.array([[cos, sin], [-sin, cos]])
         return np.array(self.probe) + self.depth * (turned + centre + self.shift)
 
 
@@ -97,5 +93,6 @@ def new_patient(number: int, rng: np.random.Generator) -> Patient:
 
 def move_probe(patient: Patient, rng: np.random.Generator) -> Patient:
     """The same heart and machine in another clip."""
-    turn, shift = rng.uniform(-0.03, 0.03), rng.uniform(-0.01, 0.01, size=2)
+    turn = rng.uniform(-0.03, 0.03)
+    shift = rng.uniform(-0.01, 0.01, size=2)
     return replace(patient, rotation=patient.rotation + turn, shift=patient.shift + shift)

@@ -43,27 +43,31 @@ def _chamber_outline(chamber: Chamber, patient: Patient, systole: float) -> np.n
 def _leaflets(valve: Valve, patient: Patient, is_open: bool) -> list[np.ndarray]:
     """The valve's leaflets as polylines in pixels."""
     start, end = patient.to_pixels(valve.hinges)
-    axis, middle = end - start, (start + end) / 2
+    axis = end - start
+    middle = (start + end) / 2
     if valve.en_face:
         turns = np.array([[0.5], [2.6], [4.7]])
         rim = middle + np.hypot(*axis) / 2 * np.concatenate([np.cos(turns), np.sin(turns)], axis=1)
-        # Closed, the three cusps meet in a star; open, their edges make a triangle.
-        return [rim] if is_open else [np.stack([middle, corner]) for corner in rim]
+        if is_open:  # the edges of the three cusps make a triangle
+            return [rim]
+        return [np.stack([middle, corner]) for corner in rim]  # they meet in a star
+    reach = 0.10
+    gap = 0.50
+    if is_open:
+        reach = 0.42
+        gap = 0.10
     forward = np.array([axis[1], -axis[0]])
-    reach, gap = (0.42, 0.10) if is_open else (0.10, 0.50)
-    return [
-        hinge
-        + np.array([[0], [0.7 * reach], [reach]]) * forward
-        + np.array([[0], [0.4 * gap], [gap]]) * inward
-        for hinge, inward in ((start, axis), (end, -axis))
-    ]
+    forth = np.array([[0], [0.7 * reach], [reach]]) * forward
+    inward = np.array([[0], [0.4 * gap], [gap]]) * axis
+    return [start + forth + inward, end + forth - inward]
 
 
 def draw_heart(view: View, patient: Patient, systole: float) -> tuple[np.ndarray, np.ndarray]:
     """Reflectivity, (H, W) float32 in [0, 1], and the blood pools, (H, W) bool."""
     width, height = patient.size
     unit = patient.depth
-    tissue, blood = np.full((height, width), 7, np.uint8), np.zeros((height, width), np.uint8)
+    tissue = np.full((height, width), 7, np.uint8)
+    blood = np.zeros((height, width), np.uint8)
     heart = _smooth_outline(patient.to_pixels(view.heart))
     cv2.fillPoly(tissue, [_fixed(heart)], 30, cv2.LINE_AA, 4)
     draw_line(tissue, heart, 170, 0.014 * unit, closed=True)
@@ -77,7 +81,8 @@ def draw_heart(view: View, patient: Patient, systole: float) -> tuple[np.ndarray
             draw_line(blood, patient.to_pixels(valve.hinges), 255, 0.05 * unit)
     tissue = tissue * (1 - blood / 255.0)
     for valve in view.valves.values():
-        for leaflet in _leaflets(valve, patient, valve.opens_in_systole == (systole > 0.5)):
+        is_open = valve.opens_in_systole == (systole > 0.5)
+        for leaflet in _leaflets(valve, patient, is_open):
             draw_line(tissue, leaflet, 200, 0.007 * unit, closed=valve.en_face)
     return (tissue / 255).astype(np.float32), blood > 127
 
@@ -102,8 +107,13 @@ def smooth_noise(
 def ultrasound_scan(
     reflectivity: np.ndarray, patient: Patient, rng: np.random.Generator
 ) -> np.ndarray:
-    """What a machine shows of the reflectivity: (H, W) float32 grey levels in [0, 255], black outside."""
-    samples, beams = patient.size[1], round(patient.size[0] * 0.6)
+    """What a machine shows of the reflectivity, (H, W).
+
+    Returns:
+        (H, W) float32 grey levels in [0, 255], black outside the sector.
+    """
+    samples = patient.size[1]
+    beams = round(patient.size[0] * 0.6)
     depth = np.linspace(0, 1, samples)[:, None]
     angle = np.linspace(-patient.half_angle, patient.half_angle, beams)[None, :]
     map_x = patient.probe[0] + patient.depth * depth * np.sin(angle)
@@ -112,9 +122,9 @@ def ultrasound_scan(
         reflectivity, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR
     )
     clutter = 0.35 * np.exp(-depth / 0.035) + 0.002  # near the probe, and everywhere a little
-    mottle = 0.3 * smooth_noise(rng, lines.shape, (9, 7)) + 0.35 * smooth_noise(
-        rng, lines.shape, (50, 9)
-    )
+    fine = smooth_noise(rng, lines.shape, (9, 7))
+    coarse = smooth_noise(rng, lines.shape, (50, 9))
+    mottle = 0.3 * fine + 0.35 * coarse
     amplitude = (lines * np.exp(mottle) + clutter).astype(np.float32)
     scatter = [rng.standard_normal(amplitude.shape, dtype=np.float32) for _ in range(2)]
     real, imaginary = (_blur(amplitude * part, patient.speckle) for part in scatter)

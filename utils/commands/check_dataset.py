@@ -1,0 +1,50 @@
+"""What check_dataset.py does: the audit of a data set, written into a folder outside of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.core.data_config import load_data_config
+from utils.core.lock import FolderLock, claim_run_folder
+from utils.core.script import LOGGER, UserError
+from utils.curation.audit import Audit, audit, read_plausible
+from utils.curation.report import verdict, write_report
+from utils.data.splits import label_path
+
+
+def run(args: argparse.Namespace) -> None:
+    data = load_data_config(args.data)
+    plausible = read_plausible(args.plausible, data) if args.plausible else None
+    with claimed_folder(args.out) as claimed:
+        folder = claimed.folder
+        found = audit(data, plausible)
+        refuse_folder_of_data(folder, found)
+        write_report(found, folder)
+    code = found.exit_code(args.strict)
+    LOGGER.info(f"{verdict(found)}; exit code {code}\neverything is in {folder}")
+    sys.exit(code)
+
+
+def claimed_folder(out: str | None) -> FolderLock:
+    """`--out`, which may exist, or a new one."""
+    if out is None:
+        return claim_run_folder("runs/check", "exp")
+    folder = Path(out)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return claim_run_folder(folder.parent, folder.name, exist_ok=True)
+
+
+def refuse_folder_of_data(folder: Path, found: Audit) -> None:
+    """Raise a `UserError` if `folder` lies in a folder of images or labels.
+
+    Nothing is written into the data set.
+    """
+    for frame in found.frames:
+        for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
+            if folder.resolve().is_relative_to(taken.resolve()):
+                raise UserError(
+                    f"--out {folder}: lies in the data set's {taken}; choose another folder"
+                )

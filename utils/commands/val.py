@@ -1,0 +1,167 @@
+"""What val.py does: a network, or predictions in a file, against the truth of a split."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
+from utils.core.data_config import DataConfig, load_data_config
+from utils.core.device import Precision, select_device, select_precision
+from utils.core.lock import claim_run_folder
+from utils.core.options import (
+    usual_confidence,
+    warn_without_effect,
+)
+from utils.core.script import LOGGER, UserError
+from utils.curation.reference import same_clip_reference
+from utils.data.dataset import JointDataset
+from utils.data.loader import make_loader
+from utils.data.splits import Split, load_split
+from utils.evaluation.evaluate import evaluate, write_evaluation
+from utils.evaluation.metrics import summarise
+from utils.evaluation.predictions import (
+    FILE_NAME,
+    Header,
+    read_predictions,
+    results_from,
+    write_coco_predictions,
+    write_predictions,
+)
+from utils.evaluation.results import ImageResult
+from utils.evaluation.tables import format_table
+from utils.plots.run import draw_evaluation
+
+# Of the frames that are predicted, and how; predictions in a file have them behind them
+NETWORK_OPTIONS = ("task", "imgsz", "batch_size", "iou_thres", "device", "workers", "amp")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.predictions:
+        rescore(args)
+    else:
+        evaluate_network(args)
+
+
+def evaluate_network(args: argparse.Namespace) -> None:
+    """Let the network predict the split, and report on it."""
+    precision = select_precision(args.amp, select_device(args.device))
+    model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    warn_without_effect(args.given, without_effect(model, args.weights))
+    data = matching_data(args.data or facts.data, facts, args.weights, model.tasks)
+    split = load_split(data, args.task, args.skip_bad_labels)
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        results, header = predict(args, model, facts, precision, data, split)
+        write_predictions(claimed.folder / FILE_NAME, results, header)
+        report(args, data, split, results, header, claimed.folder)
+
+
+def predict(
+    args: argparse.Namespace,
+    model: nn.Module,
+    facts: ModelFacts,
+    precision: Precision,
+    data: DataConfig,
+    split: Split,
+) -> tuple[list[ImageResult], Header]:
+    """The model's predictions of the split, and what a file of them begins with."""
+    dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
+    loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
+    results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
+    confidence = args.conf_thres
+    if confidence is None:
+        confidence = facts.confidence
+    prior = None
+    if list(data.names) == list(facts.names):
+        prior = facts.view_prior
+    trained_on = facts.fingerprint.partition("-")[0]  # the training split's
+    return results, Header.of(data, dataset, model.tasks, precision, confidence, prior, trained_on)
+
+
+def rescore(args: argparse.Namespace) -> None:
+    """Report on the predictions in a file, beside the truth in the data set."""
+    predictions = read_predictions(args.predictions)
+    header = predictions.header
+    idle = dict.fromkeys(NETWORK_OPTIONS, f"--predictions {args.predictions}")
+    warn_without_effect(args.given, idle | without_effect(header, args.predictions))
+    if not args.data:
+        raise UserError(
+            "--data is missing: predictions do not say where their frames lie; name the data.yaml"
+        )
+    data = load_data_config(args.data)
+    data = dataclasses.replace(data, bits=data.bits or header.bits)
+    split = load_split(data, header.split, args.skip_bad_labels)
+    results = results_from(predictions, split, data)
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        report(args, data, split, results, header, claimed.folder)
+
+
+def report(
+    args: argparse.Namespace,
+    data: DataConfig,
+    split: Split,
+    results: Sequence[ImageResult],
+    header: Header,
+    folder: Path,
+) -> None:
+    """Write what the predictions come to into the folder."""
+    confidence = args.conf_thres
+    if confidence is None:
+        confidence = header.confidence
+    if confidence is None and "detection" in header.tasks:
+        confidence = usual_confidence()
+    metrics = summarise(
+        results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
+    )
+    metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
+    write_evaluation(folder, metrics, results)
+    if args.save_json:
+        write_coco_predictions(folder / "predictions.json", results)
+    draw_evaluation(folder)
+    LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
+
+
+def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]:
+    """Options that change nothing for a model, or for predictions of one -> because of what."""
+    idle = {}
+    if "detection" not in predictor.tasks:
+        no_boxes = f"{source}, which finds no boxes"
+        idle |= dict.fromkeys(("conf_thres", "iou_thres", "save_json"), no_boxes)
+    if is_onnx(source):
+        as_exported = f"{source}: ONNX runs on the CPU as it was exported"
+        idle |= dict.fromkeys(("device", "amp"), as_exported)
+    return idle
+
+
+def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
+    """The data set, if its classes and views are those of the model, as far as it answers for them.
+
+    Where its images' stored bits are unknown, they are taken to be those of the training images.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not path:
+        raise UserError(
+            f"--data is missing: {weights} does not say what it was trained on; name a data.yaml"
+        )
+    data = load_data_config(path)
+    if "detection" in tasks:
+        _refuse_other_names("names", data.names, facts.names, data, weights)
+    if "classification" in tasks:
+        _refuse_other_names("cls_names", data.view_names, facts.view_names, data, weights)
+    return dataclasses.replace(data, bits=data.bits or facts.bits)
+
+
+def _refuse_other_names(
+    key: str, names: Sequence[str], trained: Sequence[str], data: DataConfig, weights: str
+) -> None:
+    """Raise a `UserError` if the data.yaml's `key` lists others than the model was trained on."""
+    if list(names) != list(trained):
+        raise UserError(
+            f"{data.source}: {key} {list(names)}, but {weights} was trained on {list(trained)}"
+        )
