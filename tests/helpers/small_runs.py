@@ -105,15 +105,14 @@ def run(
 ) -> Path:
     """Train into `folder`; pictures take twice as long as the rest, so only where they are seen."""
     place = {"project": str(folder.parent), "name": folder.name}
-    job = new_job(options | changes | place, script)
-    if pictures:
-        train(job, on_step)
-    else:
-        _train_without_pictures(job, on_step)
+    _train(new_job(options | changes | place, script), pictures, on_step)
     return folder
 
 
-def _train_without_pictures(job: Job, on_step: StepCallback | None = None) -> None:
+def _train(job: Job, pictures: bool, on_step: StepCallback | None = None) -> None:
+    if pictures:
+        train(job, on_step)
+        return
     with patch.object(finish, "draw_run"):
         train(job, on_step)
 
@@ -140,14 +139,13 @@ def break_run(
         run(options, folder, script, power_fails_at(place), **changes)
 
 
-def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:
+def resume(folder: Path, script: ModuleType = train_joint_gradnorm, pictures: bool = False) -> None:
     """Resume the run in `folder`."""
-    job = new_job({"resume": str(folder / "weights" / "last.pt")}, script)
-    _train_without_pictures(job)
+    _train(new_job({"resume": str(folder / "weights" / "last.pt")}, script), pictures)
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, averages, optimisers, balancer and CSV rows are equal, bit for bit, but for times."""
+    """Weights, averages, optimisers, balancer and CSV rows are equal bit for bit, but times."""
     for name in ("last.pt", "best.pt"):
         left, right = (load_checkpoint(folder / "weights" / name) for folder in (a, b))
         for state in (left, right):

@@ -89,7 +89,7 @@ def test_a_resumed_runs_events_are_its_tables_and_pictures(options, tmp_path):
     with pytest.raises(Interrupted):
         run(options, folder, on_step=stop)
     assert max(scalars(folder / BATCHES)["cosine"]) >= 3
-    resume(folder)
+    resume(folder, pictures=True)
     assert_like_the_tables(folder)
     assert {"metrics/mAP_0.5:0.95", "train/view_loss", "weight/detection", "x/lr0"} <= scalars(
         folder

@@ -1,11 +1,11 @@
-"""What is wrong with labels and data.yaml, met by scripts as a user calls them: one line and exit code 2."""
+"""What is wrong with labels and data.yaml, met by scripts: one line and exit code 2."""
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
@@ -13,7 +13,9 @@ import yaml
 from small_audits import VAL, images_of
 from small_runs import run, small_options
 
-from utils.core.files import ROOT
+import check_dataset
+import train_joint_gradnorm
+from utils.core.script import run_script
 from utils.data.splits import label_path
 
 
@@ -29,21 +31,30 @@ def rewrite(frames: Path, change: Callable[[str], str]) -> None:
     path.write_text(change(path.read_text()))
 
 
-def call(script: str, *arguments: object) -> tuple[int, str, str]:
-    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a script with arguments; returns its exit code, messages and stderr."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
+
+    def run_with(script: ModuleType, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
+        code = 0
+        try:
+            run_script(script.main)
+        except SystemExit as stop:
+            code = stop.code
+        return code, caplog.text, capfd.readouterr().err
+
+    return run_with
 
 
-def train(frames: Path, *more: object) -> tuple[int, str, str]:
+def training_arguments(frames: Path) -> list[str]:
     options = small_options(frames.parent / "data.yaml", frames.parent)
     options |= {"epochs": 1, "project": frames.parent, "name": "run"}
-    return call(
-        "train_joint_gradnorm.py",
-        *(f"--{k.replace('_', '-')}={v}" for k, v in options.items()),
-        *more,
-    )
+    return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
 
 
 def only_views(frames: Path) -> None:
@@ -69,9 +80,11 @@ def join_lines(frames: Path) -> None:
         ),
     ],
 )
-def test_a_training_is_refused_in_one_line(frames: Path, spoil: Callable[[Path], None], found: str):
+def test_a_training_is_refused_in_one_line(
+    call, frames: Path, spoil: Callable[[Path], None], found: str
+):
     spoil(frames)
-    code, _, stderr = train(frames)
+    code, _, stderr = call(train_joint_gradnorm, *training_arguments(frames))
     assert code == 2
     (message,) = re.findall(r"^error: (.*)\Z", stderr.strip(), re.MULTILINE | re.DOTALL)
     assert re.search(found, message)
@@ -79,16 +92,16 @@ def test_a_training_is_refused_in_one_line(frames: Path, spoil: Callable[[Path],
     assert not (frames.parent / "run").exists()
 
 
-def test_a_training_warns_of_what_there_is_twice(frames: Path):
+def test_a_training_warns_of_what_there_is_twice(call, frames: Path):
     image, other = images_of(frames)[0], images_of(frames, VAL)[0]
     text = label_path(image).read_text()
     label_path(image).write_text(text.splitlines()[0] + "\n" + text)
     shutil.copy(label_path(image), label_path(other).with_stem("link"))
     (frames / VAL / "link.png").symlink_to(image)
-    code, stdout, _ = train(frames)
+    code, messages, _ = call(train_joint_gradnorm, *training_arguments(frames))
     assert code == 0
-    assert "warning: train: 1 identical rows in 1 label files count once, the first: " in stdout
-    assert "the same image files in train and val: 1 of val's 9, the first: " in stdout
+    assert "warning: train: 1 identical rows in 1 label files count once, the first: " in messages
+    assert "the same image files in train and val: 1 of val's 9, the first: " in messages
 
 
 @pytest.mark.parametrize(
@@ -98,11 +111,13 @@ def test_a_training_warns_of_what_there_is_twice(frames: Path):
         ({}, ("--plausible", "plausible.yaml"), "key is 0, expected text; put it in quotes"),
     ],
 )
-def test_an_audit_is_refused_in_one_line(frames: Path, change: dict, arguments: tuple, found: str):
+def test_an_audit_is_refused_in_one_line(
+    call, frames: Path, change: dict, arguments: tuple, found: str
+):
     (frames / "plausible.yaml").write_text("{0: [A4C], 1: [A4C], 2: [A4C], 3: [A4C]}")
     rewrite(frames, lambda text: yaml.safe_dump(yaml.safe_load(text) | change))
     arguments = [frames / word if word.endswith(".yaml") else word for word in arguments]
-    code, _, stderr = call("check_dataset.py", "--data", frames.parent / "data.yaml", *arguments)
+    code, _, stderr = call(check_dataset, "--data", frames.parent / "data.yaml", *arguments)
     assert code == 2 and stderr.startswith("error: ") and stderr.count("\n") == 1
     assert found in stderr
 

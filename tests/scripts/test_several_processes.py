@@ -28,6 +28,7 @@ import {script} as script
 import utils.commands.{script} as command
 from utils.core import distributed
 from utils.core.script import run_script
+from utils.training import finish
 from utils.training.trainer import train
 
 torch.nn.BatchNorm2d.forward = lambda self, x: F.batch_norm(
@@ -42,6 +43,7 @@ def check(trainer, epoch, index, batch):
     state = ([t.double().sum().item() for t in tensors], trainer.job.balancer.weights)
     assert all(other == state for other in distributed.gathered([state]))
 
+finish.draw_run = lambda folder: []  # nobody looks at the pictures
 assert command.train is train
 command.train = lambda job: train(job, check)
 run_script(script.main)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.files import ROOT, find_file
+from utils.core.script import run_script
 
 SMALL = [
     "--imgsz",
@@ -41,10 +43,13 @@ def test_a_training_from_elsewhere_finds_its_default_files(tiny_data: Path, tmp_
 
 
 @pytest.mark.parametrize("option", ["--data", "--hyp", "--cfg"])
-def test_a_missing_file_is_named_as_it_was_given(option: str, tmp_path: Path):
-    ended = run_elsewhere(tmp_path, "train_joint_gradnorm.py", option, "data/nowhere.yaml", *SMALL)
-    assert ended.returncode == 2
-    assert "data/nowhere.yaml: no such file" in ended.stderr
+def test_a_missing_file_is_named_as_it_was_given(option: str, tmp_path: Path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", option, "data/nowhere.yaml", *SMALL])
+    with pytest.raises(SystemExit) as stop:
+        run_script(train_joint_gradnorm.main)
+    assert stop.value.code == 2
+    assert "data/nowhere.yaml: no such file" in capfd.readouterr().err
     assert not any(tmp_path.iterdir())
 
 

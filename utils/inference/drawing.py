@@ -54,7 +54,7 @@ def draw_prediction(
             _write(ax, MARGIN, f"{view} {prediction.view_probabilities.max():.2f}", width)
         if prediction.attention is not None:
             left = width + 2 * MARGIN
-            _write(ax, left, f"what spoke for {view} (Grad-CAM)", width)
+            _write(ax, left, f"evidence for {view} (Grad-CAM)", width)
             extent = (left, left + width, CAPTION + STRIP + height, CAPTION + STRIP)
             ax.imshow(tint(image, prediction.attention), extent=extent, aspect="auto")
         figure.set_dpi(DPI * max(1, 1 / scale))
