@@ -1,4 +1,4 @@
-"""For torch.hub: a trained model from a checkpoint or an ONNX file, asked about an image at a time.
+"""For torch.hub: a trained model from a checkpoint or an ONNX file, for one image at a time.
 
     model = torch.hub.load("path/to/this/folder", "joint", weights="last.pt", source="local")
     boxes, view = model.predict("frame.jpg")

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -38,9 +39,18 @@ from utils.core.script import LOGGER, run_script
 from utils.plots.style import CLASSIFICATION, DETECTION
 
 SIGMAS = (1.0, 100.0)
-INPUTS, OUTPUTS, UNITS, LAYERS = 250, 100, 100, 4
-ALPHA, BATCH, EVALUATE_EVERY = 0.12, 100, 100
-STEPS, LEARNING_RATE = 15_000, 1e-4
+INPUTS = 250
+OUTPUTS = 100
+UNITS = 100  # of each of the trunk's layers
+LAYERS = 4
+ALPHA = 0.12
+BATCH = 100
+TEST_SAMPLES = 1000
+EVALUATE_EVERY = 100  # steps
+STEPS = 15_000
+LEARNING_RATE = 1e-4
+DARK = "#222222"
+GREY = "#666666"
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,10 @@ class ToyProblem:
     def sample(self, count: int) -> tuple[Tensor, list[Tensor]]:
         """-> x (count, 250), and y (count, 100) of every task."""
         x = nn.functional.normalize(self._normal(count, INPUTS), dim=1)
-        return x, [s * torch.tanh(x @ m.T) for s, m in zip(SIGMAS, self.matrices, strict=True)]
+        targets = []
+        for sigma, matrix in zip(SIGMAS, self.matrices, strict=True):
+            targets.append(sigma * torch.tanh(x @ matrix.T))
+        return x, targets
 
 
 def train_toy(
@@ -80,31 +93,16 @@ def train_toy(
 ) -> Course:
     """Train on the toy of `seed` by Adam, with GradNorm or with equal weights."""
     problem = ToyProblem(seed)
-    test_x, test_y = problem.sample(1000)
+    test_x, test_y = problem.sample(TEST_SAMPLES)
     torch.manual_seed(seed)
-    widths = [INPUTS] + [UNITS] * LAYERS
-    layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(widths)]
-    trunk = nn.Sequential(*layers)
-    heads = nn.ModuleList(nn.Linear(UNITS, OUTPUTS) for _ in SIGMAS)
-    # An interval that never comes leaves the weights equal.
-    criterion = GradNormLoss(
-        nn.functional.mse_loss,
-        nn.functional.mse_loss,
-        ALPHA,
-        interval=1 if balanced else steps + 1,
-        min_share=1e-4,
-    )
+    trunk, heads = build_network()
+    criterion = build_criterion(balanced, steps)
     optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters()], lr=learning_rate)
     rows = []
     for step in range(steps + 1):
         if step % EVALUATE_EVERY == 0:
-            with torch.no_grad():
-                features = trunk(test_x)
-                losses = [
-                    nn.functional.mse_loss(h(features), y).item()
-                    for h, y in zip(heads, test_y, strict=True)
-                ]
-            rows.append((step, *(criterion.balancer.weights[task] for task in TASKS), *losses))
+            weights = [criterion.balancer.weights[task] for task in TASKS]
+            rows.append((step, *weights, *losses_of(trunk, heads, test_x, test_y)))
         x, y = problem.sample(BATCH)
         features = trunk(x)
         loss = criterion(
@@ -117,40 +115,68 @@ def train_toy(
     return Course(table[:, 0], table[:, 1:3], table[:, 3:] / table[0, 3:])
 
 
+def build_network() -> tuple[nn.Sequential, nn.ModuleList]:
+    """A new trunk, and a head a task."""
+    widths = [INPUTS] + [UNITS] * LAYERS
+    layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(widths)]
+    return nn.Sequential(*layers), nn.ModuleList(nn.Linear(UNITS, OUTPUTS) for _ in SIGMAS)
+
+
+def build_criterion(balanced: bool, steps: int) -> GradNormLoss:
+    interval = steps + 1  # never comes, and so leaves the weights equal
+    if balanced:
+        interval = 1
+    mse = nn.functional.mse_loss
+    return GradNormLoss(mse, mse, ALPHA, interval=interval, min_share=1e-4)
+
+
+@torch.no_grad()
+def losses_of(trunk: nn.Module, heads: nn.ModuleList, x: Tensor, targets: list[Tensor]) -> list:
+    """The loss of every task."""
+    features = trunk(x)
+    return [
+        nn.functional.mse_loss(head(features), y).item()
+        for head, y in zip(heads, targets, strict=True)
+    ]
+
+
 def draw(courses: dict[int, tuple[Course, Course]], path: Path) -> None:
     """Weights, normalised test losses of each task, and their sum; a thin line a seed."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     weights, tasks, total = figure.subplots(1, 3)
+    colours = {"sigma = 1": DETECTION, "sigma = 100": CLASSIFICATION}
     for equal, balanced in courses.values():
-        for i, colour in enumerate((DETECTION, CLASSIFICATION)):
-            weights.plot(balanced.steps, balanced.weights[:, i], color=colour, linewidth=1.2)
-            tasks.plot(balanced.steps, balanced.losses[:, i], color=colour, linewidth=1.2)
-            tasks.plot(equal.steps, equal.losses[:, i], color=colour, linewidth=1.2, linestyle=":")
-        total.plot(equal.steps, equal.losses.sum(1), color="#666666", linewidth=1.2, linestyle=":")
-        total.plot(balanced.steps, balanced.losses.sum(1), color="#222222", linewidth=1.2)
-    legends = (
-        (
-            weights,
-            "loss weights",
-            (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-")),
-        ),
-        (
-            tasks,
-            "test loss / its start",
-            (("sigma = 1", DETECTION, "-"), ("sigma = 100", CLASSIFICATION, "-")),
-        ),
-        (total, "sum of both", (("GradNorm", "#222222", "-"), ("equal weights", "#666666", ":"))),
-    )
-    for ax, title, lines in legends:
-        for label, colour, style in lines:
-            ax.plot([], [], color=colour, linestyle=style, label=label)
-        ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
-        ax.set_xlabel("step")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, fontsize=9)
-    tasks.plot([], [], color="#222222", linestyle=":", label="equal weights")
-    tasks.legend(frameon=False, fontsize=9)
+        for i, colour in enumerate(colours.values()):
+            _line(weights, balanced.steps, balanced.weights[:, i], colour)
+            _line(tasks, balanced.steps, balanced.losses[:, i], colour)
+            _line(tasks, equal.steps, equal.losses[:, i], colour, ":")
+        _line(total, equal.steps, equal.losses.sum(1), GREY, ":")
+        _line(total, balanced.steps, balanced.losses.sum(1), DARK)
+    for name, colour in colours.items():
+        _legend_line(weights, name, colour)
+        _legend_line(tasks, name, colour)
+    _legend_line(tasks, "equal weights", DARK, ":")
+    _legend_line(total, "GradNorm", DARK)
+    _legend_line(total, "equal weights", GREY, ":")
+    _finish(weights, "loss weights")
+    _finish(tasks, "test loss / its start")
+    _finish(total, "sum of both")
     figure.savefig(path, dpi=150)
+
+
+def _line(ax: Axes, steps: np.ndarray, values: np.ndarray, colour: str, style: str = "-") -> None:
+    ax.plot(steps, values, color=colour, linewidth=1.2, linestyle=style)
+
+
+def _legend_line(ax: Axes, name: str, colour: str, style: str = "-") -> None:
+    ax.plot([], [], color=colour, linestyle=style, label=name)
+
+
+def _finish(ax: Axes, title: str) -> None:
+    ax.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    ax.set_xlabel("step")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=9)
 
 
 def main() -> None:
@@ -166,13 +192,14 @@ def main() -> None:
     args = parser.parse_args()
     courses = {}
     for seed in args.seeds:
-        equal, balanced = (
-            train_toy(seed, args.steps, balanced, args.lr) for balanced in (False, True)
-        )
+        equal = train_toy(seed, args.steps, False, args.lr)
+        balanced = train_toy(seed, args.steps, True, args.lr)
         courses[seed] = equal, balanced
         LOGGER.info(
-            f"seed {seed}: sum of the normalised test losses {equal.losses[-1].sum():.4f} with equal weights, "
-            f"{balanced.losses[-1].sum():.4f} with GradNorm; last weights {balanced.weights[-1].round(3).tolist()}"
+            f"seed {seed}: sum of the normalised test losses "
+            f"{equal.losses[-1].sum():.4f} with equal weights, "
+            f"{balanced.losses[-1].sum():.4f} with GradNorm; "
+            f"last weights {balanced.weights[-1].round(3).tolist()}"
         )
     draw(courses, args.out)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from small_runs import write_tiny_data
+from small_runs import small_yaml, write_tiny_data
 from traps import Trap
 
 from models.dual_backbone import DualBackbone
@@ -26,7 +25,7 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder with the real data set and the reference figures; tests that need it skip without it."""
+    """The folder with the real data set and the reference figures; without it, tests skip."""
     if not SHARED.is_dir():
         pytest.skip("needs ../shared (real data and reference figures), which is absent here")
     return SHARED
@@ -41,14 +40,17 @@ def golden(shared_dir: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data.yaml of a small phantom: 12 training and 8 validation frames. Copy its folder to change it."""
+    """The data.yaml of a small phantom: 12 training and 8 validation frames.
+
+    Copy its folder to change it.
+    """
     return write_tiny_data(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that val.py can evaluate (its weights are random)."""
-    model = YOLOv5WithClassification(ROOT / TrainOptions.cfg, nc=4, views=3)
+    model = YOLOv5WithClassification(small_yaml("yolov5s_joint"), nc=4, views=3)
     path = tmp_path_factory.mktemp("trained") / "best.pt"
     content = {
         "kind": model.kind,
@@ -67,7 +69,7 @@ def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clean_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny phantom with a view in every label file, so that there is nothing to be found in it."""
+    """The tiny phantom with a view in every label file: an audit finds nothing in it."""
     folder = tmp_path_factory.mktemp("clean")
     shutil.copytree(tiny_data.parent, folder, dirs_exist_ok=True)
     for path in (folder / "frames/labels").rglob("*.txt"):
@@ -80,29 +82,29 @@ def clean_folder(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def checkpoints(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Untrained networks of an eighth of the width: both tasks, either task, two backbones; and `trained`."""
+    """Untrained small networks: of both tasks, of either task, of two backbones."""
     torch.manual_seed(0)
-    joint, detector, classifier = (
-        yaml.safe_load((ROOT / f"models/{name}.yaml").read_text()) | {"width_multiple": 0.125}
-        for name in ("yolov5s_joint", "yolov5s", "view_classifier")
-    )
+    joint = small_yaml("yolov5s_joint")
+    dual = DualBackbone(small_yaml("yolov5s"), small_yaml("view_classifier"), nc=4, views=3)
     models = {
         "joint": YOLOv5WithClassification(joint, nc=4, views=3),
         "detection": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["detection"]),
         "classification": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["classification"]),
-        "dual": DualBackbone(detector, classifier, nc=4, views=3),
+        "dual": dual,
     }
-    folder, content = tmp_path_factory.mktemp("checkpoints"), load_checkpoint(trained)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    content = load_checkpoint(trained)
     for name, model in models.items():
         own = {"kind": model.kind, "arguments": model.arguments(), "model": model.state_dict()}
         save_checkpoint(folder / f"{name}.pt", content | own)
-    return {name: folder / f"{name}.pt" for name in models} | {"full": trained}
+    return {name: folder / f"{name}.pt" for name in models}
 
 
 @pytest.fixture
 def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     """A pickle that calls itself a checkpoint, and the file that it would create."""
-    path, marker = tmp_path / "hostile.pt", tmp_path / "created"
+    path = tmp_path / "hostile.pt"
+    marker = tmp_path / "created"
     content = {
         "format": "yolov5-joint-gradnorm",
         "version": 1,

@@ -163,8 +163,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.curation.reference._nearest",
-        old="if frame[1] != image",
-        new="if frame[1] is not None",
+        old="if frame.path != image",
+        new="if frame.path is not None",
         test="tests/curation/test_reference.py",
     ),
     Fault(

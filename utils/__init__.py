@@ -1,1 +1,1 @@
-"""The parts of the pipeline, a room for each; README.md and CONTRIBUTING.md say which may import which."""
+"""The parts of the pipeline, a room for each; CONTRIBUTING.md says which may import which."""

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utils.core.data_config import load_data_config
+from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import write_atomically
 from utils.core.script import UserError, run_script
 from utils.data.splits import load_split
@@ -52,10 +52,15 @@ class Recorded:
     results: list[ImageResult]
 
 
+def data_of(folder: Path) -> DataConfig:
+    """The data set of a training."""
+    options = yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))
+    return load_data_config(options["data"])
+
+
 def recorded(folder: Path) -> Iterator[Recorded]:
     """All recorded predictions of a training, in the order of the epochs."""
-    options = yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))
-    data = load_data_config(options["data"])
+    data = data_of(folder)
     split = load_split(data, "val")
     files = {path: FILE.fullmatch(path.name) for path in (folder / "predictions").iterdir()}
     for path, match in sorted(files.items(), key=lambda item: int(item[1][1])):
@@ -64,10 +69,9 @@ def recorded(folder: Path) -> Iterator[Recorded]:
 
 
 def detection_row(found: Recorded, classes: int) -> dict[str, object]:
-    """COCO's figures."""
-    precision = coco_evaluation(found.results, classes).eval["precision"][
-        ..., 0, 0
-    ]  # (T, 101, classes)
+    """COCO's metrics."""
+    evaluation = coco_evaluation(found.results, classes)
+    precision = evaluation.eval["precision"][..., 0, 0]  # (T, 101, classes)
     ap = np.nanmean(np.where(precision < 0, np.nan, precision), axis=(1, 2))
     row = {"training": found.training, "epoch": found.epoch, "average": found.average}
     return row | {"mAP50": ap[1], "mAP50-95": ap[1:].mean(), "AP30": ap[0]}
@@ -76,18 +80,14 @@ def detection_row(found: Recorded, classes: int) -> dict[str, object]:
 def view_rows(
     found: Recorded, names: list[str], view_names: list[str]
 ) -> Iterator[dict[str, object]]:
-    """Every head's figures, the first head's number being 0."""
+    """Every head's metrics, the first head's number being 0."""
+    kept = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
     heads = 1 + len(found.results[0].beside_probabilities)
     for head in range(heads):
-        views = view_metrics([of_head(result, head) for result in found.results], names, view_names)
-        row = {
-            "training": found.training,
-            "epoch": found.epoch,
-            "average": found.average,
-            "head": head,
-        }
-        kept = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
-        yield row | {key: views[key] for key in kept}
+        results = [of_head(result, head) for result in found.results]
+        views = view_metrics(results, names, view_names)
+        row = {"training": found.training, "epoch": found.epoch, "average": found.average}
+        yield row | {"head": head} | {key: views[key] for key in kept}
 
 
 def of_head(result: ImageResult, head: int) -> ImageResult:
@@ -116,14 +116,13 @@ def main() -> None:
         raise UserError(
             f"{args.study}: no training in it has recorded predictions; train with record_averages"
         )
-    detection, views = [], []
+    detection = []
+    views = []
     for folder in tqdm(trainings, unit="training"):
+        data = data_of(folder)
         for found in recorded(folder):
-            header = load_data_config(
-                yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))["data"]
-            )
-            detection.append(detection_row(found, len(header.names)))
-            views += view_rows(found, list(header.names), list(header.view_names))
+            detection.append(detection_row(found, len(data.names)))
+            views += view_rows(found, list(data.names), list(data.view_names))
     args.out.mkdir(parents=True, exist_ok=True)
     write_csv(args.out / "detection.csv", detection)
     write_csv(args.out / "views.csv", views)

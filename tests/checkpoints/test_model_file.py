@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_runs import small_yaml
 
 from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
@@ -47,7 +48,7 @@ def test_wrong_metadata(changes: dict, expected: str):
 @pytest.fixture(scope="module")
 def joint() -> YOLOv5WithClassification:
     torch.manual_seed(0)
-    return YOLOv5WithClassification("models/yolov5s_joint.yaml", nc=4, views=3)
+    return YOLOv5WithClassification(small_yaml("yolov5s_joint"), nc=4, views=3)
 
 
 def test_a_checkpoint_builds_the_same_model_again(joint):

@@ -70,7 +70,7 @@ def test_the_second_is_refused_in_one_line_that_names_the_first(
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_process_is_replaced_at_once(other: subprocess.Popen, tmp_path: Path, number: int):
     other.send_signal(number)
-    while not lock._look_at(
+    while not lock._read_lock(
         tmp_path / LOCK_NAME
     ).is_free:  # it may be a zombie by then, which is dead too
         time.sleep(0.01)
@@ -203,11 +203,11 @@ def test_it_is_touched_while_it_is_held_and_only_then(tmp_path: Path, monkeypatc
     held, path = lock_folder(tmp_path), tmp_path / LOCK_NAME
     touch(path, 3000)
     time.sleep(0.2)
-    assert lock._look_at(path).untouched_s < 60
+    assert lock._read_lock(path).untouched_s < 60
     path.write_text("another's")
     touch(path, 3000)
     time.sleep(0.1)
-    assert lock._look_at(path).untouched_s > 2000
+    assert lock._read_lock(path).untouched_s > 2000
     held.release()
 
 

@@ -9,10 +9,12 @@ def flat_norms_and_cosine(losses, tensors):
     flat = {}
     for task in TASKS:
         found = torch.autograd.grad(losses[task], tensors, retain_graph=True, allow_unused=True)
-        filled = [
-            torch.zeros_like(y) if g is None else g for g, y in zip(found, tensors, strict=True)
-        ]
-        flat[task] = torch.cat([g.flatten() for g in filled]).double()
+        filled = []
+        for gradient, tensor in zip(found, tensors, strict=True):
+            if gradient is None:
+                gradient = torch.zeros_like(tensor)
+            filled.append(gradient.flatten())
+        flat[task] = torch.cat(filled).double()
     norms = {task: gradient.norm().item() for task, gradient in flat.items()}
     return norms, torch.cosine_similarity(*flat.values(), dim=0).item()
 

@@ -10,12 +10,31 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-HEIGHT, WIDTH = 20, 30
+HEIGHT = 20
+WIDTH = 30
+TIFF_TAGS = {
+    "ImageWidth": 256,
+    "ImageLength": 257,
+    "BitsPerSample": 258,
+    "Compression": 259,
+    "PhotometricInterpretation": 262,
+    "StripOffsets": 273,
+    "SamplesPerPixel": 277,
+    "RowsPerStrip": 278,
+    "StripByteCounts": 279,
+    "PlanarConfiguration": 284,
+    "SampleFormat": 339,
+}
 
 
 def noise(bits: int, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """(HEIGHT, WIDTH, channels) or, of one channel, (HEIGHT, WIDTH) uint16; its largest value is 2**bits - 1."""
-    shape = (HEIGHT, WIDTH, channels) if channels > 1 else (HEIGHT, WIDTH)
+    """uint16 of (HEIGHT, WIDTH, channels) or, of one channel, (HEIGHT, WIDTH).
+
+    Its largest value is 2**bits - 1.
+    """
+    shape = (HEIGHT, WIDTH)
+    if channels > 1:
+        shape = (HEIGHT, WIDTH, channels)
     values = np.random.default_rng(seed).integers(0, 1 << bits, shape, dtype=np.uint16)
     values.flat[0] = (1 << bits) - 1
     return values
@@ -27,7 +46,9 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
 
 
 def deepen(folder: Path, bits: int) -> int:
-    """Store a folder's PNGs in 16 bits a channel, of which so many are used and the upper 8 are what they were.
+    """Store a folder's PNGs in 16 bits a channel, of which `bits` are used.
+
+    The upper 8 of these are the old ones.
 
     Returns:
         The largest value.
@@ -48,17 +69,29 @@ def by_pillow(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def tiff(data: bytes, bits: int, channels: int = 1, **tags: int) -> bytes:
-    """An uncompressed TIFF, little-endian, of HEIGHT x WIDTH; `tags` are photometric, sample_format and planar."""
-    parts = channels if tags.get("planar") == 2 else 1
+    """An uncompressed TIFF, little-endian, of HEIGHT x WIDTH.
+
+    Args:
+        tags: photometric, sample_format and planar.
+    """
+    parts = 1
+    if tags.get("planar") == 2:
+        parts = channels
     size = len(data) // parts
+    is_rgb = channels >= 3
     directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
-    directory[256], directory[257], directory[278] = WIDTH, HEIGHT, HEIGHT
-    directory[258], directory[277] = (bits,) * channels, channels
-    directory[259], directory[262] = 1, tags.get("photometric", 1 if channels < 3 else 2)
-    directory[284] = tags.get("planar", 1)
-    directory[339] = (tags.get("sample_format", 1),) * channels
-    directory[279] = (size,) * parts
-    directory[273] = tuple(size * part for part in range(parts))  # Pillow adds where the data begin
+    directory[TIFF_TAGS["ImageWidth"]] = WIDTH
+    directory[TIFF_TAGS["ImageLength"]] = HEIGHT
+    directory[TIFF_TAGS["RowsPerStrip"]] = HEIGHT
+    directory[TIFF_TAGS["BitsPerSample"]] = (bits,) * channels
+    directory[TIFF_TAGS["SamplesPerPixel"]] = channels
+    directory[TIFF_TAGS["Compression"]] = 1
+    directory[TIFF_TAGS["PhotometricInterpretation"]] = tags.get("photometric", 1 + is_rgb)
+    directory[TIFF_TAGS["PlanarConfiguration"]] = tags.get("planar", 1)
+    directory[TIFF_TAGS["SampleFormat"]] = (tags.get("sample_format", 1),) * channels
+    directory[TIFF_TAGS["StripByteCounts"]] = (size,) * parts
+    # Pillow adds where the data begin.
+    directory[TIFF_TAGS["StripOffsets"]] = tuple(size * part for part in range(parts))
     return b"II*\0\x08\0\0\0" + directory.tobytes(8) + data
 
 

@@ -1,6 +1,7 @@
 """What the trainings of a comparison came to, made up."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pandas as pd
 from utils.comparison.outcomes import Outcome
 from utils.comparison.statistics import COMPARED, RESAMPLES
 
-METRICS = tuple(metric for metrics in COMPARED.values() for metric in metrics)
+METRICS = tuple(chain.from_iterable(COMPARED.values()))
 PATIENTS = 10.0
 # What the same patients do to every arm.
 NOISE = dict(zip(METRICS, np.random.default_rng(0).normal(0, 0.02, (4, RESAMPLES)), strict=True))
@@ -22,12 +23,14 @@ def outcome(
     data: int = 0,
     **figures: float | None,
 ) -> Outcome:
-    """Of a training whose figures are `figures`, and on resampled patients those plus noise, times `factor`.
+    """Of a training with the given figures, times `factor`.
 
-    Its mAP50 rises to its value in ten equal steps.
+    On resampled patients noise is added to them before. Its mAP50 rises to its value in ten equal
+    steps.
     """
-    resampled = {m: (figures[m] + noise[m]) * factor for m in METRICS if figures.get(m) is not None}
-    scaled = {name: value if value is None else value * factor for name, value in figures.items()}
+    defined = {name: value for name, value in figures.items() if value is not None}
+    scaled = dict.fromkeys(figures) | {name: value * factor for name, value in defined.items()}
+    resampled = {m: (defined[m] + noise[m]) * factor for m in METRICS if m in defined}
     others = dict.fromkeys(
         ("fitness", "validation_fitness", "detection_loss_fall"), scaled.get("mAP50", 0.0)
     )
@@ -44,25 +47,19 @@ def outcome(
 
 def arms(**figures: Sequence[float] | float) -> dict[str, list[Outcome]]:
     """arm -> its outcomes, whose every compared metric is the value given for their seed."""
-    given = {arm.replace("_", "-"): np.atleast_1d(values) for arm, values in figures.items()}
-    return {
-        arm: [
-            outcome(arm, seed, **dict.fromkeys(METRICS, value)) for seed, value in enumerate(values)
-        ]
-        for arm, values in given.items()
-    }
+    return folds(**{arm: [np.atleast_1d(values)] for arm, values in figures.items()})
 
 
 def folds(**figures: Sequence[Sequence[float]]) -> dict[str, list[Outcome]]:
-    """arm -> its outcomes, whose every compared metric is the value given for their fold (a row) and seed."""
-    given = {arm.replace("_", "-"): np.array(values) for arm, values in figures.items()}
-    return {
-        arm: [
-            outcome(arm, seed, data=fold, **dict.fromkeys(METRICS, values[fold, seed]))
-            for fold, seed in np.ndindex(values.shape)
-        ]
-        for arm, values in given.items()
-    }
+    """arm -> its outcomes, with every compared metric as given for their fold (a row) and seed."""
+    outcomes = {}
+    for name, rows in figures.items():
+        arm = name.replace("_", "-")
+        outcomes[arm] = []
+        for (fold, seed), value in np.ndenumerate(np.array(rows)):
+            metrics = dict.fromkeys(METRICS, value)
+            outcomes[arm].append(outcome(arm, seed, data=fold, **metrics))
+    return outcomes
 
 
 def interference_rows(

@@ -17,13 +17,12 @@ CONTENT = {
 
 
 def write_protocol(folder: Path, content: dict | None = None, **changes: object) -> Path:
-    """protocol.yaml in `folder`, where `changes` replace keys of `content`, and those that are None go."""
+    """protocol.yaml in `folder`, with `changes` of keys of `content`; None leaves a key out."""
     for number in range(3):
         fold = folder / "folds" / f"fold{number}"
         fold.mkdir(parents=True, exist_ok=True)
         (fold / "data.yaml").touch()
-    whole = {
-        key: value for key, value in ((content or CONTENT) | changes).items() if value is not None
-    }
+    changed = (content or CONTENT) | changes
+    whole = {key: value for key, value in changed.items() if value is not None}
     (folder / "protocol.yaml").write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     return folder / "protocol.yaml"

@@ -6,20 +6,27 @@ import numpy as np
 
 from utils.evaluation.results import ImageResult
 
-NAMES, VIEWS = ("AR", "MR", "PR"), ("A4C", "PSAX", "PLAX")
+NAMES = ("AR", "MR", "PR")
+VIEWS = ("A4C", "PSAX", "PLAX")
 
 
 def image_result(
     truth=(), found=(), view=-1, probabilities=(), name="a.jpg", group=None
 ) -> ImageResult:
-    """An image of 200 x 100 pixels; rows of `truth` are class x1 y1 x2 y2, of `found` score class x1 ..."""
-    true_rows, rows = (
-        np.reshape(truth, (-1, 5)).astype(float),
-        np.reshape(found, (-1, 6)).astype(float),
-    )
+    """An image of 200 x 100 pixels.
+
+    Args:
+        truth: rows of class, x1, y1, x2, y2.
+        found: rows of score, class, x1, y1, x2, y2.
+        group: the name if None.
+    """
+    true_rows = np.reshape(truth, (-1, 5)).astype(float)
+    rows = np.reshape(found, (-1, 6)).astype(float)
+    if group is None:
+        group = name
     return ImageResult(
         image=name,
-        group=name if group is None else group,
+        group=group,
         height=100,
         width=200,
         true_boxes_xyxy=true_rows[:, 1:],
@@ -46,14 +53,14 @@ def random_results(images: int = 30, groups: int = 10, seed: int = 0) -> list[Im
         scores = np.r_[rng.uniform(0.1, 1, len(near)), rng.uniform(0, 0.6, len(far))]
         order = np.argsort(-scores)
         probabilities = rng.dirichlet(np.ones(len(VIEWS)))
-        view = probabilities.argmax() if rng.random() < 0.5 else rng.integers(-1, len(VIEWS))
+        view = probabilities.argmax()
+        if rng.random() >= 0.5:
+            view = rng.integers(-1, len(VIEWS))
         found = np.column_stack((scores, classes, np.vstack((near, far))))[order]
         truth = np.column_stack((true_classes, true_boxes))
-        results.append(
-            image_result(
-                truth, found, int(view), probabilities, f"{index}.jpg", f"p{index % groups}"
-            )
-        )
+        name = f"{index}.jpg"
+        group = f"p{index % groups}"
+        results.append(image_result(truth, found, int(view), probabilities, name, group))
     return results
 
 

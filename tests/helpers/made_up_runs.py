@@ -36,48 +36,48 @@ def log_epochs(folder: Path, epochs: int = 1, columns: tuple = COLUMNS, **change
 
 
 def set_progress(folder: Path, state: str = "training", **fields: object) -> None:
-    """As the engine writes it, from this process."""
-    ProgressFile(folder / "progress.json").update(
-        force=True, state=state, **{"epoch": 0, "epochs": 10, **fields}
-    )
+    """As a training writes it, from this process."""
+    known = {"epoch": 0, "epochs": 10} | fields
+    ProgressFile(folder / "progress.json").update(force=True, state=state, **known)
 
 
-NAMES, VIEWS = ["AR", "MR", "PR", "TR"], ["A4C", "PSAX", "PLAX"]
+NAMES = ["AR", "MR", "PR", "TR"]
+VIEWS = ["A4C", "PSAX", "PLAX"]
+
+LOSSES = {  # in the first epoch, and the last
+    "box": (0.11, 0.045),
+    "obj": (0.03, 0.017),
+    "cls": (0.04, 0.006),
+    "view": (1.1, 0.2),
+}
+SCORES = {  # in the last epoch
+    "precision": 0.73,
+    "recall": 0.62,
+    "mAP_0.5": 0.65,
+    "mAP_0.5:0.95": 0.25,
+    "mAP_0.3": 0.78,
+    "view_accuracy": 0.71,
+    "view_balanced_accuracy": 0.67,
+    "view_macro_f1": 0.66,
+    "fitness": 0.48,
+}
 
 
 def results_table(epochs: int, every: int = 1) -> pd.DataFrame:
     """Rows like a real run's, validated every so many epochs and after the last."""
-    rng, time = np.random.default_rng(0), np.arange(epochs)
-    fall, rise = np.exp(-time / max(1, epochs / 4)), 1 - np.exp(-(time + 1) / max(1, epochs / 5))
+    rng = np.random.default_rng(0)
+    time = np.arange(epochs)
+    fall = np.exp(-time / max(1, epochs / 4))
+    rise = 1 - np.exp(-(time + 1) / max(1, epochs / 5))
     table = {"epoch": time}
-    for name, start, end in (
-        ("box", 0.11, 0.045),
-        ("obj", 0.03, 0.017),
-        ("cls", 0.04, 0.006),
-        ("view", 1.1, 0.2),
-    ):
-        table[f"train/{name}_loss"] = end + (start - end) * fall + rng.normal(0, 0.02 * end, epochs)
-        table[f"val/{name}_loss"] = (
-            end * 1.3 + (start - end) * fall + rng.normal(0, 0.05 * end, epochs)
-        )
-    scores = {
-        "precision": 0.73,
-        "recall": 0.62,
-        "mAP_0.5": 0.65,
-        "mAP_0.5:0.95": 0.25,
-        "mAP_0.3": 0.78,
-    }
-    scores |= {
-        "view_accuracy": 0.71,
-        "view_balanced_accuracy": 0.67,
-        "view_macro_f1": 0.66,
-        "fitness": 0.48,
-    }
-    for name, end in scores.items():
+    for name, (start, end) in LOSSES.items():
+        course = (start - end) * fall
+        table[f"train/{name}_loss"] = end + course + rng.normal(0, 0.02 * end, epochs)
+        table[f"val/{name}_loss"] = end * 1.3 + course + rng.normal(0, 0.05 * end, epochs)
+    is_validated = (time % every == every - 1) | (time == epochs - 1)
+    for name, end in SCORES.items():
         score = np.clip(end * rise + rng.normal(0, 0.02, epochs), 0, 1)
-        table[f"metrics/{name}"] = np.where(
-            (time % every == every - 1) | (time == epochs - 1), score, np.nan
-        )
+        table[f"metrics/{name}"] = np.where(is_validated, score, np.nan)
     for group in range(3):
         table[f"x/lr{group}"] = 1e-3 * (0.01 + 0.99 * (1 + np.cos(np.pi * time / epochs)) / 2)
     table["best"] = np.where(time == np.nanargmax(table["metrics/fitness"]), "joint", "")
@@ -85,18 +85,18 @@ def results_table(epochs: int, every: int = 1) -> pd.DataFrame:
 
 
 def updates_table(epochs: int, batches: int = 66, interval: int = 10) -> pd.DataFrame:
-    """Rows like GradNorm's with the mission's start, 1.0 and 0.01, and noise as of single batches."""
+    """Rows like GradNorm's, of a start with the weights 1.0 and 0.01, and single batches' noise."""
     rng = np.random.default_rng(1)
     step = np.arange(interval - 1, epochs * batches, interval)
-    count, time = len(step), np.arange(len(step)) / max(1, len(step))
+    count = len(step)
+    time = np.arange(count) / max(1, count)
     detection = 1.1 + 0.7 * np.exp(-time * 8) - 0.4 * time
     weights = {"detection": detection, "classification": 2 - detection}
     table = {"step": step, "epoch": step // batches, "batch": step % batches}
     scale = {"detection": (0.18, 0.07, 0.004), "classification": (1.1, 0.2, 0.03)}
     for task, (start, end, norm) in scale.items():
-        table[f"loss/{task}"] = (end + (start - end) * np.exp(-time * 4)) * rng.normal(
-            1, 0.15, count
-        )
+        course = end + (start - end) * np.exp(-time * 4)
+        table[f"loss/{task}"] = course * rng.normal(1, 0.15, count)
         table[f"weight/{task}"] = weights[task]
         table[f"norm/{task}"] = weights[task] * norm * np.exp(rng.normal(0, 0.3, count))
         table[f"target/{task}"] = 0.012 * np.exp(rng.normal(0, 0.1, count))
@@ -114,23 +114,23 @@ def updates_table(epochs: int, batches: int = 66, interval: int = 10) -> pd.Data
     return frame
 
 
+ERRORS = ("right", "loose box", "wrong class", "wrong both", "duplicate", "background", "missed")
+
+
 def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 183) -> dict:
     """What an evaluation writes, as far as it is drawn."""
-    rng, recall = np.random.default_rng(2), np.linspace(0, 1, 101)
+    rng = np.random.default_rng(2)
+    recall = np.linspace(0, 1, 101)
     power = rng.uniform(1, 6, len(names))
     curves = [np.round(1 - recall**p, 4).tolist() for p in power]
     rows = [
         {"name": name, "AP_0.5": float(np.mean(curve))}
         for name, curve in zip(names, curves, strict=True)
     ]
-    rates = 2.0 ** (np.arange(-60, 61) / 20)
-    froc = [np.round(rates / (rates + size), 4) for size in rng.uniform(0.02, 1, len(names))]
+    froc = _froc(rng, names)
     boxes = rng.poisson(3, (len(names) + 1,) * 2) + np.diag(rng.integers(20, 90, len(names) + 1))
     boxes[-1, -1] = 0
-    kinds = ["right", "loose box", "wrong class", "wrong both", "duplicate", "background", "missed"]
-    errors = [
-        dict(zip(kinds, (60, *rng.poisson(8, len(kinds) - 1).tolist()), strict=True)) for _ in names
-    ]
+    errors = _errors(rng, names)
     confusion = rng.poisson(8, (len(views),) * 2) + np.diag(rng.integers(20, 70, len(views)))
     return {
         "names": names,
@@ -141,34 +141,45 @@ def metrics(names: list[str] = NAMES, views: list[str] = VIEWS, labelled: int = 
             "per_class": rows,
             "confusion": boxes.tolist(),
             "pr_curve": {"recall": recall.tolist(), "precision": curves},
-            "errors": {
-                "counts": {kind: sum(row[kind] for row in errors) for kind in kinds},
-                "per_class": [
-                    {"name": name} | row for name, row in zip(names, errors, strict=True)
-                ],
-                "delta_mAP_0.5": dict(
-                    zip(kinds[1:], (0.098, 0.021, 0.0, 0.045, 0.008, 0.03), strict=True)
-                ),
-            },
-            "froc": {
-                "false_positives": rates[::20].tolist(),
-                "mean": float(np.mean(froc)),
-                "per_class": [
-                    {"name": n, "mean": float(own.mean())}
-                    for n, own in zip(names, froc, strict=True)
-                ],
-                "curve": {
-                    "false_positives": rates.tolist(),
-                    "sensitivity": np.array(froc).tolist(),
-                },
-            },
+            "errors": errors,
+            "froc": froc,
         },
         "views": {"images": labelled, "confusion": (confusion * (labelled > 0)).tolist()},
     }
 
 
+def _froc(rng: np.random.Generator, names: list[str]) -> dict:
+    rates = 2.0 ** (np.arange(-60, 61) / 20)
+    curves = [np.round(rates / (rates + size), 4) for size in rng.uniform(0.02, 1, len(names))]
+    means = [float(curve.mean()) for curve in curves]
+    return {
+        "false_positives": rates[::20].tolist(),
+        "mean": float(np.mean(curves)),
+        "per_class": [{"name": n, "mean": mean} for n, mean in zip(names, means, strict=True)],
+        "curve": {
+            "false_positives": rates.tolist(),
+            "sensitivity": np.array(curves).tolist(),
+        },
+    }
+
+
+def _errors(rng: np.random.Generator, names: list[str]) -> dict:
+    rows = []
+    for name in names:
+        counts = (60, *rng.poisson(8, len(ERRORS) - 1).tolist())
+        rows.append({"name": name} | dict(zip(ERRORS, counts, strict=True)))
+    totals = {}
+    for kind in ERRORS:
+        totals[kind] = sum(row[kind] for row in rows)
+    gains = dict(zip(ERRORS[1:], (0.098, 0.021, 0.0, 0.045, 0.008, 0.03), strict=True))
+    return {"counts": totals, "per_class": rows, "delta_mAP_0.5": gains}
+
+
 def val_batch(folder: Path, count: int = 16, classes: int = 4, views: int = 3) -> list[dict]:
-    """Records for frames that are written into `folder`: boxes at every edge, many, none, unknown views."""
+    """Records for frames that are written into `folder`.
+
+    There are boxes at every edge, many or none, and unknown views.
+    """
     rng = np.random.default_rng(3)
     folder.mkdir(parents=True, exist_ok=True)
     records = []
@@ -177,18 +188,21 @@ def val_batch(folder: Path, count: int = 16, classes: int = 4, views: int = 3) -
         path = folder / f"Bild ü é {index}.png"
         noise = rng.integers(0, 90, (height // 8, width // 8, 3), dtype=np.uint8)
         cv2.imencode(".png", cv2.resize(noise, (width, height)))[1].tofile(path)
-        centres, sizes = (
-            rng.uniform(0.1, 0.9, (index % 4, 2)),
-            rng.uniform(0.1, 0.5, (index % 4, 2)),
-        )
+        centres = rng.uniform(0.1, 0.9, (index % 4, 2))
+        sizes = rng.uniform(0.1, 0.5, (index % 4, 2))
         corners = np.clip(np.hstack([centres - sizes / 2, centres + sizes / 2]), 0, 1)
         if index == 4:
             corners = np.array([[0.0, 0.0, 1.0, 1.0]])
         boxes = (corners * (width, height, width, height)).round(1)
         number = rng.integers(0, classes, len(boxes)).tolist()
-        view = -1 if index % 7 == 6 else int(rng.integers(views))
+        view = -1
+        if index % 7 != 6:
+            view = int(rng.integers(views))
         probabilities = rng.dirichlet(np.ones(views) * 0.4) * 0.5
-        probabilities[view if index % 3 else 0] += 0.5
+        favourite = 0
+        if index % 3:
+            favourite = view
+        probabilities[favourite] += 0.5
         moved = np.clip(boxes + rng.normal(0, 6, boxes.shape), 0, (width, height, width, height))
         scores = rng.uniform(0.3, 1, len(boxes)).tolist()
         truth = {"boxes_xyxy": boxes.tolist(), "classes": number, "view": view}
@@ -199,15 +213,13 @@ def val_batch(folder: Path, count: int = 16, classes: int = 4, views: int = 3) -
 
 
 def dual_table(epochs: int, start: int = 0) -> pd.DataFrame:
-    """Rows of a dual run whose classifier rests for `start` epochs."""
+    """Rows of a dual run whose classifier is idle for `start` epochs."""
     table = results_table(epochs)
     for task in TASK_COLOURS:
         renamed = {f"x/lr{group}": f"x/{task}_lr{group}" for group in range(3)}
         table = table.join(table[list(renamed)].rename(columns=renamed))
     table = table.drop(columns=list(renamed))
     table["best"] = table["best"].replace("joint", "detection classification")
-    table.loc[
-        : start - 1,
-        [column for column in table if "x/classification" in column or column == "train/view_loss"],
-    ] = np.nan
+    idle = [column for column in table if "x/classification" in column]
+    table.loc[: start - 1, [*idle, "train/view_loss"]] = np.nan
     return table

@@ -12,7 +12,8 @@ from utils.core.data_config import load_data_config
 from utils.curation.audit import Audit, audit
 from utils.data.splits import label_path
 
-TRAIN, VAL = "images/train", "images/val"
+TRAIN = "images/train"
+VAL = "images/val"
 
 
 def look(frames: Path, **changes: object) -> Audit:

@@ -12,7 +12,9 @@ from utils.data.splits import find_images
 
 def write_yaml(folder: Path, content: object) -> Path:
     path = folder / "file.yaml"
-    text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+    text = content
+    if not isinstance(content, str):
+        text = yaml.safe_dump(content, sort_keys=False)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -58,17 +60,13 @@ UNREADABLE = {
 def split_frame_by_frame(tiny_data: Path, folder: Path) -> DataConfig:
     """The tiny phantom split anew, with lists in `folder`, so that clips lie in both splits."""
     data = load_data_config(tiny_data)
-    images = [
-        image
-        for entries in data.splits.values()
-        for image in find_images(entries, "all", tiny_data)
-    ]
-    content = tiny_data.read_text().replace("images/train", str(folder / "train.txt"))
-    (folder / "data.yaml").write_text(
-        content.replace("images/val", str(folder / "val.txt")).replace(
-            "path: frames", f"path: {data.root}"
-        )
-    )
+    images = []
+    for entries in data.splits.values():
+        images += find_images(entries, "all", tiny_data)
+    content = tiny_data.read_text().replace("path: frames", f"path: {data.root}")
+    for name in ("train", "val"):
+        content = content.replace(f"images/{name}", str(folder / f"{name}.txt"))
+    (folder / "data.yaml").write_text(content)
     for number, name in enumerate(("train", "val")):
         (folder / f"{name}.txt").write_text("\n".join(map(str, images[number::2])))
     return load_data_config(folder / "data.yaml")

@@ -17,17 +17,18 @@ ANCHORS = [[10, 13, 16, 30, 33, 23], [30, 61, 62, 45, 59, 119], [116, 90, 156, 1
 def mini_models() -> dict[str, nn.Module]:
     """All kinds of models, of so few layers that an export takes a second or two."""
     torch.manual_seed(0)
-    conv = lambda width, kernel, stride: [-1, 1, "Conv", [width, kernel, stride]]  # noqa: E731
-    backbone = [conv(8, 3, 2), conv(8, 3, 4), conv(16, 3, 2), [-1, 1, "C3", [16]], conv(16, 3, 2)]
-    backbone += [[-1, 1, "SPPF", [16, 5]]]
-    neck = [
-        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
-        [[-1, 3], 1, "Concat", [1]],
-    ]  # layers 6 and 7, of stride 16
-    detect_row, view_row = (
-        [[1, 7, 5], 1, "Detect", ["nc", "anchors"]],
-        [7, 1, "ViewHead", ["views", 0.5]],
-    )
+    backbone = [
+        [-1, 1, "Conv", [8, 3, 2]],
+        [-1, 1, "Conv", [8, 3, 4]],
+        [-1, 1, "Conv", [16, 3, 2]],
+        [-1, 1, "C3", [16]],
+        [-1, 1, "Conv", [16, 3, 2]],
+        [-1, 1, "SPPF", [16, 5]],
+    ]
+    # Layers 6 and 7, of stride 16.
+    neck = [[-1, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 3], 1, "Concat", [1]]]
+    detect_row = [[1, 7, 5], 1, "Detect", ["nc", "anchors"]]
+    view_row = [7, 1, "ViewHead", ["views", 0.5]]
     joint = {
         "nc": 4,
         "anchors": ANCHORS,
@@ -52,19 +53,22 @@ def noise(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def stirred(model: nn.Module, images: torch.Tensor | None = None) -> nn.Module:
-    """The model as if trained: batch norms that are not the identity, and answers that depend on the image.
+    """The model as if trained: batch norms are not the identity, outputs depend on the image.
 
     By a few logits: with norms that do not fit the features of `images` (or noise) they are
     hundreds, and not within 1e-4 of themselves in float64.
     """
+    if images is None:
+        images = noise((4, 3, 160, 160))
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # the mean over all batches, of which there is one
         nn.init.uniform_(norm.weight, 0.5, 1.0)
         nn.init.normal_(norm.bias, 0, 0.2)
     with torch.no_grad():
-        model.train()(noise((4, 3, 160, 160)) if images is None else images)
-        for level in model.detect.m if model.detect else ():
+        model.train()(images)
+        levels = model.detect.m if model.detect else ()
+        for level in levels:
             level.weight.mul_(2)
             level.bias.view(3, -1)[:, 4:] += 4
     return model.eval()
@@ -83,7 +87,8 @@ def assert_equal_outputs(
         expected = export.answers(model, images)
     assert list(found) == list(expected)
     if "boxes" in found:
-        boxes, true_boxes = found["boxes"], expected["boxes"]
+        boxes = found["boxes"]
+        true_boxes = expected["boxes"]
         assert boxes.dtype == torch.float32 and boxes.shape == true_boxes.shape
         torch.testing.assert_close(boxes[..., :4], true_boxes[..., :4], rtol=1e-4, atol=0.02)
         torch.testing.assert_close(boxes[..., 4:], true_boxes[..., 4:], rtol=0, atol=1e-4)

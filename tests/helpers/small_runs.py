@@ -1,7 +1,9 @@
-"""Trainings that take seconds, and whether two of them are the same; for the tests of the scripts."""
+"""Trainings that take seconds, and whether two of them are the same."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -13,15 +15,18 @@ import train_joint_gradnorm
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.commands.train_joint_dual_backbone import build_job as build_dual_job
 from utils.commands.train_joint_gradnorm import build_job as build_joint_job
+from utils.core.files import ROOT
 from utils.core.options import DualOptions, JointOptions
 from utils.data.phantom.anatomy import KINDS
 from utils.data.phantom.generate import generate
+from utils.training import finish
 from utils.training.run import start_run
 from utils.training.setup import Job
 from utils.training.trainer import StepCallback, Trainer, train
 
 TIMES = ["time/epoch_s", "time/val_s"]
 EPOCHS = 3
+SMALL = {"width_multiple": 0.125, "depth_multiple": 0.1}  # in a model YAML
 OPTIONS = {
     train_joint_gradnorm: ("joint", JointOptions),
     train_joint_dual_backbone: ("dual", DualOptions),
@@ -33,7 +38,7 @@ BUILDERS = {
 
 
 def write_tiny_data(folder: Path) -> Path:
-    """A data.yaml in `folder` and a small phantom beside it: 12 training and 8 validation frames."""
+    """A data.yaml in `folder`, and beside it a phantom of 12 training and 8 validation frames."""
     generate(folder / "frames", seed=0, train_patients=3, val_patients=2)
     content = {
         "path": "frames",
@@ -49,10 +54,22 @@ def write_tiny_data(folder: Path) -> Path:
     return folder / "data.yaml"
 
 
+def small_yaml(name: str) -> dict[str, object]:
+    """The content of a model YAML of this project, made small."""
+    return yaml.safe_load((ROOT / f"models/{name}.yaml").read_text()) | SMALL
+
+
 def small_options(
-    data: Path, folder: Path, script: ModuleType = train_joint_gradnorm
+    data: Path,
+    folder: Path,
+    script: ModuleType = train_joint_gradnorm,
+    size: Mapping[str, float] = SMALL,
 ) -> dict[str, object]:
-    """Command-line options for 12 frames of 64 px and an eighth of the width; model files go to `folder`."""
+    """Command-line options for frames of 64 px and a small model, whose files go to `folder`.
+
+    Args:
+        size: keys of the model's YAML that make it small.
+    """
     options = {
         "data": str(data),
         "epochs": EPOCHS,
@@ -66,9 +83,11 @@ def small_options(
         if hasattr(defaults, key):
             path = folder / f"{key}.yaml"
             cfg = yaml.safe_load(Path(getattr(defaults, key)).read_text())
-            path.write_text(yaml.safe_dump(cfg | {"width_multiple": 0.125}))
+            path.write_text(yaml.safe_dump(cfg | size))
             options[key] = str(path)
-    return options | ({"gradnorm_interval": 2} if script is train_joint_gradnorm else {})
+    if script is train_joint_gradnorm:
+        options["gradnorm_interval"] = 2
+    return options
 
 
 def new_job(options: dict, script: ModuleType = train_joint_gradnorm) -> Job:
@@ -81,12 +100,22 @@ def run(
     folder: Path,
     script: ModuleType = train_joint_gradnorm,
     on_step: StepCallback | None = None,
+    pictures: bool = False,
     **changes: object,
 ) -> Path:
-    """Train into `folder`."""
+    """Train into `folder`; pictures take twice as long as the rest, so only where they are seen."""
     place = {"project": str(folder.parent), "name": folder.name}
-    train(new_job({**options, **changes, **place}, script), on_step)
+    job = new_job(options | changes | place, script)
+    if pictures:
+        train(job, on_step)
+    else:
+        _train_without_pictures(job, on_step)
     return folder
+
+
+def _train_without_pictures(job: Job, on_step: StepCallback | None = None) -> None:
+    with patch.object(finish, "draw_run"):
+        train(job, on_step)
 
 
 def power_fails_at(place: tuple[int, int]) -> StepCallback:
@@ -112,12 +141,13 @@ def break_run(
 
 
 def resume(folder: Path, script: ModuleType = train_joint_gradnorm) -> None:
-    """Go on with the run in `folder`."""
-    train(new_job({"resume": str(folder / "weights" / "last.pt")}, script))
+    """Resume the run in `folder`."""
+    job = new_job({"resume": str(folder / "weights" / "last.pt")}, script)
+    _train_without_pictures(job)
 
 
 def assert_same_run(a: Path, b: Path) -> None:
-    """Weights, averages, optimisers, balancer and CSV rows of two runs are equal, bit for bit, but for times."""
+    """Weights, averages, optimisers, balancer and CSV rows are equal, bit for bit, but for times."""
     for name in ("last.pt", "best.pt"):
         left, right = (load_checkpoint(folder / "weights" / name) for folder in (a, b))
         for state in (left, right):

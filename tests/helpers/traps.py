@@ -7,7 +7,8 @@ class Trap:
     """Unpickling this calls `function(*arguments)`."""
 
     def __init__(self, function: Callable, *arguments: object):
-        self.function, self.arguments = function, arguments
+        self.function = function
+        self.arguments = arguments
 
     def __reduce__(self) -> tuple:
         return self.function, self.arguments

@@ -52,7 +52,7 @@ def test_boxes_are_in_pixels_of_the_image_and_those_in_the_border_are_dropped():
 
 
 def test_it_says_what_the_evaluation_says(checkpoints, tiny_data: Path):
-    model, data = load(checkpoints["full"]), load_data_config(tiny_data)
+    model, data = load(checkpoints["joint"]), load_data_config(tiny_data)
     loader = make_loader(JointDataset(load_split(data, "val"), 64, "off"), 4, 0, False)
     expected, _ = evaluate(model, loader, FLOAT32, data)
     predictor = Predictor(model, FLOAT32, 64, confidence=0.001)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from by_autograd import flat_norms_and_cosine, norms_by_autograd
+from small_runs import small_yaml
 
 from models.gradients import FeatureTaps, layer_gradients, task_gradients, weight_gradients
 from models.gradnorm import TaskGradients
@@ -21,7 +22,7 @@ WEIGHTS = {"detection": 1.9, "classification": 0.1}
 def step():
     """A joint model, a batch, and a function from outputs to the tasks' losses."""
     torch.manual_seed(0)
-    model = YOLOv5WithClassification("models/yolov5s_joint.yaml", nc=4, views=3).train()
+    model = YOLOv5WithClassification(small_yaml("yolov5s_joint"), nc=4, views=3).train()
     criterion = JointLoss(DetectionLoss(LossGains(0.05, 0.25, 0.025)))
     images = torch.rand(2, 3, 64, 64)
     boxes = torch.tensor([[0, 1, 0.5, 0.5, 0.3, 0.2], [1, 3, 0.3, 0.6, 0.2, 0.4]])

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +252,28 @@ def test_a_predictor_says_the_same(checkpoint: Path, exported: Path):
     assert len(ours.scores) > 3
     np.testing.assert_allclose(theirs.boxes_xyxy, ours.boxes_xyxy, rtol=1e-4, atol=0.02)
     np.testing.assert_allclose(theirs.view_probabilities, ours.view_probabilities, atol=1e-5)
+
+
+def test_the_example_for_strangers_prints_what_detect_finds(
+    checkpoint: Path, tiny_data: Path, tmp_path: Path
+):
+    weights = shutil.copy(checkpoint, tmp_path / "best.pt")
+    call(script.main, "--weights", weights, "--nms", "--imgsz", 96, "--conf-thres", 0.1)
+    frame = sorted((tiny_data.parent / "frames/images/val").iterdir())[0]
+    command = [sys.executable, ROOT / "docs/how-to/onnx_example.py", "best.onnx", frame]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+    model, facts = open_model(checkpoint, model_from_checkpoint, FLOAT32)
+    image = cv2.cvtColor(cv2.imread(str(frame)), cv2.COLOR_BGR2RGB)
+    found = Predictor.of(model, facts, FLOAT32, 96, 0.1)(image)
+    *rows, view = ended.stdout.replace("[", " ").replace("]", " ").split("\n")[:-1]
+    best = np.array([row.split()[1:] for row in rows[:3]], float)
+    assert len(rows) > 3
+    np.testing.assert_allclose(best[:, 0], found.scores[:3], atol=0.02)
+    inside = best[:, 1:].clip(0, np.tile(image.shape[1::-1], 2))
+    np.testing.assert_allclose(inside, found.boxes_xyxy[:3], atol=1)
+    assert view.split()[0] == facts.view_names[found.view_probabilities.argmax()]
 
 
 def test_detect_reads_it_with_its_own_size_and_confidence(

@@ -40,7 +40,7 @@ def options(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 @pytest.fixture(scope="module")
 def finished(options: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of an uninterrupted training."""
-    return run(options, tmp_path_factory.mktemp("runs") / "whole", script)
+    return run(options, tmp_path_factory.mktemp("runs") / "whole", script, pictures=True)
 
 
 def part_state(state: dict, part: str) -> dict[str, torch.Tensor]:

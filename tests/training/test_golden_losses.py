@@ -32,7 +32,8 @@ def losses_of(data: Path, folder: Path, script: ModuleType, changes: dict) -> pd
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        run(small_options(data, folder, script), folder / "run", script, workers=0, **changes)
+        options = small_options(data, folder, script, size={"width_multiple": 0.125})
+        run(options, folder / "run", script, workers=0, **changes)
     finally:
         torch.set_num_threads(threads)
     table = pd.read_csv(folder / "run" / "results.csv")

@@ -31,7 +31,7 @@ def options(tiny_data, tmp_path_factory) -> dict:
 @pytest.fixture(scope="module")
 def finished(options, tmp_path_factory) -> Path:
     """The run folder of an uninterrupted training."""
-    return run(options, tmp_path_factory.mktemp("runs") / "whole")
+    return run(options, tmp_path_factory.mktemp("runs") / "whole", pictures=True)
 
 
 def test_a_run_leaves_its_folder(finished):

@@ -22,10 +22,8 @@ from utils.core.script import LOGGER, UserError
 FORMAT = "yolov5-joint-gradnorm"
 VERSION = 2
 YAMLS = ("cfg", "classifier_cfg")  # arguments of models that are a model YAML's content
-READABLE = (
-    1,
-    2,
-)  # versions that evaluate and fine-tune; only the newest is resumed, as the defaults changed
+# Versions that evaluate and fine-tune; only the newest is resumed, as the defaults changed.
+READABLE = (1, 2)
 
 
 def save_checkpoint(path: Path, content: Mapping[str, object]) -> None:
@@ -44,14 +42,14 @@ def _save(content: Mapping[str, object], path: Path) -> None:
         try:
             torch.save(content, stream)
         except RuntimeError as error:
-            # PyTorch trips over what it has not written, and so hides what the file system said.
+            # PyTorch fails on what it has not written, and so hides the file system's error.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def load_checkpoint(path: str | Path) -> dict[str, object]:
-    """Read a checkpoint of this project onto the CPU, and hold it against `utils.checkpoints.schema`.
+    """Read a checkpoint of this project onto the CPU, and hold it against the schema.
 
     A confidence of 0, which older versions stored where no threshold found a box, becomes None; and
     the model YAML in an older file loses the keys that were passed by then, and are honoured or
@@ -64,10 +62,10 @@ def load_checkpoint(path: str | Path) -> dict[str, object]:
     check_checkpoint(content, path)
     content = content | {"confidence": content["confidence"] or None}
     if content["version"] == 1:
-        arguments = content["arguments"].items()
-        content["arguments"] = {
-            key: without_fixed_keys(v) if key in YAMLS else v for key, v in arguments
-        }
+        arguments = dict(content["arguments"])
+        for key in arguments.keys() & set(YAMLS):
+            arguments[key] = without_fixed_keys(arguments[key])
+        content["arguments"] = arguments
     return content
 
 
@@ -79,14 +77,15 @@ def require_resumable(content: Mapping[str, object], path: str | Path) -> None:
     """
     if content["version"] != VERSION:
         raise UserError(
-            f"{path}: written by an older version (format {content['version']}, expected {VERSION}), whose defaults "
-            f"differ; it evaluates and fine-tunes (--weights {path}), but cannot be resumed"
+            f"{path}: written by an older version "
+            f"(format {content['version']}, expected {VERSION}), whose defaults differ; "
+            f"it evaluates and fine-tunes (--weights {path}), but cannot be resumed"
         )
     check_resumable(content, path)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, object]:
-    """Whatever a file of this project's format holds, every byte checked against the file's checksums.
+    """Whatever a file of this project's format holds, its bytes checked against its checksums.
 
     Raises:
         UserError: no such file, damaged, one that holds objects rather than data, or another format
@@ -95,7 +94,8 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     path = Path(path)
     if not path.is_file():
         raise UserError(
-            f"{path}: no such checkpoint; expected a .pt file such as runs/train/exp/weights/last.pt; "
+            f"{path}: no such checkpoint; "
+            "expected a .pt file such as runs/train/exp/weights/last.pt; "
             "to train from YOLOv5's own, use --weights yolov5s.pt --download"
         )
     try:
@@ -103,13 +103,13 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: refused: the file is damaged, or holds Python objects that loading would execute; "
-            "expected a checkpoint of tensors and plain values, as train_joint_gradnorm.py writes"
+            f"{path}: refused: the file is damaged, or holds Python objects that loading would "
+            "execute; expected a checkpoint of tensors and plain values, "
+            "as train_joint_gradnorm.py writes"
         ) from None
     except Exception as error:  # a damaged file can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{path}: not a readable checkpoint ({reason}); is the file complete?"
+            f"{path}: not a readable checkpoint ({reason_of(error)}); is the file complete?"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
@@ -119,9 +119,17 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     if type(version) is not int or version not in READABLE:
         expected = " or ".join(map(str, READABLE))
         raise UserError(
-            f"{path}: checkpoint version {version}, expected {expected}; use the program that wrote it"
+            f"{path}: checkpoint version {version}, expected {expected}; "
+            "use the program that wrote it"
         )
     return content
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's text; its type where it has none."""
+    if not str(error):
+        return type(error).__name__
+    return str(error).splitlines()[0]
 
 
 def _verify(path: Path) -> None:
@@ -142,13 +150,18 @@ def _verify(path: Path) -> None:
 
 def averaged_weights(content: Mapping[str, object]) -> Mapping[str, torch.Tensor]:
     """The moving average's state dict, where a checkpoint has one besides the trained weights."""
-    return content["ema"]["model"] if "ema" in content else content["model"]
+    if "ema" in content:
+        return content["ema"]["model"]
+    return content["model"]
 
 
 def transfer_weights(
     model: nn.Module, state: Mapping[str, torch.Tensor], source: str | Path
 ) -> int:
-    """Copy the tensors whose name and shape `model` shares with `state`; logs n of m and what was left.
+    """Copy the tensors whose name and shape `model` shares with `state`, and log how many.
+
+    Returns:
+        How many.
 
     Raises:
         UserError: nothing matches.
@@ -157,10 +170,13 @@ def transfer_weights(
     matching = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
     if not matching:
         raise UserError(
-            f"{source}: none of its {len(state)} tensors fits this model; is it another architecture?"
+            f"{source}: none of its {len(state)} tensors fits this model; "
+            "is it another architecture?"
         )
     model.load_state_dict(matching, strict=False)
-    left = sorted({name.rsplit(".", 1)[0] for name in own.keys() - matching.keys()})
-    rest = f"; left as initialised: {', '.join(left)}" if left else ""
-    LOGGER.info(f"{source}: transferred {len(matching)} of {len(own)} tensors{rest}")
+    message = f"{source}: transferred {len(matching)} of {len(own)} tensors"
+    left = {name.rsplit(".", 1)[0] for name in own.keys() - matching.keys()}
+    if left:
+        message += f"; left as initialised: {', '.join(sorted(left))}"
+    LOGGER.info(message)
     return len(matching)

@@ -1,4 +1,7 @@
-"""Fetches a public YOLOv5 checkpoint, when the user asks for it; nothing else here talks to the network."""
+"""Fetches a public YOLOv5 checkpoint, when the user asks for it.
+
+Nothing else in this project uses the network.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,18 @@ TIMEOUT_S = 30.0  # without a sign of life
 
 
 def weights_file(weights: str, download: bool) -> Path:
-    """Where `--weights` lies, fetched first if it is a public checkpoint's name, missing, and `download` is set.
+    """The path of `--weights`; a public checkpoint that is missing is fetched if `download` is set.
 
     Raises:
         UserError: it is missing and is not to be, or cannot be, fetched.
     """
     path = Path(weights)
     if path.exists() or (path.name not in PUBLIC and not download):
-        return path  # whoever reads it says what is wrong with it
+        return path  # whoever reads it reports what is wrong with it
     if path.name not in PUBLIC:
         raise UserError(
-            f"{path}: no such checkpoint, and --download fetches only {', '.join(PUBLIC)}; mend --weights"
+            f"{path}: no such checkpoint, and --download fetches only {', '.join(PUBLIC)}; "
+            "fix --weights"
         )
     if not download:
         raise UserError(
@@ -61,7 +65,8 @@ def fetch(path: Path) -> None:
 
 
 def _receive(temporary: Path, name: str) -> None:
-    digest, expected = hashlib.sha256(), SHA256.get(name)
+    digest = hashlib.sha256()
+    expected = SHA256.get(name)
     with temporary.open("wb") as stream:
         for chunk in _chunks(f"{RELEASE}/{name}"):
             digest.update(chunk)
@@ -90,10 +95,8 @@ def _chunks(url: str) -> Iterator[bytes]:
                     yield chunk
                 if bar.n < total:  # `read` ends quietly where the connection does
                     raise http.client.HTTPException(f"ended after {bar.n} of {total} bytes")
-    except (
-        OSError,
-        http.client.HTTPException,
-    ) as error:  # of the network; files are written elsewhere
+    # Errors of the network: files are written elsewhere.
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise UserError(
             f"{url}: cannot be fetched: {reason}; try again, or put the file there yourself"

@@ -1,4 +1,4 @@
-"""A model's file, checkpoint or ONNX: what it says of itself, and the model in it."""
+"""A model's file, checkpoint or ONNX: the facts in it, and the model."""
 
 from __future__ import annotations
 
@@ -74,9 +74,11 @@ def take_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | 
         elif own[name].is_floating_point() != weights[name].is_floating_point():
             problems.append(f"{name} holds {weights[name].dtype}, expected {own[name].dtype}")
     if problems:
-        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        found = min(problems)
+        if len(problems) > 1:
+            found += f", and {len(problems) - 1} more"
         raise UserError(
-            f"{source}: the weights do not fit the model: {min(problems)}{more}; "
+            f"{source}: the weights do not fit the model: {found}; "
             "the file is damaged, was changed, or is of another program"
         )
     model.load_state_dict(weights)
@@ -88,14 +90,14 @@ def _form(tensor: Tensor) -> str:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model's file says besides the weights.
+    """What a model's file holds besides the weights.
 
     Attributes:
         kind: of model, see `MODELS`.
         names, view_names: of the box classes and the views, by number.
         imgsz: side of the square it was made for, pixels.
         rect: whether it was trained on squares less the border that no frame needs.
-        data: the data.yaml it was trained on; "" if the file does not say.
+        data: the data.yaml it was trained on; "" if the file does not name it.
         confidence: threshold chosen on the validation split; None if it was never validated, or
             found no box there.
         view_prior: the fields of `utils.evaluation.results.ViewPrior`, or None.
@@ -113,16 +115,24 @@ class ModelFacts:
     confidence: float | None
     view_prior: dict | None
     fingerprint: str
-    bits: int | None = None  # older files do not say
+    bits: int | None = None  # older files have no such entry
 
     @classmethod
     def of_checkpoint(cls, content: Mapping[str, object]) -> ModelFacts:
         """From what `load_checkpoint` returns."""
-        same = ("kind", "names", "view_names", "confidence", "view_prior", "fingerprint")
         options = content["options"]
-        rect = options.get("rect", False)  # older trainings had no such option
-        place = {"imgsz": options["imgsz"], "rect": rect, "data": options["data"]}
-        return cls(**place, bits=content.get("bits"), **{key: content[key] for key in same})
+        return cls(
+            kind=content["kind"],
+            names=content["names"],
+            view_names=content["view_names"],
+            imgsz=options["imgsz"],
+            rect=options.get("rect", False),  # older trainings had no such option
+            data=options["data"],
+            confidence=content["confidence"],
+            view_prior=content["view_prior"],
+            fingerprint=content["fingerprint"],
+            bits=content.get("bits"),
+        )
 
     def to_properties(self) -> dict[str, str]:
         """The same as JSON values, with the project's stamp: metadata of an exported file."""
@@ -137,36 +147,37 @@ class ModelFacts:
             UserError: not an export of this project, of another version, or facts missing or of
                 wrong types.
         """
-        fields = cls.__dataclass_fields__
-        known = {"format", "version", *fields}
         try:
-            content = {key: json.loads(text) for key, text in properties.items() if key in known}
-            if content.pop("format", None) != FORMAT:
-                raise UserError("it has no metadata of this project")
-            version = content.pop("version", None)
-            if type(version) is not int or version not in READABLE:
-                raise UserError(f"version {version}, expected {' or '.join(map(str, READABLE))}")
-            if missing := [key for key in fields if key not in content and key != "bits"]:
-                raise UserError(f"metadata {missing} are missing")
-            if prior := content["view_prior"]:  # JSON's keys are strings
-                prior["by_class"] = {
-                    int(number): view for number, view in prior["by_class"].items()
-                }
+            content = cls._content_of(properties)
             facts = from_mapping(cls, content)
             check(content, FACTS | OPTIONS, "metadata")
             check_prior(content, "metadata")
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:  # UserError is a ValueError
+        # Made-up metadata can raise any of these; UserError is a ValueError.
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{source}: not an export of this project ({error}); make one with export.py"
             ) from None
-        return replace(
-            facts, confidence=facts.confidence or None
-        )  # older files say 0 where no threshold was found
+        # Older files have 0 where no threshold was found.
+        return replace(facts, confidence=facts.confidence or None)
+
+    @classmethod
+    def _content_of(cls, properties: Mapping[str, str]) -> dict[str, object]:
+        """The fields' values in metadata of this project, of a version that is known here."""
+        fields = cls.__dataclass_fields__
+        known = {"format", "version", *fields}
+        content = {key: json.loads(text) for key, text in properties.items() if key in known}
+        if content.pop("format", None) != FORMAT:
+            raise UserError("it has no metadata of this project")
+        version = content.pop("version", None)
+        if type(version) is not int or version not in READABLE:
+            raise UserError(f"version {version}, expected {' or '.join(map(str, READABLE))}")
+        missing = [key for key in fields if key not in content and key != "bits"]
+        if missing:
+            raise UserError(f"metadata {missing} are missing")
+        prior = content["view_prior"]
+        if prior:  # JSON's keys are strings
+            prior["by_class"] = {int(number): view for number, view in prior["by_class"].items()}
+        return content
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -186,15 +197,18 @@ def load_any(path: str | Path) -> dict[str, object]:
     Raises:
         UserError: see `load_checkpoint` and `public_checkpoint`.
     """
-    return public_checkpoint(path) if is_official(path) else load_checkpoint(path)
+    if is_official(path):
+        return public_checkpoint(path)
+    return load_checkpoint(path)
 
 
 def open_model(
     path: str | Path, build: Callable[..., nn.Module], precision: Precision
 ) -> tuple[nn.Module, ModelFacts]:
-    """The model in a checkpoint (its moving average) or in an exported `.onnx` file, in eval mode; and the facts.
+    """The model in a checkpoint or in an exported `.onnx` file, in eval mode, and the file's facts.
 
-    Public YOLOv5 detectors are read as well, see `public_checkpoint`.
+    Of a checkpoint, the moving average. Public YOLOv5 detectors are read as well, see
+    `public_checkpoint`.
 
     Args:
         build: `model_from_checkpoint`.

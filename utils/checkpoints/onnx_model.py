@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoints.checkpoint import reason_of
 from utils.core.names import TASKS
 from utils.core.script import UserError
 
@@ -56,9 +57,8 @@ class OnnxModel(nn.Module):
                 content, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # a damaged file can raise anything
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"{source}: not a readable ONNX model ({reason}); is the file complete?"
+                f"{source}: not a readable ONNX model ({reason_of(error)}); is the file complete?"
             ) from None
         self.properties = dict(self._session.get_modelmeta().custom_metadata_map)
         self.outputs = tuple(output.name for output in self._session.get_outputs())
@@ -67,16 +67,22 @@ class OnnxModel(nn.Module):
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """The file's outputs by name."""
         arrays = self._session.run(None, {"images": images.cpu().contiguous().numpy()})
-        return {
-            name: torch.from_numpy(array) for name, array in zip(self.outputs, arrays, strict=True)
-        }
+        return dict(zip(self.outputs, map(torch.from_numpy, arrays), strict=True))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """-> {"detect": what `decode` takes, "classify": (B, views) logits}, of the tasks there are."""
+        """The outputs of the tasks there are, as of the other models.
+
+        Returns:
+            "detect": what `decode` takes; "classify": (B, views) logits.
+        """
         found = self.run(images)
-        outputs = {"detect": found["boxes"]} if "boxes" in found else {}
-        # Probabilities' logarithms are logits: their softmax gives the probabilities back.
-        return outputs | ({"classify": found["views"].log()} if "views" in found else {})
+        outputs = {}
+        if "boxes" in found:
+            outputs["detect"] = found["boxes"]
+        if "views" in found:
+            # Probabilities' logarithms are logits: their softmax gives the probabilities back.
+            outputs["classify"] = found["views"].log()
+        return outputs
 
     def decode(self, boxes: Tensor) -> Tensor:
         """(B, N, 5 + nc), decoded already in the graph, see `models.yolo.decode`."""

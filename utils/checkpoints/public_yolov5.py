@@ -1,4 +1,4 @@
-"""Reads a checkpoint as the public YOLOv5 writes it, a pickled model, without running anything that is in it.
+"""Reads a checkpoint of the public YOLOv5, a pickled model, without running anything in it.
 
 Such a file is a zip archive: `data.pkl`, a pickle that builds the model's objects and names classes
 and functions to do so, and `data/N`, the tensors' bytes. A pickle can name any function of the
@@ -61,7 +61,10 @@ class Part:
 
 
 class Note:
-    """Stands in for what is noted beside a model and not read, or read as attributes: a date, options, a number."""
+    """Stands in for what is noted beside a model: a date, options, a number.
+
+    At most its attributes are read.
+    """
 
     def __new__(cls, *arguments: object, **named: object) -> Note:
         return super().__new__(cls)
@@ -79,7 +82,8 @@ class Reader(pickle.Unpickler):
 
     def __init__(self, archive: zipfile.ZipFile, folder: str):
         super().__init__(archive.open(f"{folder}/data.pkl"))
-        self._archive, self._folder = archive, folder
+        self._archive = archive
+        self._folder = folder
         self._bytes: dict[str, Tensor] = {}
         self._parts: dict[str, type[Part]] = {}
 
@@ -95,16 +99,23 @@ class Reader(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: object) -> Tensor:
-        """The flat tensor of a storage: ("storage", type, number of the file in data/, device, length)."""
+        """The flat tensor of a storage.
+
+        Args:
+            pid: "storage", type, number of the file in data/, device, length.
+        """
         _, dtype, number, _, length = pid
         if number not in self._bytes:
-            content = bytearray(self._archive.read(f"{self._folder}/data/{number}"))
-            self._bytes[number] = (
-                torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-            )
+            self._bytes[number] = self._tensor(number, dtype)
         if len(self._bytes[number]) < length:
             raise pickle.UnpicklingError(f"data/{number} is too short")
         return self._bytes[number]
+
+    def _tensor(self, number: str, dtype: torch.dtype) -> Tensor:
+        content = bytearray(self._archive.read(f"{self._folder}/data/{number}"))
+        if not content:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(content, dtype=dtype)
 
 
 def _rebuild_tensor(
@@ -117,35 +128,45 @@ def _rebuild_parameter(data: Tensor, *rest: object) -> Tensor:
     return data
 
 
-STAND_INS: dict[str, Callable] = {
+NOTES = (
+    "torch.device",
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "_codecs.encode",  # bytes, which dates and NumPy's numbers are made of
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib.PurePosixPath",
+    "pathlib.PureWindowsPath",
+    "pathlib._local.PosixPath",  # Python 3.13
+    "pathlib._local.WindowsPath",
+    "datetime.datetime",
+    "datetime.date",
+    "datetime.time",
+    "datetime.timedelta",
+    "datetime.timezone",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray.scalar",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+)
+STAND_INS: dict[str, Callable] = dict.fromkeys(NOTES, Note) | {
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    "torch.Size": tuple,
     "collections.OrderedDict": OrderedDict,
     "__builtin__.set": set,
     "builtins.set": set,
-    "torch.Size": tuple,
-    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-    "torch.device": Note,
-    "argparse.Namespace": Note,
-    "types.SimpleNamespace": Note,
-    "_codecs.encode": Note,  # bytes, which dates and NumPy's numbers are made of
-    **{
-        f"pathlib.{name}": Note
-        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-    },
-    **{f"pathlib._local.{name}": Note for name in ("PosixPath", "WindowsPath")},  # Python 3.13
-    **{f"datetime.{name}": Note for name in ("datetime", "date", "time", "timedelta", "timezone")},
-    **{f"numpy.{name}": Note for name in ("dtype", "ndarray")},
-    **{
-        f"numpy.{core}.multiarray.{name}": Note
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    },
 }
 
 
 def is_official(path: Path) -> bool:
-    """Whether the file is a zip archive whose pickle names the public trainer's model class, and not our format."""
+    """Whether a file is a zip archive whose pickle names the public trainer's model class.
+
+    And not our format.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             content = archive.read(f"{_folder(archive)}/data.pkl")
@@ -156,15 +177,15 @@ def is_official(path: Path) -> bool:
 
 def _folder(archive: zipfile.ZipFile) -> str:
     """The one folder of the archive, named by whoever wrote it."""
-    return next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix(
-        "/data.pkl"
-    )
+    file = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+    return file.removesuffix("/data.pkl")
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
-    """The state dict, in float32, of the model in a public YOLOv5 checkpoint: its moving average if it has one.
+    """The state dict, in float32, of the model in a public YOLOv5 checkpoint.
 
-    The names are YOLOv5's, so ours (`model.0.conv.weight`, ...).
+    Of its moving average, if it has one. The names are YOLOv5's, so ours
+    (`model.0.conv.weight`, ...).
 
     Raises:
         UserError: the file is damaged, or names something that is not a part of a YOLOv5 model.
@@ -173,10 +194,10 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
 
 
 def public_checkpoint(path: str | Path) -> dict[str, object]:
-    """A public YOLOv5 detector as `load_checkpoint` returns one of ours: boxes only, no threshold, no data.
+    """A public YOLOv5 detector as `load_checkpoint` returns one of ours.
 
-    The architecture is that of the YAML in the file, and the layers in the file must do what ours
-    do.
+    It has boxes only, no threshold and no data. The architecture is that of the YAML in the file,
+    and the layers in the file must do what ours do.
 
     Raises:
         UserError: see `read_official`; or a model that cannot be built here, e.g. one with a level
@@ -187,7 +208,8 @@ def public_checkpoint(path: str | Path) -> dict[str, object]:
     if not is_mapping(cfg):
         raise UserError(f"{path}: no detector of the public YOLOv5: it holds no model YAML")
     built = _build(cfg, state, path)
-    if difference := next(_differences(model, built), None):
+    difference = next(_differences(model, built), None)
+    if difference:
         raise UserError(
             f"{path}: {difference}; a model of a changed YOLOv5, which is not supported here"
         )
@@ -208,16 +230,17 @@ def public_checkpoint(path: str | Path) -> dict[str, object]:
 
 
 def _read(path: str | Path) -> tuple[Part, dict[str, Tensor], Mapping]:
-    """The model of a public checkpoint (the averaged one if there is one), its state dict, and the whole content."""
+    """The model of a public checkpoint, averaged if there is such, its state dict, all content."""
     try:
         with zipfile.ZipFile(path) as archive:
             content = Reader(archive, _folder(archive)).load()
         model = content.get("ema") or content["model"]
         if not isinstance(model, Part):
             raise TypeError(f"its model is a {type(model).__name__}")
-        state = {
-            name: t.float() if t.is_floating_point() else t for name, t in state_dict(model).items()
-        }
+        state = state_dict(model)
+        for name, tensor in state.items():
+            if tensor.is_floating_point():
+                state[name] = tensor.float()
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused: {error}; nothing in it was executed") from None
     except Exception as error:  # a damaged file can raise anything
@@ -229,10 +252,11 @@ def _read(path: str | Path) -> tuple[Part, dict[str, Tensor], Mapping]:
 
 
 def _build(cfg: Mapping, state: Mapping[str, Tensor], path: str | Path) -> DetectionModel:
-    """The YAML's model, with the anchors of the weights, as the YAML may say only how many there are."""
+    """The YAML's model with the anchors of the weights; the YAML may have only their number."""
     try:
         cfg = load_model_yaml(cfg)
-        levels = state.get(f"model.{len([*cfg['backbone'], *cfg['head']]) - 1}.anchors")
+        last = len(cfg["backbone"]) + len(cfg["head"]) - 1
+        levels = state.get(f"model.{last}.anchors")
         if levels is None or levels.dim() != 3:
             raise UserError("no detector of the public YOLOv5: its last layer has no anchors")
         anchors = [
@@ -247,7 +271,8 @@ def _build(cfg: Mapping, state: Mapping[str, Tensor], path: str | Path) -> Detec
 def _differences(part: Part, ours: nn.Module, place: str = "") -> Iterator[str]:
     """What the layers of the file do otherwise than ours of the same place."""
     attributes = vars(part)
-    found, expected = type(part).__name__, type(ours).__name__
+    found = type(part).__name__
+    expected = type(ours).__name__
     if place and found != expected:
         yield f"layer {place} is {found}, expected {expected}"
         return
@@ -256,44 +281,48 @@ def _differences(part: Part, ours: nn.Module, place: str = "") -> Iterator[str]:
         if name in attributes and repr(attributes[name]) != repr(own):
             yield f"layer {place} has {name} {attributes[name]!r}, expected {own}"
     strides = attributes.get("stride")
-    if (
-        isinstance(ours, Detect)
-        and isinstance(strides, Tensor)
-        and strides.tolist() != [*ours.strides]
-    ):
-        yield f"layer {place} has strides {strides.tolist()}, expected {[*ours.strides]}"
+    if isinstance(ours, Detect) and isinstance(strides, Tensor):
+        expected_strides = list(ours.strides)
+        if strides.tolist() != expected_strides:
+            yield f"layer {place} has strides {strides.tolist()}, expected {expected_strides}"
     children = dict(ours.named_children())
     for name, below in attributes.get("_modules", {}).items():
         if isinstance(below, Part) and name in children:  # others are missed with their weights
-            yield from _differences(below, children[name], f"{place}.{name}" if place else name)
+            place_below = f"{place}.{name}".removeprefix(".")
+            yield from _differences(below, children[name], place_below)
 
 
 def _names(model: Part, count: int, path: str | Path) -> list[str]:
     """Of the box classes, in the file a list, or a mapping of numbers."""
-    names = getattr(
-        model, "names", [str(number) for number in range(count)]
-    )  # as YOLOv5 calls what has no name
+    unnamed = [str(number) for number in range(count)]  # as YOLOv5 calls them
+    names = getattr(model, "names", unnamed)
     if isinstance(names, Mapping):
         names = [names.get(number) for number in range(len(names))]
-    if (
-        not isinstance(names, list | tuple)
-        or len(names) != count
-        or not all(isinstance(n, str) for n in names)
-    ):
+    is_list = isinstance(names, list | tuple) and len(names) == count
+    if not is_list or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: names are {names!r}, expected {count}, as the model has classes")
     return list(names)
 
 
 def _image_size(options: object) -> int:
-    """Side of the square it was trained for, pixels, where the file says it; a multiple of 32 as in YOLOv5."""
-    said = options if is_mapping(options) else vars(options) if isinstance(options, Note) else {}
-    size = said.get("imgsz", said.get("img_size", USUAL_SIZE))
-    size = size[0] if isinstance(size, list | tuple) and size else size
-    return -(-size // COARSEST) * COARSEST if is_whole(size, 1, 2**16) else USUAL_SIZE
+    """Side of the square it was trained for, pixels; YOLOv5's default where the file has none.
+
+    A multiple of 32, as in YOLOv5.
+    """
+    if isinstance(options, Note):
+        options = vars(options)
+    if not is_mapping(options):
+        return USUAL_SIZE
+    size = options.get("imgsz", options.get("img_size", USUAL_SIZE))
+    if isinstance(size, list | tuple) and size:
+        size = size[0]
+    if not is_whole(size, 1, 2**16):
+        return USUAL_SIZE
+    return -(-size // COARSEST) * COARSEST
 
 
 def state_dict(part: object, prefix: str = "") -> dict[str, Tensor]:
-    """Parameters and buffers of a part and of all below it, named as `nn.Module.state_dict` names them."""
+    """Parameters and buffers of a part and of all below it, named as by `nn.Module.state_dict`."""
     attributes: Mapping = vars(part)
     own = {**attributes.get("_parameters", {}), **attributes.get("_buffers", {})}
     found = {

@@ -119,7 +119,7 @@ OPTIONS: Table = {
     "rect": Field("True or False", lambda value: isinstance(value, bool), required=False),
 }
 
-# What a model's file says of it, exported ones too.
+# The facts in a model's file, exported ones too.
 FACTS: Table = {
     "kind": Field(
         ", ".join(ARGUMENTS), lambda value: isinstance(value, str) and value in ARGUMENTS
@@ -200,7 +200,9 @@ def _shown(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    if len(text) > LONGEST:
+        return f"{text[: LONGEST - 3]}..."
+    return text
 
 
 def check_checkpoint(content: Mapping[str, object], source: str | Path) -> None:
@@ -211,9 +213,11 @@ def check_checkpoint(content: Mapping[str, object], source: str | Path) -> None:
     """
     check(content, CHECKPOINT, source)
     check(content["options"], OPTIONS, source, "options.")
-    arguments, kind = content["arguments"], content["kind"]
+    kind = content["kind"]
+    arguments = content["arguments"]
     check(arguments, ARGUMENTS[kind], source, "arguments.")
-    if unknown := arguments.keys() - ARGUMENTS[kind].keys():
+    unknown = arguments.keys() - ARGUMENTS[kind].keys()
+    if unknown:
         raise UserError(
             f"{source}: arguments {sorted(unknown)} are unknown to models of kind '{kind}'; {FIX}"
         )
@@ -226,20 +230,19 @@ def check_checkpoint(content: Mapping[str, object], source: str | Path) -> None:
 
 def _check_counts(content: Mapping[str, object], source: str | Path) -> None:
     """Names, views and the numbers of them that the model was built with agree."""
-    arguments, names, view_names = content["arguments"], content["names"], content["view_names"]
+    arguments = content["arguments"]
+    names = content["names"]
+    view_names = content["view_names"]
     if arguments["nc"] != len(names):
         raise wrong(source, "arguments.nc", arguments["nc"], f"{len(names)}, as there are names")
     tasks = arguments.get("tasks", TASKS)
     if "detection" in tasks and not names:
         raise wrong(source, "names", names, "one name at least")
     names_views = content["kind"] != "detection" and "classification" in tasks
-    if names_views and arguments.get("views") != len(view_names):
-        raise wrong(
-            source,
-            "arguments.views",
-            arguments.get("views"),
-            f"{len(view_names)}, as there are view_names",
-        )
+    views = arguments.get("views")
+    if names_views and views != len(view_names):
+        expected = f"{len(view_names)}, as there are view_names"
+        raise wrong(source, "arguments.views", views, expected)
     check_prior(content, source)
 
 
@@ -252,10 +255,9 @@ def check_prior(facts: Mapping[str, object], source: str | Path) -> None:
     prior = facts["view_prior"]
     if prior is None:
         return
-    views = (prior["majority"], *prior["by_class"].values())
-    if max(views) >= len(facts["view_names"]) or max(prior["by_class"], default=-1) >= len(
-        facts["names"]
-    ):
+    last_view = max([prior["majority"], *prior["by_class"].values()])
+    last_class = max(prior["by_class"], default=-1)
+    if last_view >= len(facts["view_names"]) or last_class >= len(facts["names"]):
         raise wrong(source, "view_prior", prior, "numbers of view_names, by numbers of names")
 
 
@@ -281,11 +283,15 @@ def check_finite(content: object, source: str | Path, key: str) -> None:
         UserError: there is one.
     """
     for path, value in _leaves(content, key):
-        is_bad = isinstance(value, Tensor) and not bool(value.to(torch.float32).isfinite().all())
-        if is_bad or (isinstance(value, float) and not math.isfinite(value)):
-            found = "has values that are" if isinstance(value, Tensor) else f"is {value},"
+        found = None
+        if isinstance(value, Tensor) and not bool(value.to(torch.float32).isfinite().all()):
+            found = "has values that are"
+        elif isinstance(value, float) and not math.isfinite(value):
+            found = f"is {value},"
+        if found:
             raise UserError(
-                f"{source}: {path} {found} not finite; expected the weights of a sound training; {FIX}"
+                f"{source}: {path} {found} not finite; "
+                f"expected the weights of a sound training; {FIX}"
             )
 
 
@@ -303,7 +309,9 @@ def _leaves(content: object, key: str) -> Iterator[tuple[str, object]]:
 
 
 def check_resumable(content: Mapping[str, object], source: str | Path) -> None:
-    """Hold a checkpoint that `check_checkpoint` let pass against what is read of it besides to resume its training.
+    """Hold a checkpoint against what more is read of it to resume its training.
+
+    `check_checkpoint` has let it pass.
 
     Raises:
         UserError: a key is missing or has a wrong value.

@@ -1,4 +1,4 @@
-"""All findings of a data set put together, and the few that a training is warned of before it starts."""
+"""All findings of a data set, and the few that a training is warned of before it starts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,17 @@ from utils.curation.findings import (
     overlap,
     score_column_orders,
 )
-from utils.curation.frames import Frame, as_split, class_view_counts, named, read_frames, with_view
+from utils.curation.frames import (
+    Frame,
+    as_split,
+    class_view_counts,
+    group_by,
+    named,
+    read_frames,
+    with_view,
+)
 from utils.curation.reference import NeighbourOracle, ViewOracle, neighbour_oracle, view_oracle
+from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, by_file
 
 
@@ -69,15 +78,18 @@ def audit(data: DataConfig, plausible: Mapping[str, Sequence[str]] | None = None
     """Look at every file of every split once.
 
     Args:
-        plausible: box class -> its plausible views, see `read_plausible`; None leaves the columns'
-            order unjudged.
+        plausible: box class -> its plausible views, see `read_plausible`; without it, no other
+            order of the view columns is tried.
 
     Raises:
         UserError: a split's folder, list or listed image does not exist, or it has no image.
     """
     frames = read_frames(data)
-    groups, clips = (overlap(data, frames, what) for what in ("group", "clip"))
-    orders = score_column_orders(data, frames, plausible) if plausible else {}
+    groups = overlap(data, frames, "group")
+    clips = overlap(data, frames, "clip")
+    orders = {}
+    if plausible:
+        orders = score_column_orders(data, frames, plausible)
     findings = [
         *find_file_faults(data, frames),
         *find_unknown_bits(data, frames),
@@ -92,21 +104,38 @@ def audit(data: DataConfig, plausible: Mapping[str, Sequence[str]] | None = None
         *find_rare_pairs(data, frames),
         *find_better_order(data, orders),
     ]
-    findings.sort(key=lambda finding: list(KINDS).index(finding.kind))
+    kinds = list(KINDS)
+    findings.sort(key=lambda finding: kinds.index(finding.kind))
+    oracles = {"neighbour": {}, "view": {}}
+    if clips:
+        oracles = _oracles(data, frames)
+    return Audit(data, tuple(frames), tuple(findings), groups, clips, orders, **oracles)
+
+
+def _oracles(data: DataConfig, frames: Sequence[Frame]) -> dict[str, dict]:
+    """The fields `neighbour` and `view` of an audit of clips."""
     train = as_split(frames, "train")
-    others = [as_split(frames, name) for name in data.splits if name != "train" and clips]
-    neighbour = {split.name: neighbour_oracle(data, train, split) for split in others if data.names}
-    view = {split.name: view_oracle(data, train, split) for split in others if data.view_names}
-    return Audit(data, tuple(frames), tuple(findings), groups, clips, orders, neighbour, view)
+    others = [as_split(frames, name) for name in data.splits if name != "train"]
+    oracles = {"neighbour": {}, "view": {}}
+    if data.names:
+        oracles["neighbour"] = {s.name: neighbour_oracle(data, train, s) for s in others}
+    if data.view_names:
+        oracles["view"] = {s.name: view_oracle(data, train, s) for s in others}
+    return oracles
 
 
 def quick_warnings(data: DataConfig, train: Split, val: Split, tasks: Sequence[str] = TASKS) -> str:
-    """What file names and labels alone say against a training for `tasks`, in a few lines; empty if nothing."""
-    names = data.names if "detection" in tasks else ()
-    view_names = data.view_names if "classification" in tasks else ()
-    judged = replace(data, names=names, view_names=view_names)
-    lines = [*_shared_lines(data, train, val), *_missing_lines(judged, train, val)]
-    if view_names:
+    """A few lines on what file names and labels alone show against a training for `tasks`.
+
+    Empty if they show nothing.
+    """
+    needed = data
+    if "detection" not in tasks:
+        needed = replace(needed, names=())
+    if "classification" not in tasks:
+        needed = replace(needed, view_names=())
+    lines = [*_shared_lines(data, train, val), *_missing_lines(needed, train, val)]
+    if needed.view_names:
         lines += _view_lines(data, train, val)
     if not lines:
         return ""
@@ -114,17 +143,14 @@ def quick_warnings(data: DataConfig, train: Split, val: Split, tasks: Sequence[s
     return "\n  ".join([f"{data.source}:", *lines, more])
 
 
-def _as_frames(*splits: Split) -> list[Frame]:
-    return [
-        Frame(split.name, path, labels)
-        for split in splits
-        for path, labels in zip(split.images, split.labels, strict=True)
-    ]
+def _as_frames(split: Split) -> list[Frame]:
+    pairs = zip(split.images, split.labels, strict=True)
+    return [Frame(split.name, path, labels) for path, labels in pairs]
 
 
 def _shared_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     """What is in both splits: files, groups, clips; and file names that tell no group."""
-    frames, lines = _as_frames(train, val), []
+    lines = []
     known = by_file(train.images)
     same = [image for image in val.images if os.path.realpath(image) in known]
     if same:
@@ -132,49 +158,66 @@ def _shared_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
         lines.append(
             f"the same image files in {train.name} and {val.name}: {share}, the first: {same[0]}"
         )
-    shared = []
-    for what in ("group", "clip"):
-        found = overlap(data, frames, what)
-        if found and found.shared:
-            touched = f"{found.touched[val.name]:.0%} of {val.name}'s frames"
-            shared.append(f"{len(found.shared)} of {found.total} {what}s ({touched})")
+    shared = _shared_counts(data, train, val)
     if shared:
         both = f"in both {train.name} and {val.name}: {', '.join(shared)}"
         lines.append(f"{both}; a score says that much less about new ones")
     unnamed = [image for image in (*train.images, *val.images) if data.found_group(image) is None]
     if data.group_pattern and unnamed:
         lines.append(
-            f"file names without a group, each a group by itself: {len(unnamed)}, the first: {unnamed[0].name}"
+            f"file names without a group, each a group by itself: {len(unnamed)}, "
+            f"the first: {unnamed[0].name}"
         )
     return lines
+
+
+def _shared_counts(data: DataConfig, train: Split, val: Split) -> list[str]:
+    """How many groups and clips are in both splits; nothing where there are none."""
+    frames = _as_frames(train) + _as_frames(val)
+    counts = []
+    for what in ("group", "clip"):
+        found = overlap(data, frames, what)
+        if found and found.shared:
+            touched = f"{found.touched[val.name]:.0%} of {val.name}'s frames"
+            counts.append(f"{len(found.shared)} of {found.total} {what}s ({touched})")
+    return counts
 
 
 def _missing_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     """Classes and views that a split lacks."""
     notes = {
         "nothing_to_learn": "",
-        "no_example": "; what is not learnt is not found, and its figures are undefined where it is not shown",
+        "no_example": (
+            "; what is not learnt is not found, and its figures are undefined where it is not shown"
+        ),
         "single_view": "; there, balanced accuracy is undefined, as there is nothing to tell apart",
     }
     found = [*missing_examples(data, train), *missing_examples(data, val)]
     lines = []
     for kind, note in notes.items():
         details = [finding.detail for finding in found if finding.kind == kind]
-        lines += [f"{KINDS[kind][1]}: {'; '.join(details)}{note}"] if details else []
+        if details:
+            lines.append(f"{KINDS[kind][1]}: {'; '.join(details)}{note}")
     return lines
 
 
 def _view_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     """Frames without a view, and clips with several."""
+    without_view = []
+    changing = []
+    for split in (train, val):
+        frames = _as_frames(split)
+        without = len(frames) - len(with_view(frames))
+        if without:
+            without_view.append(f"{without} in {split.name}")
+        changes = len(list(find_view_changes(data, frames)))
+        if changes:
+            changing.append(f"{changes} in {split.name}")
     lines = []
-    by_split = {split.name: _as_frames(split) for split in (train, val)}
-    for meaning, count in (
-        ("frames without a view", lambda own: len(own) - len(with_view(own))),
-        ("clips whose view changes", lambda own: len(list(find_view_changes(data, own)))),
-    ):
-        numbers = {name: count(own) for name, own in by_split.items()}
-        counts = [f"{number} in {name}" for name, number in numbers.items() if number]
-        lines += [f"{meaning}: {', '.join(counts)}"] if counts else []
+    if without_view:
+        lines.append(f"frames without a view: {', '.join(without_view)}")
+    if changing:
+        lines.append(f"clips whose view changes: {', '.join(changing)}")
     return lines
 
 
@@ -191,12 +234,12 @@ def read_plausible(path: str | Path, data: DataConfig) -> dict[str, list[str]]:
         )
     for name, views in content.items():
         if not isinstance(views, list) or any(view not in data.view_names for view in views):
-            raise UserError(
-                f"{path}: {name} is {views!r}, expected a list of views out of {list(data.view_names)}"
-            )
+            expected = f"a list of views out of {list(data.view_names)}"
+            raise UserError(f"{path}: {name} is {views!r}, expected {expected}")
     if not any(content.values()):
         raise UserError(
-            f"{path}: no class has a plausible view, so that no order is better than another; name some"
+            f"{path}: no class has a plausible view, so that no order is better than another; "
+            "name some"
         )
     if len(data.view_names) > 8:
         raise UserError(
@@ -212,58 +255,57 @@ def name_of(audit: Audit, path: Path) -> str:
 
 def to_mapping(audit: Audit) -> dict:
     """Everything but the frames themselves, as plain values."""
-    data, counts = audit.data, class_view_counts(audit.data, audit.frames)
+    data = audit.data
+    by_split = group_by(audit.frames, lambda frame: frame.split)
     sizes = Counter(f"{frame.size[0]}x{frame.size[1]}" for frame in audit.frames if frame.size)
-    findings = {}
-    for finding in audit.findings:
-        level, meaning = KINDS[finding.kind]
-        kind = findings.setdefault(
-            finding.kind, {"level": level, "meaning": meaning, "count": 0, "found": []}
-        )
-        files = [name_of(audit, path) for path in finding.files]
-        kind["found"].append({"detail": finding.detail, "files": files, "iou": finding.iou})
-        kind["count"] += 1
+    orders = [
+        {"cls_names": list(order), "implausible": share}
+        for order, share in audit.column_orders.items()
+    ]
     return {
         "data": str(data.source),
-        "splits": {
-            name: _split_counts(audit, [f for f in audit.frames if f.split == name])
-            for name in data.splits
-        },
+        "splits": {name: _split_counts(data, by_split[name]) for name in data.splits},
         "sizes": dict(sizes.most_common()),
         "class_by_view": {
             "rows": [*data.names, "no box"],
             "columns": [*data.view_names, "no view"],
-            "frames": counts.tolist(),
+            "frames": class_view_counts(data, audit.frames).tolist(),
         },
-        "findings": findings,
+        "findings": _findings_by_kind(audit),
         "groups": audit.groups and asdict(audit.groups),
         "clips": audit.clips and asdict(audit.clips),
-        "column_orders": [
-            {"cls_names": list(order), "implausible": share}
-            for order, share in audit.column_orders.items()
-        ],
+        "column_orders": orders,
         "neighbour_oracle": {name: asdict(oracle) for name, oracle in audit.neighbour.items()},
         "view_oracle": {name: asdict(oracle) for name, oracle in audit.view.items()},
     }
 
 
-def _split_counts(audit: Audit, frames: Sequence[Frame]) -> dict:
-    data, labels = audit.data, [frame.labels for frame in frames if frame.labels is not None]
-    patterns = {"group": data.group_pattern, "clip": data.clip_pattern}
+def _findings_by_kind(audit: Audit) -> dict[str, dict]:
+    kinds = {}
+    for kind, found in group_by(audit.findings, lambda finding: finding.kind).items():
+        level, meaning = KINDS[kind]
+        rows = [_finding_mapping(audit, finding) for finding in found]
+        kinds[kind] = {"level": level, "meaning": meaning, "count": len(found), "found": rows}
+    return kinds
+
+
+def _finding_mapping(audit: Audit, finding: Finding) -> dict[str, object]:
+    files = [name_of(audit, path) for path in finding.files]
+    return {"detail": finding.detail, "files": files, "iou": finding.iou}
+
+
+def _split_counts(data: DataConfig, frames: Sequence[Frame]) -> dict:
+    labels = [frame.labels for frame in frames if frame.labels is not None]
+    counts = {"frames": len(frames), "boxes": sum(len(own.boxes) for own in labels)}
+    if data.group_pattern:
+        counts["groups"] = len({data.found_group(frame.path) for frame in frames} - {None})
+    if data.clip_pattern:
+        counts["clips"] = len({named(frame.path, data)["clip"] for frame in frames} - {None})
     classes = class_view_counts(data, frames).sum(axis=1).tolist()
-    views = [
-        sum(frame.view == view for frame in labels) for view in (*range(len(data.view_names)), -1)
-    ]
-    return {
-        "frames": len(frames),
-        "boxes": sum(len(frame.boxes) for frame in labels),
-        **{
-            f"{key}s": len({named(f.path, data)[key] for f in frames} - {None})
-            for key in patterns
-            if patterns[key]
-        },
-        "classes": dict(zip([*data.names, "no box"], classes, strict=True)),
-        "views": dict(zip([*data.view_names, "no view"], views, strict=True))
-        if data.view_names
-        else {},
-    }
+    counts["classes"] = dict(zip([*data.names, "no box"], classes, strict=True))
+    counts["views"] = {}
+    if data.view_names:
+        shown = Counter(own.view for own in labels)
+        views = {name: shown[number] for number, name in enumerate(data.view_names)}
+        counts["views"] = views | {"no view": shown[UNKNOWN_VIEW]}
+    return counts

@@ -1,8 +1,11 @@
-"""Splits that keep a patient's frames together, and give every part its share of each class's and view's patients."""
+"""Splits that keep a patient's frames together.
+
+Every part gets its share of each class's and each view's patients.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,34 +15,32 @@ from utils.core.data_config import DataConfig
 from utils.core.script import UserError
 from utils.data.splits import Split
 
-# Assignments tried: TRIES, or fewer where groups x parts of all tries were more than PLACES
-TRIES, PLACES = 300, 300_000
+# Assignments tried: TRIES, or fewer where groups x parts of all tries were more than PLACES.
+TRIES = 300
+PLACES = 300_000
 MAX_MOVES = 300  # improvements of one assignment
-MOST_SWAPPED = (
-    300  # groups; of more than that every pair is too many to look at, and there is less need to
-)
+# Groups; the pairs of more than that are too many to try them all, and there is less need to.
+MOST_SWAPPED = 300
 LEAST_GAIN = 1e-9  # of a move, above rounding
-VANISHED = (
-    1e3  # cost of a class or view without a frame in a part; above any imbalance worth having
-)
+# Cost of a class or view without a frame in a part: above any imbalance worth having.
+VANISHED = 1e3
 
 
 def merge(splits: Iterable[Split]) -> Split:
     """The frames of all splits, each once, sorted by path."""
-    labels = {
-        image: found
-        for split in splits
-        for image, found in zip(split.images, split.labels, strict=True)
-    }
+    labels = {}
+    for split in splits:
+        labels |= zip(split.images, split.labels, strict=True)
     images = sorted(labels)
     return Split("all", tuple(images), tuple(labels[image] for image in images))
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is counted: the units that are put into parts (rows), by what their frames hold (columns).
+    """How many frames and groups of each unit (row) hold each thing that is counted (column).
 
-    A unit is a group (a patient), or several that share almost identical frames.
+    Units are put into parts as a whole: a group (a patient), or several that share almost
+    identical frames.
 
     Attributes:
         names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ...; those with any
@@ -93,11 +94,17 @@ def content_of(
     rows, group = np.unique(groups, return_inverse=True)
     counts = _sums(np.array(list(columns.values()), dtype=np.int64).T, group, len(rows))
     row_of = dict(zip(frames.images, group, strict=True))
-    unit = _joined(len(rows), [[row_of[image] for image in images] for images in together])
+    joined_rows = []
+    for images in together:
+        joined_rows.append([row_of[image] for image in images])
+    unit = _joined(len(rows), joined_rows)
     units = unit.max() + 1
     held = (counts > 0).astype(np.int64)
     return Content(
-        tuple(columns), _sums(counts, unit, units), _sums(held, unit, units), unit[group]
+        names=tuple(columns),
+        counts=_sums(counts, unit, units),
+        groups=_sums(held, unit, units),
+        unit=unit[group],
     )
 
 
@@ -118,15 +125,17 @@ def groups_of(images: Sequence[Path], data: DataConfig) -> list[str]:
     """
     if data.group_pattern is None:
         raise UserError(
-            f"{data.source}: key 'group_pattern' is missing; it says what must not cross splits, e.g. '^(P\\d+)_' for "
-            "the patient at the start of a file name. To split frame by frame all the same: --by image"
+            f"{data.source}: key 'group_pattern' is missing; it says what must not cross splits, "
+            "e.g. '^(P\\d+)_' for the patient at the start of a file name. "
+            "To split frame by frame all the same: --by image"
         )
     groups = [data.found_group(image) for image in images]
     without = [image.name for image, group in zip(images, groups, strict=True) if group is None]
     if without:
         raise UserError(
-            f"{data.source}: group_pattern {data.group_pattern!r} finds no group in {len(without)} of {len(images)} "
-            f"file names, the first: {without[0]}; mend the pattern or the names"
+            f"{data.source}: group_pattern {data.group_pattern!r} finds no group in "
+            f"{len(without)} of {len(images)} file names, the first: {without[0]}; "
+            "fix the pattern or the names"
         )
     return groups
 
@@ -141,12 +150,13 @@ def imbalance(sums: np.ndarray, shares: Sequence[float]) -> float:
         sums: (parts, columns) frames; every column has some.
         shares: (parts,) of all frames.
     """
-    return float(np.sqrt(((sums / np.outer(shares, sums.sum(axis=0)) - 1) ** 2).mean()))
+    wanted = np.outer(shares, sums.sum(axis=0))
+    return float(np.sqrt(((sums / wanted - 1) ** 2).mean()))
 
 
 @dataclass(frozen=True)
 class Balance:
-    """How well an assignment of units to parts does, see `assign_groups`, and how it is made better.
+    """The cost of an assignment of units to parts, see `assign_groups`, and how it is lowered.
 
     Attributes:
         counts: (units, 2 columns) frames, then groups.
@@ -164,9 +174,10 @@ class Balance:
     def of(cls, content: Content, shares: Sequence[float]) -> Balance:
         counts = np.hstack([content.counts, content.groups])
         wanted = np.outer(shares, counts.sum(axis=0))
-        weight = np.hstack(
-            [np.ones((len(shares), len(content.names))), wanted[:, len(content.names) :]]
-        )
+        # (O / E - 1)^2 of the frames; of the groups that times E, which is (O - E)^2 / E.
+        columns = len(content.names)
+        weight = wanted.copy()
+        weight[:, :columns] = 1
         return cls(counts, wanted, weight, np.tile(content.required, 2))
 
     def sums(self, part: np.ndarray) -> np.ndarray:
@@ -183,7 +194,7 @@ class Balance:
         return float(self.cost(self.sums(part)).sum())
 
     def improve(self, part: np.ndarray) -> np.ndarray:
-        """The assignment after single units were moved, or two exchanged, for as long as that helps."""
+        """Move single units, or exchange two, for as long as that helps; changes `part`."""
         for _ in range(MAX_MOVES):
             if not self._move(part) and not self._swap(part):
                 break
@@ -192,10 +203,10 @@ class Balance:
     def _move(self, part: np.ndarray) -> bool:
         """Move the unit that gains most, in place; False if none gains."""
         sums = self.sums(part)
-        leaves = self.cost(sums[part] - self.counts, part) - self.cost(sums)[part]
-        change = (
-            leaves[:, None] + self.cost(sums + self.counts[:, None]) - self.cost(sums)
-        )  # (units, parts)
+        cost = self.cost(sums)
+        change_left = self.cost(sums[part] - self.counts, part) - cost[part]  # (units,)
+        # (units, parts): of the part that the unit leaves, and of the one that it joins.
+        change = change_left[:, None] + self.cost(sums + self.counts[:, None]) - cost
         change[np.arange(len(part)), part] = 0
         unit, target = np.unravel_index(change.argmin(), change.shape)
         if change[unit, target] > -LEAST_GAIN:
@@ -207,10 +218,10 @@ class Balance:
         """Exchange the two units that gain most, in place; False if none gain."""
         if len(part) > MOST_SWAPPED:
             return False
-        sums, places = self.sums(part), part[:, None]
-        after = (
-            sums[places] + self.counts - self.counts[:, None]
-        )  # (units, units, 2 columns): j comes for i
+        sums = self.sums(part)
+        places = part[:, None]
+        # (units, units, 2 columns): the part of unit i after unit j has come for it.
+        after = sums[places] + self.counts - self.counts[:, None]
         change = self.cost(after, places) - self.cost(sums)[places]
         change = change + change.T
         change[places == part] = 0
@@ -222,7 +233,7 @@ class Balance:
 
 
 def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Put each unit into a part so that every part has its share of each column's groups, and of its frames.
+    """Put units into parts, each with its share of every column's groups and frames.
 
     What is made small is the sum, over parts and columns, of (O - E)^2 / E of the groups
     (chi-square: O found, E the part's share) and of (O / E - 1)^2 of the frames; no class or view
@@ -239,8 +250,10 @@ def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> n
     Returns:
         (units,) number of the part.
     """
-    balance, rng = Balance.of(content, shares), np.random.default_rng(seed)
-    parts, units = len(shares), len(content.counts)
+    balance = Balance.of(content, shares)
+    rng = np.random.default_rng(seed)
+    parts = len(shares)
+    units = len(content.counts)
     tries = min(TRIES, 1 + PLACES // (parts * units))
     found = [balance.improve(rng.choice(parts, units, p=shares)) for _ in range(tries)]
     return min(found, key=balance.total)
@@ -249,47 +262,72 @@ def assign_groups(content: Content, shares: Sequence[float], seed: int = 0) -> n
 def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) -> None:
     """Raise a `UserError` that tells every class and view without a frame in a part."""
     missing = content.sums(part, len(names)) == 0
-    problems = [
-        f"no frame of {content.names[column]} in {', '.join(np.array(names)[missing[:, column]])} "
-        f"(groups that have it: {content.groups[:, column].sum()})"
-        for column in np.flatnonzero(missing.any(axis=0) & content.required)
-    ]
-    if problems:
-        units = _amount(content)
-        raise UserError(
-            f"{units} do not split into {len(names)} parts with every class and view in each; "
-            "ask for fewer or larger parts:\n  " + "\n  ".join(problems)
+    problems = []
+    for column in np.flatnonzero(missing.any(axis=0) & content.required):
+        without = ", ".join(np.array(names)[missing[:, column]])
+        holders = content.groups[:, column].sum()
+        problems.append(
+            f"no frame of {content.names[column]} in {without} (groups that have it: {holders})"
         )
+    if problems:
+        head = (
+            f"{_amount(content)} do not split into {len(names)} parts with every class and view "
+            "in each; ask for fewer or larger parts:"
+        )
+        raise UserError("\n  ".join([head, *problems]))
 
 
 def _amount(content: Content) -> str:
     """How many groups there are and, where some are joined, units."""
-    groups, units = content.groups[:, 0].sum(), len(content.groups)
-    return f"{groups} groups" + (f" in {units} units" if units < groups else "")
+    groups = content.groups[:, 0].sum()
+    units = len(content.groups)
+    if units < groups:
+        return f"{groups} groups in {units} units"
+    return f"{groups} groups"
 
 
 def format_balance(
     content: Content, part: np.ndarray, names: Sequence[str], shares: Sequence[float]
 ) -> str:
-    """A table: frames, groups, and for each class and view the share of each part's frames, and its groups."""
-    sums, group_sums = content.sums(part, len(names)), content.group_sums(part, len(names))
-    table, groups = (np.vstack([found.sum(axis=0), found]) for found in (sums, group_sums))
-    rows = [("", ["all", *names]), ("frames", table[:, 0]), ("groups", groups[:, 0])]
-    for name, frames, holders in zip(content.names[1:], table.T[1:], groups.T[1:], strict=True):
-        held = zip(frames / table[:, 0].clip(1), holders, strict=True)
-        rows.append((name, [f"{share:.1%} ({count})" for share, count in held]))
-    width = max(len(name) for name, _ in rows)
-    error = sums / np.outer(shares, table[0]) - 1
-    worst, column = np.unravel_index(np.abs(error).argmax(), error.shape)
-    return "\n".join(
-        [
-            *(
-                f"{name:<{width}}" + "".join(f"{cell!s:>13}" for cell in cells)
-                for name, cells in rows
-            ),
-            "share of the frames that show it (groups that do)",
-            f"imbalance {imbalance(sums, shares):.3f} (root mean square of frames found / frames asked for - 1, over "
-            f"rows and parts); the worst: {content.names[column]} in {names[worst]}, "
-            f"{sums[worst, column]} for {table[0, column] * shares[worst]:.1f}",
-        ]
+    """A table of all and of each part, and below it how far the parts are from their shares.
+
+    Its rows: frames; groups; for each class and view the share of the frames, and the groups.
+    """
+    sums = content.sums(part, len(names))
+    lines = _table_lines(_balance_rows(content, part, names))
+    lines.append("share of the frames that show it (groups that do)")
+    wanted = np.outer(shares, sums.sum(axis=0))
+    worst, column = np.unravel_index(np.abs(sums / wanted - 1).argmax(), sums.shape)
+    lines.append(
+        f"imbalance {imbalance(sums, shares):.3f} "
+        "(root mean square of frames found / frames asked for - 1, over rows and parts); "
+        f"the worst: {content.names[column]} in {names[worst]}, "
+        f"{sums[worst, column]} for {wanted[worst, column]:.1f}"
     )
+    return "\n".join(lines)
+
+
+def _balance_rows(
+    content: Content, part: np.ndarray, names: Sequence[str]
+) -> dict[str, list[object]]:
+    """Row's name -> a cell for all and for each part."""
+    sums = content.sums(part, len(names))
+    group_sums = content.group_sums(part, len(names))
+    frames = np.vstack([sums.sum(axis=0), sums])  # (1 + parts, columns)
+    groups = np.vstack([group_sums.sum(axis=0), group_sums])
+    rows = {"": ["all", *names], "frames": frames[:, 0], "groups": groups[:, 0]}
+    for column, name in enumerate(content.names[1:], start=1):
+        shares = frames[:, column] / frames[:, 0].clip(1)
+        cells = zip(shares, groups[:, column], strict=True)
+        rows[name] = [f"{share:.1%} ({count})" for share, count in cells]
+    return rows
+
+
+def _table_lines(rows: Mapping[str, Iterable[object]]) -> list[str]:
+    """A line a row: its name, and its cells to the right of their column."""
+    width = max(map(len, rows))
+    lines = []
+    for name, cells in rows.items():
+        texts = [f"{cell!s:>13}" for cell in cells]
+        lines.append(f"{name:<{width}}" + "".join(texts))
+    return lines

@@ -1,4 +1,4 @@
-"""One view for a clip, and the files of a split: lists of images, a data.yaml, corrected copies of labels.
+"""One view for a clip, and the files of a split: lists, a data.yaml, corrected copies of labels.
 
 Nothing here writes into the data set: lists and corrected labels go to a folder of their own.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,12 @@ from utils.data.splits import Split, label_path
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip's frames that have a label file (their numbers), and how many of them show each view."""
+    """The frames of a clip that have a label file.
+
+    Attributes:
+        frames: their places in the split.
+        votes: how many of them show each view.
+    """
 
     name: str
     frames: tuple[int, ...]
@@ -60,69 +65,66 @@ def find_clips(frames: Split, data: DataConfig) -> list[Clip]:
             members[clip[0]].append(number)
     if not members:
         raise UserError(
-            f"{data.source}: clip_pattern {data.clip_pattern!r} finds a clip in no frame with a label file"
+            f"{data.source}: clip_pattern {data.clip_pattern!r} finds a clip in no frame "
+            "with a label file"
         )
-    seen = {
-        name: [frames.labels[number].view for number in numbers]
-        for name, numbers in members.items()
-    }
-    views = range(len(data.view_names))
-    return [
-        Clip(name, tuple(members[name]), tuple(map(seen[name].count, views)))
-        for name in sorted(members)
-    ]
+    clips = []
+    for name, numbers in sorted(members.items()):
+        seen = Counter(frames.labels[number].view for number in numbers)
+        votes = tuple(seen[view] for view in range(len(data.view_names)))
+        clips.append(Clip(name, tuple(numbers), votes))
+    return clips
 
 
 def harmonise(frames: Split, clips: Iterable[Clip]) -> Split:
     """The frames with the view of their clip, where that is decided."""
-    decided = {
-        number: clip.view for clip in clips if clip.view != UNKNOWN_VIEW for number in clip.frames
-    }
-    labels = [
-        replace(old, view=decided.get(number, old.view)) for number, old in enumerate(frames.labels)
-    ]
+    labels = list(frames.labels)
+    for clip in clips:
+        if clip.view == UNKNOWN_VIEW:
+            continue
+        for number in clip.frames:
+            labels[number] = replace(labels[number], view=clip.view)
     return replace(frames, labels=tuple(labels))
 
 
 def replace_view(content: bytes, had_view: bool, view: int, view_count: int) -> bytes:
-    """A valid label file's bytes with another view line; every other line stays as it is, byte for byte.
+    """A valid label file's bytes with another view line; all other bytes stay as they are.
 
     Args:
         had_view: the last non-blank line is a view (see `utils.data.labels`); else a line is added.
     """
-    parts = re.split(
-        r"(\r\n|\n|\r)", content.decode("utf-8")
-    )  # lines at even places, their ends between
     one_hot = view_line(view, view_count)
+    # Lines at even places, their ends between.
+    parts = re.split(r"(\r\n|\n|\r)", content.decode("utf-8"))
     if had_view:
-        parts[max(place for place in range(0, len(parts), 2) if parts[place].strip())] = one_hot
+        not_blank = [place for place in range(0, len(parts), 2) if parts[place].strip()]
+        parts[not_blank[-1]] = one_hot
     else:
-        parts += ["\n" if parts[-1] else "", one_hot, "\n"]
+        if parts[-1]:
+            parts.append("\n")
+        parts += [one_hot, "\n"]
     return "".join(parts).encode("utf-8")
 
 
 def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None:
-    """Copy the label files of `old` to where `labels: folder` looks for them, with the views of `new`.
+    """Copy the label files of `old` to where `labels: folder` finds them, with the views of `new`.
 
     Raises:
         UserError: an image lies outside the data set's folder.
     """
     moved = replace(data, labels=folder)
-    targets = [
-        label_path(image, moved) for image in old.images
-    ]  # all of them, or an error before the first is made
+    # All of them, so that an error comes before the first is written.
+    targets = [label_path(image, moved) for image in old.images]
+    sources = [label_path(image, data) for image in old.images]
     folder.mkdir(parents=True, exist_ok=True)
-    for image, target, before, after in zip(
-        old.images, targets, old.labels, new.labels, strict=True
-    ):
-        source = label_path(image, data)
+    rows = zip(sources, targets, old.labels, new.labels, strict=True)
+    for source, target, before, after in rows:
         if not source.exists():
             continue
         content = source.read_bytes()
         if after.view != before.view:
-            content = replace_view(
-                content, before.view != UNKNOWN_VIEW, after.view, len(data.view_names)
-            )
+            had_view = before.view != UNKNOWN_VIEW
+            content = replace_view(content, had_view, after.view, len(data.view_names))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
@@ -130,18 +132,20 @@ def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None
 def write_split(
     folder: Path, data: DataConfig, images: Mapping[str, Sequence[Path]], note: str
 ) -> None:
-    """Write NAME.txt with the images of each split and, last, a data.yaml that names the lists and repeats `data`.
+    """Write NAME.txt with the images of each split, then a data.yaml.
+
+    The data.yaml names the lists, and is as `data` in all else.
 
     Args:
-        note: becomes comments at its top.
+        note: becomes comments at the top of data.yaml.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, paths in images.items():
         lines = [f"{_relative(path, folder)}\n" for path in paths]
         (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
-    content = {
-        "path": _relative(data.root, folder),
-        **{name: _relative(folder / f"{name}.txt", data.root) for name in images},
+    content = {"path": _relative(data.root, folder)}
+    content |= {name: _relative(folder / f"{name}.txt", data.root) for name in images}
+    content |= {
         "labels": data.labels and _relative(data.labels, folder),
         "nc": len(data.names),
         "names": list(data.names),

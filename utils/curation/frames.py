@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from functools import partial
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import cv2
@@ -35,10 +36,10 @@ from utils.data.splits import Split, find_images, generate_if_missing, label_pat
 
 HASH_SIDE = 16  # bits a side of the perceptual hash of each colour channel
 
-SIDE_LIMITS, ASPECT_LIMIT = (
-    (64, 4096),
-    3,
-)  # pixels, and longer over shorter side, of an ordinary image
+# Of an ordinary image:
+SHORTEST_SIDE = 64  # pixels
+LONGEST_SIDE = 4096  # pixels
+ASPECT_LIMIT = 3  # longer over shorter side
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,22 @@ def read_frames(data: DataConfig) -> list[Frame]:
         UserError: see `find_images`.
     """
     generate_if_missing(data)
-    jobs = [
-        (name, path)
-        for name, entries in data.splits.items()
-        for path in find_images(entries, name, data.source)
-    ]
+    images = []
+    splits = []  # of each image
+    for name, entries in data.splits.items():
+        own = find_images(entries, name, data.source)
+        images += own
+        splits += [name] * len(own)
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's; a damaged file is reported once, as a finding
-        found = pool.map(lambda job: _read_frame(data, *job), jobs)
-        return list(tqdm(found, "checking frames", len(jobs), unit="img", mininterval=0.5))
+        found = pool.map(partial(_read_frame, data), splits, images)
+        return list(tqdm(found, "checking frames", len(images), unit="img", mininterval=0.5))
 
 
 def _read_frame(data: DataConfig, split: str, path: Path) -> Frame:
-    labels, problems, file = None, {}, label_path(path, data)
+    labels = None
+    problems = {}
+    file = label_path(path, data)
     try:
         if os.path.lexists(file):
             whole = read_label_file(file, len(data.names), len(data.view_names))
@@ -118,18 +122,17 @@ def _label_problems(
     ]
     if pairs:
         problems["two_classes"] = ", ".join(dict.fromkeys(pairs))
-    doubts = doubtful_lines(
-        file.read_text(encoding="utf-8-sig"), len(data.names), len(data.view_names)
-    )
+    text = file.read_text(encoding="utf-8-sig")
+    doubts = doubtful_lines(text, len(data.names), len(data.view_names))
     if doubts:
         problems["doubtful_line"] = ", ".join(doubts)
     return problems
 
 
 def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict[str, str]]:
-    """What `Frame` says of an image, and its problems: kind of finding -> detail.
+    """The fields of `Frame` that an image decides, and its problems: kind of finding -> detail.
 
-    Pillow says how it is stored and whether it is whole, OpenCV gives the pixels that a training
+    Pillow tells how it is stored and whether it is whole, OpenCV gives the pixels that a training
     sees.
 
     Args:
@@ -147,25 +150,32 @@ def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict
         image = reduce_depth(stored, bits, path)
     except (OSError, UserError, Image.DecompressionBombError) as error:
         return {}, {"unreadable_image": str(error).removeprefix(f"{path}: ")}
-    small = cv2.resize(image, (4 * HASH_SIDE,) * 2, interpolation=cv2.INTER_AREA)
-    channels = (Image.fromarray(channel) for channel in cv2.split(small))
-    hashes = np.ravel([imagehash.phash(channel, hash_size=HASH_SIDE).hash for channel in channels])
-    pixels = hashlib.sha256(f"{stored.shape}".encode() + stored.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{stored.shape}".encode() + stored.tobytes())
     facts = {
         "size": stored.shape[1::-1],
-        "pixels": pixels,
-        "bits": hashes,
+        "pixels": digest.hexdigest(),
+        "bits": _hash_bits(image),
         "largest": largest_value(stored),
     }
     return facts, problems
 
 
+def _hash_bits(image: np.ndarray) -> np.ndarray:
+    """(height, width, 3) uint8 -> (768,) bool, the perceptual hash of each channel."""
+    side = 4 * HASH_SIDE
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    hashes = []
+    for channel in cv2.split(small):
+        found = imagehash.phash(Image.fromarray(channel), hash_size=HASH_SIDE)
+        hashes.append(found.hash)
+    return np.ravel(hashes)
+
+
 def _storage_problems(path: Path) -> dict[str, str]:
     problems = {}
     with Image.open(path) as image:
-        stored = " ".join(
-            str(tile[3]) for tile in image.tile
-        )  # Pillow's mode may hide 16 bits, the tiles do not
+        # Pillow's mode may hide 16 bits, the tiles do not.
+        stored = " ".join(str(tile[3]) for tile in image.tile)
         if ";16" in stored or image.mode[0] in "IF":
             problems["deep_image"] = f"stored as {image.mode}, {stored}"
         if image.mode in ("1", "L", "LA", "La") or image.mode[0] in "IF":
@@ -173,10 +183,11 @@ def _storage_problems(path: Path) -> dict[str, str]:
         if "A" in image.getbands() or "transparency" in image.info:
             problems["alpha_image"] = f"stored as {image.mode}"
         short, long = sorted(image.size)
-        if short < SIDE_LIMITS[0] or long > SIDE_LIMITS[1] or long > ASPECT_LIMIT * short:
+        if short < SHORTEST_SIDE or long > LONGEST_SIDE or long > ASPECT_LIMIT * short:
             problems["extreme_size"] = f"{image.width}x{image.height} pixels"
         try:
-            if (pages := getattr(image, "n_frames", 1)) > 1:
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1:
                 problems["several_pages"] = f"{pages} of them"
             image.load()
         except (OSError, SyntaxError, ValueError) as error:
@@ -185,7 +196,10 @@ def _storage_problems(path: Path) -> dict[str, str]:
 
 
 def named(path: Path, data: DataConfig) -> dict[str, str | None]:
-    """The "group" (patient) and "clip" in a file name, if `data` has a pattern for them; None where it finds none."""
+    """The "group" (patient) and the "clip" in a file name, as far as `data` has patterns for them.
+
+    None where a pattern finds none.
+    """
     found = {}
     if data.group_pattern:
         found["group"] = data.found_group(path)
@@ -206,33 +220,40 @@ def as_split(frames: Iterable[Frame], name: str) -> Split:
 
 
 def class_view_counts(data: DataConfig, frames: Iterable[Frame]) -> np.ndarray:
-    """(classes + 1, views + 1) frames that show a class and a view; last row: no box, last column: no view."""
+    """How many frames show a class and a view.
+
+    Returns:
+        (classes + 1, views + 1); the last row is of frames without a box, the last column of those
+        without a view.
+    """
     counts = np.zeros((len(data.names) + 1, len(data.view_names) + 1), int)
     for frame in frames:
-        if frame.labels is not None:
-            rows = (
-                np.unique(frame.labels.boxes[:, 0]).astype(int) if len(frame.labels.boxes) else -1
-            )
-            counts[rows, frame.labels.view] += 1
+        if frame.labels is None:
+            continue
+        rows = np.unique(frame.labels.boxes[:, 0]).astype(int)
+        if not len(rows):
+            rows = -1
+        counts[rows, frame.labels.view] += 1
     return counts
 
 
 def with_view(frames: Iterable[Frame]) -> list[Frame]:
     """The frames whose view is known."""
-    return [
-        frame for frame in frames if frame.labels is not None and frame.labels.view != UNKNOWN_VIEW
-    ]
+    labelled = [frame for frame in frames if frame.labels is not None]
+    return [frame for frame in labelled if frame.labels.view != UNKNOWN_VIEW]
 
 
 def group_by(items: Iterable, key: Callable) -> dict:
-    """Items by what `key` says of them, without those of which it says None, in order."""
+    """Items by what `key` returns of them, in order; where that is None, they are left out."""
     grouped = defaultdict(list)
     for item in items:
-        if (value := key(item)) is not None:
+        value = key(item)
+        if value is not None:
             grouped[value].append(item)
     return grouped
 
 
 def in_turn(groups: Iterable[Sequence[Frame]]) -> tuple[Path, ...]:
-    """The first of every group, then the second of every group, ..., so that what differs comes first."""
-    return tuple(frame.path for turn in zip_longest(*groups) for frame in turn if frame)
+    """The files of the first frame of every group, then of the second of every group, ..."""
+    mixed = chain.from_iterable(zip_longest(*groups))
+    return tuple(frame.path for frame in mixed if frame)

@@ -1,4 +1,4 @@
-"""How an audit is told: a verdict for the terminal, `audit.json`, `audit.md` and the pictures."""
+"""What an audit prints and writes: a verdict, `audit.json`, `audit.md` and the pictures."""
 
 from __future__ import annotations
 
@@ -14,46 +14,52 @@ from utils.curation.findings import Finding
 from utils.curation.frames import class_view_counts
 from utils.curation.kinds import KINDS, LEVELS
 from utils.curation.pictures import plot_balance, plot_boxes, plot_suspicious
+from utils.curation.reference import NeighbourOracle
 from utils.plots.evaluation import plot_confusion_matrix
 from utils.plots.style import CLASSIFICATION, shorten
 
-SELF_EXPLAINED = (
-    "shared_group",
-    "shared_clip",
-    "view_change",
-    "rare_pair",
-    "bad_label",
-)  # without file names
+# Kinds whose details name what they are about, so that file names are left out.
+SELF_EXPLAINED = ("shared_group", "shared_clip", "view_change", "rare_pair", "bad_label")
+NAMED_FILES = 4  # of a finding in a line
 LISTED = 12  # findings of a kind that audit.md names; audit.json has all
+LISTED_ORDERS = 24  # of the view columns
+VERDICT_LETTERS = 118  # a line
+COUNTED = ("frames", "boxes", "groups", "clips")
 
 
 def describe(audit: Audit, finding: Finding) -> str:
-    """One finding in a line: what and, where that does not say it, in which files."""
-    shown = () if finding.kind in SELF_EXPLAINED else finding.files
-    files = ", ".join(name_of(audit, path) for path in shown[:4])
-    files += f" and {len(shown) - 4} more" if len(shown) > 4 else ""
-    return ": ".join(
-        filter(None, [files, finding.detail.replace(f"{audit.data.root}{os.sep}", "")])
-    )
+    """One finding in a line: in which files, unless its detail names them, and the detail."""
+    detail = finding.detail.replace(f"{audit.data.root}{os.sep}", "")
+    if finding.kind in SELF_EXPLAINED or not finding.files:
+        return detail
+    files = ", ".join(name_of(audit, path) for path in finding.files[:NAMED_FILES])
+    more = len(finding.files) - NAMED_FILES
+    if more > 0:
+        files += f" and {more} more"
+    if not detail:
+        return files
+    return f"{files}: {detail}"
 
 
 def verdict(audit: Audit) -> str:
     """The audit on a screen: what there is, what was found, how good a score can be."""
     lines = [str(audit.data.source)]
     for name, split in to_mapping(audit)["splits"].items():
-        counts = (
-            f"{split[key]} {key}" for key in ("frames", "boxes", "groups", "clips") if key in split
-        )
+        counts = [f"{split[key]} {key}" for key in COUNTED if key in split]
         lines.append(f"  {name}: {', '.join(counts)}")
     for level, title in LEVELS.items():
-        kinds = [kind for kind in KINDS if KINDS[kind][0] == level and audit.of_kind(kind)]
-        lines += [title] if kinds else []
+        kinds = _kinds_found(audit, level)
+        if kinds:
+            lines.append(title)
         for kind in kinds:
             found = audit.of_kind(kind)
-            lines.append(
-                shorten(f"  {len(found):>5} {KINDS[kind][1]}: {describe(audit, found[0])}", 118)
-            )
+            line = f"  {len(found):>5} {KINDS[kind][1]}: {describe(audit, found[0])}"
+            lines.append(shorten(line, VERDICT_LETTERS))
     return "\n".join([*lines, *_leak_lines(audit), *_reference_lines(audit), _summary(audit)])
+
+
+def _kinds_found(audit: Audit, level: str) -> list[str]:
+    return [kind for kind in KINDS if KINDS[kind][0] == level and audit.of_kind(kind)]
 
 
 def _leak_lines(audit: Audit) -> list[str]:
@@ -62,109 +68,134 @@ def _leak_lines(audit: Audit) -> list[str]:
         if found and found.shared:
             touched = ", ".join(f"{share:.1%} of {split}" for split, share in found.touched.items())
             lines.append(
-                f"{len(found.shared)} of {found.total} {what}s are in more than one split; they hold {touched}"
+                f"{len(found.shared)} of {found.total} {what}s are in more than one split; "
+                f"they hold {touched}"
             )
     return lines
 
 
 def _reference_lines(audit: Audit) -> list[str]:
-    """How alike boxes are drawn and how good a score can be without any model, where clips or duplicates show it."""
-    agreed = [
-        f.iou
-        for kind in ("duplicate", "shared_duplicate")
-        for f in audit.of_kind(kind)
-        if f.iou is not None
-    ]
-    lines = (
-        [
-            f"boxes drawn on identical pictures: IoU {np.median(agreed):.2f} (median over groups of the lowest)"
-        ]
-        if agreed
-        else []
-    )
+    """How alike boxes are drawn, and how good a score can be without any model.
+
+    As far as there are clips or duplicates that show it.
+    """
+    lines = []
+    duplicates = audit.of_kind("duplicate") + audit.of_kind("shared_duplicate")
+    agreed = [finding.iou for finding in duplicates if finding.iou is not None]
+    if agreed:
+        lines.append(
+            f"boxes drawn on identical pictures: IoU {np.median(agreed):.2f} "
+            "(median over groups of the lowest)"
+        )
     for name, found in audit.neighbour.items():
         if found.iou_quantiles:
-            precisions = {"AP50": found.map_50, "AP50-95": found.map_50_95, "AP30": found.map_30}
-            shown = ", ".join(f"{key} {_figure_of(value)}" for key, value in precisions.items())
-            lines += [
-                f"{name}: box of the clip's nearest training frame ({found.with_neighbour} of {found.frames} frames): "
-                f"{shown}",
-                f"{name}: its IoU with the true box: median {found.iou_quantiles[50]:.2f}; same class "
-                f"{found.same_class:.0%}, with IoU > 0.5 {found.same_class_iou_50:.0%}; IoU > 0.75 {found.iou_75:.0%}; "
-                f"median distance {found.median_distance:g} frames",
-            ]
+            lines += _neighbour_lines(name, found)
     for name, found in audit.view.items():
         if found.with_clip:
             lines.append(
-                f"{name}: most frequent view of the clip in training: accuracy {_figure_of(found.accuracy)} "
-                f"(of the box's class: {_figure_of(found.class_lookup_accuracy)}; "
-                f"of all: {_figure_of(found.majority_accuracy)})"
+                f"{name}: most frequent view of the clip in training: "
+                f"accuracy {_metric(found.accuracy)} "
+                f"(of the box's class: {_metric(found.class_lookup_accuracy)}; "
+                f"of all: {_metric(found.majority_accuracy)})"
             )
     return lines
 
 
-def _figure_of(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _neighbour_lines(split: str, found: NeighbourOracle) -> list[str]:
+    return [
+        f"{split}: box of the clip's nearest training frame "
+        f"({found.with_neighbour} of {found.frames} frames): "
+        f"AP50 {_metric(found.map_50)}, AP50-95 {_metric(found.map_50_95)}, "
+        f"AP30 {_metric(found.map_30)}",
+        f"{split}: its IoU with the true box: median {found.iou_quantiles[50]:.2f}; "
+        f"same class {found.same_class:.0%}, with IoU > 0.5 {found.same_class_iou_50:.0%}; "
+        f"IoU > 0.75 {found.iou_75:.0%}; "
+        f"median distance {found.median_distance:g} frames",
+    ]
+
+
+def _metric(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}"
 
 
 def _summary(audit: Audit) -> str:
     counts = Counter(finding.level for finding in audit.findings)
-    return "verdict: " + ", ".join(
-        f"{counts[level]} {level}{'s' * (counts[level] != 1)}" for level in LEVELS
-    )
+    parts = []
+    for level in LEVELS:
+        plural = "s" * (counts[level] != 1)
+        parts.append(f"{counts[level]} {level}{plural}")
+    return f"verdict: {', '.join(parts)}"
 
 
 def markdown(audit: Audit) -> str:
     """The audit as a document: tables, then every kind of finding with some of its files."""
     content = to_mapping(audit)
-    splits, pairs = content["splits"], content["class_by_view"]
-    first = next(iter(splits.values()))
-    keys = [key for key in ("frames", "boxes", "groups", "clips") if key in first]
-    rows = {key: [split[key] for split in splits.values()] for key in keys}
-    for part, title in (("classes", "class"), ("views", "view")):
-        for name in first[part]:
-            rows[f"{title} {name}" if not name.startswith("no ") else name] = [
-                f"{split[part][name]} ({split[part][name] / split['frames']:.1%})"
-                for split in splits.values()
-            ]
+    sizes = [f"{size} ({count})" for size, count in content["sizes"].items()]
     parts = [
         f"# Audit of {Path(content['data']).name}",
         f"{_summary(audit).capitalize()}.",
         "## Splits",
-        markdown_table(
-            ["", *splits], [[name, *cells] for name, cells in rows.items()], numeric=True
-        ),
-        f"Image sizes: {', '.join(f'{size} ({count})' for size, count in content['sizes'].items())}.",
+        _split_table(content["splits"]),
+        f"Image sizes: {', '.join(sizes)}.",
     ]
     if audit.data.view_names:
-        table = [[name, *row] for name, row in zip(pairs["rows"], pairs["frames"], strict=True)]
-        parts += [
-            "## Frames by box class and view",
-            markdown_table(["", *pairs["columns"]], table, numeric=True),
-        ]
-    if references := [*_leak_lines(audit), *_reference_lines(audit)]:
+        parts += ["## Frames by box class and view", _pair_table(content["class_by_view"])]
+    references = _leak_lines(audit) + _reference_lines(audit)
+    if references:
         parts += ["## How good a score can be", "\n".join(f"- {line}" for line in references)]
     if audit.column_orders:
-        orders = [
-            [", ".join(order), f"{share:.1%}"] for order, share in audit.column_orders.items()
-        ]
-        parts += [
-            "## Orders of the view columns",
-            markdown_table(["cls_names", "implausible frames"], orders[:24], numeric=True),
-        ]
+        parts += ["## Orders of the view columns", _order_table(audit)]
     for level, title in LEVELS.items():
-        kinds = [kind for kind in KINDS if KINDS[kind][0] == level and audit.of_kind(kind)]
-        parts += [f"## {title.capitalize()}"] if kinds else []
+        kinds = _kinds_found(audit, level)
+        if kinds:
+            parts.append(f"## {title.capitalize()}")
         parts += [_section(audit, kind) for kind in kinds]
     return "\n\n".join(parts) + "\n"
 
 
+def _split_table(splits: dict[str, dict]) -> str:
+    """A column a split; rows of counts, and of the share of frames with each class and view."""
+    first = next(iter(splits.values()))
+    rows = []
+    for key in COUNTED:
+        if key in first:
+            rows.append([key, *(split[key] for split in splits.values())])
+    for part, title in (("classes", "class"), ("views", "view")):
+        for name in first[part]:
+            shown = name
+            if not name.startswith("no "):
+                shown = f"{title} {name}"
+            rows.append([shown, *(_share_text(split, part, name) for split in splits.values())])
+    return markdown_table(["", *splits], rows, numeric=True)
+
+
+def _share_text(split: dict, part: str, name: str) -> str:
+    count = split[part][name]
+    return f"{count} ({count / split['frames']:.1%})"
+
+
+def _pair_table(pairs: dict[str, list]) -> str:
+    rows = [[name, *row] for name, row in zip(pairs["rows"], pairs["frames"], strict=True)]
+    return markdown_table(["", *pairs["columns"]], rows, numeric=True)
+
+
+def _order_table(audit: Audit) -> str:
+    rows = [[", ".join(order), f"{share:.1%}"] for order, share in audit.column_orders.items()]
+    return markdown_table(["cls_names", "implausible frames"], rows[:LISTED_ORDERS], numeric=True)
+
+
 def _section(audit: Audit, kind: str) -> str:
     found = audit.of_kind(kind)
-    files = len({path for finding in found for path in finding.files})
+    files = set()
+    for finding in found:
+        files |= set(finding.files)
     lines = [f"- {describe(audit, finding)}" for finding in found[:LISTED]]
-    lines += [f"- and {len(found) - LISTED} more, all in audit.json"] if len(found) > LISTED else []
-    return f"### {KINDS[kind][1].capitalize()}: {len(found)} ({files} files)\n\n" + "\n".join(lines)
+    if len(found) > LISTED:
+        lines.append(f"- and {len(found) - LISTED} more, all in audit.json")
+    title = f"### {KINDS[kind][1].capitalize()}: {len(found)} ({len(files)} files)"
+    return "\n".join([title, "", *lines])
 
 
 def write_report(audit: Audit, folder: Path) -> None:
@@ -172,13 +203,16 @@ def write_report(audit: Audit, folder: Path) -> None:
     write_json(folder / "audit.json", to_mapping(audit))
     text = markdown(audit)
     write_atomically(folder / "audit.md", lambda path: path.write_text(text, encoding="utf-8"))
-    counts = class_view_counts(audit.data, audit.frames)
     if audit.data.view_names:
-        labels = ([*audit.data.names, "no box"], [*audit.data.view_names, "no view"])
-        title = f"{len(audit.frames)} frames by box class and view"
-        path = folder / "class_by_view.png"
         plot_confusion_matrix(
-            counts, *labels, "box class", "view", title, path, colour=CLASSIFICATION
+            class_view_counts(audit.data, audit.frames),
+            [*audit.data.names, "no box"],
+            [*audit.data.view_names, "no view"],
+            "box class",
+            "view",
+            f"{len(audit.frames)} frames by box class and view",
+            folder / "class_by_view.png",
+            colour=CLASSIFICATION,
         )
     plot_boxes(audit, folder / "boxes.png")
     plot_balance(audit, folder / "balance.png")

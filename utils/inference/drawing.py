@@ -13,20 +13,19 @@ from utils.inference.predictor import Prediction
 from utils.plots.frames import STRIP, draw_frame
 from utils.plots.style import CLASSIFICATION, DPI, styled_figure
 
-SIDE, MARGIN, CAPTION = (
-    640,
-    8,
-    36,
-)  # units; a unit is a pixel, or more of them where the image's longer side is longer
+# Units; a unit is a pixel, or more of them where the image's longer side is longer.
+SIDE = 640
+MARGIN = 8
+CAPTION = 36
 OPACITY = 0.7  # of the colour where attention is 1
 
 
 def draw_prediction(
     image: np.ndarray, prediction: Prediction, names: Sequence[str], view_names: Sequence[str]
 ) -> np.ndarray:
-    """The image with boxes, classes and confidences on it and the view and its probability above it.
+    """The image with boxes, classes and confidences, and above it the view and its probability.
 
-    Beside it, if the prediction has it, what spoke for that view, on the image in grey. No label
+    Beside it, if the prediction has it, the attention to that view, on the image in grey. No label
     covers a box that it can avoid: there is room for labels above and below the image.
 
     Args:
@@ -38,9 +37,11 @@ def draw_prediction(
         (h, w, 3) uint8 RGB, of the same size for images of the same size.
     """
     scale = SIDE / max(image.shape[:2])
-    height, width = (scale * side for side in image.shape[:2])
-    panels = 1 if prediction.attention is None else 2
-    total_width, total_height = panels * (width + MARGIN) + MARGIN, CAPTION + height + 2 * STRIP
+    height = scale * image.shape[0]
+    width = scale * image.shape[1]
+    panels = 1 + (prediction.attention is not None)
+    total_width = panels * (width + MARGIN) + MARGIN
+    total_height = CAPTION + height + 2 * STRIP
     with styled_figure(total_width / DPI, total_height / DPI, "none") as figure:
         ax = figure.add_axes(
             (0, 0, 1, 1), xlim=(0, total_width), ylim=(total_height, 0), autoscale_on=False
@@ -68,11 +69,13 @@ def _write(ax: Axes, x: float, words: str, width: float) -> None:
 
 
 def tint(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """The image in grey (uint8 RGB), the more covered by the colour of classification the more attention there is."""
+    """The image in grey, covered by the colour of classification as far as there is attention.
+
+    Args:
+        image: (height, width, 3) uint8 RGB; so is what is returned.
+        attention: (height, width) in [0, 1].
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     opacity = OPACITY * attention[..., None]
-    return (
-        (grey * (1 - opacity) + 255 * np.array(to_rgb(CLASSIFICATION)) * opacity)
-        .round()
-        .astype(np.uint8)
-    )
+    colour = 255 * np.array(to_rgb(CLASSIFICATION))
+    return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)

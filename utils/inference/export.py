@@ -1,13 +1,15 @@
-"""Writes a model for other programs: ONNX, with or without non-maximum suppression, and PyTorch's exported program.
+"""Writes a model for other programs: ONNX, and PyTorch's exported program.
 
 Both are made of one `torch.export` program, whose batch, height and width are free (height and
 width multiples of 32):
 
-    images (B, 3, H, W) float32 in [0, 1]  ->  boxes (B, N, 5 + nc) float32: xywh in pixels, objectness, class scores
-                                               views (B, V) float32: probabilities
+    images (B, 3, H, W) float32 in [0, 1]
+    ->  boxes (B, N, 5 + nc) float32: xywh in pixels, objectness, class scores
+        views (B, V) float32: probabilities
 
-A model of one task has its own output only. With suppression, `boxes` gives way to `detections` (B,
-300, 6) float32: x1, y1, x2, y2 in pixels, confidence, class; best first, then rows of zeros.
+A model of one task has its own output only. ONNX can have non-maximum suppression in the graph:
+then `boxes` gives way to `detections` (B, 300, 6) float32: x1, y1, x2, y2 in pixels, confidence,
+class; best first, then rows of zeros.
 """
 
 from __future__ import annotations
@@ -39,16 +41,18 @@ class Suppression:
 
 
 def answers(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What a model says, by the names of the module's docstring, in their order."""
+    """A model's outputs, by the names of the module's docstring, in their order."""
     outputs = model(images)
-    found = {"boxes": model.decode(outputs["detect"])} if "detect" in outputs else {}
-    return found | (
-        {"views": outputs["classify"].float().softmax(dim=1)} if "classify" in outputs else {}
-    )
+    found = {}
+    if "detect" in outputs:
+        found["boxes"] = model.decode(outputs["detect"])
+    if "classify" in outputs:
+        found["views"] = outputs["classify"].float().softmax(dim=1)
+    return found
 
 
 class Deployed(nn.Module):
-    """A model as it is exported: tensors in and out, batch norms folded into the convolutions before them.
+    """A model as it is exported: tensors in and out, batch norms folded into convolutions.
 
     Args:
         model: stays as it is.
@@ -60,10 +64,14 @@ class Deployed(nn.Module):
 
     def __init__(self, model: nn.Module, half: bool = False):
         super().__init__()
-        self.model, self.half_precision = fused_copy(model), half
-        for name, parameter in (
-            self.model.named_parameters() if half else ()
-        ):  # the anchors are no parameter
+        self.model = fused_copy(model)
+        self.is_half = half
+        if half:
+            self._halve()
+
+    def _halve(self) -> None:
+        """Halve the parameters; the anchors are none."""
+        for name, parameter in self.model.named_parameters():
             parameter.data = parameter.data.half()
             if not parameter.isfinite().all():
                 raise UserError(
@@ -71,7 +79,9 @@ class Deployed(nn.Module):
                 )
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(answers(self.model, images.half() if self.half_precision else images).values())
+        if self.is_half:
+            images = images.half()
+        return tuple(answers(self.model, images).values())
 
 
 def exported_program(deployed: Deployed) -> torch.export.ExportedProgram:
@@ -133,7 +143,7 @@ def opset_of(model: object) -> int:
 
 
 def write_onnx(path: Path, model: object, properties: Mapping[str, str]) -> None:
-    """Check an `onnx.ModelProto` and write it to an `.onnx` file, with the properties as its metadata."""
+    """Check an `onnx.ModelProto` and write it to a file, with the properties as its metadata."""
     onnx = import_extra("onnx")
     strip_metadata(model.graph)
     onnx.helper.set_model_props(model, dict(properties))
@@ -142,33 +152,42 @@ def write_onnx(path: Path, model: object, properties: Mapping[str, str]) -> None
 
 
 def strip_metadata(message: object) -> None:
-    """Remove the exporter's notes from a part of an `onnx.ModelProto`; they name files of this machine."""
+    """Remove the exporter's notes from a part of an `onnx.ModelProto`.
+
+    They name files of this machine.
+    """
     for field, value in message.ListFields():
         if field.name == "metadata_props":
             message.ClearField("metadata_props")
-        elif field.message_type:
-            for part in value if field.is_repeated else [value]:
+        elif field.message_type and field.is_repeated:
+            for part in value:
                 strip_metadata(part)
+        elif field.message_type:
+            strip_metadata(value)
 
 
 def deviations(
     model: nn.Module, exported: Callable[[Tensor], Sequence[Tensor]], size: int
 ) -> dict[str, float]:
-    """The largest differences between a model and what was exported of it, on a square of noise of side `size`.
+    """The largest differences between a model and what was exported of it, on an image of noise.
 
     Args:
         exported: images -> outputs in the order of `answers`.
+        size: side of the square image, pixels.
     """
     images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = answers(model, images), exported(images)
-    differences = {
-        name: (a - b).abs() for (name, a), b in zip(expected.items(), found, strict=True)
-    }
-    if "boxes" in differences:
-        boxes = differences.pop("boxes")
-        differences = {"boxes in pixels": boxes[..., :4], "scores": boxes[..., 4:]} | differences
-    return {name: float(difference.max()) for name, difference in differences.items()}
+        expected = answers(model, images)
+        found = exported(images)
+    largest = {}
+    for (name, own), other in zip(expected.items(), found, strict=True):
+        difference = (own - other).abs()
+        if name == "boxes":
+            largest["boxes in pixels"] = float(difference[..., :4].max())
+            largest["scores"] = float(difference[..., 4:].max())
+        else:
+            largest[name] = float(difference.max())
+    return largest
 
 
 # In ONNX's text syntax. As in `non_max_suppression`, a box counts for its best class only. Zeros
@@ -177,10 +196,15 @@ SUPPRESSION = """
 <ir_version: {ir_version}, opset_import: ["" : {opset}]>
 suppression (float[batch, candidates, columns] boxes) => (float[batch, {most}, 6] detections)
 <
-    int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] five = {{5}},
-    int64[1] end = {{9223372036854775807}}, int64[1] most = {{{most}}}, int64[2] image_and_box = {{0, 2}},
-    int64[4] below_scores = {{0, 0, 0, {most}}}, int64[6] below_rows = {{0, 0, 0, 0, {most}, 0}},
-    float nothing = {{0.0}}, float half = {{0.5}}, float[1] confidence = {{{confidence}}}, float[1] iou = {{{iou}}}
+    int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}},
+    int64[1] four = {{4}}, int64[1] five = {{5}},
+    int64[1] end = {{9223372036854775807}},
+    int64[1] most = {{{most}}},
+    int64[2] image_and_box = {{0, 2}},
+    int64[4] below_scores = {{0, 0, 0, {most}}},
+    int64[6] below_rows = {{0, 0, 0, 0, {most}, 0}},
+    float nothing = {{0.0}}, float half = {{0.5}},
+    float[1] confidence = {{{confidence}}}, float[1] iou = {{{iou}}}
 >
 {{
     xy = Slice (boxes, zero, two, two)
@@ -222,9 +246,12 @@ suppression (float[batch, candidates, columns] boxes) => (float[batch, {most}, 6
 def with_suppression(model: object, suppression: Suppression) -> object:
     """An `onnx.ModelProto` with the output `boxes` -> one with `detections` in its place."""
     onnx = import_extra("onnx")
-    thresholds = {"confidence": f"{suppression.confidence:.9f}", "iou": f"{suppression.iou:.9f}"}
     text = SUPPRESSION.format(
-        ir_version=model.ir_version, opset=opset_of(model), most=MAX_DETECTIONS, **thresholds
+        ir_version=model.ir_version,
+        opset=opset_of(model),
+        most=MAX_DETECTIONS,
+        confidence=f"{suppression.confidence:.9f}",
+        iou=f"{suppression.iou:.9f}",
     )
     last = onnx.compose.add_prefix(
         onnx.parser.parse_model(text), "suppression/", rename_inputs=False, rename_outputs=False

@@ -1,8 +1,9 @@
-"""What the view decision looked at: Grad-CAM (Selvaraju et al., ICCV 2017, arXiv:1610.02391) on the view head's input.
+"""Where in an image the view was found: Grad-CAM on the view head's input.
 
-Their eq. 1: a channel's weight is the mean, over the map, of the gradient of the chosen view's
-logit. Their eq. 2: the map is the sum of the channels times their weights, with what is below zero
-left out. The gradient needs the head run again, and not the network.
+Selvaraju et al., ICCV 2017, arXiv:1610.02391. Their eq. 1: a channel's weight is the mean, over the
+map, of the gradient of the chosen view's logit. Their eq. 2: the map is the sum of the channels
+times their weights, with what is below zero left out. The gradient needs the head run again, and
+not the network.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def grad_cam(head: nn.Module, features: Tensor, views: Tensor) -> Tensor:
-    """What speaks for a view, and where.
+    """How much each place of the head's input raises a view's logit.
 
     Args:
         head: (B, C, H, W) -> (B, views) logits, an image independent of the others.
@@ -59,6 +60,7 @@ def to_image(cells: np.ndarray, letterbox: Letterbox, height: int, width: int) -
     """
     size = letterbox.width + letterbox.pad_left + letterbox.pad_right
     square = cv2.resize(cells / max(cells.max(), np.finfo(np.float32).tiny), (size, size))
-    top, left = letterbox.pad_top, letterbox.pad_left
-    inside = square[top : top + letterbox.height, left : left + letterbox.width]
+    rows = slice(letterbox.pad_top, letterbox.pad_top + letterbox.height)
+    columns = slice(letterbox.pad_left, letterbox.pad_left + letterbox.width)
+    inside = square[rows, columns]
     return cv2.resize(inside, (width, height)).clip(0, 1)

@@ -23,7 +23,7 @@ class View:
 
 
 class Answer(NamedTuple):
-    """What a model says of an image; `boxes, view = model.predict(image)`.
+    """What a model finds in an image; `boxes, view = model.predict(image)`.
 
     Attributes:
         boxes: (n, 6) float64: x1, y1, x2, y2 in pixels of the image, confidence, class number; best
@@ -43,7 +43,7 @@ class HubModel:
         names: of the box classes, by number.
         view_names: of the views.
         bits: that image files of 16 bits a channel store, see `utils.core.pixels`; None if the
-            model does not say.
+            model's file does not tell.
     """
 
     predictor: Predictor
@@ -61,19 +61,21 @@ class HubModel:
         Raises:
             UserError: the file cannot be read, or the array is of another shape or type.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_image(Path(image), self.bits)
+        pixels = image
+        if not isinstance(image, np.ndarray):
+            pixels = read_image(Path(image), self.bits)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
             raise UserError(
-                f"image of shape {pixels.shape}, {pixels.dtype}; expected (height, width, 3), uint8, RGB"
+                f"image of shape {pixels.shape}, {pixels.dtype}; "
+                "expected (height, width, 3), uint8, RGB"
             )
-        said, tasks = self.predictor(pixels), self.predictor.model.tasks
-        boxes = (
-            np.column_stack((said.boxes_xyxy, said.scores, said.classes))
-            if "detection" in tasks
-            else None
-        )
-        if "classification" not in tasks:
-            return Answer(boxes, None)
-        return Answer(
-            boxes, View(self.view_names[said.view], float(said.view_probabilities[said.view]))
-        )
+        found = self.predictor(pixels)
+        tasks = self.predictor.model.tasks
+        boxes = None
+        if "detection" in tasks:
+            boxes = np.column_stack((found.boxes_xyxy, found.scores, found.classes))
+        view = None
+        if "classification" in tasks:
+            probability = float(found.view_probabilities[found.view])
+            view = View(self.view_names[found.view], probability)
+        return Answer(boxes, view)

@@ -1,4 +1,4 @@
-"""What is kept of predictions: pictures and videos, label files, cut-out boxes, a table, and a summary in words.
+"""What is kept of predictions: pictures, videos, label files, cut-out boxes, a table, a summary.
 
 Every output is told of each frame by `add` and makes its folders when it has something to write.
 Files are called after `Frame.name`.
@@ -23,10 +23,9 @@ from utils.inference.sources import Frame
 
 BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
 JPEG_QUALITY = 95
-USUAL_RATE, HIGHEST_RATE = (
-    25,
-    1000,
-)  # frames a second, for a video that says nothing that can be true
+# Frames a second: taken for a video that states none, or a higher one than can be true.
+USUAL_RATE = 25
+HIGHEST_RATE = 1000
 
 
 class Output:
@@ -39,7 +38,9 @@ class Output:
     """
 
     def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        self.folder, self.names, self.view_names = folder, names, view_names
+        self.folder = folder
+        self.names = names
+        self.view_names = view_names
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         raise NotImplementedError
@@ -61,9 +62,8 @@ class Pictures(Output):
     _video_path: Path | None = None
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        picture = cv2.cvtColor(
-            draw_prediction(frame.image, prediction, self.names, self.view_names), cv2.COLOR_RGB2BGR
-        )
+        drawn = draw_prediction(frame.image, prediction, self.names, self.view_names)
+        picture = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         if frame.number is None:
             content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
             self.place(f"{frame.name}.jpg").write_bytes(content)
@@ -74,13 +74,16 @@ class Pictures(Output):
         path = self.place(f"{frame.clip}.mp4")
         if path != self._video_path:
             self.close()
-            rate = frame.rate if 0 < frame.rate <= HIGHEST_RATE else USUAL_RATE
+            rate = USUAL_RATE
+            if 0 < frame.rate <= HIGHEST_RATE:
+                rate = frame.rate
             size = picture.shape[1::-1]
             self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             self._video_path = path
             if not self._video.isOpened():
                 raise UserError(
-                    f"{path}: OpenCV cannot write this video; leave out pictures and videos with --nosave"
+                    f"{path}: OpenCV cannot write this video; "
+                    "leave out pictures and videos with --nosave"
                 )
         self._video.write(picture)
 
@@ -90,7 +93,10 @@ class Pictures(Output):
 
 
 class LabelFiles(Output):
-    """`labels/NAME.txt` in the joint format of `utils.data.labels`; without a box and a view, an empty file."""
+    """`labels/NAME.txt` in the joint format of `utils.data.labels`.
+
+    Empty where there is neither a box nor a view.
+    """
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         text = label_text(prediction.labels(), len(self.view_names))
@@ -98,7 +104,7 @@ class LabelFiles(Output):
 
 
 class Crops(Output):
-    """`crops/CLASS/NAME_1.png`, `NAME_2.png`, ...: the pixels that a box touches, numbered from the best box on.
+    """`crops/CLASS/NAME_1.png`, `NAME_2.png`, ...: the pixels that each box touches, best first.
 
     What a class's folder is called: see `file_names`.
     """
@@ -108,16 +114,14 @@ class Crops(Output):
         self._folders = file_names(names)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        for index, (box, number) in enumerate(
-            zip(prediction.boxes_xyxy, prediction.classes, strict=True), start=1
-        ):
-            x1, y1, x2, y2 = *np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)
-            content = cv2.imencode(
-                ".png", cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR)
-            )[1]
-            self.place(
-                "crops", self._folders[self.names[number]], f"{frame.name}_{index}.png"
-            ).write_bytes(content)
+        boxes = zip(prediction.boxes_xyxy, prediction.classes, strict=True)
+        for index, (box, number) in enumerate(boxes, start=1):
+            x1, y1 = np.floor(box[:2]).astype(int)
+            x2, y2 = np.ceil(box[2:]).astype(int)
+            cut_out = cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR)
+            folder = self._folders[self.names[number]]
+            path = self.place("crops", folder, f"{frame.name}_{index}.png")
+            path.write_bytes(cv2.imencode(".png", cut_out)[1])
 
 
 class ClipViews:
@@ -136,7 +140,7 @@ class ClipViews:
 
 
 class Table(Output):
-    """`predictions.csv`: a row a box, or one with empty cells for a frame without any. Boxes are in pixels.
+    """`predictions.csv`: a row a box, in pixels; for a frame without any, one with empty cells.
 
     Every row has its frame's view, the probability of each view, and the same of the clip, if the
     frame is of one.
@@ -151,22 +155,22 @@ class Table(Output):
         self._clips.add(frame, prediction)
         known = {"image": frame.path, "frame": frame.number, "clip": frame.clip}
         known |= self._view_cells("", prediction.view_probabilities)
+        if not len(prediction.classes):
+            self._rows.append(known)
         boxes = zip(prediction.classes, prediction.scores, prediction.boxes_xyxy, strict=True)
-        cells = [
-            (self.names[number], f"{score:.6f}", *(f"{x:.2f}" for x in box))
-            for number, score, box in boxes
-        ]
-        self._rows += [known | dict(zip(BOX_COLUMNS, row, strict=True)) for row in cells] or [known]
+        for number, score, box in boxes:
+            corners = [f"{x:.2f}" for x in box]
+            cells = (self.names[number], f"{score:.6f}", *corners)
+            self._rows.append(known | dict(zip(BOX_COLUMNS, cells, strict=True)))
 
     def _view_columns(self, prefix: str) -> list[str]:
-        return [
-            f"{prefix}{column}" for column in ("view", *(f"p_{name}" for name in self.view_names))
-        ]
+        return [f"{prefix}view", *(f"{prefix}p_{name}" for name in self.view_names)]
 
     def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
         if not len(probabilities):
             return {}
-        cells = (self.view_names[probabilities.argmax()], *(f"{p:.6f}" for p in probabilities))
+        view = self.view_names[probabilities.argmax()]
+        cells = (view, *(f"{p:.6f}" for p in probabilities))
         return dict(zip(self._view_columns(prefix), cells, strict=True))
 
     def close(self) -> None:
@@ -220,11 +224,9 @@ class Tally(Output):
         parts = [f"{self.frames} frames"]
         if self.names:
             found = ", ".join(f"{name} {self._boxes[name]}" for name in self.names)
-            parts.append(
-                f"{sum(self._boxes.values())} boxes in {self.with_boxes} of them ({found})"
-            )
+            boxes = sum(self._boxes.values())
+            parts.append(f"{boxes} boxes in {self.with_boxes} of them ({found})")
         if self.view_names:
-            parts.append(
-                "views " + ", ".join(f"{name} {self._views[name]}" for name in self.view_names)
-            )
+            found = ", ".join(f"{name} {self._views[name]}" for name in self.view_names)
+            parts.append(f"views {found}")
         return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""What a model says of one image of any size."""
+"""What a model finds in one image of any size."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Prediction:
             first.
         scores, classes: (n,) confidences and class numbers.
         view_probabilities: (views,); empty without a view head.
-        attention: (height, width) float32 in [0, 1], what spoke for the view and where; None if not
-            asked for.
+        attention: (height, width) float32 in [0, 1], how much each place raised the view's logit;
+            None if not asked for.
     """
 
     height: int
@@ -44,9 +44,9 @@ class Prediction:
     @property
     def view(self) -> int:
         """The most probable view; -1 without a view head."""
-        return (
-            int(self.view_probabilities.argmax()) if len(self.view_probabilities) else UNKNOWN_VIEW
-        )
+        if not len(self.view_probabilities):
+            return UNKNOWN_VIEW
+        return int(self.view_probabilities.argmax())
 
     def labels(self) -> FrameLabels:
         """The same as labels: without confidences, boxes as fractions of the image."""
@@ -84,23 +84,25 @@ class Predictor:
         confidence: float | None = None,
         *others: object,
     ) -> Predictor:
-        """With the image size and the confidence that the model's file names where none is given."""
-        confidence = facts.confidence if confidence is None else confidence
+        """With the image size and the confidence of the model's file where none is given."""
+        if confidence is None:
+            confidence = facts.confidence
         if confidence is None and "detection" in model.tasks:
             confidence = usual_confidence()
         return cls(model, precision, size or facts.imgsz, confidence, *others)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:
-        """(height, width, 3) uint8 RGB -> what the model says of it."""
+        """(height, width, 3) uint8 RGB -> what the model finds in it."""
         height, width = image.shape[:2]
         letterbox = Letterbox.fit(height, width, self.size)
         square = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1)[None]
-        reading = inputs_of(self.explained) if self.explained else nullcontext()
-        with reading as read, self.precision.autocast():
+        inputs = nullcontext()
+        if self.explained:
+            inputs = inputs_of(self.explained)
+        with inputs as head_inputs, self.precision.autocast():
             outputs = self.model(self.precision.images(square))
         (rows,) = no_detections(1)
-        probabilities, attention = np.zeros(0), None
         if "detect" in outputs:
             (rows,) = boxes_in_pixels(
                 self.model,
@@ -111,18 +113,23 @@ class Predictor:
                 iou=self.iou,
                 max_detections=self.max_detections,
             )
+        boxes_xyxy = rows[:, :4]
+        # The others lie in the letterbox's border.
+        kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+        probabilities = np.zeros(0)
         if "classify" in outputs:
             probabilities = outputs["classify"][0].double().softmax(dim=0).cpu().numpy()
-        if read:
-            (cells,) = (
-                grad_cam(self.explained, read[0], outputs["classify"].argmax(dim=1)).cpu().numpy()
-            )
+        attention = None
+        if head_inputs:
+            views = outputs["classify"].argmax(dim=1)
+            cells = grad_cam(self.explained, head_inputs[0], views)[0].cpu().numpy()
             attention = to_image(cells, letterbox, height, width)
-        boxes_xyxy = rows[:, :4]
-        kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(
-            axis=1
-        )  # the others lie in the letterbox's border
-        classes = rows[kept, 5].astype(int)
         return Prediction(
-            height, width, boxes_xyxy[kept], rows[kept, 4], classes, probabilities, attention
+            height,
+            width,
+            boxes_xyxy=boxes_xyxy[kept],
+            scores=rows[kept, 4],
+            classes=rows[kept, 5].astype(int),
+            view_probabilities=probabilities,
+            attention=attention,
         )

@@ -1,4 +1,4 @@
-"""What is to be looked at: images, folders, globs and video files, as a stream of frames."""
+"""What a model is given: images, folders, globs and video files, as a stream of frames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Frame:
             frame of `clip.mp4`.
         clip: which clip it belongs to, if any; a video is one, by its name.
         number: in its video, from 1; None for an image.
-        rate: frames a second, as its video says; 0 for an image.
+        rate: frames a second, as stated in its video; 0 for an image.
     """
 
     image: np.ndarray
@@ -63,7 +63,9 @@ class Source:
 
     def count(self) -> int:
         """How many frames it should have; 0 for a video that cannot be read."""
-        return _frame_count(_open_video(self.path)) if self.is_video else 1
+        if not self.is_video:
+            return 1
+        return _frame_count(_open_video(self.path))
 
     def frames(self, bits: int | None = None) -> Iterator[Frame]:
         """Its frames in order.
@@ -72,22 +74,30 @@ class Source:
             bits: stored in an image of 16 bits a channel, see `read_image`.
 
         Raises:
-            UserError: it cannot be read; or, after its last frame, a video that is shorter than it
-                says.
+            UserError: it cannot be read; or, after its last frame, a video that has fewer than it
+                states.
         """
-        if not self.is_video:
+        if self.is_video:
+            yield from self._video_frames()
+        else:
             yield Frame(read_image(self.path, bits), self.path, self.name, self.clip)
-            return
-        video, number = _open_video(self.path), 0
-        rate, expected = video.get(cv2.CAP_PROP_FPS), _frame_count(video)
-        while (found := video.read())[0]:
+
+    def _video_frames(self) -> Iterator[Frame]:
+        video = _open_video(self.path)
+        rate = video.get(cv2.CAP_PROP_FPS)
+        expected = _frame_count(video)
+        number = 0
+        is_read, pixels_bgr = video.read()
+        while is_read:
             number += 1
             name = self.name.with_name(f"{self.name.name}_{number}")
-            image = cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB)
+            image = cv2.cvtColor(pixels_bgr, cv2.COLOR_BGR2RGB)
             yield Frame(image, self.path, name, self.clip, number, rate)
+            is_read, pixels_bgr = video.read()
         if number == 0:
             raise UserError(
-                f"{self.path}: cannot be read as a video; is the file complete, and its codec known here?"
+                f"{self.path}: cannot be read as a video; "
+                "is the file complete, and its codec known here?"
             )
         if number < expected:
             raise UserError(
@@ -96,12 +106,11 @@ class Source:
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
-    """Quietly: what is wrong with a file is said by this module."""
+    """A video, without OpenCV's messages: this module reports what is wrong with a file."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    video = cv2.VideoCapture(
-        str(path), cv2.CAP_FFMPEG
-    )  # other backends take some names for numbered images
+    # Other backends take some names for numbered images.
+    video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     cv2.utils.logging.setLogLevel(level)
     return video
 
@@ -111,10 +120,10 @@ def _frame_count(video: cv2.VideoCapture) -> int:
 
 
 def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list[Source]:
-    """The images and videos of files, folders (searched to any depth) and globs, each once, sorted within an entry.
+    """The images and videos of files, folders and globs, each once, sorted within an entry.
 
-    Symbolic links are followed. What else lies in folders or matches a glob is counted by kind in a
-    warning, see `left_out`.
+    Folders are searched to any depth, symbolic links are followed. What else lies in folders or
+    matches a glob is counted by kind in a warning, see `left_out`.
 
     Args:
         data: its `clip_pattern` finds the clips that images belong to.
@@ -125,7 +134,8 @@ def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list
     """
     if data and data.clip_pattern is None:
         raise UserError(
-            f"{data.source}: key 'clip_pattern' is missing, and --data is read for nothing else here"
+            f"{data.source}: key 'clip_pattern' is missing, "
+            "and --data is read for nothing else here"
         )
     found: dict[Path, Source] = {}
     passed_by: dict[Path, None] = {}
@@ -140,7 +150,8 @@ def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list
     sources = list(found.values())
     _refuse_shared_names(sources)
     _refuse_shared_clips(sources)
-    if others := left_out(passed_by, SUFFIXES):
+    others = left_out(passed_by, SUFFIXES)
+    if others:
         LOGGER.warning(f"warning: --source: left out: {others}")
     return sources
 
@@ -153,49 +164,69 @@ def _output_name(path: Path) -> Path:
 def _clip_of(path: Path, name: Path, data: DataConfig | None) -> str | None:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return name.as_posix()
-    clip = data.clip_of(path) if data else None
+    if data is None:
+        return None
+    clip = data.clip_of(path)
     return clip[0] if clip else None
 
 
 def _files_of(entry: str) -> tuple[list[Path], Path]:
-    """An entry's files, of any kind but some of the right one, and the folder below which these are named."""
+    """An entry's files, and the folder below which they are named.
+
+    The files are of any kind, but some are images or videos.
+    """
     path = Path(entry)
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(SUFFIXES))}")
         return [path], path.parent
-    files = sorted(below(path) if path.is_dir() else map(Path, glob.glob(entry, recursive=True)))
+    found = map(Path, glob.glob(entry, recursive=True))
+    if path.is_dir():
+        found = below(path)
+    files = sorted(found)
     wanted = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not wanted:
-        problem = (
-            "no image or video in it" if files or path.exists() else "no such file, folder or match"
-        )
-        others = left_out(files, SUFFIXES)
-        found = f" (left out: {others})" if others else ""
-        expected = f"expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos"
-        raise UserError(f"--source {entry}: {problem}{found}; {expected}")
-    return files, path if path.is_dir() else Path(
-        os.path.commonpath([file.parent for file in wanted])
-    )
+        raise _nothing_found(entry, files)
+    if path.is_dir():
+        return files, path
+    return files, Path(os.path.commonpath([file.parent for file in wanted]))
+
+
+def _nothing_found(entry: str, files: Sequence[Path]) -> UserError:
+    """The error of an entry without an image or a video among its files."""
+    problem = "no such file, folder or match"
+    if files or Path(entry).exists():
+        problem = "no image or video in it"
+    others = left_out(files, SUFFIXES)
+    if others:
+        problem += f" (left out: {others})"
+    expected = f"expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos"
+    return UserError(f"--source {entry}: {problem}; {expected}")
 
 
 def _refuse_shared_names(sources: Sequence[Source]) -> None:
     videos = {source.name for source in sources if source.is_video}
     taken: dict[Path, Source] = {}
     for source in sources:
-        video = source.name.with_name(
-            re.sub(r"_\d+$", "", source.name.name)
-        )  # whose frame may be called the same
-        name = video if video in videos and not source.is_video else source.name
-        if (other := taken.setdefault(name, source)) is not source:
+        name = source.name
+        # An image may be called as a frame of a video.
+        video = name.with_name(re.sub(r"_\d+$", "", name.name))
+        if video in videos and not source.is_video:
+            name = video
+        other = taken.setdefault(name, source)
+        if other is not source:
             raise UserError(
-                f"{other.path} and {source.path}: their outputs would have the same name, {source.name}; "
+                f"{other.path} and {source.path}: "
+                f"their outputs would have the same name, {source.name}; "
                 "rename one of them, or give them to separate runs"
             )
 
 
 def _refuse_shared_clips(sources: Sequence[Source]) -> None:
-    """Raise a `UserError` if a video is called as a clip of images, since their views would be averaged together."""
+    """Raise a `UserError` if a video is called as a clip of images.
+
+    Their views would be averaged together.
+    """
     videos = {source.clip: source.path for source in sources if source.is_video}
     for source in sources:
         if source.clip in videos and not source.is_video:
@@ -208,17 +239,18 @@ def _refuse_shared_clips(sources: Sequence[Source]) -> None:
 def refuse_folder_of_sources(
     folder: Path, entries: Sequence[str], sources: Sequence[Source]
 ) -> None:
-    """Raise a `UserError` if the results in `folder` would lie beside what is looked at."""
-    place, folders = folder.resolve(), [Path(entry) for entry in entries if Path(entry).is_dir()]
-    linked = [
-        path for entry in folders for path in below(entry) if path.is_symlink() and path.is_dir()
-    ]
-    searched = [path.resolve() for path in (*folders, *linked)]
-    if any(map(place.is_relative_to, searched)) or any(
-        s.path.resolve().is_relative_to(place) for s in sources
-    ):
+    """Raise a `UserError` if the results in `folder` would lie beside the sources."""
+    place = folder.resolve()
+    searched = []
+    for entry in map(Path, entries):
+        if entry.is_dir():
+            linked = [path for path in below(entry) if path.is_symlink() and path.is_dir()]
+            searched += [path.resolve() for path in (entry, *linked)]
+    is_searched = any(place.is_relative_to(path) for path in searched)
+    if is_searched or any(source.path.resolve().is_relative_to(place) for source in sources):
         raise UserError(
-            f"{folder}: results would lie beside what is looked at; choose another --project or --name"
+            f"{folder}: results would lie beside what is looked at; "
+            "choose another --project or --name"
         )
 
 
@@ -233,7 +265,8 @@ class FrameReader:
     """
 
     def __init__(self, sources: Sequence[Source], bits: int | None = None):
-        self.sources, self.bits = sources, bits
+        self.sources = sources
+        self.bits = bits
         self.problems: list[str] = []
 
     def __len__(self) -> int:
@@ -249,8 +282,9 @@ class FrameReader:
                     yield frame
             except UserError as error:
                 self.problems.append(str(error))
-        if not found:
-            head = (
-                [f"none of {len(self.sources)} files can be read:"] if len(self.sources) > 1 else []
-            )
-            raise UserError("\n  ".join([*head, *self.problems]))
+        if found:
+            return
+        lines = list(self.problems)
+        if len(self.sources) > 1:
+            lines.insert(0, f"none of {len(self.sources)} files can be read:")
+        raise UserError("\n  ".join(lines))
