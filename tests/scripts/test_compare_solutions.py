@@ -152,7 +152,7 @@ def compared(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("utils.training.finish.draw_run", lambda folder: [])
         for script in SCRIPTS.values():
-            patch.setattr(script, "train", found.train_and_note)
+            patch.setattr(f"utils.commands.{script.__name__}.train", found.train_and_note)
         compare(patch, InThisProcess, found.folder, *arguments, "--arms", *ARMS)
     return found
 
