@@ -1,4 +1,4 @@
-"""The claims about the solutions, judged by figures that support or contradict them."""
+"""The claims about the solutions, beside figures that support or contradict them."""
 
 from collections.abc import Mapping, Sequence
 

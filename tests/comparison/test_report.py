@@ -36,7 +36,7 @@ def test_a_report_says_what_its_means_are_over():
     assert "over 3 trainings." in report_of(arms(gradnorm=[0.3, 0.4, 0.5], fixed=[0.3, 0.4, 0.4]))
 
 
-def test_a_report_judges_what_was_fixed_before_and_nothing_else():
+def test_only_what_was_fixed_before_gets_a_word():
     counted = Contrast("gradnorm", "fixed", "view_balanced_accuracy")
     text = report_of(arms(gradnorm=[0.7, 0.71, 0.72], fixed=[0.3, 0.31, 0.32]), counted)
     (row,) = [

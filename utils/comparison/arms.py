@@ -22,7 +22,8 @@ WEIGHT_SUM = 2.0
 ORIGINAL_WEIGHTS = (1.0, 0.01)  # of detection and classification
 ORIGINAL_RATIO = 100.0
 GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
-JOINT, DUAL = "train_joint_gradnorm.py", "train_joint_dual_backbone.py"
+JOINT = "train_joint_gradnorm.py"
+DUAL = "train_joint_dual_backbone.py"
 # For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows
 # where one gradient is a hundred times as long as the other), so they are one method.
 COINCIDING = ("pcgrad", "upgrad")

@@ -147,7 +147,8 @@ def _log_epochs(own: Outcome, other: Outcome) -> float | None:
 
 
 def _independence(outcomes: Outcomes, task: str, margins: Mapping[str, float]) -> Claim | None:
-    metric, reference = HEADLINES[task], SINGLE_TASK[task]
+    metric = HEADLINES[task]
+    reference = SINGLE_TASK[task]
     found = difference(outcomes, Contrast("dual", reference, metric))
     if found is None:
         return None

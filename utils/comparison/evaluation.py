@@ -112,7 +112,8 @@ def _predict(
     precision: Precision,
     split: str,
 ) -> None:
-    data, loader = evaluation_set.data, evaluation_set.loader
+    data = evaluation_set.data
+    loader = evaluation_set.loader
     model, content = load_model(_weights(training))
     results, _ = evaluate(precision.place(model), loader, precision, data)
     header = Header.of(
@@ -152,7 +153,8 @@ def measure_networks(
 
 def _network_key(training: Training) -> tuple[object, ...]:
     """What a network depends on."""
-    arm, options = training.arm, training.options
+    arm = training.arm
+    options = training.options
     files = (options.get("size"), options.get("cfg"), options.get("classifier_cfg"))
     return arm.script, arm.tasks, files
 
@@ -208,7 +210,8 @@ def _outcome(
     network = kept.record.networks[training.arm.name]
     tasks = training.arm.tasks
     unit = kept.unit(training)
-    names, views = header.names, header.view_names
+    names = header.names
+    views = header.view_names
     metrics = summarise(results, names, views, confidence, intervals=False, tasks=tasks)
     return Outcome(
         arm=training.arm.name,

@@ -129,7 +129,8 @@ def write_record(
     paths = list(dict.fromkeys(training.data for training in trainings))
     # The last two parts only, as in `without_places`
     names = ["/".join(Path(path).resolve().parts[-2:]) for path in paths]
-    arms, entries = {}, []
+    arms = {}
+    entries = []
     for training in trainings:
         arm = training.arm
         arms[arm.name] = {"about": arm.about, "script": arm.script, "tasks": list(arm.tasks)}
@@ -165,7 +166,8 @@ def open_kept(folder: Path, data: Sequence[str]) -> Kept:
         arms[name] = Arm(name, own["about"], own["script"], tasks=tuple(own["tasks"]))
     trainings = []
     for own in record.trainings:
-        arm, run = arms[own["arm"]], folder / own["folder"]
+        arm = arms[own["arm"]]
+        run = folder / own["folder"]
         trainings.append(Training(arm, data[own["data"]], own["seed"], record.common, run))
     truths = {}
     for path in data:

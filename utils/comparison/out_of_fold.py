@@ -124,7 +124,8 @@ def pooled(
     results = _all_results(folds)
     chosen = other_folds_thresholds([fold.confidence for fold in folds])
     clips = _clips(results, data)
-    figures, classes = {}, []
+    figures = {}
+    classes = []
     if "detection" in tasks:
         classes = _class_rows(folds, chosen, data.names)
         figures |= _box_figures(classes)
@@ -153,7 +154,8 @@ def _class_rows(folds: Sequence[Fold], chosen: Sequence[float], names: Sequence[
     for fold, threshold in zip(folds, chosen, strict=True):
         for result in fold.results:
             kept = result.scores >= threshold
-            classes, true_classes = result.classes[kept], result.true_classes
+            classes = result.classes[kept]
+            true_classes = result.true_classes
             matches, _ = match_predictions(
                 result.boxes_xyxy[kept], classes, result.true_boxes_xyxy, true_classes
             )

@@ -28,7 +28,8 @@ def write_per_patient(folder: Path, kept: Kept) -> None:
         data, seed = kept.unit(training)
         if has_no_groups(results):
             continue
-        classes, views = len(header.names), len(header.view_names)
+        classes = len(header.names)
+        views = len(header.view_names)
         for row in without_each_patient(results, classes, views, training.arm.tasks):
             rows.append({"arm": training.arm.name, "data": data, "seed": seed, **row})
     if rows:

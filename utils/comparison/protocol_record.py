@@ -22,7 +22,8 @@ from utils.comparison.trainings import Training, relevant, run_name
 from utils.core.files import write_atomically, write_json
 from utils.core.values import to_mapping
 
-COPY, HISTORY = "protocol.yaml", "protocol_history.json"
+COPY = "protocol.yaml"
+HISTORY = "protocol_history.json"
 
 
 def note_protocol(folder: Path, protocol: Protocol, trainings: Sequence[Training]) -> None:

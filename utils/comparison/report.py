@@ -158,7 +158,8 @@ def _protocol(results: Mapping) -> str:
 
 def _counted_units(results: Mapping) -> str:
     """What the means and deviations are over."""
-    folds, seeds = set(), set()
+    folds = set()
+    seeds = set()
     for arm in results["arms"].values():
         for run in arm["runs"]:
             fold, seed = run["unit"]

@@ -205,7 +205,7 @@ def combine(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool = False) -
 
 
 def _add(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool) -> _Sum:
-    by_unit = [{outcome.unit: outcome for outcome in outcomes.get(term.arm, ())} for term in terms]
+    by_unit = [_by_unit(outcomes.get(term.arm, ())) for term in terms]
     units = sorted(set(by_unit[0]).intersection(*by_unit[1:]))
     values = np.zeros(len(units))
     resampled = np.zeros((len(units), 1))
@@ -220,6 +220,10 @@ def _add(outcomes: Outcomes, terms: Sequence[Term], is_ratio: bool) -> _Sum:
         for outcome in trained:
             patients = min(patients, outcome.patients.get(term.metric, 0.0))
     return _Sum(dict(zip(units, values.tolist(), strict=True)), resampled, patients)
+
+
+def _by_unit(outcomes: Sequence[Outcome]) -> dict[Unit, Outcome]:
+    return {outcome.unit: outcome for outcome in outcomes}
 
 
 def _scaled(figures: np.ndarray, is_ratio: bool) -> np.ndarray:

@@ -99,7 +99,8 @@ def state(found: Mapping[Contrast, Found], protocol: Protocol) -> list[Statement
     """A statement for every contrast: those that count, in the protocol's order, then others."""
     margins = protocol.margins
     counted = [contrast for contrast in protocol.counted if contrast in found]
-    p_values, p_equivalences = {}, {}
+    p_values = {}
+    p_equivalences = {}
     for contrast in counted:
         own = found[contrast]
         if own.basis not in TESTED:
@@ -113,7 +114,8 @@ def state(found: Mapping[Contrast, Found], protocol: Protocol) -> list[Statement
     equivalences = _corrected(p_equivalences, len(bounded))
     statements = []
     for contrast in dict.fromkeys([*counted, *found]):
-        p_value, p_equivalence = differences.get(contrast), equivalences.get(contrast)
+        p_value = differences.get(contrast)
+        p_equivalence = equivalences.get(contrast)
         own = found[contrast]
         statements.append(_statement(contrast, own, protocol, p_value, p_equivalence))
     return statements
@@ -132,14 +134,17 @@ def _statement(
     p_value: float | None,
     p_equivalence: float | None,
 ) -> Statement:
-    low, high, cautious, detectable, margin = None, None, None, None, None
+    low, high = None, None
     if found.estimate:
         low, high = found.estimate.interval()
+    cautious = None
     if found.cautious:
         cautious = found.cautious.interval()
+    detectable = None
     if p_value is not None:
         detectable = found.estimate.detectable()
     is_counted = contrast in protocol.counted
+    margin = None
     if is_counted:
         margin = protocol.margins.get(contrast.metric)
     return Statement(
@@ -190,7 +195,8 @@ def _word(
 
 def difference_section(results: Mapping) -> str:
     """Of the report: a row for every statement, and how to read it."""
-    differences, protocol = results["differences"], results["protocol"]
+    differences = results["differences"]
+    protocol = results["protocol"]
     if not differences:
         return ""
     header = ["pair", "metric", "difference [95 % interval]", "p (Holm)", "equivalent", "in words"]

@@ -61,9 +61,11 @@ from pycocotools.cocoeval import COCOeval
 from utils.evaluation.average_precision import coco_ap, coco_matches, iou_matrix
 from utils.evaluation.results import ImageResult, nan_mean
 
-FOUND_IOU, NEAR_IOU = 0.5, 0.1
+FOUND_IOU = 0.5
+NEAR_IOU = 0.1
 KINDS = ("right", "loose box", "wrong class", "wrong both", "duplicate", "background", "missed")
-NO_BOX, NO_CLASS = -1, -1
+NO_BOX = -1
+NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,10 @@ class _Overlaps:
 
 def _overlaps(results: Sequence[ImageResult]) -> _Overlaps:
     """Of the detections of all images; true boxes are numbered over all images."""
-    own, own_box, other, other_box = [], [], [], []
+    own = []
+    own_box = []
+    other = []
+    other_box = []
     first_box = 0
     for result in results:
         iou = iou_matrix(result.boxes_xyxy, result.true_boxes_xyxy)

@@ -43,7 +43,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL, POWER = 0.95, 0.8
+LEVEL = 0.95
+POWER = 0.8
 LEAST_UNITS = 3  # folds, or trainings where nothing is pooled
 LEAST_DF = 3  # of a variance between trainings
 LEAST_ERROR = 1e-9  # below it, values are the same but for rounding

@@ -168,7 +168,8 @@ class FramePrediction:
         self, data: DataConfig, split: Split, index: int, bits: int | None
     ) -> ImageResult:
         """The prediction, rounded to what a file keeps, and the labels of the split's frame."""
-        path, labels = split.images[index], split.labels[index]
+        path = split.images[index]
+        labels = split.labels[index]
         centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
         corners = np.concatenate((centre - half, centre + half), axis=1)
         return ImageResult(
@@ -297,7 +298,8 @@ def results_from(predictions: Predictions, split: Split, data: DataConfig) -> li
 
 
 def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig) -> None:
-    header, source = predictions.header, predictions.source
+    header = predictions.header
+    source = predictions.source
     where = f"{split.name} of {data.source}"
     mend = "name the data set as it was, or evaluate the weights again"
     for key, found, expected in (

@@ -98,7 +98,8 @@ def frame_rates(
     called = np.column_stack((called.any(axis=1), called))
     rows = [{"name": name} for name in ("any finding", *names)]
     for column, row in enumerate(rows):
-        truth, said = present[:, column], called[:, column]
+        truth = present[:, column]
+        said = called[:, column]
         row |= _rate("sensitivity", "positive", truth, said, groups, resample_counts)
         row |= _rate("specificity", "negative", ~truth, ~said, groups, resample_counts)
     note = None

@@ -41,8 +41,10 @@ def _detection_lines(metrics: Summary) -> list[str]:
         cells = [row[column] for column in columns]
         lines.append(_row(*cells))
     lines += _same_clip_rows(metrics)
-    confidence, source = _cell(detection["confidence"]), detection["confidence_source"]
-    share, mse = _cell(detection["matched_share"]), _cell(detection["mse_xywhn"], 6)
+    confidence = _cell(detection["confidence"])
+    source = detection["confidence_source"]
+    share = _cell(detection["matched_share"])
+    mse = _cell(detection["mse_xywhn"], 6)
     map_50 = _cell(detection["yolov5_mAP_0.5"])
     map_50_95 = _cell(detection["yolov5_mAP_0.5:0.95"])
     lines += [
@@ -132,7 +134,8 @@ def _image_level_lines(metrics: Summary) -> list[str]:
     level = metrics["detection"]["image_level"]
     any_finding = level["any"]
     confidence = _threshold(metrics["detection"])
-    sensitivity, specificity = f"{'sensitivity':>24}", f"{'specificity':>24}"
+    sensitivity = f"{'sensitivity':>24}"
+    specificity = f"{'specificity':>24}"
     lines = [_row("whole frames", "with", "patients", sensitivity, "without", specificity)]
     lines += [_image_level_row(row) for row in (any_finding, *level["per_class"])]
     if any_finding["note"]:
@@ -154,7 +157,8 @@ def _image_level_lines(metrics: Summary) -> list[str]:
 def _image_level_row(row: FrameRates) -> str:
     found = f"{_span(row['sensitivity'], row['sensitivity_interval']):>24}"
     cleared = f"{_span(row['specificity'], row['specificity_interval']):>24}"
-    positives, negatives = row["positives"], row["negatives"]
+    positives = row["positives"]
+    negatives = row["negatives"]
     return _row(row["name"], positives, row["positive_groups"], found, negatives, cleared)
 
 
@@ -169,7 +173,8 @@ def _view_lines(metrics: Summary) -> list[str]:
         _row("model", views["images"], *rates),
     ]
     if views["majority_baseline"]:
-        majority, lookup = views["majority_baseline"], views["class_lookup_baseline"]
+        majority = views["majority_baseline"]
+        lookup = views["class_lookup_baseline"]
         lines.append(_row(f"always {majority['view']}", views["images"], majority["accuracy"]))
         lines.append(_row("by the box's class", views["images"], lookup["accuracy"]))
     lines += _same_clip_views(metrics)

@@ -65,14 +65,19 @@ def plot_mosaic(
             left = GAP + column * (TILE + GAP)
             top = HEAD + row * row_height
             caption, text_style = _view_caption(record, view_names, predicted)
-            caption = textwrap.fill(f"{index + 1}   {caption}", 36)
-            text = ax.text(left, top + CAPTION - 8, caption, va="bottom", **text_style)
-            text.set_fontsize(text.get_fontsize() * min(1, TILE / text.get_window_extent().width))
+            caption = f"{index + 1}   {caption}"
+            _write_caption(ax, left, top + CAPTION - 8, caption, text_style)
             area = (left, top + CAPTION, left + TILE, top + CAPTION + tile_height)
             if frame is None:
                 _draw_lost_frame(ax, area, Path(record["path"]).name)
             else:
                 draw_frame(ax, area, frame, record[source], names)
+
+
+def _write_caption(ax: Axes, x: float, y: float, caption: str, text_style: Mapping) -> None:
+    """Words above a frame, so small that they are not wider than it."""
+    text = ax.text(x, y, textwrap.fill(caption, 36), va="bottom", **text_style)
+    text.set_fontsize(text.get_fontsize() * min(1, TILE / text.get_window_extent().width))
 
 
 def read_frame(path: Path, bits: int | None) -> np.ndarray | None:

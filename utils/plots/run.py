@@ -72,7 +72,8 @@ def draw_evaluation(folder: Path) -> list[Path]:
     if not (folder / "metrics.json").is_file():
         return []
     metrics = _read_json(folder / "metrics.json")
-    names, view_names = metrics["names"], metrics["view_names"]
+    names = metrics["names"]
+    view_names = metrics["view_names"]
     pictures = {}
     if metrics.get("detection"):
         pictures |= _detection_pictures(metrics["detection"], names)

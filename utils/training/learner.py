@@ -22,6 +22,7 @@ from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 from utils.core.script import UserError
 from utils.evaluation.metrics import fitness, fitness_parts
+from utils.evaluation.summary import Summary
 from utils.training.optimiser import Schedule, Stepper
 
 EPOCHS_AFTER_WARMUP = 3  # before an epoch can be the best
@@ -197,7 +198,7 @@ class Learner:
         """Of the best epoch."""
         return fitness(self.best_scores)
 
-    def note_evaluation(self, metrics: Mapping, epoch: int) -> bool:
+    def note_evaluation(self, metrics: Summary, epoch: int) -> bool:
         """Take note of an epoch's evaluation; returns whether it is this part's best.
 
         Epochs are compared with the detection's part in units of the highest so far. No epoch up to

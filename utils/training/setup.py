@@ -15,6 +15,7 @@ from utils.core.names import TASKS
 from utils.data.loader import collate, make_loader
 from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.results import ImageResult, ViewPrior
+from utils.evaluation.summary import Summary
 from utils.losses.joint import JointLoss
 from utils.training.learner import Learner, Part
 from utils.training.run import Frames, Run
@@ -73,7 +74,7 @@ class Setup:
         self.fingerprint = f"{train.fingerprint()}-{val.fingerprint()}"
         self.first_epoch = 0
         self.results: list[ImageResult] | None = None
-        self.metrics: dict[str, object] | None = None
+        self.metrics: Summary | None = None
         self.best: dict[str, object] = {"model": {}, "confidence": None}
 
     @property

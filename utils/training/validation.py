@@ -15,6 +15,7 @@ from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import confidence_of, summarise
 from utils.evaluation.predictions import Header, write_predictions
 from utils.evaluation.results import ImageResult
+from utils.evaluation.summary import Summary
 from utils.loggers.records import loss_cells, metric_cells
 from utils.training.setup import Setup
 
@@ -39,7 +40,7 @@ def validate(setup: Setup, epoch: int) -> dict[str, float]:
     return cells
 
 
-def summarise_results(setup: Setup, intervals: bool) -> dict[str, object]:
+def summarise_results(setup: Setup, intervals: bool) -> Summary:
     """The metrics of the last evaluation."""
     data = setup.job.frames.data
     return summarise(
