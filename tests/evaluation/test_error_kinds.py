@@ -1,4 +1,4 @@
-"""Errors by kind: by hand, by mending the boxes themselves, and against TIDE's own program."""
+"""Errors by kind: by hand, by fixing the boxes themselves, and against TIDE's own program."""
 
 from dataclasses import replace
 
@@ -98,7 +98,7 @@ def test_only_the_highest_score_is_mended_into_a_true_box():
     assert errors["delta_mAP_0.5"]["loose box"] == 1
     one_of_each = kinds_of([image_result(TRUTH[:1], [*loose, (0.7, 0, 0, 0, 40, 40)])])
     assert one_of_each.kinds.tolist() == ["loose box", "loose box", "right"]
-    assert one_of_each.mend("loose box").kinds.tolist() == ["right"]
+    assert one_of_each.fixed("loose box").kinds.tolist() == ["right"]
 
 
 def test_a_class_of_which_nothing_is_left_counts_by_whether_it_is_named():
@@ -136,13 +136,13 @@ def test_without_true_boxes_all_is_background_and_no_gain_is_defined():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_mending_all_kinds_in_turn_gives_the_ap_of_perfection(seed: int):
-    mended = kinds_of(mixed_up_results(seed=seed, every=3))
+def test_fixing_all_kinds_in_turn_gives_the_ap_of_perfection(seed: int):
+    fixed = kinds_of(mixed_up_results(seed=seed, every=3))
     for kind in ERRORS:
-        before = mended.mean_ap(CLASSES)
-        mended = mended.mend(kind)
-        assert mended.mean_ap(CLASSES) >= before - 1e-12
-    assert set(mended.kinds) == {"right"} and mended.mean_ap(CLASSES) == pytest.approx(1)
+        before = fixed.mean_ap(CLASSES)
+        fixed = fixed.fixed(kind)
+        assert fixed.mean_ap(CLASSES) >= before - 1e-12
+    assert set(fixed.kinds) == {"right"} and fixed.mean_ap(CLASSES) == pytest.approx(1)
 
 
 def test_every_detection_is_of_one_kind_and_no_true_box_is_found_twice():
@@ -172,8 +172,8 @@ def test_the_evaluation_counts_at_the_confidence_of_its_precision():
 # ---- against other ways --------------------------------------------------------------------------
 
 
-def mended_results(results: list[ImageResult], kind: str) -> list[ImageResult]:
-    """Frames in which the boxes themselves are mended."""
+def fixed_results(results: list[ImageResult], kind: str) -> list[ImageResult]:
+    """Frames in which the boxes themselves are fixed."""
     boxes = kinds_of(results)
     scores, boxes_xyxy, true_boxes_xyxy = (
         np.concatenate([getattr(result, name) for result in results])
@@ -210,7 +210,7 @@ def coco_map(results: list[ImageResult]) -> float:
 @pytest.mark.parametrize("kind", ERRORS)
 def test_a_gain_is_what_cocos_evaluation_finds_once_the_boxes_are_mended(kind: str, seed: int):
     results = mixed_up_results(seed=seed, every=4)
-    expected = coco_map(mended_results(results, kind)) - coco_map(results)
+    expected = coco_map(fixed_results(results, kind)) - coco_map(results)
     assert errors_of(results)["delta_mAP_0.5"][kind] == pytest.approx(expected)
     assert expected > 0
 

@@ -69,7 +69,7 @@ def test_the_tables_show_both():
     assert max(map(len, lines)) <= 110
 
 
-def test_errors_stand_above_what_mending_them_gains():
+def test_errors_stand_above_what_fixing_them_gains():
     metrics = summarise(random_results(40), NAMES, VIEWS, confidence=0.5)
     errors, lines = metrics["detection"]["errors"], format_table(metrics).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("boxes by kind"))
@@ -81,4 +81,4 @@ def test_errors_stand_above_what_mending_them_gains():
     assert gains[24:].split() == [f"{gain:+.3f}" for gain in errors["delta_mAP_0.5"].values()]
     assert "from confidence 0.500 on" in legend
     undefined = format_table(summarise([image_result()], NAMES, VIEWS))
-    assert f"AP50 gained if mended{'-':>27}{'-':>12}" in undefined
+    assert f"AP50 gained if fixed{'-':>28}{'-':>12}" in undefined

@@ -35,7 +35,7 @@ from utils.data.sampling import EpochSampler
 
 @pytest.fixture(scope="module")
 def data(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data.yaml whose files may be spoilt, if they are mended again."""
+    """A data.yaml whose files may be spoilt, if they are repaired again."""
     folder = tmp_path_factory.mktemp("data")
     shutil.copytree(tiny_data.parent, folder, dirs_exist_ok=True)
     return folder / "data.yaml"

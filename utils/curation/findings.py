@@ -233,6 +233,8 @@ def _count_different(values: Iterable) -> int:
 
 def _near_pairs(bits: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs of rows of `bits` (n, 768) that differ in at most `NEAR_BITS` bits."""
+    if not len(bits):
+        return
     # The product of two rows of signs is the bits that agree less those that differ.
     signs = bits.astype(np.float32) * 2 - 1
     least = bits.shape[1] - 2 * NEAR_BITS

@@ -1,4 +1,4 @@
-"""Errors by kind: what is wrong with every detection, and what mending each kind alone gives in AP.
+"""Errors by kind: what is wrong with every detection, and what fixing each kind alone gives in AP.
 
 D. Bolya, S. Foley, J. Hays, J. Hoffman: TIDE: A General Toolbox for Identifying Object Detection
 Errors. ECCV 2020, arXiv:2008.08115. Their symbols and ours:
@@ -10,7 +10,7 @@ Errors. ECCV 2020, arXiv:2008.08115. Their symbols and ours:
 
 COCO's matches at t_f say which detections are right: by falling score, each takes the true box of
 its class that it overlaps most among those not yet taken. Every other detection is of the first
-kind below that fits (in their program's order), and every mend leaves the scores as they are:
+kind below that fits (in their program's order), and every fix leaves the scores as they are:
 
     kind            what it is                                      what the oracle does loose box
     t_b <= own < t_f                                its box becomes the true box wrong class
@@ -20,15 +20,15 @@ kind below that fits (in their program's order), and every mend leaves the score
     it is removed: what was meant is unknown missed          a true box that no detection is right
     about,    the true box is dropped from the truth
                     nor would be, if loose boxes and wrong
-                    classes were mended
+                    classes were fixed
 
-A loose box or wrong class that is mended becomes right, with two exceptions, for which it is
+A loose box or wrong class that is fixed becomes right, with two exceptions, for which it is
 removed instead: its true box is taken already, or one of the same kind with a higher score is
-mended into that box. The gain of a kind is
+fixed into that box. The gain of a kind is
 
-    delta AP(kind) = mAP_0.5(kind mended, all others left) - mAP_0.5
+    delta AP(kind) = mAP_0.5(kind fixed, all others left) - mAP_0.5
 
-by COCO's AP at t_f, mean over the classes that have a true box. Gains do not add up: one mend can
+by COCO's AP at t_f, mean over the classes that have a true box. Gains do not add up: one fix can
 hide behind another.
 
 Counts are of the detections from a confidence on, the one of P, R and F1; a detection counts for
@@ -40,11 +40,11 @@ Where this deviates from TIDE, and why:
 
 - Classes without a true box are outside the mean, as in COCO; TIDE counts them as 0 if they are
   ever named.
-- A class all of whose boxes are missed has no truth once that is mended. Its AP is then 1 if it is
+- A class all of whose boxes are missed has no truth once that is fixed. Its AP is then 1 if it is
   never named, since nothing is left to find, and else 0. TIDE says 0, or leaves it out of the mean
   if it is never named.
-- Each kind is mended by itself. Where a loose box and a wrong class mean the same true box, their
-  program lets only the higher score mend: mending wrong classes then removes one for the sake of a
+- Each kind is fixed by itself. Where a loose box and a wrong class mean the same true box, their
+  program lets only the higher score be fixed: fixing wrong classes then removes one for the sake of a
   loose box that stays, and gains less.
 - 300 detections an image instead of 100, as all APs here.
 - Their gains on top of these, of no false positive and of no false negative at all, are left out.
@@ -75,7 +75,7 @@ class DetectionKinds:
     scores: np.ndarray  # (m,)
     classes: np.ndarray  # (m,) int
     kinds: np.ndarray  # (m,) str, of `KINDS`
-    meant: np.ndarray  # (m,) index of the true box found, or that would be if mended; or `NO_BOX`
+    meant: np.ndarray  # (m,) index of the true box found, or that would be if fixed; or `NO_BOX`
     true_classes: np.ndarray  # (n,) int; `NO_CLASS` where the box was dropped
 
     @property
@@ -93,21 +93,21 @@ class DetectionKinds:
             meant=self.meant[rows],
         )
 
-    def mend(self, kind: str) -> DetectionKinds:
+    def fixed(self, kind: str) -> DetectionKinds:
         """What the oracle of this kind of error makes of it."""
         if kind == "missed":
             left = np.where(self.is_missed, NO_CLASS, self.true_classes)
             return replace(self, true_classes=left)
         is_taken = np.isin(self.meant, self.meant[self.kinds == "right"])
-        is_mendable = (self.kinds == kind) & (self.meant != NO_BOX) & ~is_taken
-        mendable = np.flatnonzero(is_mendable)
+        is_fixable = (self.kinds == kind) & (self.meant != NO_BOX) & ~is_taken
+        fixable = np.flatnonzero(is_fixable)
         # The first detection that means a box is the one with the highest score
-        boxes, first = np.unique(self.meant[mendable], return_index=True)
-        mended = mendable[first]
+        boxes, first = np.unique(self.meant[fixable], return_index=True)
+        chosen = fixable[first]
         kinds = self.kinds.copy()
-        kinds[mended] = "right"
+        kinds[chosen] = "right"
         classes = self.classes.copy()
-        classes[mended] = self.true_classes[boxes]
+        classes[chosen] = self.true_classes[boxes]
         return replace(self, kinds=kinds, classes=classes).select(kinds != kind)
 
     def mean_ap(self, classes: np.ndarray) -> float:
@@ -125,7 +125,7 @@ class DetectionKinds:
 def error_kinds(
     results: Sequence[ImageResult], names: Sequence[str], evaluation: COCOeval, confidence: float
 ) -> dict[str, object]:
-    """How many boxes are of which kind, and what mending each kind gives in mAP at IoU 0.5.
+    """How many boxes are of which kind, and what fixing each kind gives in mAP at IoU 0.5.
 
     Args:
         evaluation: `coco_evaluation` of the same results.
@@ -143,7 +143,7 @@ def error_kinds(
         totals[kind] = sum(row[kind] for row in rows)
     present = np.unique(found.true_classes)
     ap = found.mean_ap(present)
-    gains = {kind: found.mend(kind).mean_ap(present) - ap for kind in KINDS[1:]}
+    gains = {kind: found.fixed(kind).mean_ap(present) - ap for kind in KINDS[1:]}
     return {"counts": totals, "per_class": rows, "delta_mAP_0.5": gains}
 
 

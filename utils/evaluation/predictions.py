@@ -301,26 +301,26 @@ def _refuse_other_data(predictions: Predictions, split: Split, data: DataConfig)
     header = predictions.header
     source = predictions.source
     where = f"{split.name} of {data.source}"
-    mend = "name the data set as it was, or evaluate the weights again"
+    fix = "name the data set as it was, or evaluate the weights again"
     for key, found, expected in (
         ("names", list(data.names), header.names),
         ("cls_names", list(data.view_names), header.view_names),
     ):
         if found != expected:
             raise UserError(
-                f"{data.source}: {key} {found}, but {source} has predictions of {expected}; {mend}"
+                f"{data.source}: {key} {found}, but {source} has predictions of {expected}; {fix}"
             )
     images = names_below(split.images)
     expected = predictions.arrays["images"].tolist()
     if images != expected:
         raise UserError(
-            f"{where}: {_first_difference(images, expected)}, as {source} has it; {mend}"
+            f"{where}: {_first_difference(images, expected)}, as {source} has it; {fix}"
         )
     if split.fingerprint() != header.fingerprint:
         changed = "a label or an image's size in bytes is not what it was"
         raise UserError(
             f"{where}: {changed} when {source} was written "
-            f"(fingerprint {header.fingerprint}); {mend}"
+            f"(fingerprint {header.fingerprint}); {fix}"
         )
 
 

@@ -101,12 +101,12 @@ def _error_lines(metrics: Summary) -> list[str]:
     threshold = _threshold(detection)
     return [
         *lines,
-        _row("AP50 gained if mended", "", *gains, width=12),
+        _row("AP50 gained if fixed", "", *gains, width=12),
         f"boxes from confidence {threshold} on, of the class they name; "
         "missed: a true box, of its class",
         "IoU: right, wrong class 0.5 or more; loose box, wrong both 0.1 to 0.5; "
         "background less (after TIDE, 2020)",
-        "AP50 gained: mean over classes, each kind mended alone, at every confidence "
+        "AP50 gained: mean over classes, each kind fixed alone, at every confidence "
         "(some missed are found below)",
     ]
 

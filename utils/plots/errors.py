@@ -1,4 +1,4 @@
-"""What `metrics.json` tells of errors by kind: how many there are, and what mending each gives."""
+"""What `metrics.json` tells of errors by kind: how many there are, and what fixing each gives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.plots.style import CLASS_COLOURS, DETECTION, new_figure, shorten
 
 
 def plot_errors(errors: Mapping, confidence: float | None, path: Path) -> None:
-    """Boxes of each kind, beside the AP that mending the kind would give.
+    """Boxes of each kind, beside the AP that fixing the kind would give.
 
     They are split by class where the classes are few enough.
 
@@ -34,9 +34,7 @@ def plot_errors(errors: Mapping, confidence: float | None, path: Path) -> None:
         _write_ends(gains_ax, gains, [_gain_text(gain) for gain in gains.values()])
         counts_ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         counts_ax.set_xlabel(f"boxes from {known_from} on")
-        gains_ax.set_xlabel(
-            "mAP gained if this kind alone were mended\n(boxes of every confidence)"
-        )
+        gains_ax.set_xlabel("mAP gained if this kind alone were fixed\n(boxes of every confidence)")
         counts_ax.set_ylim(len(kinds) - 0.5, -0.5)
         figure.suptitle("Errors by kind at IoU 0.5", x=0.01, ha="left", fontsize=11, weight="bold")
 
