@@ -334,7 +334,9 @@ def add_skip_bad_labels(parser: argparse.ArgumentParser) -> None:
 
 def is_image_size(side_px: int | None) -> bool:
     """Whether an image can have this side, or none is asked for."""
-    return side_px is None or (side_px >= STRIDE and side_px % STRIDE == 0)
+    if side_px is None:
+        return True
+    return side_px >= STRIDE and side_px % STRIDE == 0
 
 
 def training_parser(

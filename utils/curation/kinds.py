@@ -1,4 +1,7 @@
-"""The kinds of findings and their levels in words: what check_dataset.py's help tells without torch."""
+"""The kinds of findings and their levels in words: what check_dataset.py's help tells.
+
+Apart from the findings themselves, so that help does not wait for torch.
+"""
 
 from __future__ import annotations
 

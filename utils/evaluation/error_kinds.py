@@ -44,8 +44,8 @@ Where this deviates from TIDE, and why:
   never named, since nothing is left to find, and else 0. TIDE says 0, or leaves it out of the mean
   if it is never named.
 - Each kind is fixed by itself. Where a loose box and a wrong class mean the same true box, their
-  program lets only the higher score be fixed: fixing wrong classes then removes one for the sake of a
-  loose box that stays, and gains less.
+  program lets only the higher score be fixed: fixing wrong classes then removes one for the sake of
+  a loose box that stays, and gains less.
 - 300 detections an image instead of 100, as all APs here.
 - Their gains on top of these, of no false positive and of no false negative at all, are left out.
 """
