@@ -1,6 +1,6 @@
 """What can be gained after training: box classes and view together, clips, epoch and threshold rules.
 
-python docs/recipe/combine.py runs/recipe/study --average 1 --head 1 --out docs/results/recipe
+python -m docs.recipe.combine runs/recipe/study --average 1 --head 1 --out docs/results/recipe
 
 All of it is scored again from the predictions that the recipe study's trainings keep. Of a detection
 of class c with score s in a frame whose view has the probabilities p(v), and of training labels that
@@ -18,20 +18,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from docs.recipe.measure import of_head, write_csv
-from utils.core.data_config import DataConfig, load_data_config
+from docs.recipe.measure import data_of, mean_ap, of_head, write_csv
+from utils.core.data_config import DataConfig
 from utils.core.script import run_script
 from utils.data.splits import Split, load_split
 from utils.evaluation.average_precision import coco_evaluation, resampled_ap
@@ -96,11 +92,11 @@ class Fold:
 
 
 def read_fold(folder: Path, average: str, head: int) -> Fold:
-    options = yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))
-    data = load_data_config(options["data"])
+    data = data_of(folder)
     val = load_split(data, "val")
+    epochs = len(pd.read_csv(folder / "results.csv"))
     by_epoch = []
-    for epoch in range(options["epochs"]):
+    for epoch in range(epochs):
         path = folder / "predictions" / f"epoch{epoch}_{average}.npz"
         results = results_from(read_predictions(path), val, data)
         by_epoch.append([of_head(result, head) for result in results])
@@ -196,11 +192,7 @@ COMBINATIONS: dict[str, Callable[[Fold, float], list[ImageResult]]] = {
 
 def metrics_of(results: Sequence[ImageResult], data: DataConfig) -> dict[str, float]:
     """mAP50, AP30, view accuracy and balanced accuracy."""
-    evaluation = coco_evaluation(results, len(data.names))
-    precision = evaluation.eval["precision"][
-        ..., 0, 0
-    ]  # (T, 101, classes), -1: no box of the class
-    ap = np.nanmean(np.where(precision < 0, np.nan, precision), axis=(1, 2))
+    ap = mean_ap(results, len(data.names))
     views = view_metrics(results, data.names, data.view_names)
     return {
         "mAP50": ap[1],

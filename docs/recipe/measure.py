@@ -1,6 +1,6 @@
 """Every average of the weights and every view head of the recipe study's trainings, epoch by epoch.
 
-python docs/recipe/measure.py runs/recipe/study --out docs/results/recipe
+python -m docs.recipe.measure runs/recipe/study --out docs/results/recipe
 
 Reads the predictions that a training with `record_averages` keeps, and writes two tables:
 `detection.csv`, a row a training, epoch and average, and `views.csv`, a row a training, epoch,
@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +21,11 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import write_atomically
 from utils.core.script import UserError, run_script
 from utils.data.splits import load_split
-from utils.evaluation.average_precision import coco_evaluation
+from utils.evaluation.average_precision import coco_evaluation, resampled_ap
 from utils.evaluation.predictions import read_predictions, results_from
 from utils.evaluation.results import ImageResult
 from utils.evaluation.views import view_metrics
@@ -68,11 +65,15 @@ def recorded(folder: Path) -> Iterator[Recorded]:
         yield Recorded(folder.name, int(match[1]), match[2], results)
 
 
+def mean_ap(results: Sequence[ImageResult], classes: int) -> np.ndarray:
+    """(T,) COCO's AP at `COCO_IOU_THRESHOLDS`, mean over the classes."""
+    every_frame_once = np.ones((1, len(results)), int)
+    return resampled_ap(coco_evaluation(results, classes), every_frame_once)[0]
+
+
 def detection_row(found: Recorded, classes: int) -> dict[str, object]:
     """COCO's metrics."""
-    evaluation = coco_evaluation(found.results, classes)
-    precision = evaluation.eval["precision"][..., 0, 0]  # (T, 101, classes)
-    ap = np.nanmean(np.where(precision < 0, np.nan, precision), axis=(1, 2))
+    ap = mean_ap(found.results, classes)
     row = {"training": found.training, "epoch": found.epoch, "average": found.average}
     return row | {"mAP50": ap[1], "mAP50-95": ap[1:].mean(), "AP30": ap[0]}
 

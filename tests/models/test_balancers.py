@@ -1,19 +1,8 @@
 """Fixed weights stay as they are."""
 
-import torch
+from two_tasks import MISSION, losses
 
 from models.balancers import fixed_weights
-from utils.core.names import TASKS
-
-MISSION = {"detection": 1.0, "classification": 0.01}
-
-
-def losses(detection: float, classification: float) -> dict[str, torch.Tensor]:
-    values = (detection, classification)
-    return {
-        task: torch.tensor(value, dtype=torch.float64)
-        for task, value in zip(TASKS, values, strict=True)
-    }
 
 
 def test_fixed_weights_combine_and_never_change():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from two_tasks import EQUAL, MISSION, losses
 
 from models.gradnorm import RULES, TaskGradients
 from models.gradnorm_balancer import RANGES, GradNorm
@@ -15,17 +16,6 @@ from utils.core.hyperparameters import HYP_RANGES, HyperParameters
 from utils.core.names import TASKS
 from utils.data.sampling import inverse_frequencies
 from utils.losses.joint import view_loss
-
-EQUAL = {"detection": 1.0, "classification": 1.0}
-MISSION = {"detection": 1.0, "classification": 0.01}
-
-
-def losses(detection: float, classification: float) -> dict[str, torch.Tensor]:
-    values = (detection, classification)
-    return {
-        task: torch.tensor(value, dtype=torch.float64)
-        for task, value in zip(TASKS, values, strict=True)
-    }
 
 
 def gradients(detection: float, classification: float) -> TaskGradients:

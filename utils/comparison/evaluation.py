@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,9 +163,10 @@ def evaluate_arms(kept: Kept, protocol: Protocol) -> dict[str, object]:
     """Compare the arms by what the files of a comparison hold; see `results.collect`."""
     outcomes: dict[str, list[Outcome]] = {}
     folds: dict[str, dict[int, list[Fold]]] = {}
-    confidences = _confidences(kept)
+    predicted = {training.folder: kept.results(training) for training in kept.trainings}
+    confidences = _confidences(kept, {run: header for run, (_, header) in predicted.items()})
     for training in tqdm(kept.trainings, "scoring", unit="training", leave=False):
-        results, header = kept.results(training)
+        results, header = predicted[training.folder]
         outcome = _outcome(kept, training, results, header, confidences[training.folder])
         outcomes.setdefault(training.arm.name, []).append(outcome)
         by_seed = folds.setdefault(training.arm.name, {})
@@ -177,7 +178,7 @@ def evaluate_arms(kept: Kept, protocol: Protocol) -> dict[str, object]:
     return found | {"out_of_fold": out_of_fold(folds, tasks, data)}
 
 
-def _confidences(kept: Kept) -> dict[Path, float]:
+def _confidences(kept: Kept, headers: Mapping[Path, Header]) -> dict[Path, float]:
     """A training's folder -> the threshold for its figures.
 
     It is the one that training chose on validation, frozen for any other split. A fold that is
@@ -189,7 +190,7 @@ def _confidences(kept: Kept) -> dict[Path, float]:
         alike.setdefault((training.arm.name, training.seed), []).append(training)
     found = {}
     for trainings in alike.values():
-        chosen = [kept.header(training).confidence for training in trainings]
+        chosen = [headers[training.folder].confidence for training in trainings]
         if len(trainings) > 1 and kept.record.split == "val":
             chosen = other_folds_thresholds(chosen)
         for training, confidence in zip(trainings, chosen, strict=True):

@@ -92,10 +92,6 @@ class Kept:
         """The numbers of a training's data set and of its seed."""
         return list(self.truths).index(training.data), training.seed
 
-    def header(self, training: Training) -> Header:
-        """Of what a training predicted."""
-        return read_predictions(predictions_path(training.folder, self.record.split)).header
-
     def results(self, training: Training) -> tuple[list[ImageResult], Header]:
         """What a training predicted, beside the truth.
 
