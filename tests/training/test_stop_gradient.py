@@ -135,6 +135,8 @@ def test_every_epochs_predictions_of_every_average_and_head_are_kept(data: Path,
         np.array_equal(last[name], final[name], equal_nan=name == "detection_losses")
         for name in final
     )
+    window = read_predictions(folder / "predictions" / f"epoch{EPOCHS - 1}_1.npz").arrays
+    assert not np.array_equal(last["view_probabilities"], window["view_probabilities"])
     assert last["beside_probabilities"].shape == (8, 1, 3)
     assert np.allclose(last["beside_probabilities"].sum(-1), 1, atol=1e-6)
     assert not np.allclose(last["beside_probabilities"][:, 0], last["view_probabilities"])
