@@ -4,8 +4,9 @@
 Together with `predictions.npz`, `results.csv`, `summary.json` and, where it was measured,
 `interference.csv` of every run folder, and with the data set, which has the truth, that is enough.
 
-python -m utils.comparison.kept runs/compare/exp docs/results/exp     # copies of a comparison what
-may be published
+python -m utils.comparison.kept runs/compare/exp docs/results/exp
+
+copies what may be published of a comparison.
 
 A copy has no weights, no label, no pixel of a frame and no path of a machine.
 """

@@ -12,15 +12,15 @@ COCO's matches at t_f say which detections are right: by falling score, each tak
 its class that it overlaps most among those not yet taken. Every other detection is of the first
 kind below that fits (in their program's order), and every fix leaves the scores as they are:
 
-    kind            what it is                                      what the oracle does loose box
-    t_b <= own < t_f                                its box becomes the true box wrong class
-    other >= t_f                                    its class becomes the true box's duplicate
-    own >= t_f, but its true box is taken           it is removed background      own and other <=
-    t_b                            it is removed wrong both      the rest: t_b < other < t_f
-    it is removed: what was meant is unknown missed          a true box that no detection is right
-    about,    the true box is dropped from the truth
-                    nor would be, if loose boxes and wrong
-                    classes were fixed
+    kind            what it is                              what the oracle does
+    loose box       t_b <= own < t_f                        its box becomes the true box
+    wrong class     other >= t_f                            its class becomes the true box's
+    duplicate       own >= t_f, but its true box is taken   it is removed
+    background      own and other <= t_b                    it is removed
+    wrong both      the rest: t_b < other < t_f             it is removed: what was meant is unknown
+    missed          a true box that no detection is right   the true box is dropped from the truth
+                    about, nor would be, if loose boxes
+                    and wrong classes were fixed
 
 A loose box or wrong class that is fixed becomes right, with two exceptions, for which it is
 removed instead: its true box is taken already, or one of the same kind with a higher score is

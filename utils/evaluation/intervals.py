@@ -16,18 +16,24 @@ smaller; with the plain number intervals cover too seldom (docs/explanation/stat
 
 Several trainings (seeds) on one data set, a difference of two arms, each trained S times:
 
-    V_p = P / (P - 1) var(mean over s of M*_a,s - M*_r,s),   df P - 1     of all trainings' patients
-    V_s = 2 s^2 / S,   df f = sum over arms of (S - 1)     s^2: variance over seeds, pooled over
-    arms SE^2 = V_p + V_s,  df = (V_p + V_s)^2 / (V_p^2 / (P - 1) + V_s^2 / f)
-    (Satterthwaite 1946)
+    V_p  = P / (P - 1) var(mean over s of M*_a,s - M*_r,s),   df P - 1
+    V_s  = 2 s^2 / S,   df f = sum over arms of (S - 1)
+    SE^2 = V_p + V_s,   df = (V_p + V_s)^2 / (V_p^2 / (P - 1) + V_s^2 / f)
+
+by Satterthwaite (1946). All trainings have the same patients; s^2 is the variance over seeds,
+pooled over arms.
 
 Trainings and patients are crossed; the rest that both variances hold is counted twice, which errs
 on the wide side.
 
-Folds, K of them: the difference of every fold, its seeds averaged first, is one value; SE^2 = s^2 /
-K, df = K - 1. Folds share training frames, so values are not independent and no unbiased estimate
-of SE exists (Bengio and Grandvalet 2004); Nadeau and Bengio (2003) take SE^2 = (1 / K + 1 / (K -
-1)) s^2, which errs on the wide side.
+Folds, K of them: the difference of every fold, its seeds averaged first, is one value;
+
+    SE^2 = s^2 / K,   df = K - 1
+
+Folds share training frames, so values are not independent and no unbiased estimate of SE exists
+(Bengio and Grandvalet 2004); Nadeau and Bengio (2003) err on the wide side:
+
+    SE^2 = (1 / K + 1 / (K - 1)) s^2
 
 Ratios: all of this on logarithms, where the patients' variance of log M is that of M* / M (delta
 method).
