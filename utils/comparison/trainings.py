@@ -28,7 +28,8 @@ from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
-from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
+from utils.core.values import from_mapping, to_mapping
+from utils.core.yaml_reader import read_yaml_mapping
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
 INDIFFERENT = {"device", "workers", "cache", "project", "name", "exist_ok", "hyp"}

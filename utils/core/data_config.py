@@ -10,7 +10,8 @@ from pathlib import Path
 
 from utils.core.files import find_file
 from utils.core.script import LOGGER, UserError
-from utils.core.values import did_you_mean, not_text, read_yaml_mapping
+from utils.core.values import did_you_mean, not_text
+from utils.core.yaml_reader import read_yaml_mapping
 
 
 @dataclass(frozen=True)
