@@ -23,6 +23,7 @@ from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
 from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
 from utils.core.device import Precision, fused_copy
 from utils.core.script import UserError
+from utils.core.user_file import is_utf8
 from utils.core.values import from_mapping, to_mapping
 
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
@@ -137,7 +138,12 @@ class ModelFacts:
     def to_properties(self) -> dict[str, str]:
         """The same as JSON values, with the project's stamp: metadata of an exported file."""
         content = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
-        return {key: json.dumps(value, ensure_ascii=False) for key, value in content.items()}
+        properties = {}
+        for key, value in content.items():
+            properties[key] = json.dumps(value, ensure_ascii=False)
+            if not is_utf8(properties[key]):  # a path in another encoding
+                properties[key] = json.dumps(value)
+        return properties
 
     @classmethod
     def of_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelFacts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import unicodedata
 from pathlib import Path
 
 # Test of a file's mode -> what such a file is
@@ -55,6 +56,9 @@ def read_regular(path: str | Path, most_bytes: int | None = None) -> bytes:
         return stream.read()
 
 
+UNDRAWABLE = ("Cc", "Cs", "Zl", "Zp")  # controls, half characters, ends of lines and paragraphs
+
+
 def printable(text: str) -> str:
     """The text with escapes, such as `\\udce9` or `\\n`, for what cannot be drawn.
 
@@ -62,7 +66,7 @@ def printable(text: str) -> str:
     """
     shown = []
     for character in text:
-        if not character.isprintable():
+        if unicodedata.category(character) in UNDRAWABLE:
             character = ascii(character)[1:-1]
         shown.append(character)
     return "".join(shown)
