@@ -18,12 +18,13 @@ from utils.checkpoints.checkpoint import (
     averaged_weights,
     load_checkpoint,
 )
+from utils.checkpoints.foreign import ONNX, foreign_kind
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
 from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
 from utils.core.device import Precision, fused_copy
 from utils.core.script import UserError
-from utils.core.user_file import is_utf8
+from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
@@ -191,10 +192,23 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected an ONNX model, as export.py writes")
-    return path.read_bytes()
+def _read_onnx(path: Path) -> bytes:
+    """The content of an ONNX model's file.
+
+    Raises:
+        UserError: no such file, or one that is recognised as another kind.
+    """
+    expected = "expected an ONNX model, as export.py writes"
+    try:
+        content = read_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {expected}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {expected}") from None
+    kind, _ = foreign_kind(path)
+    if kind not in ("", ONNX):
+        raise UserError(f"{path}: refused: it is {kind}; {expected}")
+    return content
 
 
 def load_any(path: str | Path) -> dict[str, object]:
@@ -225,7 +239,7 @@ def open_model(
         UserError: no such file, or not a model of this project.
     """
     if is_onnx(path):
-        model = OnnxModel(_read(Path(path)), path)
+        model = OnnxModel(_read_onnx(Path(path)), path)
         facts = ModelFacts.of_properties(model.properties, path)
         if "detections" in model.outputs:
             raise UserError(
