@@ -351,3 +351,37 @@ def test_the_clip_of_a_frame_is_text_and_number_or_nothing(
 ):
     data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), clip_pattern=pattern)
     assert data.clip_of("x_F3.png") == clip
+
+
+# ---- where a split lies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folder", "entry", "taken"),
+    [
+        ("set/train/images", "../train/images", "set/train/images"),  # as Roboflow exports it
+        ("train/images", "../train/images", "train/images"),
+        ("set/../train", "../train", "train"),
+        ("set/train", "train", "set/train"),
+        ("elsewhere", "../train/images", "train/images"),  # nothing is there, which is said later
+        ("set/train", "../../train", "../train"),  # as in YOLOv5, once only
+    ],
+)
+def test_a_split_one_folder_up_may_lie_beside_the_file(
+    tmp_path: Path, caplog, folder: str, entry: str, taken: str
+):
+    base = tmp_path / "base"
+    (base / "set").mkdir(parents=True)
+    (base / folder).mkdir(parents=True, exist_ok=True)
+    path = write_yaml(base / "set", {"train": entry, "val": entry, "names": ["AR"]})
+    data = load_data_config(path)
+    assert data.splits["train"] == data.splits["val"] == ((base / taken).resolve(),)
+    is_said = f"train: there is no {entry}, so " in caplog.text
+    assert is_said == (entry.startswith("../") and taken.startswith("set/"))
+
+
+@pytest.mark.parametrize("brackets", ["a[1]", "[ab]", "a[!b]"])
+def test_brackets_in_a_folder_name_are_no_glob(tmp_path: Path, brackets: str):
+    (tmp_path / brackets).mkdir()
+    path = write_yaml(tmp_path, {"path": brackets, "train": "x", "val": "y", "names": ["AR"]})
+    assert load_data_config(path).splits["train"] == (tmp_path.resolve() / brackets / "x",)

@@ -210,9 +210,18 @@ def _files_of(entry: str) -> tuple[list[Path], Path]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """What a glob finds where brackets stand for themselves, or else, where they are a choice."""
-    literal = pattern.replace("[", "[[]")
-    return glob.glob(literal, recursive=True) or glob.glob(pattern, recursive=True)
+    """What a glob finds.
+
+    Folders at its beginning that are there are no pattern, whatever they are called. In the rest,
+    brackets stand for themselves, or else, where that finds nothing, are a choice.
+    """
+    folder = next(parent for parent in Path(pattern).parents if parent.exists())
+    rest = str(Path(pattern).relative_to(folder))
+    for attempt in (rest.replace("[", "[[]"), rest):
+        found = glob.glob(os.path.join(glob.escape(str(folder)), attempt), recursive=True)
+        if found:
+            return found
+    return []
 
 
 def _nothing_found(entry: str, files: Sequence[Path]) -> UserError:
