@@ -20,7 +20,7 @@ from models.yolo import DetectionModel, YOLOv5WithClassification
 from utils.checkpoints.checkpoint import save_checkpoint, transfer_weights
 from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
 from utils.checkpoints.public_yolov5 import is_official, read_official
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.script import UserError
 
 
@@ -154,7 +154,7 @@ def save_public(path: Path, model: object, protocol: int = 2, **notes: object) -
 
 
 def opened(path: Path) -> tuple[torch.nn.Module, ModelFacts]:
-    return open_model(path, model_from_checkpoint, select_precision("off", torch.device("cpu")))
+    return open_model(path, model_from_checkpoint, select_compute("off", torch.device("cpu")))
 
 
 def test_the_public_trainers_file_is_a_detector(official, golden):

@@ -9,12 +9,12 @@ from small_models import load
 from torch import nn
 
 from models.common import ViewHead
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.data.images import Letterbox, read_image
 from utils.inference.grad_cam import grad_cam, to_image
 from utils.inference.predictor import Predictor
 
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 
 
 class MeanHead(nn.Module):

@@ -24,7 +24,7 @@ from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.files import ROOT
 from utils.core.script import LOGGER, run_script
 from utils.data.boxes import non_max_suppression
@@ -39,7 +39,7 @@ pytest.importorskip("onnxscript", reason="needs pip install '.[export]'")
 pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 onnx = pytest.importorskip("onnx", reason="needs pip install '.[export]'")
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 SHAPES = [
     (1, 3, 96, 64),
     (3, 3, 64, 160),

@@ -59,7 +59,7 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     trainer.model.train()
     torch.manual_seed(3)
     trainer.step(0, 0, batch, LossReader(1))
-    images = trainer.precision.images(batch["images"])
+    images = trainer.compute.images(batch["images"])
     torch.manual_seed(3)
     expected = {
         "cut": norms_by_autograd(

@@ -6,7 +6,7 @@ import torch
 
 from models.graph import LayerGraph
 from models.yolo import YOLOv5WithClassification
-from utils.core.device import frozen_copy, select_precision
+from utils.core.device import frozen_copy, select_compute
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
@@ -79,7 +79,7 @@ def learner(
         model,
         frozen_copy(model),
         {},
-        select_precision("off", torch.device("cpu")),
+        select_compute("off", torch.device("cpu")),
         batches,
         16,
     )
@@ -148,7 +148,7 @@ def test_a_views_gradient_cannot_scale_the_detectors_step():
         before = {name: tensor.clone() for name, tensor in model.named_parameters()}
         hyp = HyperParameters(gradient_clip=1.0, warmup_epochs=0.0, nominal_batch_size=None)
         stepper = Stepper(
-            model, hyp, Schedule(hyp, 1, 1), select_precision("off", torch.device("cpu")), 1
+            model, hyp, Schedule(hyp, 1, 1), select_compute("off", torch.device("cpu")), 1
         )
         stepper.begin(0, 0)
         head = set(map(id, model.model[model.view_indices[0]].parameters()))

@@ -21,7 +21,7 @@ from utils.checkpoints.checkpoint import (
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
 from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
-from utils.core.device import Precision, fused_copy
+from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
 from utils.core.values import from_mapping, to_mapping
 
@@ -203,7 +203,7 @@ def load_any(path: str | Path) -> dict[str, object]:
 
 
 def open_model(
-    path: str | Path, build: Callable[..., nn.Module], precision: Precision
+    path: str | Path, build: Callable[..., nn.Module], compute: Compute
 ) -> tuple[nn.Module, ModelFacts]:
     """The model in a checkpoint or in an exported `.onnx` file, in eval mode, and the file's facts.
 
@@ -212,7 +212,7 @@ def open_model(
 
     Args:
         build: `model_from_checkpoint`.
-        precision: where and how a checkpoint's model computes; an ONNX model does as it was
+        compute: where and how a checkpoint's model computes; an ONNX model does as it was
             exported, on the CPU.
 
     Raises:
@@ -227,5 +227,5 @@ def open_model(
             )
         return model.eval(), facts
     content = load_any(path)
-    model = fused_copy(precision.place(build(content, averaged_weights(content), path)))
+    model = fused_copy(compute.place(build(content, averaged_weights(content), path)))
     return model, ModelFacts.of_checkpoint(content)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from models.common import ViewHead
 from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import load_data_config
-from utils.core.device import select_device, select_precision
+from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
@@ -25,11 +25,11 @@ from utils.inference.sources import FrameReader, Source, find_sources, refuse_fo
 def run(args: argparse.Namespace) -> None:
     data = load_data_config(args.data) if args.data else None
     sources = find_sources(args.source, data)
-    precision = select_precision("auto", select_device(args.device))
-    model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    compute = select_compute("auto", select_device(args.device))
+    model, facts = open_model(args.weights, model_from_checkpoint, compute)
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
-    predictor = Predictor.of(model, facts, precision, *limits, explained)
+    predictor = Predictor.of(model, facts, compute, *limits, explained)
     warn_without_effect(args.given, without_effect(model, args.weights))
     with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
         refuse_folder_of_sources(claimed.folder, args.source, sources)

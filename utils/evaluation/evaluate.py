@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utils.core import distributed
 from utils.core.data_config import DataConfig
-from utils.core.device import Precision
+from utils.core.device import Compute
 from utils.core.files import write_json
 from utils.core.options import USUAL_CONFIDENCE
 from utils.data.dataset import JointDataset
@@ -48,7 +48,7 @@ def on_device(batch: Batch, device: torch.device) -> Labels:
 def evaluate(
     model: nn.Module,
     loader: DataLoader,
-    precision: Precision,
+    compute: Compute,
     data: DataConfig,
     criterion: JointLoss | None = None,
     iou: float = 0.6,
@@ -76,9 +76,9 @@ def evaluate(
     is_quiet = not distributed.is_main()
     batches = tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=is_quiet)
     for index, batch in enumerate(batches):
-        with precision.autocast():
-            outputs = model(precision.images(batch["images"]))
-        labels = on_device(batch, precision.device)
+        with compute.autocast():
+            outputs = model(compute.images(batch["images"]))
+        labels = on_device(batch, compute.device)
         losses = [math.nan] * len(batch["paths"])
         if criterion:
             reader.add(index, criterion(outputs, labels), batch["paths"])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.core import distributed
-from utils.core.device import Precision
+from utils.core.device import Compute
 from utils.core.hyperparameters import HyperParameters
 from utils.core.script import UserError
 from utils.evaluation.metrics import fitness, fitness_parts
@@ -140,7 +140,7 @@ class Learner:
         model: nn.Module,
         average: nn.Module,
         recorded: Mapping[float, nn.Module],
-        precision: Precision,
+        compute: Compute,
         batches: int,
         batch_size: int,
     ):
@@ -151,7 +151,7 @@ class Learner:
             self._refuse_frozen()
             self.forward = distributed.data_parallel(self.module)
         schedule = Schedule(part.hyp, len(part.epochs), batches)
-        self.stepper = Stepper(self.module, part.hyp, schedule, precision, batch_size)
+        self.stepper = Stepper(self.module, part.hyp, schedule, compute, batch_size)
         self.ema = ModelEMA(self.module, average.get_submodule(part.path))
         self.recorded = []
         for epochs, copy in recorded.items():

@@ -79,7 +79,7 @@ def description(setup: Setup, epoch: int) -> dict[str, object]:
         "view_prior": prior,
         "fingerprint": setup.fingerprint,
         "launch": distributed.launch_id(),
-        "precision": str(setup.precision.dtype).removeprefix("torch."),
+        "precision": str(setup.compute.dtype).removeprefix("torch."),
     }
 
 

@@ -175,7 +175,7 @@ class Trainer(Setup):
             learner.module.train(learner.trains(epoch))
         self.sampler.set_epoch(epoch)
         interval = LOSS_READ_INTERVAL
-        if self.precision.device.type == "cpu":
+        if self.compute.device.type == "cpu":
             interval = 1
         means = LossReader(interval)
         batches = len(self.train_loader)
@@ -249,7 +249,7 @@ class Trainer(Setup):
         totals, rank_weights = self._count(batch)
         plan = self.probe.plan(self._step_number(epoch, index), totals)
         outputs = self.forward(learners, batch["images"], plan)
-        losses = self.criterion(outputs, on_device(batch, self.precision.device), rank_weights)
+        losses = self.criterion(outputs, on_device(batch, self.compute.device), rank_weights)
         seen = averaged_losses(losses)
         means.add(index, seen, batch["paths"])
         gradients = self.probe.backward(learners, task_losses(losses), plan, totals)
@@ -279,8 +279,8 @@ class Trainer(Setup):
     ) -> dict[str, object]:
         """The outputs of the parts that train; the batch is moved once for all of them."""
         outputs: dict[str, object] = {}
-        with self.precision.autocast():
-            images = self.precision.images(images_uint8)
+        with self.compute.autocast():
+            images = self.compute.images(images_uint8)
             for learner in learners:
                 outputs |= learner.forward(images, **plan.forward_options)
         return outputs
