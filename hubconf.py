@@ -41,7 +41,7 @@ def joint(
         UserError: no such file or device, or not a model of this project.
     """
     compute = select_compute("auto", select_device(device))
-    model, facts = open_model(weights, model_from_checkpoint, compute)
+    model, metadata = open_model(weights, model_from_checkpoint, compute)
     return HubModel.of(
-        Predictor.of(model, facts, compute, imgsz, conf_thres, iou_thres, max_det), facts
+        Predictor.of(model, metadata, compute, imgsz, conf_thres, iou_thres, max_det), metadata
     )

@@ -25,7 +25,7 @@ from utils.core.script import LOGGER, UserError
 from utils.data.boxes import non_max_suppression
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import summarise
-from utils.losses.joint import LossReader
+from utils.losses.joint import LossMeter
 from utils.training.gradient_probe import GradientPlan
 from utils.training.run import start_run
 from utils.training.timing import (
@@ -122,7 +122,7 @@ class Measured:
         load = self.watch.timed("load", lambda: next(self._batches))
         for _ in range(count):
             epoch, index, batch = load()
-            self.trainer.step(epoch, index, batch, LossReader(1))
+            self.trainer.step(epoch, index, batch, LossMeter(1))
 
     def forget(self) -> None:
         """Of the steps so far, which warmed up."""

@@ -13,7 +13,7 @@ from utils.comparison.evaluation import evaluate_arms, fingerprints, measure_net
 from utils.comparison.kept import Kept, open_kept, write_record
 from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
-from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
+from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_summary
 from utils.comparison.report import to_markdown, write_report
 from utils.comparison.trainings import Training, check_fingerprints, run_name, train_all
 from utils.core.device import select_compute, select_device
@@ -61,7 +61,7 @@ def compare(args: argparse.Namespace) -> None:
 def publish(folder: Path, kept: Kept) -> None:
     """Make a comparison's tables and pictures from its folder's files and its data sets' labels."""
     results = evaluate_arms(kept, noted_protocol(folder))
-    results["fixed_before"] = protocol_facts(folder)
+    results["fixed_before"] = protocol_summary(folder)
     write_report(folder, results)
     write_per_patient(folder, kept)
     draw_comparison(folder)

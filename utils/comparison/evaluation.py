@@ -62,10 +62,10 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
                 f"{data.source}: {data.lacks(task)}; arms {', '.join(needing)} need it; "
                 f"on these data compare --arms {SINGLE_TASK[other]}"
             )
-    facts = data.facts()
+    conditions = data.settings()
     for split in load_splits(data, splits):
-        facts[split.name] = split.fingerprint()
-    return facts
+        conditions[split.name] = split.fingerprint()
+    return conditions
 
 
 def predict(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoints.model_file import ModelFacts
+from utils.checkpoints.model_file import ModelMetadata
 from utils.core.device import Compute
 from utils.core.options import usual_confidence
 from utils.data.boxes import xyxy_to_xywh
@@ -78,7 +78,7 @@ class Predictor:
     def of(
         cls,
         model: nn.Module,
-        facts: ModelFacts,
+        metadata: ModelMetadata,
         compute: Compute,
         size: int | None = None,
         confidence: float | None = None,
@@ -86,10 +86,10 @@ class Predictor:
     ) -> Predictor:
         """With the image size and the confidence of the model's file where none is given."""
         if confidence is None:
-            confidence = facts.confidence
+            confidence = metadata.confidence
         if confidence is None and "detection" in model.tasks:
             confidence = usual_confidence()
-        return cls(model, compute, size or facts.imgsz, confidence, *others)
+        return cls(model, compute, size or metadata.imgsz, confidence, *others)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:

@@ -17,7 +17,7 @@ from utils.checkpoints.checkpoint import (
 )
 from utils.checkpoints.download import weights_file
 from utils.checkpoints.model_file import build_from
-from utils.checkpoints.public_yolov5 import is_official, read_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5, read_public_yolov5
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Compute, seed_everything, select_compute, select_device
@@ -225,7 +225,7 @@ def _resumable(path: Path, kind: str) -> Mapping[str, object]:
     Raises:
         UserError: it is something else.
     """
-    if is_official(path):
+    if is_public_yolov5(path):
         raise UserError(
             f"{path}: a public YOLOv5 checkpoint cannot be resumed; "
             f"start a new run with --weights {path}"
@@ -366,9 +366,9 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
 def _take_starting_weights(model: nn.Module, options: TrainOptions) -> None:
     with distributed.main_first():  # which may have to fetch it
         path = weights_file(options.weights, options.download)
-    if is_official(path):
+    if is_public_yolov5(path):
         prefix = model.detection_path
-        state = {f"{prefix}{name}": tensor for name, tensor in read_official(path).items()}
+        state = {f"{prefix}{name}": tensor for name, tensor in read_public_yolov5(path).items()}
         transfer_weights(model, state, f"{path} (public YOLOv5)")
     else:
         content = load_checkpoint(path)

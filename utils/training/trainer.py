@@ -32,7 +32,7 @@ from utils.loggers.records import (
 )
 from utils.losses.joint import (
     LOSS_READ_INTERVAL,
-    LossReader,
+    LossMeter,
     averaged_losses,
     loss_counts,
     task_losses,
@@ -177,19 +177,19 @@ class Trainer(Setup):
         interval = LOSS_READ_INTERVAL
         if self.compute.device.type == "cpu":
             interval = 1
-        means = LossReader(interval)
+        meter = LossMeter(interval)
         batches = len(self.train_loader)
         with self._progress_bar(epoch) as bar:
             for index, batch in enumerate(bar):
-                self.step(epoch, index, batch, means)
+                self.step(epoch, index, batch, meter)
                 if self.on_step:
                     self.on_step(self, epoch, index, batch)
-                bar.set_postfix_str(self._status(epoch, index, means), refresh=False)
+                bar.set_postfix_str(self._status(epoch, index, meter), refresh=False)
                 self.records.progress("training", epoch, batch=index, batches=batches)
                 self._stop_if_asked(epoch)
-        means.read()
+        meter.read()
         self.job.balancer.end_epoch()
-        return means.means()
+        return meter.means()
 
     def _progress_bar(self, epoch: int) -> tqdm:
         return tqdm(
@@ -201,9 +201,9 @@ class Trainer(Setup):
             disable=not distributed.is_main(),
         )
 
-    def _status(self, epoch: int, index: int, means: LossReader) -> str:
+    def _status(self, epoch: int, index: int, meter: LossMeter) -> str:
         """Beside the progress bar: losses, the tasks' weights where they matter, time left."""
-        text = " ".join(f"{name} {value:.4f}" for name, value in means.last.items())
+        text = " ".join(f"{name} {value:.4f}" for name, value in meter.last.items())
         if len(self.learners) == 1:
             weights = self.job.balancer.weights.values()
             text += f" | weights {'/'.join(f'{weight:.3f}' for weight in weights)}"
@@ -243,7 +243,7 @@ class Trainer(Setup):
 
     # ---- a step ----------------------------------------------------------------------------------
 
-    def step(self, epoch: int, index: int, batch: Batch, means: LossReader) -> None:
+    def step(self, epoch: int, index: int, batch: Batch, meter: LossMeter) -> None:
         """One batch: forward, losses, backward, what the balancer makes of it, optimisers."""
         learners = self._begin_step(epoch, index)
         totals, rank_weights = self._count(batch)
@@ -251,7 +251,7 @@ class Trainer(Setup):
         outputs = self.forward(learners, batch["images"], plan)
         losses = self.criterion(outputs, on_device(batch, self.compute.device), rank_weights)
         seen = averaged_losses(losses)
-        means.add(index, seen, batch["paths"])
+        meter.add(index, seen, batch["paths"])
         gradients = self.probe.backward(learners, task_losses(losses), plan, totals)
         self._observe(epoch, index, task_losses(seen), plan, gradients)
         for learner in learners:
