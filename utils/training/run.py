@@ -54,7 +54,7 @@ def newest_checkpoint(project: str | Path) -> Path:
     return found[0]
 
 
-ALONE = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
+SINGLE_TASK = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
 
 
 def freeze_layers(model: nn.Module, count: int) -> int:
@@ -324,7 +324,7 @@ def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         if task in tasks and data.lacks(task):
             raise UserError(
-                f"{data.source}: {data.lacks(task)}; for {other} alone: {ALONE} {other}"
+                f"{data.source}: {data.lacks(task)}; for {other} alone: {SINGLE_TASK} {other}"
             )
 
 
@@ -336,13 +336,13 @@ def refuse_nothing_to_learn(
         example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
         raise UserError(
             f"{data.source}: no training frame has a box; {example}; "
-            f"without: {ALONE} classification"
+            f"without: {SINGLE_TASK} classification"
         )
     required = "classification" in tasks and hyp.classification_required
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
         raise UserError(
-            f"{data.source}: no training frame has a view; {example}; without: {ALONE} detection"
+            f"{data.source}: no training frame has a view; {example}; without: {SINGLE_TASK} detection"
         )
 
 
