@@ -25,7 +25,6 @@ MODULES = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "pyyaml": "yaml",
-    "scikit-learn": "sklearn",
 }  # what packages are imported as
 CPU = torch.device("cpu")
 
