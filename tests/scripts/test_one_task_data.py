@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 import yaml
+from script_processes import run_script_process
 from small_runs import small_options, write_tiny_data
 
 import check_dataset
@@ -22,7 +22,6 @@ import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
 from utils.checkpoints.checkpoint import load_checkpoint
-from utils.core.files import ROOT
 from utils.core.script import run_script
 from utils.data.labels import FrameLabels, label_text, parse_labels, read_label_file, view_line
 
@@ -57,14 +56,7 @@ def runs(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dic
         folder = tmp_path_factory.mktemp(f"{kind}_run")
         options = small_options(path, folder) | {"epochs": 1, "project": folder, "name": "run"}
         options = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-        command = [
-            sys.executable,
-            str(ROOT / "train_joint_gradnorm.py"),
-            *options,
-            "--tasks",
-            TASK[kind],
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = run_script_process("train_joint_gradnorm.py", *options, "--tasks", TASK[kind])
         assert done.returncode == 0, done.stderr[-2000:]
         assert "no_op" not in done.stderr and "UserWarning" not in done.stderr
         found[kind] = folder / "run"
