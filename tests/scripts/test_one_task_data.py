@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from script_processes import run_script_process
+from small_comparisons import InThisProcess, compare
 from small_runs import small_options, write_tiny_data
 
 import check_dataset
@@ -183,21 +184,14 @@ def test_what_needs_the_other_task_is_refused_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_arm_of_its_task_is_compared(kind: str, sets: dict, call, tmp_path: Path):
-    arguments = [
-        "--arms",
-        f"{TASK[kind]}-only",
-        "--seeds",
-        0,
-        "--epochs",
-        1,
-        "--imgsz",
-        64,
-        "--size",
-        "n",
-    ]
-    place = ["--device", "cpu", "--amp", "off", "--project", tmp_path, "--name", "compared"]
-    assert call(compare_solutions, "--data", sets[kind], *arguments, *place)[0] == 0
-    results = json.loads((tmp_path / "compared/comparison_results.json").read_text())
-    figures = results["arms"][f"{TASK[kind]}-only"]["figures"]
+def test_the_arm_of_its_task_is_compared(
+    kind: str, sets: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
+    arm = f"{TASK[kind]}-only"
+    given = {"arms": arm, "seeds": 0, "epochs": 1, "imgsz": 64, "size": "n", "amp": "off"}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    data = ["--data", sets[kind], "--device", "cpu"]
+    results = compare(monkeypatch, InThisProcess, tmp_path / "compared", *data, *options)
+    figures = results["arms"][arm]["figures"]
     assert ("mAP50" in figures, "view_accuracy" in figures) == (kind == "boxes", kind == "views")
