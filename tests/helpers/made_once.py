@@ -1,4 +1,4 @@
-"""Folders that take long to fill and that no test changes, shared by the processes of pytest-xdist."""
+"""Folders that take long to fill and that no test changes, shared by pytest-xdist's processes."""
 
 import os
 import shutil

@@ -21,6 +21,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "script_processes",
+        "utils.commands.compare_solutions",
         "utils.commands.detect",
         "utils.commands.train_joint_dual_backbone",
         "utils.commands.train_joint_gradnorm",

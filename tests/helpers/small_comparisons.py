@@ -16,6 +16,7 @@ import yaml
 import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
+from utils.commands import compare_solutions as command
 from utils.comparison import trainings
 from utils.comparison.arms import DUAL, JOINT
 from utils.core.files import ROOT
@@ -42,13 +43,16 @@ PICTURES = (
 
 
 class InThisProcess:
-    """Stands in for `subprocess.Popen`: the training takes place here, with the threads that it would have there."""
+    """Stands in for `subprocess.Popen`: the training takes place here.
 
-    def __init__(self, command: Sequence[str], **options: object):
-        script, threads = SCRIPTS[Path(command[1]).name], torch.get_num_threads()
+    It has the threads that it would have there.
+    """
+
+    def __init__(self, words: Sequence[str], **options: object):
+        script, threads = SCRIPTS[Path(words[1]).name], torch.get_num_threads()
         torch.set_num_threads(int(options["env"].get("OMP_NUM_THREADS", threads)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", command[1:])
+            patch.setattr(sys, "argv", words[1:])
             script.main()
         torch.set_num_threads(threads)
         self.returncode = 0
@@ -61,9 +65,21 @@ def not_again(command: Sequence[str], **options: object) -> None:
     pytest.fail(f"a training starts: {' '.join(command)}")
 
 
-def compare(patch: pytest.MonkeyPatch, start: Callable, folder: Path, *given: object) -> dict:
-    """A comparison in this process, where `start` stands in for `subprocess.Popen`; returns its results."""
+def compare(
+    patch: pytest.MonkeyPatch,
+    start: Callable,
+    folder: Path,
+    *given: object,
+    pictures: bool = False,
+) -> dict:
+    """A comparison in this process, where `start` stands in for `subprocess.Popen`.
+
+    Returns:
+        Its results.
+    """
     patch.chdir(ROOT)
+    if not pictures:
+        patch.setattr(command, "draw_comparison", lambda folder: None)
     patch.setattr(trainings, "POLL_S", 0.0)
     patch.setattr(trainings, "subprocess", SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None))
     patch.setattr(timing, "LATENCY_CALLS", 1)
@@ -153,5 +169,6 @@ def compare_all_arms(folder: Path, arguments: Sequence[str]) -> None:
         patch.setattr("utils.training.finish.draw_run", lambda folder: [])
         for script in SCRIPTS.values():
             patch.setattr(f"utils.commands.{script.__name__}.train", train_and_note)
-        compare(patch, InThisProcess, folder / "whole", *arguments, "--arms", *ARMS)
+        arms = ("--arms", *ARMS)
+        compare(patch, InThisProcess, folder / "whole", *arguments, *arms, pictures=True)
     torch.save(notes, folder / "notes.pt")

@@ -43,7 +43,10 @@ def compared(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def linked(compared: Compared, tmp_path: Path) -> Path:
-    """A copy of the finished comparison's folder, whose files may be replaced or removed, but not appended to."""
+    """A copy of the finished comparison's folder.
+
+    Its files may be replaced or removed, but not appended to.
+    """
     return shutil.copytree(compared.folder, tmp_path / "linked", copy_function=os.link)
 
 

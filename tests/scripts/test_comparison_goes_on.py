@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from script_processes import ScriptProcess, run_script_process
 from small_comparisons import (
     ARMS,
     PICTURES,
@@ -44,7 +45,9 @@ from utils.evaluation.metrics import summarise
 def rescore(monkeypatch: pytest.MonkeyPatch, tiny_data: Path) -> Callable[..., dict]:
     """`--rescore` on a folder where no network can be made; returns its results."""
 
-    def run(folder: Path, *given: object) -> dict:
+    def run(folder: Path, *given: object, pictures: bool = False) -> dict:
+        if not pictures:
+            monkeypatch.setattr(command, "draw_comparison", lambda folder: None)
         monkeypatch.setattr(command, "load_model", lambda path: pytest.fail("a network is made"))
         arguments = [f"--rescore={folder}", f"--data={tiny_data}", *map(str, given)]
         monkeypatch.setattr(sys, "argv", ["compare_solutions.py", *arguments])
@@ -68,7 +71,7 @@ def test_a_report_is_made_again_from_the_files(compared: Compared, linked: Path,
         (linked / name).unlink()
     for weights in linked.glob("*/weights"):
         shutil.rmtree(weights)
-    rescore(linked)
+    rescore(linked, pictures=True)
     for name in (*TABLES, *PICTURES):
         assert (linked / name).read_bytes() == (compared.folder / name).read_bytes()
 
@@ -245,7 +248,7 @@ def test_only_what_is_missing_is_trained(
     assert started == [[str(ROOT / JOINT), "--resume", last, "--device", "cpu"]]
 
 
-def all_children_of(process: subprocess.Popen) -> list[int]:
+def all_children_of(process: subprocess.Popen | ScriptProcess) -> list[int]:
     """Of its main thread; Linux."""
     return [
         int(number)
@@ -261,20 +264,11 @@ def test_a_killed_comparison_comes_to_the_same(
 ):
     """SIGKILL at a random moment; its trainings go on without it, or, every other time, die with it."""
     chance, folder = random.Random(kill), tmp_path / "killed"
-    command = [
-        sys.executable,
-        "compare_solutions.py",
-        *arguments,
-        *place(folder),
-        "--arms",
-        *KILLED_ARMS,
-    ]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    finished = (
-        chance.choice([0, 1]) if kill else 0
-    )  # trainings; the first kill comes while both are at work
+    command = ["compare_solutions.py", *arguments, *place(folder), "--arms", *KILLED_ARMS]
+    process = ScriptProcess(*command)
+    finished = 0  # trainings; the first kill comes while both are at work
+    if kill:
+        finished = chance.choice([0, 1])
     while process.poll() is None and len(list(folder.glob("*/weights"))) < 1 + finished:
         time.sleep(0.01)
     time.sleep(chance.random() * 6 if kill else 0.5)
@@ -283,7 +277,7 @@ def test_a_killed_comparison_comes_to_the_same(
     process.wait()
     for child in children if kill % 2 else []:
         os.kill(child, signal.SIGKILL)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = run_script_process(*command)
     assert done.returncode == 0, done.stderr
     assert without_costs(results_of(folder)) == part.results
     for run in ("gradnorm-seed0", "gradnorm-static-seed0", "dual-seed0"):
