@@ -19,6 +19,7 @@ from small_comparisons import (
 )
 
 import compare_solutions
+import split_dataset
 from utils.commands import compare_solutions as command
 from utils.comparison.trainings import Training
 from utils.core.files import ROOT
@@ -39,6 +40,20 @@ def compared(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
         tmp_path_factory, "compared", lambda folder: compare_all_arms(folder, arguments)
     )
     return Compared.read(folder)
+
+
+@pytest.fixture(scope="session")
+def real_folds(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five folds of the real frames, as split_dataset.py makes them: fold0/data.yaml, ..."""
+
+    def fill(folder: Path) -> None:
+        data = shared_dir / "regurgitation" / "data.yaml"
+        with pytest.MonkeyPatch.context() as patch:
+            given = [f"--data={data}", "--folds=5", f"--out={folder / 'folds'}"]
+            patch.setattr(sys, "argv", ["split_dataset.py", *given])
+            split_dataset.main()
+
+    return made_once(tmp_path_factory, "real_folds", fill) / "folds"
 
 
 @pytest.fixture
