@@ -26,6 +26,13 @@ from utils.core.files import ROOT
 from utils.core.script import run_script
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at them: they take longer than all else."""
+    monkeypatch.setattr("utils.commands.val.draw_evaluation", lambda folder: [])
+    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
+
+
 @pytest.fixture(scope="session")
 def arguments(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Of all comparisons here."""

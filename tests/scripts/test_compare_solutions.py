@@ -110,6 +110,7 @@ def test_the_figures_are_those_that_training_found_on_validation(compared: Compa
     assert grid[results["tuned"]] == max(grid.values())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_folds_are_units_and_the_test_split_is_reported(
     arguments: list[str], tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -118,7 +119,6 @@ def test_folds_are_units_and_the_test_split_is_reported(
     for name in ("fold1", "fold2"):
         (tmp_path / "folds" / name).mkdir(parents=True)
         (tmp_path / "folds" / name / "data.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
     folds = [
         "--folds",
         tmp_path / "folds",
@@ -191,6 +191,7 @@ def test_a_protocol_that_says_what_the_command_line_said_trains_nothing_again(
     )
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_arms_of_a_protocol_have_options_and_hyper_parameters_of_their_own(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -203,7 +204,6 @@ def test_arms_of_a_protocol_have_options_and_hyper_parameters_of_their_own(
     }
     arms = {"own": {"script": "joint", "options": own}, "usual": "classification-only"}
     path, left = write_protocol(tmp_path, arguments, arms=arms)
-    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
     found = compare(monkeypatch, InThisProcess, tmp_path / "compared", "--protocol", path, *left)
     hyp = {
         arm: yaml.safe_load((tmp_path / f"compared/{arm}-seed0/hyp.yaml").read_text())

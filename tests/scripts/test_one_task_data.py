@@ -1,4 +1,7 @@
-"""Data of boxes alone, as YOLOv5's users have them, and of views alone: every script works on them."""
+"""Data of boxes alone, as YOLOv5's users have them, and of views alone.
+
+Every script works on them.
+"""
 
 import json
 import re
@@ -184,10 +187,10 @@ def test_what_needs_the_other_task_is_refused_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_arm_of_its_task_is_compared(
     kind: str, sets: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
     arm = f"{TASK[kind]}-only"
     given = {"arms": arm, "seeds": 0, "epochs": 1, "imgsz": 64, "size": "n", "amp": "off"}
     options = [f"--{name}={value}" for name, value in given.items()]

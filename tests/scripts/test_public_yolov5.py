@@ -1,4 +1,7 @@
-"""A public YOLOv5 file where a user gives one: val.py, detect.py, export.py and the hub, boxes only."""
+"""A public YOLOv5 file where a user gives one.
+
+Val.py, detect.py, export.py and the hub, boxes only.
+"""
 
 import json
 import shutil
@@ -17,6 +20,9 @@ import export
 import hubconf
 import val
 from utils.core.script import LOGGER, run_script
+
+# They are the same as of a model of this project.
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +60,6 @@ def without_views(data: Path, folder: Path) -> Path:
         lines = [line for line in path.read_text().splitlines() if len(line.split()) > 4]
         path.write_text("".join(f"{line}\n" for line in lines))
     return folder / "data.yaml"
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are the same as of a model of this project, and take longer than all else."""
-    monkeypatch.setattr("utils.commands.val.draw_evaluation", lambda *args: [])
 
 
 @pytest.mark.parametrize("has_views", [True, False])

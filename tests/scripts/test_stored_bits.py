@@ -109,6 +109,7 @@ def test_detect_finds_the_same_for_real(
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_val_obeys_the_checkpoint_where_the_data_set_does_not_say(
     sets: dict[int, Path], runs: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
