@@ -1,4 +1,7 @@
-"""What a user can get wrong on the command line or in the data: one clear message, exit code 2, nothing written."""
+"""What a user can get wrong on the command line or in the data.
+
+One clear message, exit code 2, nothing written.
+"""
 
 import re
 import shutil

@@ -129,7 +129,10 @@ KILLED_ARMS = ("gradnorm-static", "dual")
 def part(
     compared: Compared, arguments: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
-    """What a comparison of fewer arms comes to where they are finished; `thresholds` are those of its evaluations."""
+    """What a comparison of fewer arms comes to where they are finished.
+
+    `thresholds` are those of its evaluations.
+    """
     folder = shutil.copytree(
         compared.folder, tmp_path_factory.mktemp("part") / "linked", copy_function=os.link
     )
@@ -228,7 +231,10 @@ def test_an_option_that_a_run_did_not_know_has_its_default(linked: Path, plan: C
 def test_only_what_is_missing_is_trained(
     linked: Path, plan: Callable, monkeypatch: pytest.MonkeyPatch
 ):
-    """`gradnorm` was killed before its last line; the finished arm that needs it waits, and is left as it is."""
+    """`gradnorm` was killed before its last line.
+
+    The finished arm that needs it waits, and is left as it is.
+    """
     started = []
 
     def finish(command: Sequence[str], **options: object) -> SimpleNamespace:
@@ -262,7 +268,10 @@ def all_children_of(process: subprocess.Popen | ScriptProcess) -> list[int]:
 def test_a_killed_comparison_comes_to_the_same(
     compared: Compared, part: SimpleNamespace, arguments: list[str], tmp_path: Path, kill: int
 ):
-    """SIGKILL at a random moment; its trainings go on without it, or, every other time, die with it."""
+    """SIGKILL at a random moment.
+
+    Its trainings go on without it, or, every other time, die with it.
+    """
     chance, folder = random.Random(kill), tmp_path / "killed"
     command = ["compare_solutions.py", *arguments, *place(folder), "--arms", *KILLED_ARMS]
     process = ScriptProcess(*command)

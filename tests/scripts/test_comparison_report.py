@@ -152,7 +152,10 @@ def test_the_picture_leaves_out_what_is_undefined(results: dict, tmp_path: Path)
 
 
 def test_interference_without_layers_and_in_some_epochs_only(compared: Compared, tmp_path: Path):
-    """At the cut alone where one combined gradient descends the trunk; every tenth batch of an epoch of three."""
+    """At the cut alone where one combined gradient descends the trunk.
+
+    Every tenth batch of an epoch of three.
+    """
     rows = pd.read_csv(compared.folder / "fixed-seed0/interference.csv", dtype={"place": str})
     cut, gap = rows[rows["place"] == "cut"], rows.assign(epoch=rows["epoch"] * 3)
     for number, tables in enumerate(({"pcgrad": cut}, {"pcgrad": cut, "fixed": gap})):

@@ -1,4 +1,7 @@
-"""The small study that is kept in docs/results/small: its report is made again from its files and the data."""
+"""The small study that is kept in docs/results/small.
+
+Its report is made again from its files and the data.
+"""
 
 import json
 import shutil

@@ -148,7 +148,9 @@ def test_frame_by_frame_says_so(tmp_path: Path, run):
 
 
 def mixed() -> dict[str, str]:
-    """As `FRAMES`, but clips show one view, except in some frames: P00 for a person to decide, P01 to P03 not."""
+    """As `FRAMES`, but clips show one view, except in some frames: P00 for a person to decide, P01
+    to P03 not.
+    """
     one_hot = ["1 0 0", "0 1 0", "0 0 1"]
     views = {
         f"P{patient:02}_V1_F{frame}.png": patient % 3 for patient in range(8) for frame in range(10)
@@ -441,7 +443,9 @@ def test_real_split_is_balanced_better_than_the_one_made_by_hand(real, tmp_path:
     run("--data", path, "--val", 0.18, "--out", tmp_path / "out")
 
     def unevenness(yaml_path: Path) -> tuple[float, float]:
-        """How uneven the frames are, and by how many patients a class or view is off its share at most."""
+        """How uneven the frames are, and by how many patients a class or view is off its share at
+        most.
+        """
         train, val = load_splits(load_data_config(yaml_path), ["train", "val"])
         assert len(train.images) + len(val.images) == len(frames.images) == 1225
         assert not patients(train) & patients(val)

@@ -78,7 +78,10 @@ def shuffle_labels(folder: Path, seed: int = 0) -> None:
 def test_the_main_job_learns_the_phantom_and_not_its_shuffled_labels(
     tmp_path: Path, shuffled: bool
 ):
-    """Half an hour on two cores. mAP50 0.90 and view accuracy 0.95; below half of that without the labels' meaning."""
+    """Half an hour on two cores. mAP50 0.90 and view accuracy 0.95.
+
+    Below half of that without the labels' meaning.
+    """
     content = yaml.safe_load(DATA_YAML.read_text()) | {"path": "frames"}
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
     generate(tmp_path / "frames")
