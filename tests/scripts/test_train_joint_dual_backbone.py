@@ -1,4 +1,7 @@
-"""Two networks that share nothing: independence, rest, a best epoch each, exact resume, and what is refused."""
+"""Two networks that share nothing.
+
+Independence, rest, a best epoch each, exact resume, and what is refused.
+"""
 
 import dataclasses
 import json
@@ -215,7 +218,10 @@ def test_a_kill_between_the_two_checkpoints_resumes_exactly(options, finished, t
 
 
 def test_a_late_and_short_classifier(options, tmp_path):
-    """It trains in the second of three epochs only; before and after nothing of it moves, also across a resume."""
+    """It trains in the second of three epochs only.
+
+    Before and after nothing of it moves, also across a resume.
+    """
     timing = {"classification_start_epoch": 1, "classification_epochs": 1}
     folder = run(options, tmp_path / "late", script, save_period=1, **timing)
     for place in ((1, 1), (2, 0)):
@@ -307,6 +313,7 @@ def evaluated(weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return json.loads((folder / "exp/metrics.json").read_text())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
     best = evaluated(finished / "weights/best.pt", tmp_path / "best", monkeypatch)
     marks = load_checkpoint(finished / "weights/best.pt")["best"]

@@ -62,7 +62,7 @@ def train(job: Job, on_step: StepCallback | None = None) -> dict[str, object]:
         The content of summary.json.
     """
     try:
-        with job.run:
+        with job.run:  # a command's, too, which builds the job within it; a second end does nothing
             return Trainer(job, on_step).fit()
     finally:
         distributed.leave()
