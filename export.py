@@ -15,6 +15,7 @@ import argparse
 from utils.core.names import OLDEST_OPSET, STRIDE
 from utils.core.options import (
     check_thresholds,
+    filled,
     given_options,
     is_image_size,
     script_parser,
@@ -34,7 +35,10 @@ def main() -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--weights", required=True, help="checkpoint, such as runs/train/exp/weights/last.pt"
+        "--weights",
+        required=True,
+        type=filled,
+        help="checkpoint, such as runs/train/exp/weights/last.pt",
     )
     parser.add_argument(
         "--include",

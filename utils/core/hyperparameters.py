@@ -13,7 +13,8 @@ from utils.core.files import find_file
 from utils.core.names import BALANCERS, GRADNORM_PLACES, GRADNORM_RULES, TASKS
 from utils.core.script import UserError
 from utils.core.settings import HUGE, MANY, TINY, problem_of, setting, setting_of
-from utils.core.values import from_mapping, is_number, read_yaml_mapping, to_mapping
+from utils.core.values import from_mapping, is_number, to_mapping
+from utils.core.yaml_reader import read_yaml_mapping
 
 AUGMENTATION_KEYS = (
     "hsv_h",

@@ -198,7 +198,9 @@ class DualOptions(TrainOptions):
         "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
-    classifier_cfg: str = setting("models/view_classifier.yaml", "the classifier's model YAML")
+    classifier_cfg: str = setting(
+        "models/view_classifier.yaml", "the classifier's model YAML", refuses_empty=True
+    )
     freeze_task: list[str] = setting(
         [],
         "leave this task's network as it is",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -88,9 +89,17 @@ def _interrupt(number: int, frame: object) -> None:
     raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
 
 
+def escape_half_characters() -> None:
+    """Let what is printed have names of files that are not UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; user errors and what the system refuses end in one line, code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    escape_half_characters()
     try:
         with unwound_by_sigterm():
             main()

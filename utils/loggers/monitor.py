@@ -13,6 +13,7 @@ from statistics import median
 from utils.core.lock import is_alive
 from utils.core.names import TASKS
 from utils.core.script import UserError
+from utils.core.user_file import read_regular, require_regular
 
 METRICS = {
     "mAP50": "metrics/mAP_0.5",
@@ -132,7 +133,7 @@ def _batch(progress: Mapping) -> int | None:
 
 def _read_progress(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path))
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -148,6 +149,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     only whole lines count.
     """
     try:
+        require_regular(path)
         with path.open("rb") as stream:
             header = stream.readline()
             start = stream.tell()

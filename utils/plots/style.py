@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.core.files import write_atomically
+from utils.core.user_file import printable
 
 DETECTION, CLASSIFICATION = "#0072B2", "#D55E00"
 TASK_COLOURS = {"detection": DETECTION, "classification": CLASSIFICATION}
@@ -90,7 +91,8 @@ def new_figure(
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, cut to so many characters, the last of which is then an ellipsis."""
+    """The text, `printable`, cut to so many characters, the last of which is then an ellipsis."""
+    text = printable(text)
     if len(text) <= length:
         return text
     return f"{text[: length - 1]}…"
