@@ -9,12 +9,12 @@ from small_models import load
 from torch import nn
 
 from models.common import ViewHead
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.data.images import Letterbox, read_image
 from utils.inference.grad_cam import grad_cam, to_image
 from utils.inference.predictor import Predictor
 
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 
 
 class MeanHead(nn.Module):
@@ -48,7 +48,10 @@ def test_grad_cam_of_a_linear_head():
 
 
 def test_grad_cam_of_the_view_head():
-    """The mean's weights are shared out over the map, the maximum's fall on one cell; their mean is the same."""
+    """The mean's weights are shared out over the map, the maximum's fall on one cell.
+
+    Their mean is the same.
+    """
     torch.manual_seed(0)
     head, features = ViewHead(3, [5]).eval(), torch.randn(1, 5, 4, 6)
     of_mean, of_maximum = head.linear.weight[1].detach().split(5)
@@ -87,7 +90,7 @@ def test_a_map_lies_where_its_cells_are(height: int, width: int):
     letterbox, cells = Letterbox.fit(height, width, 64), np.zeros((16, 16), np.float32)
     cells[8, 9] = 3
     centre = np.array([9.5, 8.5, 9.5, 8.5]) * 4  # of the cell, in pixels of the square
-    x, y, *_ = letterbox.restore(centre[None], height, width)[0]
+    x, y, *_ = letterbox.to_original(centre[None], height, width)[0]
     found = to_image(cells, letterbox, height, width)
     assert found.shape == (height, width) and found.min() == 0 and 0.7 < found.max() <= 1
     weights = found / found.sum()

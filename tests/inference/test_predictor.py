@@ -9,7 +9,7 @@ from small_models import load
 from torch import nn
 
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.data.dataset import JointDataset
 from utils.data.images import read_image
 from utils.data.loader import make_loader
@@ -17,11 +17,14 @@ from utils.data.splits import load_split
 from utils.evaluation.evaluate import evaluate
 from utils.inference.predictor import Predictor
 
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 
 
 class Oracle(nn.Module):
-    """A detector that always says the same: rows of xywh in pixels of the square, objectness and class scores."""
+    """A detector that always says the same.
+
+    Rows of xywh in pixels of the square, objectness and class scores.
+    """
 
     def __init__(self, rows: list):
         super().__init__()

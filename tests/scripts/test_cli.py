@@ -1,8 +1,10 @@
-"""What a user can get wrong on the command line or in the data: one clear message, exit code 2, nothing written."""
+"""What a user can get wrong on the command line or in the data.
+
+One clear message, exit code 2, nothing written.
+"""
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from deep_images import deepen
+from script_processes import run_script_process
 
 import train_joint_dual_backbone
 import train_joint_gradnorm
@@ -359,9 +362,8 @@ def test_a_hostile_checkpoint(
 
 
 def refused_for_real(tmp_path: Path, *command: object) -> str:
-    command = [sys.executable, *map(str, command), "--project", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    return message_of(done.returncode, done.stderr, tmp_path / "runs")
+    ended = run_script_process(*command, "--project", tmp_path / "runs")
+    return message_of(ended.returncode, ended.stderr, tmp_path / "runs")
 
 
 def test_a_wrong_label_file_for_real(data: Path, tmp_path: Path):

@@ -1,4 +1,7 @@
-"""export.py and the scripts that read what it writes: equal to PyTorch, of any batch and size, and what is refused."""
+"""export.py and the scripts that read what it writes.
+
+Equal to PyTorch, of any batch and size, and what is refused.
+"""
 
 import json
 import math
@@ -21,10 +24,10 @@ import export as script
 import val
 from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
+from utils.checkpoints.model_file import ModelMetadata, model_from_checkpoint, open_model
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.files import ROOT
 from utils.core.script import LOGGER, run_script
 from utils.data.boxes import non_max_suppression
@@ -39,7 +42,7 @@ pytest.importorskip("onnxscript", reason="needs pip install '.[export]'")
 pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 onnx = pytest.importorskip("onnx", reason="needs pip install '.[export]'")
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 SHAPES = [
     (1, 3, 96, 64),
     (3, 3, 64, 160),
@@ -157,9 +160,19 @@ def test_the_line_says_how_large_and_how_far_off(said: str, exported: Path):
 
 def test_metadata_come_back(checkpoint: Path, exported: Path):
     content, properties = load_checkpoint(checkpoint), open_onnx(exported).properties
-    facts = ModelFacts.of_properties(properties, exported)
-    assert facts == ModelFacts("joint", content["names"], content["view_names"], 96, False, content["options"]["data"],
-                               content["confidence"], PRIOR, content["fingerprint"])  # fmt: skip
+    metadata = ModelMetadata.of_properties(properties, exported)
+    expected = ModelMetadata(
+        kind="joint",
+        names=content["names"],
+        view_names=content["view_names"],
+        imgsz=96,
+        rect=False,
+        data=content["options"]["data"],
+        confidence=content["confidence"],
+        view_prior=PRIOR,
+        fingerprint=content["fingerprint"],
+    )
+    assert metadata == expected
     assert (
         json.loads(properties["format"]) == "yolov5-joint-gradnorm"
         and json.loads(properties["stride"]) == 32
@@ -209,7 +222,9 @@ def test_nms_and_half_from_the_command_line(
 
 @pytest.fixture(scope="module")
 def own_labels(checkpoint: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny data with labels by the checkpoint itself, so that any other answer than its own costs accuracy."""
+    """The tiny data with labels by the checkpoint itself, so that any other answer than its own
+    costs accuracy.
+    """
     folder = tmp_path_factory.mktemp("own") / "data"
     shutil.copytree(tiny_data.parent, folder)
     predictor = Predictor(load(checkpoint), FLOAT32, 96, 0.4, 0.6)
@@ -227,6 +242,7 @@ def evaluation(weights: Path, data: Path, folder: Path) -> dict:
     return json.loads((folder / weights.suffix / "metrics.json").read_text())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_val_measures_the_same(checkpoint: Path, exported: Path, own_labels: Path, tmp_path: Path):
     ours, theirs = (evaluation(path, own_labels, tmp_path) for path in (checkpoint, exported))
     assert ours["detection"]["mAP_0.5"] > 0.5 and ours["views"]["accuracy"] == 1
@@ -264,16 +280,16 @@ def test_the_example_for_strangers_prints_what_detect_finds(
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
-    model, facts = open_model(checkpoint, model_from_checkpoint, FLOAT32)
+    model, metadata = open_model(checkpoint, model_from_checkpoint, FLOAT32)
     image = cv2.cvtColor(cv2.imread(str(frame)), cv2.COLOR_BGR2RGB)
-    found = Predictor.of(model, facts, FLOAT32, 96, 0.1)(image)
+    found = Predictor.of(model, metadata, FLOAT32, 96, 0.1)(image)
     *rows, view = ended.stdout.replace("[", " ").replace("]", " ").split("\n")[:-1]
     best = np.array([row.split()[1:] for row in rows[:3]], float)
     assert len(rows) > 3
     np.testing.assert_allclose(best[:, 0], found.scores[:3], atol=0.02)
     inside = best[:, 1:].clip(0, np.tile(image.shape[1::-1], 2))
     np.testing.assert_allclose(inside, found.boxes_xyxy[:3], atol=1)
-    assert view.split()[0] == facts.view_names[found.view_probabilities.argmax()]
+    assert view.split()[0] == metadata.view_names[found.view_probabilities.argmax()]
 
 
 def test_detect_reads_it_with_its_own_size_and_confidence(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import pytest
 import torch
 import yaml
 from deep_images import deepen
+from script_processes import run_script_process
 from small_runs import TIMES, run, small_options
 
 import val
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from utils.checkpoints.model_file import ModelFacts
+from utils.checkpoints.model_file import ModelMetadata
 from utils.core.files import ROOT
 from utils.core.script import UserError
 from utils.plots.frames import read_frame
@@ -81,8 +81,8 @@ def test_the_hub_says_the_same(sets: dict[int, Path], runs: dict[int, Path], tmp
 
 
 def test_an_export_keeps_them(runs: dict[int, Path]):
-    facts = ModelFacts.of_checkpoint(load_checkpoint(runs[12] / "weights/last.pt"))
-    assert facts.bits == ModelFacts.of_properties(facts.to_properties(), "x").bits == 12
+    metadata = ModelMetadata.of_checkpoint(load_checkpoint(runs[12] / "weights/last.pt"))
+    assert metadata.bits == ModelMetadata.of_properties(metadata.to_properties(), "x").bits == 12
 
 
 def test_detect_finds_the_same_for_real(
@@ -103,15 +103,13 @@ def test_detect_finds_the_same_for_real(
             "--max-det",
             3,
         )
-        command = [sys.executable, "detect.py", "--weights", runs[12] / "weights/last.pt", *options]
-        done = subprocess.run(
-            [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
+        done = run_script_process("detect.py", "--weights", runs[12] / "weights/last.pt", *options)
         assert done.returncode == 0, done.stderr
         tables.append(pd.read_csv(out / "exp/predictions.csv").drop(columns="image"))
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_val_obeys_the_checkpoint_where_the_data_set_does_not_say(
     sets: dict[int, Path], runs: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -13,7 +13,7 @@ from small_runs import assert_same_run, break_run, new_job, resume, run, small_o
 
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.names import TASKS
-from utils.losses.joint import LossReader, task_losses
+from utils.losses.joint import LossMeter, task_losses
 from utils.training.trainer import Trainer
 
 
@@ -58,8 +58,8 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     model, batch = copy.deepcopy(trainer.model).train(), next(iter(trainer.train_loader))
     trainer.model.train()
     torch.manual_seed(3)
-    trainer.step(0, 0, batch, LossReader(1))
-    images = trainer.precision.images(batch["images"])
+    trainer.step(0, 0, batch, LossMeter(1))
+    images = trainer.compute.images(batch["images"])
     torch.manual_seed(3)
     expected = {
         "cut": norms_by_autograd(
@@ -87,7 +87,10 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
 
 
 class OneFeature(torch.nn.Module):
-    """A trunk of one number a pixel; one head says whether there is a box, the other names one of two views."""
+    """A trunk of one number a pixel.
+
+    One head says whether there is a box, the other names one of two views.
+    """
 
     kind, cut = "one feature", (0,)
 
@@ -125,7 +128,9 @@ class OneFeatureLoss(torch.nn.Module):
 
 @pytest.mark.parametrize(("view_with_box", "sign"), [(0, -1), (1, 1)])
 def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with_box, sign):
-    """Bright frames have a box, which asks for a high feature, and a view that asks for a low one, or a high one."""
+    """Bright frames have a box, which asks for a high feature, and a view that asks for a low one,
+    or a high one.
+    """
     place = {"project": str(tmp_path), "name": "run", "diagnose_interval": 1, "balancer": "fixed"}
     changes = {"initial_detection_weight": 1.0, "initial_classification_weight": 1.0}
     job = new_job(options | place | changes)
@@ -137,6 +142,6 @@ def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with
         boxes = F.pad(has_box.nonzero().float(), (0, 5))
         views = torch.where(has_box, view_with_box, 1 - view_with_box)
         batch = {"images": images.byte(), "targets": boxes, "views": views, "paths": ["frame"] * 8}
-        trainer.step(0, index, batch, LossReader(1))
+        trainer.step(0, index, batch, LossMeter(1))
     rows = interference_of(tmp_path / "run")
     assert len(rows) == 2 * 12 and (rows["cosine"] * sign > 0.9).all()

@@ -39,7 +39,9 @@ def options(data: Path, tmp_path: Path) -> dict[str, object]:
 def with_heads(
     options: dict, heads: list[dict], reads: tuple[object, ...] = (17, 20, [17, 20, 23])
 ) -> dict:
-    """`options` with these heads in the model YAML, each behind a stop-gradient and without dropout."""
+    """`options` with these heads in the model YAML, each behind a stop-gradient and without
+    dropout.
+    """
     path = Path(options["cfg"])
     cfg = yaml.safe_load(path.read_text())
     rows = [
@@ -76,8 +78,9 @@ def test_heads_beside_each_other_are_trained_as_each_is_alone(data: Path, tmp_pa
     alone = run(
         with_heads(small_options(data, tmp_path), heads[1:], reads=(20,)), tmp_path / "alone"
     )
+    beside = weights_of(both)
     for name, tensor in weights_of(alone).items():
-        assert torch.equal(tensor, weights_of(both)[name.replace("model.25.", "model.26.")])
+        assert torch.equal(tensor, beside[name.replace("model.25.", "model.26.")])
 
 
 def test_the_weights_are_one_and_one_and_the_log_says_so(

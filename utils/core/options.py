@@ -54,7 +54,7 @@ class TrainOptions:
     data: str = setting("data/echo_phantom.yaml", "data.yaml", refuses_empty=True)
     hyp: str = setting(
         "hyp/joint_training_rules.yaml",
-        "hyper-parameter YAML; YOLOv5's load unchanged",
+        "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
     epochs: int = setting(50, "how often to go through the training images", limits=AT_LEAST_1)
@@ -195,7 +195,7 @@ class DualOptions(TrainOptions):
     cfg: str = setting("models/yolov5s.yaml", "the detector's model YAML", refuses_empty=True)
     hyp: str = setting(
         "hyp/dual_backbone_rules.yaml",
-        "hyper-parameter YAML; YOLOv5's load unchanged",
+        "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
     classifier_cfg: str = setting(
