@@ -9,6 +9,7 @@ from pathlib import Path
 from utils.core.data_config import load_data_config
 from utils.core.lock import FolderLock, claim_run_folder
 from utils.core.script import LOGGER, UserError
+from utils.core.user_file import real_path
 from utils.curation.audit import Audit, audit, read_plausible
 from utils.curation.report import verdict, write_report
 from utils.data.splits import label_path
@@ -33,7 +34,7 @@ def claimed_folder(out: str | None) -> FolderLock:
         return claim_run_folder("runs/check", "exp")
     folder = Path(out)
     if folder.name in ("", ".."):
-        folder = folder.resolve()
+        folder = real_path(folder)
     return claim_run_folder(folder.parent, folder.name, exist_ok=True)
 
 
@@ -44,7 +45,7 @@ def refuse_folder_of_data(folder: Path, found: Audit) -> None:
     """
     for frame in found.frames:
         for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
-            if folder.resolve().is_relative_to(taken.resolve()):
+            if real_path(folder).is_relative_to(real_path(taken)):
                 raise UserError(
                     f"--out {folder}: lies in the data set's {taken}; choose another folder"
                 )

@@ -56,6 +56,14 @@ def read_regular(path: str | Path, most_bytes: int | None = None) -> bytes:
         return stream.read()
 
 
+def real_path(path: str | Path) -> Path:
+    """The absolute path without symbolic links; a loop of these stays as it is.
+
+    `Path.resolve` raises a `RuntimeError` there, which nobody expects of a path.
+    """
+    return Path(os.path.realpath(path))
+
+
 UNDRAWABLE = ("Cc", "Cs", "Zl", "Zp")  # controls, half characters, ends of lines and paragraphs
 
 
