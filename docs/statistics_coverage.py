@@ -10,7 +10,6 @@ the mean over frames. The true difference is zero.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ from matplotlib.axes import Axes
 from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast
 from utils.comparison.statistics import RESAMPLES, difference
+from utils.core.arguments import script_parser
 from utils.core.files import markdown_table
 from utils.core.script import LOGGER, run_script
+from utils.core.settings import whole_number
 from utils.evaluation.average_precision import coco_evaluation, resampled_ap
 from utils.evaluation.detection import box_counts
 from utils.evaluation.intervals import figure_interval, kish
@@ -431,11 +432,9 @@ def _plot_panel(ax: Axes, rows: Mapping[str, list[Coverage]], procedures: Sequen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
-        "--repetitions", type=int, default=REPETITIONS, help=f"(default: {REPETITIONS})"
+        "--repetitions", type=whole_number(1), default=REPETITIONS, help=f"(default: {REPETITIONS})"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("docs/explanation/statistics_coverage.png")

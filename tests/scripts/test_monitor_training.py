@@ -104,8 +104,10 @@ def test_what_trains_comes_last(several: Path, monitor):
         (["exp", "exp/results.csv"], "exp/results.csv: found a file; expected the folder of a run"),
         (["empty"], "empty: found no progress.json and no results.csv"),
         (["broken"], "broken/progress.json: found no JSON"),
-        (["exp", "--interval", "0"], "--interval is 0.0; expected seconds above 0"),
-        (["exp", "--interval", "nan"], "--interval is nan; expected seconds above 0"),
+        (["exp", "--interval", "0"], "--interval is 0.0, expected above 0, at most 86400"),
+        (["exp", "--interval", "nan"], "--interval is nan, expected above 0, at most 86400"),
+        (["exp", "--interval", "inf"], "--interval is inf, expected above 0, at most 86400"),
+        (["exp", "--interval", "1e300"], "--interval is 1e+300, expected above 0, at most 86400"),
     ],
     ids=" ".join,
 )

@@ -13,7 +13,6 @@ A copy has no weights, no label, no pixel of a frame and no path of a machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ import yaml
 from utils.comparison.arms import Arm
 from utils.comparison.protocol_record import COPY
 from utils.comparison.trainings import Training
+from utils.core.arguments import script_parser
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import write_json
 from utils.core.script import UserError, run_script
@@ -235,9 +235,7 @@ def without_places(content: object) -> object:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("folder", type=Path, help="of a comparison")
     parser.add_argument("target", type=Path, help="the folder to make")
     args = parser.parse_args(arguments)
