@@ -64,8 +64,14 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunStatus]:
-    """The runs in `paths`, those that train last: where the newest lines are."""
+    """The runs in `paths`, those that train last: where the newest lines are.
+
+    Raises:
+        UserError: a path leads to no run, or nothing of any run can be read.
+    """
     runs = [read_run(folder) for path in paths for folder in find_runs(path)]
+    if not any(run.is_known for run in runs):
+        raise UserError(runs[0].problem)
     return sorted(runs, key=lambda run: run.state == "training")
 
 
@@ -87,6 +93,7 @@ def follow(paths: Sequence[Path], interval_s: float) -> None:
         if is_output_lost() or not is_ongoing(paths, runs):
             return
         time.sleep(interval_s)
+        paths = [path for path in paths if path.is_dir()] or paths  # some may have been removed
 
 
 def is_ongoing(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
@@ -94,7 +101,8 @@ def is_ongoing(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
     if any(run.state == "training" for run in runs):
         return True
     has_folder_of_runs = any(find_runs(path) != [path] for path in paths)
-    return has_folder_of_runs and time.time() - max(run.updated for run in runs) < PAUSE_S
+    newest = max(run.updated or 0 for run in runs)
+    return has_folder_of_runs and time.time() - newest < PAUSE_S
 
 
 def lines_of(runs: Sequence[RunStatus]) -> list[str]:
@@ -110,7 +118,7 @@ def redraw(lines: Sequence[str], height: int) -> int:
     that scrolled away.
     """
     columns, rows = shutil.get_terminal_size()
-    lines = [line[: columns - 1] for line in lines][-(rows - 1) :]
+    lines = [line[: columns - 1] for line in lines][-max(rows - 1, 1) :]
     if height:
         print(f"\x1b[{height}A\x1b[J", end="")
     print("\n".join(lines), flush=True)

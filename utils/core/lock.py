@@ -310,6 +310,8 @@ def _machine() -> str:
 
 def is_alive(pid: int) -> bool:
     """Whether there is a process of that number on this machine."""
+    if pid <= 0:  # these stand for groups of processes
+        return False
     try:
         os.kill(pid, 0)  # signal 0 is never delivered
     except (ProcessLookupError, OverflowError):
