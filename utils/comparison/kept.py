@@ -26,7 +26,7 @@ from utils.comparison.protocol_record import COPY
 from utils.comparison.trainings import Training
 from utils.core.arguments import script_parser
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.files import write_json
+from utils.core.files import write_bytes, write_json
 from utils.core.script import UserError, run_script
 from utils.core.values import from_mapping, to_mapping
 from utils.data.splits import Split, load_split
@@ -215,7 +215,7 @@ def _copy(path: Path, copy: Path) -> None:
         write_json(copy, without_places(json.loads(path.read_text(encoding="utf-8"))))
     elif path.suffix == ".yaml" and path.name != COPY:
         content = without_places(yaml.safe_load(path.read_text(encoding="utf-8")))
-        copy.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        write_bytes(copy, yaml.safe_dump(content, sort_keys=False).encode())
     else:
         shutil.copyfile(path, copy)
 

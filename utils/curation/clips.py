@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from utils.core.data_config import DataConfig
+from utils.core.files import write_bytes
 from utils.core.script import UserError
 from utils.data.labels import UNKNOWN_VIEW, majority_view, view_line
 from utils.data.splits import Split, label_path
@@ -126,7 +127,7 @@ def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None
             had_view = before.view != UNKNOWN_VIEW
             content = replace_view(content, had_view, after.view, len(data.view_names))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        write_bytes(target, content)
 
 
 def write_split(
@@ -142,7 +143,7 @@ def write_split(
     folder.mkdir(parents=True, exist_ok=True)
     for name, paths in images.items():
         lines = [f"{_relative(path, folder)}\n" for path in paths]
-        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+        write_bytes(folder / f"{name}.txt", "".join(lines).encode())
     content = {"path": _relative(data.root, folder)}
     content |= {name: _relative(folder / f"{name}.txt", data.root) for name in images}
     content |= {
@@ -158,7 +159,7 @@ def write_split(
     content = {key: value for key, value in content.items() if value is not None}
     text = "".join(f"# {line}\n" for line in note.splitlines())
     text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    (folder / "data.yaml").write_text(text, encoding="utf-8")
+    write_bytes(folder / "data.yaml", text.encode())
 
 
 def _relative(path: Path, folder: Path) -> str:

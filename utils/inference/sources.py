@@ -65,7 +65,7 @@ class Source:
         """How many frames it should have; 0 for a video that cannot be read."""
         if not self.is_video:
             return 1
-        return _frame_count(_open_video(self.path))
+        return frame_count(self.path)
 
     def frames(self, bits: int | None = None) -> Iterator[Frame]:
         """Its frames in order.
@@ -103,6 +103,11 @@ class Source:
             raise UserError(
                 f"{self.path}: ends after {number} of {expected} frames; is the file complete?"
             )
+
+
+def frame_count(path: Path) -> int:
+    """How many frames a video states; 0 if it cannot be read."""
+    return _frame_count(_open_video(path))
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
