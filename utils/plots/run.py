@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from utils.core.arguments import script_parser
-from utils.core.script import LOGGER, UserError, run_script
+from utils.core.script import UserError, run_script
+from utils.core.terminal import plain
 from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
 from utils.plots.frames import plot_mosaic
@@ -160,7 +161,7 @@ def main() -> None:
     parser = script_parser("Draw a run's pictures again.", prog="python -m utils.plots")
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="such as runs/train/exp")
     for path in draw_run(parser.parse_args().folder):
-        LOGGER.info(path)
+        print(plain(str(path)))
 
 
 if __name__ == "__main__":
