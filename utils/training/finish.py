@@ -96,6 +96,7 @@ def write_results(setup: Setup, summary: dict[str, object]) -> None:
         run.folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8")
     )
     write_json(run.folder / "summary.json", summary)
+    LOGGER.info("drawing pictures")
     draw_run(run.folder)
 
 
