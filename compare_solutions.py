@@ -25,6 +25,7 @@ from utils.core.settings import (
     whole_number,
 )
 
+MOST_JOBS = 64
 DEFAULTS = {
     "data": JointOptions.data,
     "folds": "",
@@ -61,9 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_device(parser)
     parser.add_argument(
         "--jobs",
-        type=whole_number(1),
+        type=whole_number(1, MOST_JOBS),
         default=1,
-        help="trainings at a time, which share the cores; at least 1 (default: 1)",
+        help=f"trainings at a time, which share the cores; 1 to {MOST_JOBS} (default: 1)",
     )
     parser.add_argument(
         "--project", default="runs/compare", help="folder of comparisons (default: runs/compare)"
