@@ -17,10 +17,10 @@ from utils.checkpoints.checkpoint import (
 )
 from utils.checkpoints.download import weights_file
 from utils.checkpoints.model_file import build_from
-from utils.checkpoints.public_yolov5 import is_official, read_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5, read_public_yolov5
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import Precision, seed_everything, select_device, select_precision
+from utils.core.device import Compute, seed_everything, select_compute, select_device
 from utils.core.files import find_file
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import FolderLock, claim_run_folder, lock_folder
@@ -54,7 +54,7 @@ def newest_checkpoint(project: str | Path) -> Path:
     return found[0]
 
 
-ALONE = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
+SINGLE_TASK = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
 
 
 def freeze_layers(model: nn.Module, count: int) -> int:
@@ -90,7 +90,7 @@ class Run:
     options: TrainOptions
     hyp: HyperParameters
     folder: Path
-    precision: Precision
+    compute: Compute
     resume: Mapping[str, object] | None = None
     lock: FolderLock | None = None
     given: frozenset[str] = frozenset()
@@ -133,7 +133,7 @@ def start_run(
         return _resumed_run(path, given, kind, options_kind)
     options, over_hyp = split_arguments(given, options_kind)
     hyp = load_hyperparameters(options.hyp, over_hyp)
-    precision = _precision(options)  # from here on the processes know each other
+    compute = _compute(options)  # from here on the processes know each other
     warn_without_effect(given, options.without_effect(hyp))
     if distributed.launch_id() or distributed.is_restarted():
         path = None
@@ -142,7 +142,7 @@ def start_run(
         path = distributed.from_main(path)
         if path:
             return _resumed_run(path, {}, kind, options_kind, wait=True)
-    return _new_run(options, hyp, precision, frozenset(given))
+    return _new_run(options, hyp, compute, frozenset(given))
 
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
@@ -164,16 +164,16 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
 
 
 def _new_run(
-    options: TrainOptions, hyp: HyperParameters, precision: Precision, given: frozenset[str]
+    options: TrainOptions, hyp: HyperParameters, compute: Compute, given: frozenset[str]
 ) -> Run:
     lock = distributed.by_main(
         lambda: claim_run_folder(options.project, options.name, options.exist_ok)
     )
     folder = distributed.from_main(lock and lock.folder)
-    return Run(options, hyp, folder, precision, lock=lock, given=given)
+    return Run(options, hyp, folder, compute, lock=lock, given=given)
 
 
-def _precision(options: TrainOptions) -> Precision:
+def _compute(options: TrainOptions) -> Compute:
     """As the options say, on a device that is ready for it."""
     device = select_device(options.device)
     distributed.join(device)
@@ -182,7 +182,7 @@ def _precision(options: TrainOptions) -> Precision:
     if options.sync_bn and distributed.world_size() == 1:
         reason = "a single process; start several with torchrun"
         warn_without_effect(["sync_bn"], {"sync_bn": reason})
-    return select_precision(options.amp, device)
+    return select_compute(options.amp, device)
 
 
 def _resumed_run(
@@ -211,12 +211,12 @@ def _resumed_run(
     state = _resumable(path, kind)
     _stored(options_kind, state["options"], f"{path}: options")
     options = from_mapping(options_kind, state["options"] | given)
-    precision = _precision(options)
+    compute = _compute(options)
     folder = path.resolve().parents[1]
     lock = distributed.by_main(lambda: lock_folder(folder, wait))
     state = _resumable(path, kind)  # nobody else writes it from here on
     hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
-    return Run(options, hyp, folder, precision, state, lock)
+    return Run(options, hyp, folder, compute, state, lock)
 
 
 def _resumable(path: Path, kind: str) -> Mapping[str, object]:
@@ -225,7 +225,7 @@ def _resumable(path: Path, kind: str) -> Mapping[str, object]:
     Raises:
         UserError: it is something else.
     """
-    if is_official(path):
+    if is_public_yolov5(path):
         raise UserError(
             f"{path}: a public YOLOv5 checkpoint cannot be resumed; "
             f"start a new run with --weights {path}"
@@ -305,7 +305,7 @@ def load_frames(
         LOGGER.warning(f"warning: {found}")
     train_set = JointDataset(train, options.imgsz, options.cache, options.rect)
     val_set = JointDataset(val, options.imgsz, options.cache, options.rect)
-    if options.workers > 0 and train_set.cached and run.precision.device.type != "cuda":
+    if options.workers > 0 and train_set.cached and run.compute.device.type != "cuda":
         reason = "frames that are cached in memory; --cache off reads them anew"
         warn_without_effect(["workers"], {"workers": reason})
     if hyp.not_applied:
@@ -315,7 +315,7 @@ def load_frames(
         applied = [f"{key} {value:g}" for key, value in hyp.augmentation.items()]
         LOGGER.info(f"augmentation: {', '.join(applied)}")
     counts = f"{len(train_set)} training and {len(val_set)} validation frames"
-    LOGGER.info(f"{counts}; {run.precision}; {run.folder}")
+    LOGGER.info(f"{counts}; {run.compute}; {run.folder}")
     return Frames(data, train_set, val_set)
 
 
@@ -324,7 +324,7 @@ def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         if task in tasks and data.lacks(task):
             raise UserError(
-                f"{data.source}: {data.lacks(task)}; for {other} alone: {ALONE} {other}"
+                f"{data.source}: {data.lacks(task)}; for {other} alone: {SINGLE_TASK} {other}"
             )
 
 
@@ -336,13 +336,13 @@ def refuse_nothing_to_learn(
         example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
         raise UserError(
             f"{data.source}: no training frame has a box; {example}; "
-            f"without: {ALONE} classification"
+            f"without: {SINGLE_TASK} classification"
         )
     required = "classification" in tasks and hyp.classification_required
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
         raise UserError(
-            f"{data.source}: no training frame has a view; {example}; without: {ALONE} detection"
+            f"{data.source}: no training frame has a view; {example}; without: {SINGLE_TASK} detection"
         )
 
 
@@ -366,9 +366,9 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
 def _take_starting_weights(model: nn.Module, options: TrainOptions) -> None:
     with distributed.main_first():  # which may have to fetch it
         path = weights_file(options.weights, options.download)
-    if is_official(path):
+    if is_public_yolov5(path):
         prefix = model.detection_path
-        state = {f"{prefix}{name}": tensor for name, tensor in read_official(path).items()}
+        state = {f"{prefix}{name}": tensor for name, tensor in read_public_yolov5(path).items()}
         transfer_weights(model, state, f"{path} (public YOLOv5)")
     else:
         content = load_checkpoint(path)
