@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.core.script import run_script
+from utils.core.script import LOGGER, PlainFormatter, UserError, run_script
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_further_processes_of_a_training_end_at_sigterm(monkeypatch: pytest.Monk
     monkeypatch.setenv("RANK", "1")
     before = signal.getsignal(signal.SIGTERM)
     run_script(lambda: signal.getsignal(signal.SIGTERM) is before or pytest.fail("has a handler"))
+
+
+def test_an_error_cannot_steer_the_terminal(capsys: pytest.CaptureFixture):
+    def main() -> None:
+        raise UserError("a.txt:1: found '\x1b[2J\r'")
+
+    with pytest.raises(SystemExit):
+        run_script(main)
+    assert capsys.readouterr().err == "error: a.txt:1: found '\\x1b[2J\\r'\n"
+
+
+def test_a_logged_name_cannot_steer_the_terminal():
+    record = LOGGER.makeRecord("joint", 20, "", 0, "class \x1b[31m: 0.5", (), None)
+    assert PlainFormatter("%(message)s").format(record) == "class \\x1b[31m: 0.5"

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utils.core.files import new_run_folder, run_folder, write_atomically
+from utils.core.files import naming, new_run_folder, run_folder, write_atomically
 from utils.core.script import LOGGER, UserError, signals_held_back
 from utils.core.values import from_mapping, to_mapping
 
@@ -240,7 +240,8 @@ def _create(path: Path, content: bytes) -> bool:
         return False
     with stream:
         try:
-            stream.write(content)
+            with naming(path):
+                stream.write(content)
         except OSError:  # the disk is full
             path.unlink()
             raise
@@ -313,6 +314,8 @@ def _machine() -> str:
 
 def is_alive(pid: int) -> bool:
     """Whether there is a process of that number on this machine."""
+    if pid <= 0:  # these stand for groups of processes
+        return False
     try:
         os.kill(pid, 0)  # signal 0 is never delivered
     except (ProcessLookupError, OverflowError):

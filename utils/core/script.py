@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import signal
@@ -11,11 +10,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from utils.core.terminal import outlets, plain
+
 LOGGER = logging.getLogger("joint")
 
 
 class UserError(ValueError):
     """Something the user can fix; scripts print it on one line, no traceback, and exit with 2."""
+
+
+@contextlib.contextmanager
+def errors_in(place: object) -> Iterator[None]:
+    """Say of a `UserError` what it belongs to."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 class Interrupted(Exception):
@@ -89,31 +99,51 @@ def _interrupt(number: int, frame: object) -> None:
     raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
 
 
-def escape_half_characters() -> None:
-    """Let what is printed have names of files that are not UTF-8."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; user errors and what the system refuses end in one line, code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    escape_half_characters()
+    with outlets() as output:
+        handler = logging.StreamHandler(output)
+        handler.setFormatter(PlainFormatter("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        exit_code = _exit_code(main)
+        output.flush()
+        if output.problem:
+            _complain(f"error: standard output: {output.problem}")
+            exit_code = exit_code or 2
+    if exit_code is not None:
+        sys.exit(exit_code)
+
+
+class PlainFormatter(logging.Formatter):
+    """Names and labels in messages may hold any character."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
+def _exit_code(main: Callable[[], None]) -> object:
+    """What `main` ends with, said on standard error; None where it just returns."""
     try:
         with unwound_by_sigterm():
             main()
+    except SystemExit as stop:
+        return stop.code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _complain(f"error: {error}")
+        return 2
     except OSError as error:
         place = ""
         if error.filename:
             place = f"{error.filename}: "
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _complain(f"error: {place}{error.strerror or error}")
+        return 2
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(stop.exit_code)
+        _complain(str(stop))
+        return stop.exit_code
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
+    return None
+
+
+def _complain(text: str) -> None:
+    print(plain(text), file=sys.stderr)

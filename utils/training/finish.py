@@ -96,6 +96,7 @@ def write_results(setup: Setup, summary: dict[str, object]) -> None:
     card = model_card(summary, setup.metrics, setup.options, frames.data, train, val)
     write_text(run.folder / "MODEL_CARD.md", card)
     write_json(run.folder / "summary.json", summary)
+    LOGGER.info("drawing pictures")
     draw_run(run.folder)
 
 
