@@ -30,6 +30,10 @@ NUMBERED_DEVICES = [
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}.union(NUMBERED_DEVICES)
 
 
+# What `write_atomically` writes to before it renames
+TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)-\d+\.tmp")
+
+
 def find_file(path: str | Path) -> Path:
     """The file itself or, where there is none, the one of that name in this project's checkout.
 

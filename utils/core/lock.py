@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utils.core.files import new_run_folder, run_folder, write_atomically
-from utils.core.script import LOGGER, UserError, signals_held_back
+from utils.core.files import TEMPORARY_NAME, new_run_folder, run_folder, write_atomically
+from utils.core.script import LOGGER, UserError
+from utils.core.signals import signals_held_back
 from utils.core.values import from_mapping, to_mapping
 
 LOCK_NAME = ".lock"
@@ -193,6 +194,21 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
                 LOGGER.info(f"{error}; waiting for it")
             is_announced = True
         time.sleep(POLL_S)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left in a locked folder, and in the folders in it.
+
+    These are the files of `write_atomically`, but for those of a process that is alive.
+    """
+    for place in (folder, *filter(Path.is_dir, folder.iterdir())):
+        for path in place.glob(".*.tmp"):
+            found = TEMPORARY_NAME.fullmatch(path.name)
+            if found is None or path.name.startswith(f".{LOCK_NAME}."):
+                continue
+            pid = int(found["pid"])
+            if pid == os.getpid() or not is_alive(pid):
+                path.unlink(missing_ok=True)
 
 
 def is_in_use(folder: Path) -> bool:
