@@ -94,11 +94,11 @@ def checkpoint_of(run: str | Path) -> Path:
         UserError: there is no such file.
     """
     path = Path(run)
-    if path.is_dir():
-        own = path / LAST.name
-        if path.absolute().name != LAST.parent.name and not own.exists():
-            own = path / LAST
-        path = own
+    is_weights = path.absolute().name == LAST.parent.name
+    if is_weights or (path / LAST.name).is_file():
+        path /= LAST.name
+    elif path.is_dir():
+        path /= LAST
     if path.is_file():
         return path
     folder = run_folder_of(path)
