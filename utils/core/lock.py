@@ -23,7 +23,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utils.core.files import TEMPORARY_NAME, new_run_folder, run_folder, write_atomically
+from utils.core.files import (
+    TEMPORARY_NAME,
+    new_run_folder,
+    refuse_unwritable,
+    run_folder,
+    write_atomically,
+)
 from utils.core.script import LOGGER, UserError
 from utils.core.signals import signals_held_back
 from utils.core.values import from_mapping, to_mapping
@@ -33,6 +39,7 @@ TOUCH_INTERVAL_S = 60.0
 STALE_S = 600.0
 CONFIRM_INTERVAL_S = 1.0
 POLL_S = 1.0
+RESULT_SUFFIXES = (".csv", ".json", ".md", ".npz", ".png", ".yaml")
 
 
 class FolderInUse(UserError):
@@ -157,7 +164,8 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
 
     Raises:
         FolderInUse: with `exist_ok`, another process works in it.
-        UserError: see `run_folder`.
+        UserError: see `run_folder`; or with `exist_ok`, a folder stands where a file will be.
+        OSError: it cannot be written to.
     """
     wanted = run_folder(project, name)
     is_there = wanted.is_dir()
@@ -167,7 +175,15 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
         made = parents
         if not (exist_ok and is_there):
             made = [folder, *parents]
-        return lock_folder(folder, made=made)
+        locked = lock_folder(folder, made=made)
+    try:
+        for path in folder.iterdir():
+            if path.suffix in RESULT_SUFFIXES and path.is_dir():
+                refuse_unwritable(path)
+    except BaseException:
+        locked.release()
+        raise
+    return locked
 
 
 def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> FolderLock:
