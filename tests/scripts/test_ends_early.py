@@ -1,8 +1,8 @@
-"""A place that cannot be written to is found before the work, not after it."""
+"""Before and within the work: a place that cannot be written to, a signal; nothing is left behind."""
 
 import errno
 import os
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
 from utils.core.script import run_script
+from utils.core.signals import STOP_SIGNALS
 
 # Script -> the first thing it does that takes long, and the option that names its folder
 WORK = {
@@ -107,14 +108,27 @@ def test_a_folder_in_place_of_a_file(
     assert [path.name for path in (tmp_path / "runs/exp").iterdir()] == [name]
 
 
-@pytest.mark.parametrize("script", [val, detect], ids=lambda script: script.__name__)
-def test_what_is_refused_leaves_no_folder(monkeypatch, tmp_path: Path, script, arguments):
-    monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments[script])])
-    monkeypatch.setattr("sys.argv", [*sys.argv, "--project", str(tmp_path / "a/runs")])
-    monkeypatch.setattr(WORK[script], lambda *args, **kwargs: sys.exit(3))
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize("script", [*WORK, export], ids=lambda script: script.__name__)
+def test_a_signal_within_the_work_leaves_one_line_and_a_free_folder(
+    arguments, trained: Path, tmp_path: Path, monkeypatch, capsys, script: ModuleType, number: int
+):
+    work = WORK.get(script, "utils.commands.export.load_any")
+    given = ["--weights", trained]
+    if script is not export:
+        given = [*arguments[script], *place(script, tmp_path / "a/runs")]
+    monkeypatch.setattr(work, lambda *args, **kwargs: signal.raise_signal(number))
+    monkeypatch.setattr("sys.argv", [script.__name__, *map(str, given)])
+    with pytest.raises(SystemExit) as stop:
         run_script(script.main)
-    assert not (tmp_path / "a").exists()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code == 128 + number
+    assert lines[-1].startswith(f"stopped by {signal.Signals(number).name}")
+    left = [path.name for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    if work.endswith("load_frames"):
+        assert left == ["progress.json"]
+    else:
+        assert not (tmp_path / "a").exists()
 
 
 def test_predictions_are_scored_where_there_is_room_only(refused, tiny_data: Path, tmp_path: Path):
