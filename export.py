@@ -4,7 +4,7 @@ python export.py --weights runs/train/exp/weights/last.pt                       
 python export.py --weights runs/train/exp/weights/last.pt --include onnx pt2    # and last.pt2
 python export.py --weights runs/train/exp/weights/last.pt --nms --half    # NMS inside, in float16
 
-The files are written beside the checkpoint. utils/inference/export.py describes input and outputs.
+The files are written beside the checkpoint. Input and outputs: docs/how-to/export.md
 Needs: pip install '.[export]'
 """
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from utils.checkpoints.model_file import model_from_checkpoint, open_model
-from utils.core.device import select_device, select_precision
+from utils.core.device import select_compute, select_device
 from utils.inference.hub import HubModel
 from utils.inference.predictor import Predictor
 
@@ -40,8 +40,8 @@ def joint(
     Raises:
         UserError: no such file or device, or not a model of this project.
     """
-    precision = select_precision("auto", select_device(device))
-    model, facts = open_model(weights, model_from_checkpoint, precision)
+    compute = select_compute("auto", select_device(device))
+    model, metadata = open_model(weights, model_from_checkpoint, compute)
     return HubModel.of(
-        Predictor.of(model, facts, precision, imgsz, conf_thres, iou_thres, max_det), facts
+        Predictor.of(model, metadata, compute, imgsz, conf_thres, iou_thres, max_det), metadata
     )

@@ -15,6 +15,7 @@ from utils.core.script import run_script
 
 def main() -> None:
     args = parse_arguments()
+    # There, `build_job` makes model, losses and balancer, and `utils.training.trainer` trains them.
     # Torch takes seconds to import; help and wrong options do not wait for it.
     from utils.commands.train_joint_gradnorm import run
 

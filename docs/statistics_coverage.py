@@ -1,6 +1,9 @@
-"""How often the 95 % intervals of a comparison hold the truth, simulated with the functions that make them.
+"""How often the 95 % intervals of a comparison hold the truth, simulated with what makes them.
 
-    python -m docs.statistics_coverage       # some minutes; prints the tables of docs/explanation/statistics.md, draws
+    python -m docs.statistics_coverage    # some minutes
+
+It prints the tables of docs/explanation/statistics.md and draws its picture; those of one training
+are simulated in docs/one_training_coverage.py.
 
 A made-up figure of an arm on a patient is the sum of what the training, the patient, and both
 together do to it. A `Spread` has their standard deviations in the difference of two arms; every arm
@@ -19,32 +22,36 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from docs.one_training_coverage import (
+    AP_REPETITIONS,
+    EVEN,
+    FRAMES,
+    MANY_PATIENTS,
+    RARE,
+    REPETITIONS,
+    cover_average_precision,
+    cover_one_training,
+)
 from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast
 from utils.comparison.statistics import RESAMPLES, difference
 from utils.core.files import markdown_table
 from utils.core.script import LOGGER, run_script
-from utils.evaluation.average_precision import coco_evaluation, resampled_ap
-from utils.evaluation.detection import box_counts
-from utils.evaluation.intervals import figure_interval, kish
-from utils.evaluation.results import ImageResult, effective_groups, group_draws
+from utils.evaluation.intervals import kish
+from utils.evaluation.results import group_draws
 from utils.plots.style import CLASS_COLOURS, CLASSIFICATION, DETECTION, GREY, PALE, new_figure
 
-FRAMES = np.array(
-    [1, 8, 9, 10, 11, 17, 25, 29, 40, 68]
-)  # of the ten validation patients of a real split
 ARMS = ("gradnorm", "fixed", "dual", "equal", "tuned")
 CONTRAST = Contrast("gradnorm", "fixed", "mAP50")
 SEEDS, PATIENTS = (2, 3, 5), (10, 30)
 FOLDS, FOLD_SEEDS, FOLD_PATIENTS = 5, (1, 3), (25, 54)
 LEVEL = 0.5  # of the figure
-REPETITIONS = 4000
 LOW, HIGH = 0.925, 0.975  # where the coverage of a 95 % interval should lie
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations in a difference of two arms: of the training, of the patient, of the rest."""
+    """Standard deviations in a difference of two arms: of training, patient and rest."""
 
     training: float
     patient: float
@@ -85,7 +92,7 @@ def draw_arms(
 def cover_seeds(
     spread: Spread, seeds: int, patients: int, repetitions: int = REPETITIONS, factor: float = 1.0
 ) -> dict[str, float]:
-    """Procedure -> the share of intervals that hold the true difference, several seeds on one data set."""
+    """Procedure -> the share of intervals that hold the truth: several seeds on one data set."""
     rng = np.random.default_rng([seeds, patients])
     draws = group_draws([f"{number:02}" for number in range(patients)], RESAMPLES)
     holds = {"t": 0, "percentiles": 0}
@@ -109,7 +116,10 @@ def cover_seeds(
 
 
 def percentiles(drawn: np.ndarray) -> np.ndarray:
-    """What these intervals replaced: the middle 95 % of means over trainings (S, R) that are drawn with replacement."""
+    """What these intervals replaced: trainings (S, R) are drawn with replacement, too.
+
+    Of the means over trainings, the middle 95 %.
+    """
     seeds, resamples = drawn.shape
     shares = (
         np.random.default_rng(1).multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
@@ -125,7 +135,7 @@ def cover_folds(
     training_set: tuple[float, float],
     repetitions: int = REPETITIONS,
 ) -> dict[str, float]:
-    """Procedure -> the share of intervals that hold the true difference, five folds of all patients."""
+    """Procedure -> the share of intervals that hold the truth: five folds of all patients."""
     rng = np.random.default_rng([seeds, patients])
     deviation, common = training_set
     fold_of = np.arange(patients) % FOLDS
@@ -152,135 +162,6 @@ def cover_folds(
             low, high = estimate.interval()
             holds[name] += low <= 0 <= high
     return {name: count / repetitions for name, count in holds.items()}
-
-
-# ---- one training --------------------------------------------------------------------------------
-
-BOX, ELSEWHERE = np.array([10.0, 10, 50, 50]), np.array([60.0, 60, 90, 90])
-AP_REPETITIONS = 500
-RARE, EVEN = np.array([0.55, 0.25, 0.15, 0.05]), np.full(4, 0.25)  # how frequent the classes are
-
-
-def draw_classes(
-    rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool
-) -> np.ndarray:
-    """How many frames of each class a patient has, and how many of them are right, (2, patients, classes)."""
-    frames = rng.choice(FRAMES, patients) if unequal else np.full(patients, 22)
-    shares = rng.dirichlet(1.2 * classes, patients)  # a patient has one or two of the classes
-    counts = rng.multinomial(frames, shares)
-    skill = rng.normal(0, 1, (patients, 1)) + rng.normal(0, 0.5, counts.shape)
-    return np.array([counts, rng.binomial(counts, 1 / (1 + np.exp(-0.2 - skill)))])
-
-
-def cover_one_training(
-    patients: int, classes: np.ndarray, unequal: bool, repetitions: int = REPETITIONS
-) -> dict[str, float]:
-    """Procedure -> the share of intervals that hold the true mean over classes of the share of frames that are right.
-
-    `Kish` is the one that is used. `complete` leaves out resamples without a class, `count` takes
-    patients as equal.
-    """
-    rng = np.random.default_rng([patients, unequal])
-    counts, right = draw_classes(rng, 50_000, classes, unequal).sum(axis=1)
-    truth, done = (right / counts).mean(), 0
-    draws = group_draws([f"{number:02}" for number in range(patients)])
-    holds = {"Kish": 0, "count": 0, "complete": 0, "percentiles": 0}
-    while done < repetitions:
-        counts, right = draw_classes(rng, patients, classes, unequal)
-        if not counts.any(axis=0).all():
-            continue  # where a class is missing, the figure is another one
-        done += 1
-        with np.errstate(invalid="ignore"):
-            rates = (draws @ right) / (draws @ counts)  # (R, classes)
-        value = (right.sum(axis=0) / counts.sum(axis=0)).mean()
-        drawn, number = np.nanmean(rates, axis=1), kish((counts / counts.sum(axis=0)).sum(axis=1))
-        intervals = {
-            "Kish": figure_interval(value, drawn, number),
-            "count": figure_interval(value, drawn, patients),
-            "complete": figure_interval(value, rates.mean(axis=1), number),
-            "percentiles": np.percentile(drawn, [2.5, 97.5]),
-        }
-        for name, (low, high) in intervals.items():
-            holds[name] += low <= truth <= high
-    return {name: count / repetitions for name, count in holds.items()}
-
-
-def draw_boxes(
-    rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool
-) -> list[ImageResult]:
-    """Frames with a box each, found with a probability of the patient's and its class's, among false boxes."""
-    results = []
-    for patient, count in enumerate(
-        rng.choice(FRAMES, patients) if unequal else np.full(patients, 22)
-    ):
-        shares, skill = (
-            rng.dirichlet(1.2 * classes),
-            rng.normal(0, 1) + rng.normal(0, 0.5, len(classes)),
-        )
-        for frame in range(count):
-            results.append(
-                _frame(
-                    rng, f"{patient:03}", frame, rng.choice(len(classes), p=shares), skill, classes
-                )
-            )
-    return results
-
-
-def _frame(
-    rng: np.random.Generator,
-    patient: str,
-    number: int,
-    box_class: int,
-    skill: np.ndarray,
-    classes: np.ndarray,
-) -> ImageResult:
-    found = rng.binomial(1, 1 / (1 + np.exp(0.2 - skill[box_class])))
-    false = rng.poisson(1.5)
-    scores = np.clip(np.r_[rng.normal(0.6, 0.2, found), rng.normal(0.4, 0.2, false)], 0, 1)
-    order = np.argsort(-scores)
-    return ImageResult(
-        image=f"{patient}-{number}",
-        group=patient,
-        height=100,
-        width=100,
-        true_boxes_xyxy=BOX[None],
-        true_classes=np.array([box_class]),
-        true_view=-1,
-        boxes_xyxy=np.repeat([BOX, ELSEWHERE], [found, false], axis=0)[order],
-        scores=scores[order],
-        classes=np.r_[np.full(found, box_class), rng.choice(len(classes), false, p=classes)][order],
-        view_probabilities=np.zeros(0),
-    )
-
-
-def cover_average_precision(
-    patients: int, classes: np.ndarray, unequal: bool, repetitions: int = AP_REPETITIONS
-) -> dict[str, float]:
-    """As `cover_one_training`, of COCO's AP50 as it is evaluated; the truth is that of 1,500 patients."""
-    rng = np.random.default_rng([patients, unequal])
-    whole = draw_boxes(rng, 1500, classes, unequal)
-    truth = _ap50(whole, np.ones((1, len(whole))))[0]
-    holds, done = {"Kish": 0, "count": 0, "percentiles": 0}, 0
-    while done < repetitions:
-        results = draw_boxes(rng, patients, classes, unequal)
-        counts = box_counts(results, len(classes))
-        if not counts.any(axis=0).all():
-            continue
-        done += 1
-        (value,) = _ap50(results, np.ones((1, len(results))))
-        drawn = _ap50(results, group_draws([result.group for result in results]))
-        intervals = {
-            "Kish": figure_interval(value, drawn, effective_groups(results, counts)),
-            "count": figure_interval(value, drawn, patients),
-            "percentiles": np.percentile(drawn, [2.5, 97.5]),
-        }
-        for name, (low, high) in intervals.items():
-            holds[name] += low <= truth <= high
-    return {name: count / repetitions for name, count in holds.items()}
-
-
-def _ap50(results: Sequence[ImageResult], draws: np.ndarray) -> np.ndarray:
-    return resampled_ap(coco_evaluation(results, len(EVEN)), draws)[:, 1]
 
 
 # ---- tables and picture --------------------------------------------------------------------------
@@ -337,10 +218,15 @@ def training_table(repetitions: int) -> dict[str, Coverage]:
     return {name: cover_one_training(*cell, repetitions) for name, cell in training_cells().items()}
 
 
-def average_precision_table(repetitions: int) -> dict[str, Coverage]:
+def average_precision_table(
+    repetitions: int, many_patients: int = MANY_PATIENTS
+) -> dict[str, Coverage]:
     """Name of the cell -> its coverage; ten patients."""
-    cells = {name: cell for name, cell in training_cells().items() if cell[0] == 10}
-    return {name: cover_average_precision(*cell, repetitions) for name, cell in cells.items()}
+    table = {}
+    for name, cell in training_cells().items():
+        if cell[0] == 10:
+            table[name] = cover_average_precision(*cell, repetitions, many_patients)
+    return table
 
 
 def as_markdown(

@@ -248,13 +248,19 @@ class GradNormLoss(nn.Module):
         full: bool,
         loss_scale: float,
     ) -> None:
-        seen = losses
+        """Measure the gradients if they are wanted, and let the balancer see the batch.
+
+        Args:
+            is_whole: every task has a loss here.
+            full: the batch has the usual number of frames.
+        """
+        averaged = losses
         if _world_size() > 1:
-            seen, is_whole, full = self._over_ranks(losses, tensors, is_whole, full)
+            averaged, is_whole, full = self._over_ranks(losses, tensors, is_whole, full)
         measured = None
         if self.balancer.wants_gradients and is_whole and full:
             measured = self._measure(losses, tensors, loss_scale)
-        row = self.balancer.observe(seen, measured, is_whole, full)
+        row = self.balancer.observe(averaged, measured, is_whole, full)
         if row is not None and self.csv_path is not None and _is_main():
             _append_row(self.csv_path, row)
 

@@ -133,8 +133,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.core.device.verified",
-        old="(distances <= PRECISION_TOLERANCE).all()",
-        new="(distances <= PRECISION_TOLERANCE).any()",
+        old="(distances <= HALF_TOLERANCE).all()",
+        new="(distances <= HALF_TOLERANCE).any()",
         test="tests/core/test_device.py",
     ),
     Fault(

@@ -5,22 +5,24 @@ import torch
 from small_runs import small_yaml
 
 from models.yolo import YOLOv5WithClassification
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint
+from utils.checkpoints.model_file import ModelMetadata, model_from_checkpoint
 from utils.core.script import UserError
 
 
 def test_metadata_without_what_a_checkpoint_may_lack():
-    facts = ModelFacts("detection", ["a, b", "é"], [], 320, True, "my.yaml", None, None, "1-2")
-    assert ModelFacts.of_properties(facts.to_properties(), "x") == facts
+    metadata = ModelMetadata(
+        "detection", ["a, b", "é"], [], 320, True, "my.yaml", None, None, "1-2"
+    )
+    assert ModelMetadata.of_properties(metadata.to_properties(), "x") == metadata
 
 
 @pytest.mark.parametrize("bits", [None, 12])
 def test_stored_bits_are_kept_and_older_files_do_not_say(bits: int | None):
-    facts = ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "1-2", bits)
-    properties = facts.to_properties()
-    assert ModelFacts.of_properties(properties, "x").bits == bits
+    metadata = ModelMetadata("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "1-2", bits)
+    properties = metadata.to_properties()
+    assert ModelMetadata.of_properties(properties, "x").bits == bits
     del properties["bits"]
-    assert ModelFacts.of_properties(properties, "x").bits is None
+    assert ModelMetadata.of_properties(properties, "x").bits is None
 
 
 @pytest.mark.parametrize(
@@ -37,11 +39,12 @@ def test_stored_bits_are_kept_and_older_files_do_not_say(bits: int | None):
 )
 def test_wrong_metadata(changes: dict, expected: str):
     properties = (
-        ModelFacts("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "").to_properties() | changes
+        ModelMetadata("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "").to_properties()
+        | changes
     )
     properties = {key: text for key, text in properties.items() if text is not None}
     with pytest.raises(UserError, match=r"^x\.onnx: not an export of this project") as refused:
-        ModelFacts.of_properties(properties, "x.onnx")
+        ModelMetadata.of_properties(properties, "x.onnx")
     assert expected in str(refused.value)
 
 

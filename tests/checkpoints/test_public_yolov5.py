@@ -18,9 +18,9 @@ import train_joint_dual_backbone
 from models.dual_backbone import DualBackbone
 from models.yolo import DetectionModel, YOLOv5WithClassification
 from utils.checkpoints.checkpoint import save_checkpoint, transfer_weights
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
-from utils.checkpoints.public_yolov5 import is_official, read_official
-from utils.core.device import select_precision
+from utils.checkpoints.model_file import ModelMetadata, model_from_checkpoint, open_model
+from utils.checkpoints.public_yolov5 import is_public_yolov5, read_public_yolov5
+from utils.core.device import select_compute
 from utils.core.script import UserError
 
 
@@ -37,7 +37,7 @@ def write_archive(path: Path, content: bytes) -> Path:
 
 def test_its_outputs_are_the_public_trainers(official, golden):
     model = DetectionModel("models/yolov5s.yaml", 4).eval()
-    model.load_state_dict(read_official(official))
+    model.load_state_dict(read_public_yolov5(official))
     with torch.inference_mode():
         decoded = model.decode(model(torch.from_numpy(golden["image"]))["detect"])
     np.testing.assert_allclose(decoded.numpy(), golden["official_decoded"], rtol=1e-4, atol=0.02)
@@ -45,7 +45,7 @@ def test_its_outputs_are_the_public_trainers(official, golden):
 
 @pytest.mark.parametrize(("nc", "left"), [(4, 0), (7, 6)])
 def test_it_starts_the_joint_and_the_dual_model(official, nc, left):
-    state = read_official(official)
+    state = read_public_yolov5(official)
     joint = YOLOv5WithClassification("models/yolov5s_joint.yaml", nc)
     dual = DualBackbone("models/yolov5s.yaml", "models/view_classifier.yaml", nc)
     for model in (joint, dual):
@@ -67,7 +67,7 @@ def test_training_starts_from_it(official, tiny_data, tmp_path):
     }
     for script in ({}, {"script": train_joint_dual_backbone}):
         job = new_job(options | {"project": str(tmp_path), "amp": "off"}, **script)
-        state = read_official(official)
+        state = read_public_yolov5(official)
         assert torch.equal(
             job.model.state_dict()[f"{job.model.detection_path}model.9.cv2.conv.weight"],
             state["model.9.cv2.conv.weight"],
@@ -81,7 +81,7 @@ def test_the_average_comes_before_the_model_and_parts_of_a_storage_are_read(tmp_
     )  # begins within its storage, with gaps
     path = tmp_path / "both.pt"
     torch.save({"model": model, "ema": average}, path)
-    found = read_official(path)
+    found = read_public_yolov5(path)
     assert found.keys() == average.state_dict().keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in average.state_dict().items())
 
@@ -104,15 +104,15 @@ def test_what_a_pickle_names_beyond_a_model_is_refused_by_name(tmp_path, functio
     )
     path = write_archive(tmp_path / "hostile.pt", content)
     with pytest.raises(UserError, match=r"refused.*(mkdir|eval|Path)"):
-        read_official(path)
-    assert is_official(path)
+        read_public_yolov5(path)
+    assert is_public_yolov5(path)
     assert not trace.exists()
 
 
 def test_a_layer_of_the_file_has_no_behaviour(tmp_path):
     """Its class is ours and empty, whatever the class of that name would do when it is made."""
     content = b"\x80\x02}(X\x05\x00\x00\x00modelctorch.nn.modules.linear\nLinear\n)\x81}X\x08\x00\x00\x00_modules}sbu."
-    assert read_official(write_archive(tmp_path / "empty.pt", content)) == {}
+    assert read_public_yolov5(write_archive(tmp_path / "empty.pt", content)) == {}
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text"])
@@ -122,9 +122,9 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, damage):
     content = {"empty": b"", "cut": buffer.getvalue()[:100], "text": b"hello"}[damage]
     path = tmp_path / "damaged.pt"
     path.write_bytes(content)
-    assert not is_official(path)
+    assert not is_public_yolov5(path)
     with pytest.raises(UserError, match="damaged"):
-        read_official(path)
+        read_public_yolov5(path)
 
 
 # ---- as a detector -------------------------------------------------------------------------------
@@ -153,26 +153,31 @@ def save_public(path: Path, model: object, protocol: int = 2, **notes: object) -
     return path
 
 
-def opened(path: Path) -> tuple[torch.nn.Module, ModelFacts]:
-    return open_model(path, model_from_checkpoint, select_precision("off", torch.device("cpu")))
+def opened(path: Path) -> tuple[torch.nn.Module, ModelMetadata]:
+    return open_model(path, model_from_checkpoint, select_compute("off", torch.device("cpu")))
 
 
 def test_the_public_trainers_file_is_a_detector(official, golden):
-    model, facts = opened(official)
+    model, metadata = opened(official)
     with torch.inference_mode():
         decoded = model.decode(model(torch.from_numpy(golden["image"]))["detect"])
     np.testing.assert_allclose(decoded.numpy(), golden["official_decoded"], rtol=1e-4, atol=0.02)
-    assert (facts.kind, facts.names, facts.view_names) == (
+    assert (metadata.kind, metadata.names, metadata.view_names) == (
         "detection",
         ["AR", "MR", "PR", "TR"],
         [],
     )
-    assert (facts.imgsz, facts.confidence, facts.data, facts.view_prior) == (320, None, "", None)
+    assert (metadata.imgsz, metadata.confidence, metadata.data, metadata.view_prior) == (
+        320,
+        None,
+        "",
+        None,
+    )
 
 
 def test_a_strangers_file_is_a_detector(shared_dir):
-    model, facts = opened(shared_dir / "reference" / "yolov5n_public_finetune.pt")
-    assert facts.names == ["face"] and facts.imgsz == 640 and model.tasks == ("detection",)
+    model, metadata = opened(shared_dir / "reference" / "yolov5n_public_finetune.pt")
+    assert metadata.names == ["face"] and metadata.imgsz == 640 and model.tasks == ("detection",)
     with torch.inference_mode():
         assert model.decode(model(torch.zeros(1, 3, 64, 64))["detect"]).shape == (1, 252, 6)
 
@@ -214,7 +219,7 @@ def test_what_a_trainer_notes_beside_the_model_does_not_matter(tmp_path, kind, p
     path = save_public(
         tmp_path / "a.pt", public_model(hyp={"x": NOTES[kind]}), protocol, best_fitness=NOTES[kind]
     )
-    assert is_official(path) and opened(path)[1].names == ["AR", "MR", "PR", "TR"]
+    assert is_public_yolov5(path) and opened(path)[1].names == ["AR", "MR", "PR", "TR"]
 
 
 @pytest.mark.parametrize(
@@ -368,7 +373,7 @@ def test_our_own_file_that_speaks_of_yolov5_is_ours(tmp_path):
         "note": "models.yolo",
     }
     save_checkpoint(tmp_path / "a.pt", content)
-    assert not is_official(tmp_path / "a.pt")
+    assert not is_public_yolov5(tmp_path / "a.pt")
 
 
 def test_it_is_not_resumed(tmp_path):

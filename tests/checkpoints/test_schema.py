@@ -19,7 +19,7 @@ from models.yolo import DetectionModel, YOLOv5WithClassification
 from utils.checkpoints.checkpoint import VERSION, load_checkpoint, save_checkpoint
 from utils.checkpoints.model_file import MODELS, load_any, model_from_checkpoint, open_model
 from utils.checkpoints.schema import ARGUMENTS, check_checkpoint
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
 from utils.core.options import JointOptions
@@ -170,7 +170,7 @@ def test_one_number_that_is_not_finite_is_enough(
 
 # ---- every reader --------------------------------------------------------------------------------
 
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 READERS: dict[str, Callable[[Path], object]] = {
     "val and detect": lambda path: open_model(path, model_from_checkpoint, FLOAT32),
     "export": load_any,

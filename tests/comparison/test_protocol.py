@@ -75,7 +75,7 @@ def test_the_settings_of_an_arm_lie_over_the_common_ones():
         protocol.settings(Arm("own", "", DUAL, {"epochs": "nine"}))
 
 
-def facts(**changes: object) -> dict:
+def summary(**changes: object) -> dict:
     found = {
         "counted": ["`gradnorm` - `fixed` in mAP50"],
         "margins": {"mAP50": 0.08},
@@ -86,7 +86,7 @@ def facts(**changes: object) -> dict:
 
 
 def test_the_section_without_a_file_says_so():
-    text = protocol_section(facts())
+    text = protocol_section(summary())
     assert "no protocol file: these are the built-in contrasts" in text
     assert "`gradnorm` - `fixed` in mAP50" in text and "mAP50 0.08" in text
     assert protocol_section({}) == ""
@@ -99,8 +99,8 @@ def test_the_section_quotes_the_file_and_lists_where_it_was_left():
         "time": "2026-01-05",
         "begun": "before any training",
     }
-    kept = protocol_section(facts(**noted))
+    kept = protocol_section(summary(**noted))
     assert "```yaml\nseeds: [0]  # one\n```" in kept and "It was not left" in kept
     assert "`p.yaml`, as it was at 2026-01-05, before any training" in kept
-    left = protocol_section(facts(**noted, departures=["`seeds`: [0] -> [1]"]))
+    left = protocol_section(summary(**noted, departures=["`seeds`: [0] -> [1]"]))
     assert "- `seeds`: [0] -> [1]" in left and "It was not left" not in left

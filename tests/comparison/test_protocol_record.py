@@ -20,7 +20,7 @@ from utils.comparison.protocol_record import (
     note_protocol,
     noted_protocol,
     plain_protocol,
-    protocol_facts,
+    protocol_summary,
 )
 
 
@@ -53,7 +53,7 @@ def finish(folder: Path, protocol: Protocol, hours: float = 0.0) -> list[Path]:
 
 
 def departures(folder: Path) -> list[str]:
-    return protocol_facts(folder)["departures"]
+    return protocol_summary(folder)["departures"]
 
 
 def test_the_file_is_copied_before_training_with_the_time(tmp_path: Path, folder: Path):
@@ -63,17 +63,19 @@ def test_the_file_is_copied_before_training_with_the_time(tmp_path: Path, folder
     finish(folder, protocol)
     head, _, text = (folder / COPY).read_text().partition("\n")
     assert text == path.read_text() and yaml.safe_load((folder / COPY).read_text()) == CONTENT
-    facts = protocol_facts(folder)
+    summary = protocol_summary(folder)
     assert (
-        facts["time"] in head
-        and facts["time"].endswith("UTC")
-        and facts["begun"] == "before any training"
+        summary["time"] in head
+        and summary["time"].endswith("UTC")
+        and summary["begun"] == "before any training"
     )
-    assert facts["text"] == text and facts["source"] == str(path) and facts["departures"] == []
-    assert facts["counted"] == ["`gradnorm` - `fixed` in mAP50"] and facts["margins"] == {
+    assert (
+        summary["text"] == text and summary["source"] == str(path) and summary["departures"] == []
+    )
+    assert summary["counted"] == ["`gradnorm` - `fixed` in mAP50"] and summary["margins"] == {
         "mAP50": 0.08
     }
-    json.dumps(facts)
+    json.dumps(summary)
 
 
 def test_what_counts_can_be_read_from_the_folder_alone(tmp_path: Path, folder: Path):
@@ -156,7 +158,7 @@ def test_a_file_that_comes_after_trainings_is_told(tmp_path: Path, folder: Path)
     """What the command line said before does not count as fixed."""
     protocol = load_protocol(write_protocol(tmp_path))
     note_protocol(folder, replace(protocol, source=None, seeds=(7,)), trainings())
-    assert protocol_facts(folder)["text"] is None
+    assert protocol_summary(folder)["text"] is None
     note_protocol(folder, protocol, trainings(begun=2))
     finish(folder, protocol)
     assert departures(folder) == ["2 trainings had begun before the protocol was noted"]
@@ -166,7 +168,7 @@ def test_a_file_that_says_what_the_command_line_said_is_noted(tmp_path: Path, fo
     protocol = load_protocol(write_protocol(tmp_path))
     for source in (None, protocol.source):
         note_protocol(folder, replace(protocol, source=source), trainings())
-    assert protocol_facts(folder)["source"] == str(protocol.source)
+    assert protocol_summary(folder)["source"] == str(protocol.source)
 
 
 def test_trainings_that_are_missing_are_told(tmp_path: Path, folder: Path):
@@ -198,8 +200,8 @@ def test_without_a_file_what_counts_is_noted_and_nothing_else_is_said(folder: Pa
     )
     for seeds in ((0,), (0, 1)):
         note_protocol(folder, replace(protocol, seeds=seeds), trainings())
-    facts = protocol_facts(folder)
-    assert facts["text"] is None and facts["departures"] == [] and len(facts["counted"]) == 2
+    summary = protocol_summary(folder)
+    assert summary["text"] is None and summary["departures"] == [] and len(summary["counted"]) == 2
     assert noted_protocol(folder).counted == protocol.counted and not (folder / COPY).exists()
 
 

@@ -1,4 +1,4 @@
-"""Device and precision: what is chosen, what stands its check, and that fused layers give the same."""
+"""Device and number format: what is chosen, what stands its check, and that fused layers give the same."""
 
 import logging
 import math
@@ -10,10 +10,10 @@ from torch import nn
 from models.yolo import YOLOv5WithClassification
 from utils.core.device import (
     AMP_MODES,
-    Precision,
+    Compute,
     fused_copy,
+    select_compute,
     select_device,
-    select_precision,
     tune_for,
     verified,
 )
@@ -21,7 +21,7 @@ from utils.core.options import training_parser
 from utils.core.script import UserError
 
 CPU = torch.device("cpu")
-BF16 = Precision(CPU, torch.bfloat16, True, "a test")
+BF16 = Compute(CPU, torch.bfloat16, True, "a test")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_help_names_every_mode():
     assert all(mode in amp.help for mode in AMP_MODES)
 
 
-# ---- precision -----------------------------------------------------------------------------------
+# ---- device and number format ---------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -72,19 +72,19 @@ def test_outputs_unlike_float32s_are_trained_in_float32(model, images_uint8, cap
     assert "bfloat16" in caplog.text and "float32" in str(fallen)
 
 
-def test_precision_is_chosen_and_refused(monkeypatch):
+def test_the_number_format_is_chosen_and_refused(monkeypatch):
     cpu = torch.device("cpu")
-    assert select_precision("off", cpu).dtype is torch.float32
-    assert not select_precision("off", cpu).channels_last
+    assert select_compute("off", cpu).dtype is torch.float32
+    assert not select_compute("off", cpu).channels_last
     for has_bf16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(
             "utils.core.device.cpu_has_fast_bf16", lambda has_bf16=has_bf16: has_bf16
         )
-        assert select_precision("auto", cpu).dtype is dtype
+        assert select_compute("auto", cpu).dtype is dtype
     with pytest.raises(UserError, match="CUDA"):
-        select_precision("fp16", cpu)
+        select_compute("fp16", cpu)
     with pytest.raises(UserError, match="--amp is 'fast'"):
-        select_precision("fast", cpu)
+        select_compute("fast", cpu)
 
 
 # ---- fused batch norms ---------------------------------------------------------------------------

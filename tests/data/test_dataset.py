@@ -262,7 +262,7 @@ def test_rect_cuts_nothing_but_border(split, cache):
         size = rect.original_sizes[index]
         corners = xywh_to_xyxy(torch.from_numpy(in_cut)).numpy()
         restored = xyxy_to_xywh(
-            torch.from_numpy(rect.letterboxes[index].restore(corners, *size))
+            torch.from_numpy(rect.letterboxes[index].to_original(corners, *size))
         ).numpy()
         np.testing.assert_allclose(
             restored / np.tile(size[::-1], 2), labels.boxes[:, 1:], atol=1e-5

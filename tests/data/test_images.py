@@ -113,12 +113,14 @@ def test_letterboxed_boxes_map_back(height: int, width: int):
     boxes = letterbox.boxes(np.hstack([(low + high) / 2, high - low])) * 320
     boxes_xyxy = np.hstack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2])
     expected = np.hstack([low, high]) * [width, height, width, height]
-    np.testing.assert_allclose(letterbox.restore(boxes_xyxy, height, width), expected, atol=1e-9)
+    np.testing.assert_allclose(
+        letterbox.to_original(boxes_xyxy, height, width), expected, atol=1e-9
+    )
 
 
 def test_restored_boxes_are_clipped_to_the_image():
     letterbox = Letterbox.fit(320, 430, 320)
-    found = letterbox.restore(np.array([[-5.0, 41, 400, 320]]), 320, 430)
+    found = letterbox.to_original(np.array([[-5.0, 41, 400, 320]]), 320, 430)
     np.testing.assert_allclose(found, [[0, 0, 430, 320]])
 
 

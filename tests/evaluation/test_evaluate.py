@@ -17,7 +17,7 @@ def test_validation_of_fused_weights_is_that_of_the_unfused(tiny_data: Path, tmp
     job = new_job(small_options(tiny_data, tmp_path) | {"project": str(tmp_path)})
     loader = make_loader(job.frames.val, 4, 0, False, match=job.criterion.matcher)
     outcomes = [
-        evaluate(m, loader, job.run.precision, job.frames.data, job.criterion)
+        evaluate(m, loader, job.run.compute, job.frames.data, job.criterion)
         for m in (job.model, fused_copy(job.model))
     ]
     (plain, losses), (fused, fused_losses) = outcomes
@@ -29,8 +29,8 @@ def test_validation_of_fused_weights_is_that_of_the_unfused(tiny_data: Path, tmp
 def test_results_come_back_from_their_file_to_the_last_bit(tiny_data: Path, tmp_path: Path):
     job = new_job(small_options(tiny_data, tmp_path) | {"project": str(tmp_path)})
     loader = make_loader(job.frames.val, 4, 0, False, match=job.criterion.matcher)
-    results, losses = evaluate(job.model, loader, job.run.precision, job.frames.data, job.criterion)
-    header = Header.of(job.frames.data, job.frames.val, job.model.tasks, job.run.precision)
+    results, losses = evaluate(job.model, loader, job.run.compute, job.frames.data, job.criterion)
+    header = Header.of(job.frames.data, job.frames.val, job.model.tasks, job.run.compute)
     write_predictions(tmp_path / "file.npz", results, header)
     again = results_from(
         read_predictions(tmp_path / "file.npz"), job.frames.val.split, job.frames.data

@@ -9,7 +9,12 @@ from sklearn import metrics as sk
 
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult
-from utils.evaluation.views import calibration_error, resampled_view_rates, view_metrics
+from utils.evaluation.views import (
+    area_under_roc,
+    calibration_error,
+    resampled_view_rates,
+    view_metrics,
+)
 
 
 def test_resampled_views_equal_evaluating_the_resampled_images():
@@ -70,6 +75,14 @@ def test_views_equal_scikit_learn():
         ("images", count),
     ):
         assert [row[name] for row in views["per_view"]] == pytest.approx(expected.tolist())
+
+
+def test_the_area_under_the_roc_curve_is_scikit_learns_with_ties_too():
+    rng = np.random.default_rng(0)
+    for levels in (2, 5, 1000):
+        scores, is_positive = rng.integers(levels, size=60) / levels, rng.random(60) < 0.3
+        expected = sk.roc_auc_score(is_positive, scores)
+        assert area_under_roc(scores, is_positive) == pytest.approx(expected, abs=1e-12)
 
 
 def test_auroc_is_none_with_one_view_and_a_never_predicted_view_has_f1_zero():

@@ -9,12 +9,12 @@ from small_models import load
 from torch import nn
 
 from models.common import ViewHead
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.data.images import Letterbox, read_image
 from utils.inference.grad_cam import grad_cam, to_image
 from utils.inference.predictor import Predictor
 
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 
 
 class MeanHead(nn.Module):
@@ -87,7 +87,7 @@ def test_a_map_lies_where_its_cells_are(height: int, width: int):
     letterbox, cells = Letterbox.fit(height, width, 64), np.zeros((16, 16), np.float32)
     cells[8, 9] = 3
     centre = np.array([9.5, 8.5, 9.5, 8.5]) * 4  # of the cell, in pixels of the square
-    x, y, *_ = letterbox.restore(centre[None], height, width)[0]
+    x, y, *_ = letterbox.to_original(centre[None], height, width)[0]
     found = to_image(cells, letterbox, height, width)
     assert found.shape == (height, width) and found.min() == 0 and 0.7 < found.max() <= 1
     weights = found / found.sum()

@@ -9,7 +9,7 @@ from small_models import load
 from torch import nn
 
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.data.dataset import JointDataset
 from utils.data.images import read_image
 from utils.data.loader import make_loader
@@ -17,7 +17,7 @@ from utils.data.splits import load_split
 from utils.evaluation.evaluate import evaluate
 from utils.inference.predictor import Predictor
 
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 
 
 class Oracle(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.losses.joint import JointLoss, LossReader, task_losses, view_loss
+from utils.losses.joint import JointLoss, LossMeter, task_losses, view_loss
 
 
 def test_view_loss_is_the_mean_over_known_views():
@@ -33,12 +33,12 @@ def test_task_losses_group_the_named_ones():
     assert task_losses({"view": losses["view"]}) == {"classification": 4.0}
 
 
-def test_loss_reader_weights_by_images():
-    reader = LossReader(interval=10)
-    reader.add(0, {"box": torch.tensor(1.0)}, ["a"])
-    reader.add(1, {"box": torch.tensor(4.0)}, ["b", "c"])
-    reader.read()
-    assert reader.means() == {"box": 3.0}
+def test_loss_meter_weights_by_images():
+    meter = LossMeter(interval=10)
+    meter.add(0, {"box": torch.tensor(1.0)}, ["a"])
+    meter.add(1, {"box": torch.tensor(4.0)}, ["b", "c"])
+    meter.read()
+    assert meter.means() == {"box": 3.0}
 
 
 def test_weights_apply_in_training_only():

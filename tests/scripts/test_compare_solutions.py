@@ -335,12 +335,12 @@ def test_a_protocol_that_says_what_the_command_line_said_trains_nothing_again(
     path, left = write_protocol(tmp_path, arguments, arms=arms, **counted)
     found = compare(monkeypatch, not_again, linked, "--protocol", path, *left)
     assert list(found["arms"]) == list(arms)
-    facts = found["fixed_before"]
-    assert facts["text"] == path.read_text() and facts["margins"] == {"mAP50": 0.1}
-    assert facts["departures"] == ["3 trainings had begun before the protocol was noted"]
+    summary = found["fixed_before"]
+    assert summary["text"] == path.read_text() and summary["margins"] == {"mAP50": 0.1}
+    assert summary["departures"] == ["3 trainings had begun before the protocol was noted"]
     write_protocol(tmp_path, arguments, arms=arms, **counted | {"margins": {"mAP50": 0.2}})
-    facts = compare(monkeypatch, not_again, linked, "--protocol", path, *left)["fixed_before"]
-    assert facts["departures"][1].startswith(
+    summary = compare(monkeypatch, not_again, linked, "--protocol", path, *left)["fixed_before"]
+    assert summary["departures"][1].startswith(
         '`margins`: {"mAP50": 0.1} -> {"mAP50": 0.2} (noted at '
     )
 

@@ -21,10 +21,10 @@ import export as script
 import val
 from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from utils.checkpoints.model_file import ModelFacts, model_from_checkpoint, open_model
+from utils.checkpoints.model_file import ModelMetadata, model_from_checkpoint, open_model
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.files import ROOT
 from utils.core.script import LOGGER, run_script
 from utils.data.boxes import non_max_suppression
@@ -39,7 +39,7 @@ pytest.importorskip("onnxscript", reason="needs pip install '.[export]'")
 pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 onnx = pytest.importorskip("onnx", reason="needs pip install '.[export]'")
-FLOAT32 = select_precision("off", torch.device("cpu"))
+FLOAT32 = select_compute("off", torch.device("cpu"))
 SHAPES = [
     (1, 3, 96, 64),
     (3, 3, 64, 160),
@@ -157,9 +157,19 @@ def test_the_line_says_how_large_and_how_far_off(said: str, exported: Path):
 
 def test_metadata_come_back(checkpoint: Path, exported: Path):
     content, properties = load_checkpoint(checkpoint), open_onnx(exported).properties
-    facts = ModelFacts.of_properties(properties, exported)
-    assert facts == ModelFacts("joint", content["names"], content["view_names"], 96, False, content["options"]["data"],
-                               content["confidence"], PRIOR, content["fingerprint"])  # fmt: skip
+    metadata = ModelMetadata.of_properties(properties, exported)
+    expected = ModelMetadata(
+        kind="joint",
+        names=content["names"],
+        view_names=content["view_names"],
+        imgsz=96,
+        rect=False,
+        data=content["options"]["data"],
+        confidence=content["confidence"],
+        view_prior=PRIOR,
+        fingerprint=content["fingerprint"],
+    )
+    assert metadata == expected
     assert (
         json.loads(properties["format"]) == "yolov5-joint-gradnorm"
         and json.loads(properties["stride"]) == 32
@@ -264,16 +274,16 @@ def test_the_example_for_strangers_prints_what_detect_finds(
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
-    model, facts = open_model(checkpoint, model_from_checkpoint, FLOAT32)
+    model, metadata = open_model(checkpoint, model_from_checkpoint, FLOAT32)
     image = cv2.cvtColor(cv2.imread(str(frame)), cv2.COLOR_BGR2RGB)
-    found = Predictor.of(model, facts, FLOAT32, 96, 0.1)(image)
+    found = Predictor.of(model, metadata, FLOAT32, 96, 0.1)(image)
     *rows, view = ended.stdout.replace("[", " ").replace("]", " ").split("\n")[:-1]
     best = np.array([row.split()[1:] for row in rows[:3]], float)
     assert len(rows) > 3
     np.testing.assert_allclose(best[:, 0], found.scores[:3], atol=0.02)
     inside = best[:, 1:].clip(0, np.tile(image.shape[1::-1], 2))
     np.testing.assert_allclose(inside, found.boxes_xyxy[:3], atol=1)
-    assert view.split()[0] == facts.view_names[found.view_probabilities.argmax()]
+    assert view.split()[0] == metadata.view_names[found.view_probabilities.argmax()]
 
 
 def test_detect_reads_it_with_its_own_size_and_confidence(

@@ -13,7 +13,7 @@ import yaml
 from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint, open_model
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.files import ROOT
 from utils.core.names import TASKS
 from utils.core.script import UserError
@@ -25,7 +25,6 @@ MODULES = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "pyyaml": "yaml",
-    "scikit-learn": "sklearn",
 }  # what packages are imported as
 CPU = torch.device("cpu")
 
@@ -60,9 +59,9 @@ def frame(tiny_data: Path) -> Path:
 
 
 def test_it_says_what_the_predictor_says(weights: Path, frame: Path):
-    precision = select_precision("auto", CPU)
+    compute = select_compute("auto", CPU)
     ours = Predictor.of(
-        *open_model(weights, model_from_checkpoint, precision), precision, 96, 0.001, 0.5, 7
+        *open_model(weights, model_from_checkpoint, compute), compute, 96, 0.001, 0.5, 7
     )
     said = ours(read_image(frame))
     boxes, view = load(weights, imgsz=96, conf_thres=0.001, iou_thres=0.5, max_det=7).predict(frame)

@@ -57,7 +57,7 @@ def test_coverage_in_some_seconds():
 
 def test_tables_and_picture_are_made_of_all_cells(tmp_path: Path):
     tables = coverage.seed_table(2), coverage.fold_table(2), coverage.training_table(2)
-    text = coverage.as_markdown(*tables, coverage.average_precision_table(2))
+    text = coverage.as_markdown(*tables, coverage.average_precision_table(2, many_patients=30))
     assert all(
         text.count(f"| {case} |") == 4 for case in CASES
     )  # two procedures of seeds, two of folds

@@ -16,7 +16,7 @@ from small_runs import TIMES, run, small_options
 
 import val
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from utils.checkpoints.model_file import ModelFacts
+from utils.checkpoints.model_file import ModelMetadata
 from utils.core.files import ROOT
 from utils.core.script import UserError
 from utils.plots.frames import read_frame
@@ -81,8 +81,8 @@ def test_the_hub_says_the_same(sets: dict[int, Path], runs: dict[int, Path], tmp
 
 
 def test_an_export_keeps_them(runs: dict[int, Path]):
-    facts = ModelFacts.of_checkpoint(load_checkpoint(runs[12] / "weights/last.pt"))
-    assert facts.bits == ModelFacts.of_properties(facts.to_properties(), "x").bits == 12
+    metadata = ModelMetadata.of_checkpoint(load_checkpoint(runs[12] / "weights/last.pt"))
+    assert metadata.bits == ModelMetadata.of_properties(metadata.to_properties(), "x").bits == 12
 
 
 def test_detect_finds_the_same_for_real(

@@ -27,7 +27,7 @@ from utils.commands.train_joint_dual_backbone import PARTS
 from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.evaluation.metrics import fitness, fitness_parts, summarise
-from utils.losses.joint import LossReader, task_losses
+from utils.losses.joint import LossMeter, task_losses
 from utils.training.learner import Learner, Part
 from utils.training.trainer import Trainer
 
@@ -58,7 +58,7 @@ def train_steps(trainer: Trainer, steps: int) -> None:
         for learner in trainer.learners:
             learner.module.train(learner.trains(epoch))
         for index, batch in enumerate(trainer.train_loader):
-            trainer.step(epoch, index, batch, LossReader(1))
+            trainer.step(epoch, index, batch, LossMeter(1))
             steps -= 1
             if not steps:
                 return

@@ -65,5 +65,5 @@ def test_the_training_loss_is_weighted_and_the_validation_loss_is_not(
     job = new_job(options)
     job.model.load_state_dict(load_checkpoint(folder / "weights/last.pt")["ema"]["model"])
     loader = make_loader(job.frames.val, 12, 0, pin_memory=False, match=job.criterion.matcher)
-    _, losses = evaluate(job.model, loader, job.run.precision, job.frames.data, job.criterion)
+    _, losses = evaluate(job.model, loader, job.run.compute, job.frames.data, job.criterion)
     assert logged["val/view_loss"] == pytest.approx(losses["view"], rel=1e-5)

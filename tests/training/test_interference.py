@@ -13,7 +13,7 @@ from small_runs import assert_same_run, break_run, new_job, resume, run, small_o
 
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.names import TASKS
-from utils.losses.joint import LossReader, task_losses
+from utils.losses.joint import LossMeter, task_losses
 from utils.training.trainer import Trainer
 
 
@@ -58,8 +58,8 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
     model, batch = copy.deepcopy(trainer.model).train(), next(iter(trainer.train_loader))
     trainer.model.train()
     torch.manual_seed(3)
-    trainer.step(0, 0, batch, LossReader(1))
-    images = trainer.precision.images(batch["images"])
+    trainer.step(0, 0, batch, LossMeter(1))
+    images = trainer.compute.images(batch["images"])
     torch.manual_seed(3)
     expected = {
         "cut": norms_by_autograd(
@@ -137,6 +137,6 @@ def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with
         boxes = F.pad(has_box.nonzero().float(), (0, 5))
         views = torch.where(has_box, view_with_box, 1 - view_with_box)
         batch = {"images": images.byte(), "targets": boxes, "views": views, "paths": ["frame"] * 8}
-        trainer.step(0, index, batch, LossReader(1))
+        trainer.step(0, index, batch, LossMeter(1))
     rows = interference_of(tmp_path / "run")
     assert len(rows) == 2 * 12 and (rows["cosine"] * sign > 0.9).all()

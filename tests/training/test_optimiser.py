@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.hyperparameters import HyperParameters
 from utils.training.optimiser import Schedule, Stepper, parameter_groups
 
@@ -56,7 +56,7 @@ def test_stepper_clips_and_accumulates_sums():
     rates = {"lr0": 1.0, "momentum": 0.0, "warmup_epochs": 0.0, "weight_decay": 0.0}
     hyp = HyperParameters(**rates, nominal_batch_size=2, gradient_clip=5.0)
     stepper = Stepper(
-        model, hyp, Schedule(hyp, 1, 10), select_precision("off", torch.device("cpu")), 1
+        model, hyp, Schedule(hyp, 1, 10), select_compute("off", torch.device("cpu")), 1
     )
     stepped = []
     for batch in range(2):

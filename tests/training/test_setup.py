@@ -17,9 +17,9 @@ from utils.training.setup import Setup, least_batch
 def test_a_training_whose_check_fails_goes_on_in_float32(
     tiny_data: Path, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr("utils.core.device.PRECISION_TOLERANCE", 0.0)
+    monkeypatch.setattr("utils.core.device.HALF_TOLERANCE", 0.0)
     options = small_options(tiny_data, tmp_path) | {"amp": "bf16", "project": str(tmp_path)}
-    assert Setup(new_job(options)).precision.dtype is torch.float32
+    assert Setup(new_job(options)).compute.dtype is torch.float32
 
 
 def test_the_moving_average_starts_as_the_model_and_is_not_trained(tiny_data: Path, tmp_path: Path):

@@ -76,8 +76,9 @@ def test_heads_beside_each_other_are_trained_as_each_is_alone(data: Path, tmp_pa
     alone = run(
         with_heads(small_options(data, tmp_path), heads[1:], reads=(20,)), tmp_path / "alone"
     )
+    beside = weights_of(both)
     for name, tensor in weights_of(alone).items():
-        assert torch.equal(tensor, weights_of(both)[name.replace("model.25.", "model.26.")])
+        assert torch.equal(tensor, beside[name.replace("model.25.", "model.26.")])
 
 
 def test_the_weights_are_one_and_one_and_the_log_says_so(

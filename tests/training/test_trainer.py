@@ -223,7 +223,7 @@ def test_early_stopping_save_period_and_freeze(options, tmp_path, monkeypatch):
     assert json.loads((folder / "summary.json").read_text())["epochs"] == len(results)
 
 
-# ---- precision and shape -------------------------------------------------------------------------
+# ---- number format and shape ---------------------------------------------------------------------
 
 
 def test_bf16_losses_are_close_to_float32(options, tmp_path):

@@ -1,4 +1,4 @@
-"""A model's file, checkpoint or ONNX: the facts in it, and the model."""
+"""A model's file, checkpoint or ONNX: its metadata, and the model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from utils.checkpoints.checkpoint import (
     load_checkpoint,
 )
 from utils.checkpoints.onnx_model import OnnxModel
-from utils.checkpoints.public_yolov5 import is_official, public_checkpoint
-from utils.checkpoints.schema import FACTS, OPTIONS, check, check_prior
-from utils.core.device import Precision, fused_copy
+from utils.checkpoints.public_yolov5 import is_public_yolov5, public_checkpoint
+from utils.checkpoints.schema import METADATA, OPTIONS, check, check_prior
+from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
 from utils.core.values import from_mapping, to_mapping
 
@@ -89,7 +89,7 @@ def _form(tensor: Tensor) -> str:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelMetadata:
     """What a model's file holds besides the weights.
 
     Attributes:
@@ -118,7 +118,7 @@ class ModelFacts:
     bits: int | None = None  # older files have no such entry
 
     @classmethod
-    def of_checkpoint(cls, content: Mapping[str, object]) -> ModelFacts:
+    def of_checkpoint(cls, content: Mapping[str, object]) -> ModelMetadata:
         """From what `load_checkpoint` returns."""
         options = content["options"]
         return cls(
@@ -140,17 +140,17 @@ class ModelFacts:
         return {key: json.dumps(value, ensure_ascii=False) for key, value in content.items()}
 
     @classmethod
-    def of_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelFacts:
-        """Back from `to_properties`; keys that are no facts are passed by.
+    def of_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelMetadata:
+        """Back from `to_properties`; other keys are passed by.
 
         Raises:
-            UserError: not an export of this project, of another version, or facts missing or of
+            UserError: not an export of this project, of another version, or metadata missing or of
                 wrong types.
         """
         try:
             content = cls._content_of(properties)
-            facts = from_mapping(cls, content)
-            check(content, FACTS | OPTIONS, "metadata")
+            metadata = from_mapping(cls, content)
+            check(content, METADATA | OPTIONS, "metadata")
             check_prior(content, "metadata")
         # Made-up metadata can raise any of these; UserError is a ValueError.
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -158,7 +158,7 @@ class ModelFacts:
                 f"{source}: not an export of this project ({error}); make one with export.py"
             ) from None
         # Older files have 0 where no threshold was found.
-        return replace(facts, confidence=facts.confidence or None)
+        return replace(metadata, confidence=metadata.confidence or None)
 
     @classmethod
     def _content_of(cls, properties: Mapping[str, str]) -> dict[str, object]:
@@ -197,22 +197,22 @@ def load_any(path: str | Path) -> dict[str, object]:
     Raises:
         UserError: see `load_checkpoint` and `public_checkpoint`.
     """
-    if is_official(path):
+    if is_public_yolov5(path):
         return public_checkpoint(path)
     return load_checkpoint(path)
 
 
 def open_model(
-    path: str | Path, build: Callable[..., nn.Module], precision: Precision
-) -> tuple[nn.Module, ModelFacts]:
-    """The model in a checkpoint or in an exported `.onnx` file, in eval mode, and the file's facts.
+    path: str | Path, build: Callable[..., nn.Module], compute: Compute
+) -> tuple[nn.Module, ModelMetadata]:
+    """The model in a checkpoint or an exported `.onnx` file, in eval mode, and its metadata.
 
     Of a checkpoint, the moving average. Public YOLOv5 detectors are read as well, see
     `public_checkpoint`.
 
     Args:
         build: `model_from_checkpoint`.
-        precision: where and how a checkpoint's model computes; an ONNX model does as it was
+        compute: where and how a checkpoint's model computes; an ONNX model does as it was
             exported, on the CPU.
 
     Raises:
@@ -220,12 +220,12 @@ def open_model(
     """
     if is_onnx(path):
         model = OnnxModel(_read(Path(path)), path)
-        facts = ModelFacts.of_properties(model.properties, path)
+        metadata = ModelMetadata.of_properties(model.properties, path)
         if "detections" in model.outputs:
             raise UserError(
                 f"{path}: exported with --nms, but all boxes are needed here; export it without"
             )
-        return model.eval(), facts
+        return model.eval(), metadata
     content = load_any(path)
-    model = fused_copy(precision.place(build(content, averaged_weights(content), path)))
-    return model, ModelFacts.of_checkpoint(content)
+    model = fused_copy(compute.place(build(content, averaged_weights(content), path)))
+    return model, ModelMetadata.of_checkpoint(content)

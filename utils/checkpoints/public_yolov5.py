@@ -162,7 +162,7 @@ STAND_INS: dict[str, Callable] = dict.fromkeys(NOTES, Note) | {
 }
 
 
-def is_official(path: Path) -> bool:
+def is_public_yolov5(path: Path) -> bool:
     """Whether a file is a zip archive whose pickle names the public trainer's model class.
 
     And not our format.
@@ -181,7 +181,7 @@ def _folder(archive: zipfile.ZipFile) -> str:
     return file.removesuffix("/data.pkl")
 
 
-def read_official(path: str | Path) -> dict[str, Tensor]:
+def read_public_yolov5(path: str | Path) -> dict[str, Tensor]:
     """The state dict, in float32, of the model in a public YOLOv5 checkpoint.
 
     Of its moving average, if it has one. The names are YOLOv5's, so ours
@@ -200,8 +200,8 @@ def public_checkpoint(path: str | Path) -> dict[str, object]:
     and the layers in the file must do what ours do.
 
     Raises:
-        UserError: see `read_official`; or a model that cannot be built here, e.g. one with a level
-            P6.
+        UserError: see `read_public_yolov5`; or a model that cannot be built here, such as one with
+            a level P6.
     """
     model, state, content = _read(path)
     cfg = getattr(model, "yaml", None)

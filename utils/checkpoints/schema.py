@@ -119,8 +119,8 @@ OPTIONS: Table = {
     "rect": Field("True or False", lambda value: isinstance(value, bool), required=False),
 }
 
-# The facts in a model's file, exported ones too.
-FACTS: Table = {
+# The metadata in a model's file, exported ones too.
+METADATA: Table = {
     "kind": Field(
         ", ".join(ARGUMENTS), lambda value: isinstance(value, str) and value in ARGUMENTS
     ),
@@ -133,7 +133,7 @@ FACTS: Table = {
     "fingerprint": Field("text", _is_text),
 }
 
-CHECKPOINT: Table = FACTS | {
+CHECKPOINT: Table = METADATA | {
     "arguments": _MAPPING,
     "options": _MAPPING,
     "model": Field("a mapping of names to tensors", is_mapping),
@@ -246,18 +246,18 @@ def _check_counts(content: Mapping[str, object], source: str | Path) -> None:
     check_prior(content, source)
 
 
-def check_prior(facts: Mapping[str, object], source: str | Path) -> None:
+def check_prior(content: Mapping[str, object], source: str | Path) -> None:
     """The views and classes of the view prior are among those that have a name.
 
     Raises:
         UserError: they are not.
     """
-    prior = facts["view_prior"]
+    prior = content["view_prior"]
     if prior is None:
         return
     last_view = max([prior["majority"], *prior["by_class"].values()])
     last_class = max(prior["by_class"], default=-1)
-    if last_view >= len(facts["view_names"]) or last_class >= len(facts["names"]):
+    if last_view >= len(content["view_names"]) or last_class >= len(content["names"]):
         raise wrong(source, "view_prior", prior, "numbers of view_names, by numbers of names")
 
 

@@ -25,7 +25,7 @@ from utils.core.script import LOGGER, UserError
 from utils.data.boxes import non_max_suppression
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import summarise
-from utils.losses.joint import LossReader
+from utils.losses.joint import LossMeter
 from utils.training.gradient_probe import GradientPlan
 from utils.training.run import start_run
 from utils.training.timing import (
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace, configurations: Mapping[str, Mapping], res
     content = {}
     for name, epoch in epochs.items():
         content[name] = dataclasses.asdict(epoch) | {"epoch_s": epoch.epoch_s}
-        LOGGER.info(f"\n{name}: {measured[name].trainer.precision}\n{describe(epoch)}")
+        LOGGER.info(f"\n{name}: {measured[name].trainer.compute}\n{describe(epoch)}")
     if len(epochs) > 1:
         ratio = epoch_ratio(*epochs.values(), BENCHMARK_BLOCK)
         content["epoch_ratio"] = ratio
@@ -82,7 +82,7 @@ class Measured:
         run = start_run({**given, **place}, YOLOv5WithClassification.kind, JointOptions)
         self.trainer = Trainer(build_job(run))
         self.trainer.model.train()
-        self.watch = Stopwatch(self.trainer.precision.device)
+        self.watch = Stopwatch(self.trainer.compute.device)
         self.updates: list[bool] = []  # whether GradNorm wanted a step's gradients
         self._time_stages()
         self._batches = self._endless_batches()
@@ -122,7 +122,7 @@ class Measured:
         load = self.watch.timed("load", lambda: next(self._batches))
         for _ in range(count):
             epoch, index, batch = load()
-            self.trainer.step(epoch, index, batch, LossReader(1))
+            self.trainer.step(epoch, index, batch, LossMeter(1))
 
     def forget(self) -> None:
         """Of the steps so far, which warmed up."""
@@ -146,9 +146,9 @@ class Measured:
             validation_s=self._validation_s(),
             step_ms=step_ms,
             loader_images_per_s=self._loader_images_per_s(),
-            peak_memory_mib=peak_memory_mib(trainer.precision.device),
+            peak_memory_mib=peak_memory_mib(trainer.compute.device),
             gflops_per_s=gflops_per_s,
-            matrix_gflops_per_s=matrix_gflops_per_s(trainer.precision),
+            matrix_gflops_per_s=matrix_gflops_per_s(trainer.compute),
         )
 
     def _training_s(self) -> dict[str, float]:
@@ -193,7 +193,7 @@ class Measured:
         self._suppress_twice(model)
         watch.time_method(model, "forward", "forward")
         results, _ = watch.timed("evaluate", evaluate)(
-            model, trainer.val_loader, trainer.precision, data, trainer.criterion
+            model, trainer.val_loader, trainer.compute, data, trainer.criterion
         )
         watch.timed("coco", summarise)(
             results,

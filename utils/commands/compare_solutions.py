@@ -13,10 +13,10 @@ from utils.comparison.evaluation import evaluate_arms, fingerprints, measure_net
 from utils.comparison.kept import Kept, open_kept, write_record
 from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
-from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_facts
+from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_summary
 from utils.comparison.report import to_markdown, write_report
 from utils.comparison.trainings import Training, check_fingerprints, run_name, train_all
-from utils.core.device import select_device, select_precision
+from utils.core.device import select_compute, select_device
 from utils.core.files import run_folder
 from utils.core.lock import lock_folder
 from utils.core.script import LOGGER
@@ -42,7 +42,7 @@ def compare(args: argparse.Namespace) -> None:
     protocol = args.protocol
     folder = run_folder(args.project, args.name)
     trainings = plan(args, folder)
-    precision = select_precision(protocol.options["amp"], select_device(args.device))
+    compute = select_compute(protocol.options["amp"], select_device(args.device))
     splits = tuple(dict.fromkeys(("train", "val", protocol.split)))
     found = {data: fingerprints(data, splits, protocol.arms) for data in protocol.data.values()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,9 +51,9 @@ def compare(args: argparse.Namespace) -> None:
         note_protocol(folder, protocol, trainings)
         train_all(trainings, args.jobs)
         lock.confirm()
-        predict(trainings, load_model, precision, protocol.split)
+        predict(trainings, load_model, compute, protocol.split)
         write_record(
-            folder, trainings, measure_networks(trainings, load_model, precision), protocol.split
+            folder, trainings, measure_networks(trainings, load_model, compute), protocol.split
         )
         publish(folder, open_kept(folder, list(found)))
 
@@ -61,7 +61,7 @@ def compare(args: argparse.Namespace) -> None:
 def publish(folder: Path, kept: Kept) -> None:
     """Make a comparison's tables and pictures from its folder's files and its data sets' labels."""
     results = evaluate_arms(kept, noted_protocol(folder))
-    results["fixed_before"] = protocol_facts(folder)
+    results["fixed_before"] = protocol_summary(folder)
     write_report(folder, results)
     write_per_patient(folder, kept)
     draw_comparison(folder)

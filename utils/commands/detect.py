@@ -11,9 +11,9 @@ from torch import nn
 from tqdm import tqdm
 
 from models.common import ViewHead
-from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
+from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import load_data_config
-from utils.core.device import select_device, select_precision
+from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
@@ -32,27 +32,27 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     data = load_data_config(args.data) if args.data else None
     sources = find_sources(args.source, data)
     refuse_folder_of_sources(folder, args.source, sources)
-    precision = select_precision("auto", select_device(args.device))
-    model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    compute = select_compute("auto", select_device(args.device))
+    model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
-    predictor = Predictor.of(model, facts, precision, *limits, explained)
+    predictor = Predictor.of(model, metadata, compute, *limits, explained)
     warn_without_effect(args.given, without_effect(model, args.weights))
-    write_outputs(args, sources, predictor, facts, folder)
+    write_outputs(args, sources, predictor, metadata, folder)
 
 
 def write_outputs(
     args: argparse.Namespace,
     sources: Sequence[Source],
     predictor: Predictor,
-    facts: ModelFacts,
+    metadata: ModelMetadata,
     folder: Path,
 ) -> None:
     """Write the model's predictions of all frames into the folder."""
     tasks = predictor.model.tasks
-    names = facts.names if "detection" in tasks else []
-    view_names = facts.view_names if "classification" in tasks else []
-    reader = FrameReader(sources, facts.bits)
+    names = metadata.names if "detection" in tasks else []
+    view_names = metadata.view_names if "classification" in tasks else []
+    reader = FrameReader(sources, metadata.bits)
     tally = outputs.Tally(folder, names, view_names)
     files = [output(folder, names, view_names) for output in wanted(args)]
     with ExitStack() as stack:

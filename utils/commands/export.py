@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from utils.checkpoints.checkpoint import averaged_weights
-from utils.checkpoints.model_file import ModelFacts, load_any, model_from_checkpoint
+from utils.checkpoints.model_file import ModelMetadata, load_any, model_from_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.core.files import refuse_unwritable
 from utils.core.options import (
@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> None:
         if path.parent.is_dir():  # else there are no such weights
             refuse_unwritable(path)
     content = load_any(args.weights)
-    facts = ModelFacts.of_checkpoint(content)
-    facts = dataclasses.replace(facts, imgsz=args.imgsz or facts.imgsz)
+    metadata = ModelMetadata.of_checkpoint(content)
+    metadata = dataclasses.replace(metadata, imgsz=args.imgsz or metadata.imgsz)
     model = model_from_checkpoint(content, averaged_weights(content), args.weights).eval()
     if args.nms and "detection" not in model.tasks:
         raise UserError(
@@ -38,28 +38,28 @@ def run(args: argparse.Namespace) -> None:
     program = export.exported_program(export.Deployed(model, args.half))
     for suffix, path in paths.items():
         write = WRITERS[suffix]
-        LOGGER.info(f"{path}: {write(path, program, model, facts, args)}")
+        LOGGER.info(f"{path}: {write(path, program, model, metadata, args)}")
 
 
 def write_onnx(
     path: Path,
     program: torch.export.ExportedProgram,
     model: nn.Module,
-    facts: ModelFacts,
+    metadata: ModelMetadata,
     args: argparse.Namespace,
 ) -> str:
     """Write the file; returns what there is to report of it."""
     proto = export.onnx_model(program, model.tasks, args.opset)
-    properties = properties_of(facts)
+    properties = properties_of(metadata)
     compared = "not compared with PyTorch, as onnxruntime is not installed"
     if importlib.util.find_spec("onnxruntime"):
         exported = OnnxModel(proto.SerializeToString(), path)
         deviations = export.deviations(
-            model, lambda images: list(exported.run(images).values()), facts.imgsz
+            model, lambda images: list(exported.run(images).values()), metadata.imgsz
         )
         compared = comparison(deviations)
     if args.nms:
-        suppression = export.Suppression(confidence_for(args, facts), args.iou_thres)
+        suppression = export.Suppression(confidence_for(args, metadata), args.iou_thres)
         proto = export.with_suppression(proto, suppression)
         properties["suppression"] = json.dumps(dataclasses.asdict(suppression))
         compared += " (before suppression)"
@@ -68,12 +68,12 @@ def write_onnx(
     return f"{size_of(path)}, opset {export.opset_of(proto)}, images -> {outputs}; {compared}"
 
 
-def confidence_for(args: argparse.Namespace, facts: ModelFacts) -> float:
+def confidence_for(args: argparse.Namespace, metadata: ModelMetadata) -> float:
     """The lowest confidence of a box: what is asked for, else the checkpoint's, else the usual."""
     if args.conf_thres is not None:
         return args.conf_thres
-    if facts.confidence is not None:
-        return facts.confidence
+    if metadata.confidence is not None:
+        return metadata.confidence
     return usual_confidence()
 
 
@@ -81,21 +81,21 @@ def write_program(
     path: Path,
     program: torch.export.ExportedProgram,
     model: nn.Module,
-    facts: ModelFacts,
+    metadata: ModelMetadata,
     args: argparse.Namespace,
 ) -> str:
     """Write the file; returns what there is to report of it."""
-    export.write_program(path, program, properties_of(facts))
+    export.write_program(path, program, properties_of(metadata))
     exported = torch.export.load(path).module()
-    return f"{size_of(path)}; {comparison(export.deviations(model, exported, facts.imgsz))}"
+    return f"{size_of(path)}; {comparison(export.deviations(model, exported, metadata.imgsz))}"
 
 
 # Suffix of a file -> what writes it and returns what there is to report
 WRITERS = {"onnx": write_onnx, "pt2": write_program}
 
 
-def properties_of(facts: ModelFacts) -> dict[str, str]:
-    return facts.to_properties() | {"stride": json.dumps(export.STRIDE)}
+def properties_of(metadata: ModelMetadata) -> dict[str, str]:
+    return metadata.to_properties() | {"stride": json.dumps(export.STRIDE)}
 
 
 def size_of(path: Path) -> str:

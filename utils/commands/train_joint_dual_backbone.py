@@ -36,13 +36,14 @@ def build_job(run: Run) -> Job:
     """Frames, the two networks, and their losses."""
     options = run.options
     frames = load_frames(run, trained=[task for task in TASKS if options.trained_epochs(task)])
-    shape = {
-        "nc": len(frames.data.names),
-        "views": len(frames.data.view_names),
-        "size": options.size,
-    }
     model = build_model(
-        run, DualBackbone, cfg=options.cfg, classifier_cfg=options.classifier_cfg, **shape
+        run,
+        DualBackbone,
+        cfg=options.cfg,
+        classifier_cfg=options.classifier_cfg,
+        size=options.size,
+        nc=len(frames.data.names),
+        views=len(frames.data.view_names),
     )
     if options.freeze_task and not options.weights:
         LOGGER.warning(
@@ -52,14 +53,16 @@ def build_job(run: Run) -> Job:
     freeze_layers(model.detector, options.freeze)
     prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(run.hyp, frames.data, frames.train.split)
+    criterion = joint_loss(model.detect, run.hyp, options.imgsz, view_weights)
+    parts = []
+    for task, path in PARTS.items():
+        own_hyp, epochs = run.hyp.of_network(task), options.trained_epochs(task)
+        parts.append(Part(name=task, path=path, tasks=(task,), hyp=own_hyp, epochs=epochs))
     return Job(
         run=run,
         frames=frames,
         model=model,
-        parts=tuple(
-            Part(task, path, (task,), run.hyp.of_network(task), options.trained_epochs(task))
-            for task, path in PARTS.items()
-        ),
-        criterion=joint_loss(model.detect, run.hyp, options.imgsz, view_weights),
+        parts=tuple(parts),
+        criterion=criterion,
         balancer=fixed_weights(**dict.fromkeys(TASKS, 1.0)),
     )

@@ -40,56 +40,73 @@ def run(args: argparse.Namespace) -> None:
 
 
 def build_job(run: Run) -> Job:
-    """Frames, model, losses and balancer of a joint training."""
+    """A joint training: frames, one model with two heads, both losses, and their balancer."""
     options, hyp = run.options, run.hyp
-    if hyp.network_rates:
-        raise UserError(
-            f"{options.hyp}: {sorted(hyp.network_rates)} are the dual backbone's; "
-            "here use lr0, lrf, ..."
-        )
+    refuse_rates_of_networks(run)
     frames = load_frames(run, options.tasks)
-    shape = {
-        "nc": len(frames.data.names),
-        "views": len(frames.data.view_names),
-        "size": options.size,
-    }
+    views = len(frames.data.view_names)
     model = build_model(
-        run, YOLOv5WithClassification, cfg=options.cfg, tasks=options.tasks, **shape
+        run,
+        YOLOv5WithClassification,
+        cfg=options.cfg,
+        size=options.size,
+        nc=len(frames.data.names),
+        views=views,
+        tasks=options.tasks,
     )
     freeze_layers(model, options.freeze)
-    if hyp.gradnorm_place == "weights" and not model.last_shared_parameter().requires_grad:
-        raise UserError(
-            f"--freeze {options.freeze} holds the last shared layer; use --gradnorm-place features"
-        )
+    refuse_frozen_place(run, model)
     prepare_anchors(model.detect, run, frames.train)
     view_weights = view_loss_weights(hyp, frames.data, frames.train.split)
-    balancer = build_balancer(hyp, options.tasks, len(frames.data.view_names))
+    criterion = joint_loss(model.detect, hyp, options.imgsz, view_weights)
+    balancer = build_balancer(hyp, options.tasks, views)
     if model.stops_gradient and "classification" in options.tasks:
         balancer = weights_behind_stop_gradient(run)
-    batches = math.ceil(len(frames.train) / options.batch_size) * options.epochs
     if isinstance(balancer, GradNorm):
-        warn_of_idle_gradnorm(run, batches, bool(model.trunk_parameters()))
+        warn_of_idle_gradnorm(run, model, len(frames.train))
+    whole_model = Part(
+        name="joint", path="", tasks=tuple(options.tasks), hyp=hyp, epochs=range(options.epochs)
+    )
     return Job(
         run=run,
         frames=frames,
         model=model,
-        parts=(Part("joint", "", tuple(options.tasks), hyp, range(options.epochs)),),
-        criterion=joint_loss(model.detect, hyp, options.imgsz, view_weights),
+        parts=(whole_model,),
+        criterion=criterion,
         balancer=balancer,
         diagnose_interval=options.diagnose_interval,
     )
 
 
-def warn_of_idle_gradnorm(run: Run, batches: int, trains_trunk: bool) -> None:
-    """Warn where GradNorm has nothing to do in so many batches."""
-    interval = run.hyp.gradnorm_interval
+def refuse_rates_of_networks(run: Run) -> None:
+    """Raise a `UserError` for learning rates that only the dual backbone's networks have."""
+    if run.hyp.network_rates:
+        raise UserError(
+            f"{run.options.hyp}: {sorted(run.hyp.network_rates)} are the dual backbone's; "
+            "here use lr0, lrf, ..."
+        )
+
+
+def refuse_frozen_place(run: Run, model: YOLOv5WithClassification) -> None:
+    """Raise a `UserError` if GradNorm is to measure at a layer that is frozen."""
+    if run.hyp.gradnorm_place != "weights" or model.last_shared_parameter().requires_grad:
+        return
+    raise UserError(
+        f"--freeze {run.options.freeze} holds the last shared layer; use --gradnorm-place features"
+    )
+
+
+def warn_of_idle_gradnorm(run: Run, model: YOLOv5WithClassification, frames: int) -> None:
+    """Warn where GradNorm has nothing to do, with so many training frames."""
+    options, interval = run.options, run.hyp.gradnorm_interval
+    batches = math.ceil(frames / options.batch_size) * options.epochs
     if interval > batches:
         LOGGER.warning(
             f"warning: GradNorm never acts: {batches} batches, an update every {interval}"
         )
-    if not trains_trunk:
+    if not model.trunk_parameters():
         LOGGER.warning(
-            f"warning: --freeze {run.options.freeze} holds the whole trunk: "
+            f"warning: --freeze {options.freeze} holds the whole trunk: "
             "GradNorm weighs two heads that share nothing"
         )
 

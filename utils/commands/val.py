@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from utils.checkpoints.model_file import ModelFacts, is_onnx, model_from_checkpoint, open_model
+from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import Precision, select_device, select_precision
+from utils.core.device import Compute, select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import (
     usual_confidence,
@@ -50,12 +50,12 @@ def run(args: argparse.Namespace) -> None:
 
 def evaluate_network(args: argparse.Namespace, folder: Path) -> None:
     """Let the network predict the split, and report on it in the folder."""
-    precision = select_precision(args.amp, select_device(args.device))
-    model, facts = open_model(args.weights, model_from_checkpoint, precision)
+    compute = select_compute(args.amp, select_device(args.device))
+    model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     warn_without_effect(args.given, without_effect(model, args.weights))
-    data = matching_data(args.data or facts.data, facts, args.weights, model.tasks)
+    data = matching_data(args.data or metadata.data, metadata, args.weights, model.tasks)
     split = load_split(data, args.task, args.skip_bad_labels)
-    results, header = predict(args, model, facts, precision, data, split)
+    results, header = predict(args, model, metadata, compute, data, split)
     write_predictions(folder / FILE_NAME, results, header)
     report(args, data, split, results, header, folder)
 
@@ -63,23 +63,23 @@ def evaluate_network(args: argparse.Namespace, folder: Path) -> None:
 def predict(
     args: argparse.Namespace,
     model: nn.Module,
-    facts: ModelFacts,
-    precision: Precision,
+    metadata: ModelMetadata,
+    compute: Compute,
     data: DataConfig,
     split: Split,
 ) -> tuple[list[ImageResult], Header]:
     """The model's predictions of the split, and what a file of them begins with."""
-    dataset = JointDataset(split, args.imgsz or facts.imgsz, cache="off", rect=facts.rect)
-    loader = make_loader(dataset, args.batch_size, args.workers, precision.device.type == "cuda")
-    results, _ = evaluate(model, loader, precision, data, iou=args.iou_thres)
+    dataset = JointDataset(split, args.imgsz or metadata.imgsz, cache="off", rect=metadata.rect)
+    loader = make_loader(dataset, args.batch_size, args.workers, compute.device.type == "cuda")
+    results, _ = evaluate(model, loader, compute, data, iou=args.iou_thres)
     confidence = args.conf_thres
     if confidence is None:
-        confidence = facts.confidence
+        confidence = metadata.confidence
     prior = None
-    if list(data.names) == list(facts.names):
-        prior = facts.view_prior
-    trained_on = facts.fingerprint.partition("-")[0]  # the training split's
-    return results, Header.of(data, dataset, model.tasks, precision, confidence, prior, trained_on)
+    if list(data.names) == list(metadata.names):
+        prior = metadata.view_prior
+    trained_on = metadata.fingerprint.partition("-")[0]  # the training split's
+    return results, Header.of(data, dataset, model.tasks, compute, confidence, prior, trained_on)
 
 
 def rescore(args: argparse.Namespace, folder: Path) -> None:
@@ -136,7 +136,9 @@ def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]
     return idle
 
 
-def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[str]) -> DataConfig:
+def matching_data(
+    path: str, metadata: ModelMetadata, weights: str, tasks: Sequence[str]
+) -> DataConfig:
     """The data set, if its classes and views are those of the model, as far as it answers for them.
 
     Where its images' stored bits are unknown, they are taken to be those of the training images.
@@ -150,10 +152,10 @@ def matching_data(path: str, facts: ModelFacts, weights: str, tasks: Sequence[st
         )
     data = load_data_config(path)
     if "detection" in tasks:
-        _refuse_other_names("names", data.names, facts.names, data, weights)
+        _refuse_other_names("names", data.names, metadata.names, data, weights)
     if "classification" in tasks:
-        _refuse_other_names("cls_names", data.view_names, facts.view_names, data, weights)
-    return dataclasses.replace(data, bits=data.bits or facts.bits)
+        _refuse_other_names("cls_names", data.view_names, metadata.view_names, data, weights)
+    return dataclasses.replace(data, bits=data.bits or metadata.bits)
 
 
 def _refuse_other_names(

@@ -20,7 +20,7 @@ from utils.comparison.results import collect
 from utils.comparison.statistics import SINGLE_TASK, patients_behind, resample
 from utils.comparison.trainings import Training
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import Precision
+from utils.core.device import Compute
 from utils.core.names import TASKS
 from utils.core.options import USUAL_CONFIDENCE
 from utils.core.script import UserError
@@ -62,14 +62,14 @@ def fingerprints(path: str, splits: Sequence[str], arms: Iterable[Arm] = ()) -> 
                 f"{data.source}: {data.lacks(task)}; arms {', '.join(needing)} need it; "
                 f"on these data compare --arms {SINGLE_TASK[other]}"
             )
-    facts = data.facts()
+    conditions = data.settings()
     for split in load_splits(data, splits):
-        facts[split.name] = split.fingerprint()
-    return facts
+        conditions[split.name] = split.fingerprint()
+    return conditions
 
 
 def predict(
-    trainings: Sequence[Training], load_model: ModelLoader, precision: Precision, split: str
+    trainings: Sequence[Training], load_model: ModelLoader, compute: Compute, split: str
 ) -> None:
     """Write what every training's averaged weights predict, where it is not there yet.
 
@@ -86,10 +86,10 @@ def predict(
     for training in missing:
         key = _evaluation_key(training)
         if key not in evaluation_sets:
-            evaluation_sets[key] = _load_evaluation_set(training, precision, split)
+            evaluation_sets[key] = _load_evaluation_set(training, compute, split)
     for training in tqdm(missing, "evaluating", unit="training", leave=False, disable=not missing):
         evaluation_set = evaluation_sets[_evaluation_key(training)]
-        _predict(training, load_model, evaluation_set, precision, split)
+        _predict(training, load_model, evaluation_set, compute, split)
 
 
 def _evaluation_key(training: Training) -> tuple[str, int, int]:
@@ -97,11 +97,11 @@ def _evaluation_key(training: Training) -> tuple[str, int, int]:
     return training.data, training.options["imgsz"], training.options["batch_size"]
 
 
-def _load_evaluation_set(training: Training, precision: Precision, split: str) -> EvaluationSet:
+def _load_evaluation_set(training: Training, compute: Compute, split: str) -> EvaluationSet:
     path, image_size, batch_size = _evaluation_key(training)
     data = load_data_config(path)
     dataset = JointDataset(load_split(data, split), image_size)
-    loader = make_loader(dataset, batch_size, 0, precision.device.type == "cuda")
+    loader = make_loader(dataset, batch_size, 0, compute.device.type == "cuda")
     return EvaluationSet(data, loader)
 
 
@@ -109,18 +109,18 @@ def _predict(
     training: Training,
     load_model: ModelLoader,
     evaluation_set: EvaluationSet,
-    precision: Precision,
+    compute: Compute,
     split: str,
 ) -> None:
     data = evaluation_set.data
     loader = evaluation_set.loader
     model, content = load_model(_weights(training))
-    results, _ = evaluate(precision.place(model), loader, precision, data)
+    results, _ = evaluate(compute.place(model), loader, compute, data)
     header = Header.of(
         data,
         loader.dataset,
         training.arm.tasks,
-        precision,
+        compute,
         confidence=content["confidence"],
         view_prior=content["view_prior"],
         trained_on=content["fingerprint"].partition("-")[0],
@@ -133,7 +133,7 @@ def _weights(training: Training) -> Path:
 
 
 def measure_networks(
-    trainings: Sequence[Training], load_model: ModelLoader, precision: Precision
+    trainings: Sequence[Training], load_model: ModelLoader, compute: Compute
 ) -> dict[str, dict[str, float]]:
     """Arm -> "gflops" and "latency_ms" of its network; those that are alike are measured once."""
     alike = {training.arm.name: _network_key(training) for training in trainings}
@@ -141,9 +141,9 @@ def measure_networks(
     models = {}
     for kind, path in chosen.items():
         model, _ = load_model(path)
-        models[kind] = precision.place(model).eval()
+        models[kind] = compute.place(model).eval()
     image_size = trainings[0].common["imgsz"]
-    latency_ms = measure_latency_ms(models, image_size, precision)
+    latency_ms = measure_latency_ms(models, image_size, compute)
     gflops = {kind: count_gflops(model, image_size) for kind, model in models.items()}
     measured = {}
     for arm, kind in alike.items():

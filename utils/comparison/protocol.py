@@ -123,22 +123,26 @@ def protocol_section(results: Mapping) -> str:
     """The report's section on what was fixed before, and where it was left.
 
     Args:
-        results: with "fixed_before", see `utils.comparison.protocol_record.protocol_facts`.
+        results: with "fixed_before", see `utils.comparison.protocol_record.protocol_summary`.
     """
-    facts = results.get("fixed_before")
-    if facts is None:
+    summary = results.get("fixed_before")
+    if summary is None:
         return ""
-    margins = ", ".join(f"{metric} {margin:g}" for metric, margin in facts["margins"].items())
-    promised = f"Contrasts that count: {'; '.join(facts['counted']) or 'none'}. Margins: {margins}."
+    margins = ", ".join(f"{metric} {margin:g}" for metric, margin in summary["margins"].items())
+    promised = (
+        f"Contrasts that count: {'; '.join(summary['counted']) or 'none'}. Margins: {margins}."
+    )
     parts = ["## What was fixed before"]
-    if facts["text"] is None:
+    if summary["text"] is None:
         parts.append(f"There is no protocol file: these are the built-in contrasts. {promised}")
         return "\n\n".join(parts)
-    noted = f"The protocol `{facts['source']}`, as it was at {facts['time']}, {facts['begun']}."
+    noted = (
+        f"The protocol `{summary['source']}`, as it was at {summary['time']}, {summary['begun']}."
+    )
     parts.append(f"{noted} {promised}")
-    parts.append(f"```yaml\n{facts['text'].strip()}\n```")
-    if facts["departures"]:
-        departures = "\n".join(f"- {departure}" for departure in facts["departures"])
+    parts.append(f"```yaml\n{summary['text'].strip()}\n```")
+    if summary["departures"]:
+        departures = "\n".join(f"- {departure}" for departure in summary["departures"])
         parts.append(f"Where it was left:\n\n{departures}")
     else:
         parts.append("It was not left: all planned trainings were done as it says.")

@@ -100,7 +100,7 @@ def _plain_arm(protocol: Protocol, arm: Arm) -> dict[str, object]:
     return {"script": arm.script, "needs": arm.needs, **settings}
 
 
-def protocol_facts(folder: Path) -> dict[str, object]:
+def protocol_summary(folder: Path) -> dict[str, object]:
     """What was fixed before, and where it was left, as plain values for the report.
 
     Returns:
@@ -109,21 +109,21 @@ def protocol_facts(folder: Path) -> dict[str, object]:
         then; "departures", a sentence each.
     """
     protocol = noted_protocol(folder)
-    facts = {
+    summary = {
         "counted": [f"`{one.arm}` - `{one.reference}` in {one.metric}" for one in protocol.counted],
         "margins": dict(protocol.margins),
     }
     # From the first file on
     history = list(itertools.dropwhile(lambda entry: not entry["source"], _history(folder)))
     if not history:
-        return facts | {"text": None, "departures": []}
+        return summary | {"text": None, "departures": []}
     first = history[0]
     _, _, text = (folder / COPY).read_text(encoding="utf-8").partition("\n")
     begun = "before any training"
     if first["begun"]:
         begun = f"after {first['begun']} trainings had begun"
     shortfalls = _shortfalls(folder, first["protocol"], history[-1]["protocol"])
-    return facts | {
+    return summary | {
         "text": text,
         "source": first["source"],
         "time": first["time"],

@@ -177,9 +177,9 @@ def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, obj
     known = {}
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
-    for data, facts in fingerprints.items():
+    for data, conditions in fingerprints.items():
         before = known.get(data, {})
-        for key, found in facts.items():
+        for key, found in conditions.items():
             if before.get(key, found) == found:
                 continue
             what = "images or labels"
@@ -189,7 +189,7 @@ def check_fingerprints(folder: Path, fingerprints: Mapping[str, Mapping[str, obj
                 f"{data}: {what} changed since {folder} was begun; "
                 "restore them, or start anew with another --name"
             )
-        known[data] = before | facts
+        known[data] = before | conditions
     write_json(path, known)
 
 

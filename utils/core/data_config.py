@@ -77,7 +77,7 @@ class DataConfig:
             number = "0"
         return match.group(1), int(number)
 
-    def facts(self) -> dict[str, object]:
+    def settings(self) -> dict[str, object]:
         """What a model and its metrics depend on besides the frames: key in the file -> value."""
         return {
             "names": list(self.names),
@@ -88,8 +88,8 @@ class DataConfig:
         }
 
     def difference(self, before: Mapping[str, object]) -> str:
-        """The first of the `facts` that differs from `before`, in words; "" if there is none."""
-        for key, value in self.facts().items():
+        """The first of the `settings` that differs from `before`, in words; "" if there is none."""
+        for key, value in self.settings().items():
             if key in before and before[key] != value:
                 return f"{key} is {value!r}, expected {before[key]!r}"
         return ""

@@ -1,4 +1,4 @@
-"""The machine: device, precision, random generators, and what makes a model fast on it."""
+"""The machine: device, number format, random generators, and what makes a model fast on it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-PRECISION_TOLERANCE = 0.1  # of half-precision outputs; YOLOv5s in bf16 is 0.001 to 0.003 away
+HALF_TOLERANCE = 0.1  # of half-precision outputs; YOLOv5s in bf16 is 0.001 to 0.003 away
 AMP_MODES = ("auto", "off", "bf16", "fp16")
 
 
@@ -67,8 +67,8 @@ def select_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class Precision:
-    """How forward passes compute.
+class Compute:
+    """Where and in which number format forward passes compute.
 
     Losses, box decoding, gradient norms and metrics are always float32.
 
@@ -117,7 +117,7 @@ class Precision:
         )
 
 
-def select_precision(mode: str, device: torch.device) -> Precision:
+def select_compute(mode: str, device: torch.device) -> Compute:
     """Choose by `--amp`: "auto" takes what the hardware is fast at, "off" float32 and contiguous.
 
     Raises:
@@ -127,52 +127,52 @@ def select_precision(mode: str, device: torch.device) -> Precision:
         raise UserError(f"--amp is '{mode}', expected one of {', '.join(AMP_MODES)}")
     on_cuda = device.type == "cuda"
     if mode == "off":
-        return Precision(device, torch.float32, False, "--amp off")
+        return Compute(device, torch.float32, False, "--amp off")
     if mode == "bf16":
-        return Precision(device, torch.bfloat16, True, "--amp bf16")
+        return Compute(device, torch.bfloat16, True, "--amp bf16")
     if mode == "fp16":
         if not on_cuda:
             raise UserError("--amp fp16 needs a CUDA device; use --amp auto, bf16 or off on a CPU")
-        return Precision(device, torch.float16, True, "--amp fp16")
+        return Compute(device, torch.float16, True, "--amp fp16")
     if on_cuda and torch.cuda.get_device_capability(device) >= (8, 0):
-        return Precision(device, torch.bfloat16, True, "auto: the GPU has bf16")
+        return Compute(device, torch.bfloat16, True, "auto: the GPU has bf16")
     if on_cuda:
-        return Precision(
+        return Compute(
             device, torch.float16, True, "auto: the GPU has no bf16; fp16 with loss scaling"
         )
     if cpu_has_fast_bf16():
-        return Precision(device, torch.bfloat16, True, "auto: the CPU has bf16 instructions")
-    return Precision(device, torch.float32, True, "auto: the CPU has no bf16 instructions")
+        return Compute(device, torch.bfloat16, True, "auto: the CPU has bf16 instructions")
+    return Compute(device, torch.float32, True, "auto: the CPU has no bf16 instructions")
 
 
 @torch.inference_mode()
-def verified(precision: Precision, model: nn.Module, images_uint8: Tensor) -> Precision:
-    """`precision` if `model`'s outputs for a batch are near float32's; else float32, and a warning.
+def verified(compute: Compute, model: nn.Module, images_uint8: Tensor) -> Compute:
+    """`compute` if `model`'s outputs for a batch are near float32's; else float32, and a warning.
 
     Near: every output tensor is finite and its relative L2 distance is at most
-    `PRECISION_TOLERANCE`.
+    `HALF_TOLERANCE`.
     """
-    if precision.dtype is torch.float32:
-        return precision
-    images = precision.images(images_uint8)
+    if compute.dtype is torch.float32:
+        return compute
+    images = compute.images(images_uint8)
     expected = _tensors(model(images))
-    with precision.autocast():
+    with compute.autocast():
         found = _tensors(model(images))
     distances = []
     for half, full in zip(found, expected, strict=True):
         distances.append((half.float() - full).norm() / full.norm())
     distances = torch.stack(distances)
     # Not-a-number is not at most anything.
-    if bool((distances <= PRECISION_TOLERANCE).all()):
-        return precision
-    name = str(precision.dtype).removeprefix("torch.")
+    if bool((distances <= HALF_TOLERANCE).all()):
+        return compute
+    name = str(compute.dtype).removeprefix("torch.")
     worst = distances.max().item()
     LOGGER.warning(
         f"warning: {name} outputs are {worst:.2g} away from float32's (relative); "
         "training in float32"
     )
     reason = f"{name} failed its check against float32"
-    return dataclasses.replace(precision, dtype=torch.float32, reason=reason)
+    return dataclasses.replace(compute, dtype=torch.float32, reason=reason)
 
 
 def _tensors(outputs: Mapping[str, object]) -> list[Tensor]:

@@ -80,7 +80,10 @@ class Holder:
         return start is None or is_another
 
     def is_this_process(self) -> bool:
-        """Whether an earlier lock of this process was not given back, which nothing needs now."""
+        """Whether it is this process: all but the token, which each lock draws anew, is the same.
+
+        Its lock was then left by an earlier use of the folder that is over.
+        """
         return replace(self, token="") == replace(Holder.this_process(), token="")
 
 

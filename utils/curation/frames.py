@@ -96,8 +96,8 @@ def _read_frame(data: DataConfig, split: str, path: Path) -> Frame:
             problems["missing_label"] = f"expected {file}"
     except LabelError as error:
         problems["bad_label"] = str(error)
-    facts, image_problems = inspect_image(path, data.bits)
-    return Frame(split, path, labels, **facts, problems=problems | image_problems)
+    fields, image_problems = inspect_image(path, data.bits)
+    return Frame(split, path, labels, **fields, problems=problems | image_problems)
 
 
 def _label_problems(
@@ -150,13 +150,13 @@ def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict
     except (OSError, UserError, Image.DecompressionBombError) as error:
         return {}, {"unreadable_image": str(error).removeprefix(f"{path}: ")}
     digest = hashlib.sha256(f"{stored.shape}".encode() + stored.tobytes())
-    facts = {
+    fields = {
         "size": stored.shape[1::-1],
         "pixels": digest.hexdigest(),
         "bits": _hash_bits(image),
         "largest": largest_value(stored),
     }
-    return facts, problems
+    return fields, problems
 
 
 def _hash_bits(image: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ def boxes_in_pixels(
     detections = []
     for own, letterbox, (height, width) in zip(rows, letterboxes, sizes, strict=True):
         own = own.numpy()
-        boxes_xyxy = letterbox.restore(own[:, :4], height, width)
+        boxes_xyxy = letterbox.to_original(own[:, :4], height, width)
         detections.append(np.hstack((boxes_xyxy, own[:, 4:])))
     return detections
 

@@ -90,7 +90,7 @@ class Letterbox:
         )
         return (boxes_xywhn * scale + shift) / (padded * 2)
 
-    def restore(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
+    def to_original(self, boxes_xyxy: np.ndarray, height: int, width: int) -> np.ndarray:
         """(n, 4) pixels of the letterboxed image -> pixels of the original, clipped to it.
 
         Each axis has its own factor, since the scaled image has whole pixels.

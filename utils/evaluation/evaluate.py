@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utils.core import distributed
 from utils.core.data_config import DataConfig
-from utils.core.device import Precision
+from utils.core.device import Compute
 from utils.core.files import write_json
 from utils.core.options import USUAL_CONFIDENCE
 from utils.data.dataset import JointDataset
@@ -25,7 +25,7 @@ from utils.evaluation.metrics import confidence_of
 from utils.evaluation.predictions import FramePrediction
 from utils.evaluation.results import ImageResult, no_heads
 from utils.evaluation.summary import Summary
-from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossReader
+from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossMeter
 
 LEAST_CONFIDENCE = 0.001  # of a detection that counts towards AP
 MOSAIC_FRAMES = 16
@@ -48,7 +48,7 @@ def on_device(batch: Batch, device: torch.device) -> Labels:
 def evaluate(
     model: nn.Module,
     loader: DataLoader,
-    precision: Precision,
+    compute: Compute,
     data: DataConfig,
     criterion: JointLoss | None = None,
     iou: float = 0.6,
@@ -71,17 +71,17 @@ def evaluate(
     if criterion:
         criterion.eval()
     numbered: list[tuple[int, ImageResult]] = []
-    reader = LossReader(LOSS_READ_INTERVAL)
+    meter = LossMeter(LOSS_READ_INTERVAL)
     dataset = loader.dataset
     is_quiet = not distributed.is_main()
     batches = tqdm(loader, dataset.split.name, unit="batch", leave=False, disable=is_quiet)
     for index, batch in enumerate(batches):
-        with precision.autocast():
-            outputs = model(precision.images(batch["images"]))
-        labels = on_device(batch, precision.device)
+        with compute.autocast():
+            outputs = model(compute.images(batch["images"]))
+        labels = on_device(batch, compute.device)
         losses = [math.nan] * len(batch["paths"])
         if criterion:
-            reader.add(index, criterion(outputs, labels), batch["paths"])
+            meter.add(index, criterion(outputs, labels), batch["paths"])
         if criterion and "detect" in outputs:
             losses = criterion.detection_loss.of_frames(outputs["detect"], labels).tolist()
         numbers = batch["indices"].tolist()
@@ -89,11 +89,11 @@ def evaluate(
         for number, prediction in zip(numbers, predictions, strict=True):
             result = prediction.beside_truth(data, dataset.split, number, dataset.bits)
             numbered.append((number, result))
-    reader.read()
+    meter.read()
     results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
     losses = {}
     if criterion:
-        losses = reader.means()
+        losses = meter.means()
     return results, losses
 
 

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 
 from utils.core.data_config import DataConfig
-from utils.core.device import Precision, machine_name
+from utils.core.device import Compute, machine_name
 from utils.core.files import write_atomically, write_json
 from utils.core.script import UserError
 from utils.core.values import from_mapping, to_mapping
@@ -111,7 +111,7 @@ class Header:
         data: DataConfig,
         dataset: JointDataset,
         tasks: Sequence[str],
-        precision: Precision,
+        compute: Compute,
         confidence: float | None = None,
         view_prior: Mapping[str, object] | None = None,
         trained_on: str = "",
@@ -124,9 +124,9 @@ class Header:
             split=dataset.split.name,
             fingerprint=dataset.split.fingerprint(),
             image_size=dataset.image_size,
-            precision=str(precision),
+            precision=str(compute),
             torch=torch.__version__,
-            machine=machine_name(precision.device),
+            machine=machine_name(compute.device),
             confidence=confidence,
             bits=dataset.bits,
             view_prior=view_prior,

@@ -150,12 +150,18 @@ def wilson(hits: np.ndarray, attempts: np.ndarray) -> np.ndarray:
 def _over_groups(
     is_right: np.ndarray, truth: np.ndarray, groups: np.ndarray, resample_counts: np.ndarray
 ) -> np.ndarray:
-    """The 95 % interval (2,) over groups (images,) of the share of `truth` that is right."""
+    """The 95 % interval (2,) of the share of `truth` that is right, over groups.
+
+    Args:
+        is_right, truth: (images,) bool, the first only where the second is.
+        groups: (images,) the group of each.
+        resample_counts: (R, images) how often each resample of groups holds an image.
+    """
     value = _ratio(is_right.sum(), truth.sum())
     resampled = _ratio(resample_counts @ is_right, resample_counts @ truth)
     is_own = np.unique(groups)[:, None] == groups  # (groups, images)
-    frames = is_own @ truth.astype(int)  # (groups,)
-    return figure_interval(value, resampled, kish(frames))
+    frames_of_group = is_own @ truth.astype(int)  # (groups,)
+    return figure_interval(value, resampled, kish(frames_of_group))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

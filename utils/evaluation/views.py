@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from utils.evaluation.results import (
     NO_INTERVALS,
@@ -31,6 +30,21 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 
     return float(np.abs(np.bincount(bin_index, weights=gap)).sum() / len(truth))
 
 
+def area_under_roc(scores: np.ndarray, is_positive: np.ndarray) -> float:
+    """The share of pairs of a positive and a negative in which the positive has the higher score.
+
+    That is the area under the ROC curve (Hanley and McNeil 1982); a tie is half a pair.
+
+    Args:
+        scores: (n,).
+        is_positive: (n,) bool; some are, and some are not.
+    """
+    positives, negatives = scores[is_positive], np.sort(scores[~is_positive])
+    below = np.searchsorted(negatives, positives, side="left")
+    not_above = np.searchsorted(negatives, positives, side="right")
+    return float((below + not_above).sum() / (2 * len(positives) * len(negatives)))
+
+
 def _probability_metrics(labelled: Sequence[ImageResult]) -> dict[str, float]:
     """AUROC and ECE.
 
@@ -43,7 +57,7 @@ def _probability_metrics(labelled: Sequence[ImageResult]) -> dict[str, float]:
     views = np.unique(truth)
     areas = []
     if len(views) > 1:
-        areas = [roc_auc_score(truth == view, probabilities[:, view]) for view in views]
+        areas = [area_under_roc(probabilities[:, view], truth == view) for view in views]
     return {"auroc": nan_mean(areas), "ece": calibration_error(probabilities, truth)}
 
 

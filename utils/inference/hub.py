@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.checkpoints.model_file import ModelFacts
+from utils.checkpoints.model_file import ModelMetadata
 from utils.core.script import UserError
 from utils.data.images import read_image
 from utils.inference.predictor import Predictor
@@ -52,8 +52,8 @@ class HubModel:
     bits: int | None = None
 
     @classmethod
-    def of(cls, predictor: Predictor, facts: ModelFacts) -> HubModel:
-        return cls(predictor, tuple(facts.names), tuple(facts.view_names), facts.bits)
+    def of(cls, predictor: Predictor, metadata: ModelMetadata) -> HubModel:
+        return cls(predictor, tuple(metadata.names), tuple(metadata.view_names), metadata.bits)
 
     def predict(self, image: str | Path | np.ndarray) -> Answer:
         """Boxes and view of an image file, or of (height, width, 3) uint8 RGB.

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.checkpoints.model_file import ModelFacts
-from utils.core.device import Precision
+from utils.checkpoints.model_file import ModelMetadata
+from utils.core.device import Compute
 from utils.core.options import usual_confidence
 from utils.data.boxes import xyxy_to_xywh
 from utils.data.detections import boxes_in_pixels, no_detections
@@ -67,7 +67,7 @@ class Predictor:
     """
 
     model: nn.Module
-    precision: Precision
+    compute: Compute
     size: int
     confidence: float | None
     iou: float = 0.45
@@ -78,18 +78,18 @@ class Predictor:
     def of(
         cls,
         model: nn.Module,
-        facts: ModelFacts,
-        precision: Precision,
+        metadata: ModelMetadata,
+        compute: Compute,
         size: int | None = None,
         confidence: float | None = None,
         *others: object,
     ) -> Predictor:
         """With the image size and the confidence of the model's file where none is given."""
         if confidence is None:
-            confidence = facts.confidence
+            confidence = metadata.confidence
         if confidence is None and "detection" in model.tasks:
             confidence = usual_confidence()
-        return cls(model, precision, size or facts.imgsz, confidence, *others)
+        return cls(model, compute, size or metadata.imgsz, confidence, *others)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:
@@ -100,8 +100,8 @@ class Predictor:
         inputs = nullcontext()
         if self.explained:
             inputs = inputs_of(self.explained)
-        with inputs as head_inputs, self.precision.autocast():
-            outputs = self.model(self.precision.images(square))
+        with inputs as head_inputs, self.compute.autocast():
+            outputs = self.model(self.compute.images(square))
         (rows,) = no_detections(1)
         if "detect" in outputs:
             (rows,) = boxes_in_pixels(

@@ -18,7 +18,7 @@ REASONS = {
 }
 
 
-def balance_facts(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
+def balance_summary(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
     """The content of summary.json's "gradnorm".
 
     Args:
@@ -52,18 +52,18 @@ def balance_facts(path: Path, skipped: Mapping[str, int]) -> dict[str, object]:
     }
 
 
-def describe_balance(facts: Mapping) -> str:
-    """`balance_facts` in a sentence or two."""
-    left_out = _left_out(facts["skipped"])
-    if not facts["updates"]:
+def describe_balance(summary: Mapping) -> str:
+    """`balance_summary` in a sentence or two."""
+    left_out = _left_out(summary["skipped"])
+    if not summary["updates"]:
         return (
             f"GradNorm never acted: the weights are those that the training began with{left_out}."
         )
     sentences = [
-        f"GradNorm updated the weights {facts['updates']} times{left_out}; "
-        f"the median |log G - log target| is {facts['median_log_gap']:.2f}."
+        f"GradNorm updated the weights {summary['updates']} times{left_out}; "
+        f"the median |log G - log target| is {summary['median_log_gap']:.2f}."
     ]
-    for task, share in facts["on_floor"].items():
+    for task, share in summary["on_floor"].items():
         if share:
             sentences.append(
                 f"The floor, not GradNorm, set the weight of {task} in {share:.0%} of the updates."

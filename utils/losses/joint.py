@@ -143,7 +143,7 @@ def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
 LOSS_READ_INTERVAL = 10
 
 
-class LossReader:
+class LossMeter:
     """Means of the named losses over an epoch, read from the device every `interval` batches.
 
     Raises:

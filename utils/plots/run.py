@@ -31,7 +31,9 @@ def read_table(path: Path, required: Sequence[str]) -> pd.DataFrame:
         UserError: a column of `required` is missing.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
-    whole_lines = text[: text.rfind("\n") + 1] or ",".join(required)
+    whole_lines = text[: text.rfind("\n") + 1]
+    if not whole_lines:  # a run that has just begun: no row yet
+        whole_lines = ",".join(required)
     table = pd.read_csv(io.StringIO(whole_lines), on_bad_lines="skip", dtype=str)
     missing = [name for name in required if name not in table]
     if missing:

@@ -15,7 +15,7 @@ from utils.core.script import LOGGER
 from utils.evaluation.evaluate import write_evaluation
 from utils.evaluation.predictions import FILE_NAME, write_predictions
 from utils.evaluation.tables import format_table
-from utils.loggers.balance import balance_facts, describe_balance
+from utils.loggers.balance import balance_summary, describe_balance
 from utils.loggers.model_card import model_card
 from utils.loggers.records import GRADNORM_FILE, RunRecords, metric_cells
 from utils.plots.run import draw_run
@@ -65,9 +65,9 @@ def run_summary(setup: Setup, epochs: int, seconds: float) -> dict[str, object]:
         "last": metric_cells(setup.metrics),
         "weights": balancer.weights,
         "seconds": seconds,
-        "peak_memory_mib": peak_memory_mib(setup.precision.device),
+        "peak_memory_mib": peak_memory_mib(setup.compute.device),
         "parameters": sum(parameter.numel() for parameter in setup.model.parameters()),
-        "precision": str(setup.precision),
+        "precision": str(setup.compute),
         "torch": torch.__version__,
         "machine": platform.platform(),
         "processes": distributed.world_size(),
@@ -75,7 +75,9 @@ def run_summary(setup: Setup, epochs: int, seconds: float) -> dict[str, object]:
         "average_window_epochs": _average_windows(setup),
     }
     if isinstance(balancer, GradNorm):
-        summary["gradnorm"] = balance_facts(setup.job.run.folder / GRADNORM_FILE, balancer.skipped)
+        summary["gradnorm"] = balance_summary(
+            setup.job.run.folder / GRADNORM_FILE, balancer.skipped
+        )
     return summary
 
 

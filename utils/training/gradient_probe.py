@@ -1,4 +1,7 @@
-"""What is measured of the tasks' gradients in a batch, and the backward passes that measure it."""
+"""What is measured of the tasks' gradients in a batch, and the backward passes that measure it.
+
+The *cut* is where the trunk, which both tasks share, ends: the feature maps that the heads read.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,11 @@ class UsualBatch:
 
     Attributes:
         frames: of a batch, over all processes.
-        labelled: how many of these have a view, on average.
+        frames_with_view: how many of these have a view, on average.
     """
 
     frames: int
-    labelled: float
+    frames_with_view: float
 
     @classmethod
     def of(cls, labels: Sequence[FrameLabels], batch_size: int) -> UsualBatch:
@@ -71,7 +74,7 @@ class UsualBatch:
 
     @property
     def is_rarely_labelled(self) -> bool:
-        return self.labelled < self.frames / 2
+        return self.frames_with_view < self.frames / 2
 
     def is_full(self, totals: Mapping[str, float]) -> bool:
         """Whether a batch's norms count; `totals` has its "frames" and those with "views"."""
@@ -85,7 +88,7 @@ class UsualBatch:
             return gradients
         factors = {
             "detection": math.sqrt(totals["frames"] / self.frames),
-            "classification": math.sqrt(totals["views"] / self.labelled),
+            "classification": math.sqrt(totals["views"] / self.frames_with_view),
         }
         norms = {task: norm * factors[task] for task, norm in gradients.norms.items()}
         return replace(gradients, norms=norms)
@@ -113,7 +116,7 @@ class GradientProbe:
         self.usual_batch = usual_batch
         self.diagnose_interval = diagnose_interval
         if usual_batch.is_rarely_labelled and isinstance(balancer, GradNorm):
-            share = usual_batch.labelled / usual_batch.frames
+            share = usual_batch.frames_with_view / usual_batch.frames
             LOGGER.info(
                 f"GradNorm: {share:.0%} of the training frames have a view, so no batch is full; "
                 "gradient norms are scaled by the square root of the frames they come from"

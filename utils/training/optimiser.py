@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.graph import LayerGraph
-from utils.core.device import Precision
+from utils.core.device import Compute
 from utils.core.hyperparameters import HyperParameters
 
 # Of a parameter group, whichever an optimiser has.
@@ -127,7 +127,7 @@ class Stepper:
             `LayerGraph.clipped_parts`.
         hyp: optimiser, rates, clipping.
         schedule: see `Schedule`.
-        precision: decides whether the loss is scaled.
+        compute: its number format decides whether the loss is scaled.
         batch_size: images a batch.
     """
 
@@ -136,7 +136,7 @@ class Stepper:
         model: nn.Module,
         hyp: HyperParameters,
         schedule: Schedule,
-        precision: Precision,
+        compute: Compute,
         batch_size: int,
     ):
         decay = hyp.weight_decay
@@ -150,7 +150,7 @@ class Stepper:
             self._clipped_parts = model.clipped_parts()
         self.clip = hyp.gradient_clip
         self.optimizer = build_optimizer(model, hyp, decay)
-        self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.needs_scaler)
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.needs_scaler)
         self._accumulated = 0
 
     def begin(self, epoch: int, batch: int) -> None:

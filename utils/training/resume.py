@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils.checkpoints.checkpoint import load_checkpoint, require_resumable
-from utils.checkpoints.public_yolov5 import is_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5
 from utils.core.files import ProgressFile
 from utils.core.hyperparameters import HyperParameters
 from utils.core.lock import LOCK_NAME, is_in_use
@@ -127,7 +127,7 @@ def resumable(path: Path, kind: str) -> Mapping[str, object]:
     Raises:
         UserError: it is something else.
     """
-    if is_official(path):
+    if is_public_yolov5(path):
         raise UserError(
             f"{path}: a public YOLOv5 checkpoint cannot be resumed; "
             f"start a new run with --weights {path}"

@@ -16,10 +16,10 @@ from utils.checkpoints.checkpoint import (
 )
 from utils.checkpoints.download import weights_file
 from utils.checkpoints.model_file import build_from
-from utils.checkpoints.public_yolov5 import is_official, read_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5, read_public_yolov5
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import Precision, seed_everything, select_device, select_precision
+from utils.core.device import Compute, seed_everything, select_compute, select_device
 from utils.core.files import find_file, run_folder
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import FolderInUse, FolderLock, claim_run_folder, lock_folder
@@ -47,7 +47,7 @@ from utils.training.resume import (
 # How a run begins, among other answers to `--resume`, which name a run
 NOT_RESUMED = object()
 AUTO = "auto"
-ALONE = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
+SINGLE_TASK = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
 
 
 def freeze_layers(model: nn.Module, count: int) -> int:
@@ -83,7 +83,7 @@ class Run:
     options: TrainOptions
     hyp: HyperParameters
     folder: Path
-    precision: Precision
+    compute: Compute
     resume: Mapping[str, object] | None = None
     lock: FolderLock | None = None
     given: frozenset[str] = frozenset()
@@ -138,9 +138,9 @@ def start_run(
         return _resumed_run(how, given, kind, options_kind)
     options, over_hyp = split_arguments(given, options_kind)
     hyp = load_hyperparameters(options.hyp, over_hyp)
-    precision = _precision(options)  # from here on the processes know each other
+    compute = _compute(options)  # from here on the processes know each other
     warn_without_effect(given, options.without_effect(hyp))
-    new = Run(options, hyp, Path(), precision, given=frozenset(given))
+    new = Run(options, hyp, Path(), compute, given=frozenset(given))
     if how == AUTO:
         return _begun_or_new(new, kind)
     if distributed.launch_id() or distributed.is_restarted():
@@ -208,7 +208,7 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
     return None
 
 
-def _precision(options: TrainOptions) -> Precision:
+def _compute(options: TrainOptions) -> Compute:
     """As the options say, on a device that is ready for it."""
     device = select_device(options.device)
     distributed.join(device)
@@ -217,7 +217,7 @@ def _precision(options: TrainOptions) -> Precision:
     if options.sync_bn and distributed.world_size() == 1:
         reason = "a single process; start several with torchrun"
         warn_without_effect(["sync_bn"], {"sync_bn": reason})
-    return select_precision(options.amp, device)
+    return select_compute(options.amp, device)
 
 
 def _resumed_run(
@@ -250,7 +250,7 @@ def _resumed_run(
     _stored(options_kind, state["options"], f"{path}: options")
     options = from_mapping(options_kind, state["options"] | given)
     hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
-    run = Run(options, hyp, Path(), _precision(options))
+    run = Run(options, hyp, Path(), _compute(options))
     run = _in_folder(run, lambda: lock_folder(run_folder_of(path), wait))
     with run.kept_if_whole():
         return replace(run, resume=resumable(path, kind))  # nobody else writes it from here on
@@ -317,7 +317,7 @@ def load_frames(
         LOGGER.warning(f"warning: {found}")
     train_set = JointDataset(train, options.imgsz, options.cache, options.rect)
     val_set = JointDataset(val, options.imgsz, options.cache, options.rect)
-    if options.workers > 0 and train_set.cached and run.precision.device.type != "cuda":
+    if options.workers > 0 and train_set.cached and run.compute.device.type != "cuda":
         reason = "frames that are cached in memory; --cache off reads them anew"
         warn_without_effect(["workers"], {"workers": reason})
     if hyp.not_applied:
@@ -327,7 +327,7 @@ def load_frames(
         applied = [f"{key} {value:g}" for key, value in hyp.augmentation.items()]
         LOGGER.info(f"augmentation: {', '.join(applied)}")
     counts = f"{len(train_set)} training and {len(val_set)} validation frames"
-    LOGGER.info(f"{counts}; {run.precision}; {run.folder}")
+    LOGGER.info(f"{counts}; {run.compute}; {run.folder}")
     return Frames(data, train_set, val_set)
 
 
@@ -336,7 +336,7 @@ def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         if task in tasks and data.lacks(task):
             raise UserError(
-                f"{data.source}: {data.lacks(task)}; for {other} alone: {ALONE} {other}"
+                f"{data.source}: {data.lacks(task)}; for {other} alone: {SINGLE_TASK} {other}"
             )
 
 
@@ -348,13 +348,13 @@ def refuse_nothing_to_learn(
         example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
         raise UserError(
             f"{data.source}: no training frame has a box; {example}; "
-            f"without: {ALONE} classification"
+            f"without: {SINGLE_TASK} classification"
         )
     required = "classification" in tasks and hyp.classification_required
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
         raise UserError(
-            f"{data.source}: no training frame has a view; {example}; without: {ALONE} detection"
+            f"{data.source}: no training frame has a view; {example}; without: {SINGLE_TASK} detection"
         )
 
 
@@ -378,9 +378,9 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
 def _take_starting_weights(model: nn.Module, options: TrainOptions) -> None:
     with distributed.main_first():  # which may have to fetch it
         path = weights_file(options.weights, options.download)
-    if is_official(path):
+    if is_public_yolov5(path):
         prefix = model.detection_path
-        state = {f"{prefix}{name}": tensor for name, tensor in read_official(path).items()}
+        state = {f"{prefix}{name}": tensor for name, tensor in read_public_yolov5(path).items()}
         transfer_weights(model, state, f"{path} (public YOLOv5)")
     else:
         content = load_checkpoint(path)

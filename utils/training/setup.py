@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.gradnorm_balancer import LossWeighting
 from utils.core import distributed
-from utils.core.device import Precision, frozen_copy, tune_for, verified
+from utils.core.device import Compute, frozen_copy, tune_for, verified
 from utils.core.names import TASKS
 from utils.core.script import LOGGER
 from utils.data.loader import collate, make_loader
@@ -22,7 +22,7 @@ from utils.losses.joint import JointLoss
 from utils.training.learner import Learner, Part
 from utils.training.run import Frames, Run
 
-PRECISION_CHECK_FRAMES = 4
+CHECK_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Setup:
     Attributes:
         model, ema_model: what is trained, and its moving average, which is evaluated.
         recorded: window in epochs -> another moving average, see `record_averages` in a hyp file.
-        criterion, precision: losses and dtype.
+        criterion, compute: losses; device and number format of forward passes.
         sampler, train_loader, val_loader: batches of the two splits.
         learners: one a part, in the job's order.
         tasks: that some part is trained for, in the order of `TASKS`.
@@ -114,7 +114,7 @@ class Setup:
         hyp, frames, options = self.job.run.hyp, self.job.frames, self.options
         weights = sampling_weights(hyp, frames.data, frames.train.split)
         self.sampler = EpochSampler(len(frames.train), options.seed, weights)
-        usual = (options.batch_size, options.workers, self.job.run.precision.device.type == "cuda")
+        usual = (options.batch_size, options.workers, self.job.run.compute.device.type == "cuda")
         matcher = self.job.criterion.matcher
         least = self._least_frames()
         self.train_loader = make_loader(frames.train, *usual, self.sampler, matcher, least)
@@ -136,8 +136,8 @@ class Setup:
         return least
 
     def _place_model(self) -> None:
-        """Model, averages and losses on the device, in the precision that passes its check."""
-        run, wanted = self.job.run, self.job.run.precision
+        """Model, averages and losses on the device, in a number format that passes its check."""
+        run, wanted = self.job.run, self.job.run.compute
         tune_for(wanted.device)
         model = self.job.model
         if self.options.sync_bn and distributed.world_size() > 1:
@@ -146,14 +146,14 @@ class Setup:
         self.ema_model = frozen_copy(self.model)
         self.recorded = {window: frozen_copy(self.model) for window in run.hyp.averaging_windows}
         self.criterion = self.job.criterion.to(wanted.device)
-        self.precision = self._checked_precision(wanted)
+        self.compute = self._checked_compute(wanted)
         # Dropout differs between the processes.
         torch.manual_seed(self.options.seed + distributed.rank())
         if self.options.compile:
             for part in self.job.parts:
                 self.model.get_submodule(part.path).compile()
 
-    def _checked_precision(self, wanted: Precision) -> Precision:
+    def _checked_compute(self, wanted: Compute) -> Compute:
         """`wanted` if it passes its check in every process, else float32.
 
         A resumed run was checked when it began.
@@ -164,7 +164,7 @@ class Setup:
                 return replace(wanted, dtype=torch.float32, reason="as it began")
             return wanted
         frames = self.job.frames.val
-        count = min(PRECISION_CHECK_FRAMES, len(frames))
+        count = min(CHECK_FRAMES, len(frames))
         images = collate([frames[index] for index in range(count)])["images"]
         for found in distributed.gathered([verified(wanted, self.ema_model, images)]):
             if found.dtype is torch.float32:
@@ -177,7 +177,7 @@ class Setup:
             self.model,
             self.ema_model,
             self.recorded,
-            self.precision,
+            self.compute,
             batches=len(self.train_loader),
             batch_size=self.options.batch_size,
         )

@@ -76,11 +76,11 @@ def description(setup: Setup, epoch: int) -> dict[str, object]:
         "names": list(frames.data.names),
         "view_names": list(frames.data.view_names),
         "bits": frames.train.bits or frames.val.bits,
-        "data": frames.data.facts(),
+        "data": frames.data.settings(),
         "view_prior": prior,
         "fingerprint": setup.fingerprint,
         "launch": distributed.launch_id(),
-        "precision": str(setup.precision.dtype).removeprefix("torch."),
+        "precision": str(setup.compute.dtype).removeprefix("torch."),
     }
 
 

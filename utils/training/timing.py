@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils.core.device import Precision
+from utils.core.device import Compute
 from utils.plots.style import CLASS_COLOURS, GREY, new_figure
 
 Result = TypeVar("Result")
@@ -95,7 +95,7 @@ class EpochTime:
         loader_images_per_s: of the loader alone.
         peak_memory_mib: of the process, or on the GPU.
         gflops_per_s, matrix_gflops_per_s: achieved in forward and backward passes, and by the
-            machine's matrix multiplication of the same precision.
+            machine's matrix multiplication in the same number format.
     """
 
     images: int
@@ -154,13 +154,11 @@ def _epochs_by_block_s(epoch: EpochTime, block: int) -> np.ndarray:
     return block_s * training_s / np.median(block_s) + validation_s
 
 
-def matrix_gflops_per_s(precision: Precision) -> float:
+def matrix_gflops_per_s(compute: Compute) -> float:
     """10^9 operations a second of a multiplication of two square matrices, the best of a few."""
-    side = MATRIX_SIDES[precision.device.type]
-    a, b = (
-        torch.randn(side, side, device=precision.device, dtype=precision.dtype) for _ in range(2)
-    )
-    watch = Stopwatch(precision.device)
+    side = MATRIX_SIDES[compute.device.type]
+    a, b = (torch.randn(side, side, device=compute.device, dtype=compute.dtype) for _ in range(2))
+    watch = Stopwatch(compute.device)
     multiply = watch.timed("multiply", torch.mm)
     for _ in range(MATRIX_CALLS):
         multiply(a, b)
@@ -209,7 +207,7 @@ def count_gflops(model: nn.Module, image_size: int) -> float:
 
 @torch.inference_mode()
 def measure_latency_ms(
-    models: Mapping[str, nn.Module], image_size: int, precision: Precision
+    models: Mapping[str, nn.Module], image_size: int, compute: Compute
 ) -> dict[str, float]:
     """Name -> median duration of a forward pass of one image, its boxes decoded.
 
@@ -220,18 +218,18 @@ def measure_latency_ms(
     times: dict[str, list[float]] = {name: [] for name in models}
     for call in range(LATENCY_WARM_UP + LATENCY_CALLS):
         for name, model in models.items():
-            _wait(precision)
+            _wait(compute)
             start = time.perf_counter()
-            with precision.autocast():
-                outputs = model(precision.images(image))
+            with compute.autocast():
+                outputs = model(compute.images(image))
             if "detect" in outputs:
                 model.decode(outputs["detect"])
-            _wait(precision)
+            _wait(compute)
             if call >= LATENCY_WARM_UP:
                 times[name].append((time.perf_counter() - start) * 1e3)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _wait(precision: Precision) -> None:
-    if precision.device.type == "cuda":
+def _wait(compute: Compute) -> None:
+    if compute.device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,6 +1,6 @@
 """The training loop. Every training script builds a `Job` and hands it to `train`.
 
-`Trainer.epoch` is an epoch, `Trainer.step` a batch. What they use:
+`Trainer.run_epoch` is an epoch, `Trainer.step` a batch. What they use:
 
 - `Setup` (setup.py): what is trained, on the device
 - `Learner` (learner.py): an optimiser with its schedule and moving averages
@@ -41,7 +41,7 @@ from utils.loggers.records import (
 )
 from utils.losses.joint import (
     LOSS_READ_INTERVAL,
-    LossReader,
+    LossMeter,
     averaged_losses,
     loss_counts,
     task_losses,
@@ -119,7 +119,7 @@ class Trainer(Setup):
         try:
             while epoch + 1 < self.options.epochs and not self.is_out_of_patience(epoch):
                 epoch += 1
-                self.epoch(epoch)
+                self.run_epoch(epoch)
             return finish(self, self.records, epoch, self.start_time)
         except (UserError, OSError):  # an image that cannot be read any more, a full disk
             hint = f"once the error below is fixed, resume with --resume {self.last_path}"
@@ -155,7 +155,7 @@ class Trainer(Setup):
 
     # ---- an epoch --------------------------------------------------------------------------------
 
-    def epoch(self, epoch: int) -> None:
+    def run_epoch(self, epoch: int) -> None:
         """Train on every batch, validate, record, save."""
         start = time.time()
         losses = self._train_batches(epoch)
@@ -172,8 +172,8 @@ class Trainer(Setup):
         self.records.epoch(row)
         save(self, epoch, is_best=bool(improved))
 
-    def working(self, epoch: int) -> list[Learner]:
-        """The parts that train in an epoch; the others are idle."""
+    def active_learners(self, epoch: int) -> list[Learner]:
+        """Those whose parts train in an epoch; the others are idle."""
         return [learner for learner in self.learners if learner.trains(epoch)]
 
     def _train_batches(self, epoch: int) -> dict[str, float]:
@@ -183,22 +183,22 @@ class Trainer(Setup):
             learner.module.train(learner.trains(epoch))
         self.sampler.set_epoch(epoch)
         interval = LOSS_READ_INTERVAL
-        if self.precision.device.type == "cpu":
+        if self.compute.device.type == "cpu":
             interval = 1
-        means = LossReader(interval)
+        meter = LossMeter(interval)
         batches = len(self.train_loader)
         self.records.progress("training", epoch)
         with self._stopping_together(), self._progress_bar(epoch) as bar:
             for index, batch in enumerate(bar):
-                self.step(epoch, index, batch, means)
+                self.step(epoch, index, batch, meter)
                 if self.on_step:
                     self.on_step(self, epoch, index, batch)
-                bar.set_postfix_str(self._status(epoch, index, means), refresh=False)
+                bar.set_postfix_str(self._status(epoch, index, meter), refresh=False)
                 self.records.progress("training", epoch, batch=index, batches=batches)
                 self._stop_if_asked()
-        means.read()
+        meter.read()
         self.job.balancer.end_epoch()
-        return means.means()
+        return meter.means()
 
     def _progress_bar(self, epoch: int) -> tqdm:
         return tqdm(
@@ -210,9 +210,9 @@ class Trainer(Setup):
             disable=not distributed.is_main(),
         )
 
-    def _status(self, epoch: int, index: int, means: LossReader) -> str:
+    def _status(self, epoch: int, index: int, meter: LossMeter) -> str:
         """Beside the progress bar: losses, the tasks' weights where they matter, time left."""
-        text = " ".join(f"{name} {value:.4f}" for name, value in means.last.items())
+        text = " ".join(f"{name} {value:.4f}" for name, value in meter.last.items())
         if len(self.learners) == 1:
             weights = self.job.balancer.weights.values()
             text += f" | weights {'/'.join(f'{weight:.3f}' for weight in weights)}"
@@ -252,24 +252,28 @@ class Trainer(Setup):
         """The tasks' weights, and the learning rates of the parts that train."""
         weights = self.job.balancer.weights
         cells = {f"weight/{task}": weight for task, weight in weights.items()}
-        for learner in self.working(epoch):
+        for learner in self.active_learners(epoch):
             columns = rate_columns(learner.part.name, self.part_names)
             cells |= zip(columns, learner.stepper.learning_rates, strict=True)
         return cells
 
     # ---- a step ----------------------------------------------------------------------------------
 
-    def step(self, epoch: int, index: int, batch: Batch, means: LossReader) -> None:
-        """One batch: forward, losses, backward, what the balancer makes of it, optimisers."""
+    def step(self, epoch: int, index: int, batch: Batch, meter: LossMeter) -> None:
+        """One batch: forward, losses, backward, the balancer's update, optimisers.
+
+        The losses are weighted with the weights that earlier batches led to; an update is for the
+        next batch. What is to be measured of the gradients is decided before the forward pass.
+        """
         learners = self._begin_step(epoch, index)
-        totals, rank_weights = self._count(batch)
+        totals, rank_weights = self._count_over_processes(batch)
         plan = self.probe.plan(self._step_number(epoch, index), totals)
         outputs = self.forward(learners, batch["images"], plan)
-        losses = self.criterion(outputs, on_device(batch, self.precision.device), rank_weights)
-        seen = averaged_losses(losses)
-        means.add(index, seen, batch["paths"])
+        losses = self.criterion(outputs, on_device(batch, self.compute.device), rank_weights)
+        averaged = averaged_losses(losses)
+        meter.add(index, averaged, batch["paths"])
         gradients = self.probe.backward(learners, task_losses(losses), plan, totals)
-        self._observe(epoch, index, task_losses(seen), plan, gradients)
+        self._observe(epoch, index, task_losses(averaged), plan, gradients)
         for learner in learners:
             learner.step(epoch, index)
 
@@ -278,13 +282,16 @@ class Trainer(Setup):
 
     def _begin_step(self, epoch: int, index: int) -> list[Learner]:
         """The parts that train, their learning rates set."""
-        learners = self.working(epoch)
+        learners = self.active_learners(epoch)
         for learner in learners:
             learner.begin(epoch, index)
         return learners
 
-    def _count(self, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
-        """What a batch holds over all processes, and this process's weight in each mean."""
+    def _count_over_processes(self, batch: Batch) -> tuple[dict[str, float], dict[str, float]]:
+        """What a batch holds over all processes, and this process's weight in each mean.
+
+        The same exchange tells all processes whether one of them has got a signal to stop.
+        """
         counts = loss_counts(batch) | {"stop": self.signals.received is not None}
         totals = distributed.totals(counts)
         self.is_stopping = totals["stop"] > 0
@@ -295,8 +302,8 @@ class Trainer(Setup):
     ) -> dict[str, object]:
         """The outputs of the parts that train; the batch is moved once for all of them."""
         outputs: dict[str, object] = {}
-        with self.precision.autocast():
-            images = self.precision.images(images_uint8)
+        with self.compute.autocast():
+            images = self.compute.images(images_uint8)
             for learner in learners:
                 outputs |= learner.forward(images, **plan.forward_options)
         return outputs

@@ -79,7 +79,7 @@ def prediction_header(setup: Setup) -> Header:
         setup.job.frames.data,
         setup.job.frames.val,
         setup.tasks,
-        setup.precision,
+        setup.compute,
         confidence_of(setup.metrics),
         prior,
         setup.fingerprint.partition("-")[0],
@@ -89,7 +89,7 @@ def prediction_header(setup: Setup) -> Header:
 def _evaluate(setup: Setup, average: nn.Module) -> tuple[list[ImageResult], dict[str, float]]:
     """Results and mean losses of a moving average."""
     data = setup.job.frames.data
-    return evaluate(fused_copy(average), setup.val_loader, setup.precision, data, setup.criterion)
+    return evaluate(fused_copy(average), setup.val_loader, setup.compute, data, setup.criterion)
 
 
 def _one_line(cells: Mapping[str, float | None]) -> str:
