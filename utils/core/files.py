@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import tempfile
 import threading
 import time
 import unicodedata
@@ -29,6 +30,10 @@ NUMBERED_DEVICES = [
 ]
 # What Windows opens by these names is no file
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}.union(NUMBERED_DEVICES)
+
+
+# What `write_atomically` writes to before it renames
+TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)-\d+\.tmp")
 
 
 def find_file(path: str | Path) -> Path:
@@ -125,6 +130,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise an error now if a file at `path` could not be written later, after the work.
+
+    Raises:
+        UserError: a folder stands there.
+        OSError: its folder does not exist, cannot be written to, or the disk is full.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder where a file is to be written; move it away")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(b"probe")
+            probe.flush()
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise OSError(error.errno, reason, str(path)) from error
 
 
 def write_json(path: Path, content: object) -> None:

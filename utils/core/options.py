@@ -306,8 +306,12 @@ def training_parser(
         nargs="?",
         const=None,
         type=filled,
-        metavar="LAST.PT",
-        help="resume a run, from this checkpoint or the newest one",
+        metavar="RUN",
+        help="go on with an unfinished run: its folder or weights/last.pt (without one: the newest "
+        "below --project), on the same data and with the options that it started with, so beside "
+        "--device, --workers and --project no other option is taken, and no best.pt, epochN.pt or "
+        "finished run; auto: begin the run --project/--name, or go on with it if it is there, by "
+        "the same command",
     )
     for title, names in options.hyp_options.items():
         group = parser.add_argument_group(title)
