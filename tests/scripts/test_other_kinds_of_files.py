@@ -15,7 +15,7 @@ from utils.checkpoints.model_file import load_any, open_model
 from utils.checkpoints.public_yolov5 import is_official
 from utils.comparison.protocol_file import load_protocol
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.hyperparameters import load_hyperparameters
 from utils.core.script import UserError
 from utils.curation.frames import inspect_image
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def open_onnx(path: Path) -> object:
-    return open_model(path, DualBackbone, select_precision("off", torch.device("cpu")))
+    return open_model(path, DualBackbone, select_compute("off", torch.device("cpu")))
 
 
 def watch(path: Path) -> object:
