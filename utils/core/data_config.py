@@ -11,7 +11,8 @@ from re import Match
 from utils.core.files import find_file
 from utils.core.patterns import check_pattern, search
 from utils.core.script import LOGGER, UserError
-from utils.core.user_file import is_utf8, printable, real_path
+from utils.core.terminal import one_line
+from utils.core.user_file import is_utf8, real_path
 from utils.core.values import did_you_mean, not_text
 from utils.core.yaml_reader import read_yaml_mapping
 
@@ -227,7 +228,7 @@ def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     _refuse_other_than_text(value, key, path)
     for name in value:
         if not is_utf8(name):
-            raise UserError(f"{path}: {key}: '{printable(name)}' is not UTF-8; write it anew")
+            raise UserError(f"{path}: {key}: '{one_line(name)}' is not UTF-8; write it anew")
     if len(set(value)) != len(value):
         raise UserError(f"{path}: {key} repeats a name: {list(value)}; every name must differ")
     return tuple(value)
