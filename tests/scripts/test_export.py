@@ -338,7 +338,7 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
     ("arguments", "expected"),
     [
         (["--imgsz", 100], "--imgsz is 100, expected a multiple of 32"),
-        (["--opset", 17], "--opset is 17, expected 18 or later"),
+        (["--opset", 17], "--opset is 17, expected at least 18"),
         (["--nms", "--include", "onnx", "pt2"], "--nms is for ONNX only"),
         (["--conf-thres", 2], "--conf-thres is 2.0, expected 0 to 1"),
     ],
@@ -387,7 +387,8 @@ def test_a_file_that_is_no_onnx(
 ):
     path = tmp_path / "x.onnx"
     path.write_bytes(exported.read_bytes()[:5000] if content is None else content)
-    assert refused(val.main, "--weights", path).startswith(f"{path}: not ")
+    message = refused(val.main, "--weights", path)
+    assert message.startswith(f"{path}: ") and "ONNX model" in message
     assert "no such file" in refused(val.main, "--weights", tmp_path / "missing.onnx")
 
 

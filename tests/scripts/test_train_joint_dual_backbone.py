@@ -147,10 +147,13 @@ def test_a_run_leaves_its_folder(finished):
 
 
 def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, monkeypatch):
-    """The detector is made best in the first epoch, the classifier in the second."""
+    """The detector is made best in the first epoch, the classifier in the second.
+
+    Patience ends the training after the third: of a whole schedule the last epoch is kept.
+    """
     marks = {"detection": [0.9, 0.1, 0.2], "classification": [0.3, 0.8, 0.8]}
-    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -1)
-    confidences = iter([0.11, 0.22, 0.33])
+    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -9)
+    confidences = iter([0.11, 0.22, 0.33, 0.33])  # of the last epoch twice: in full at the end
 
     def marked(metrics: dict, tasks: tuple[str, ...]) -> dict[str, float]:
         return {tasks[0]: marks[tasks[0]][evaluated[tasks[0]]]}
@@ -170,7 +173,7 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
 
     monkeypatch.setattr("utils.training.validation.summarise", summarise_and_mark)
     monkeypatch.setattr(Learner, "note_evaluation", note_evaluation)
-    folder = run(options, tmp_path / "run", script, save_period=1)
+    folder = run(options, tmp_path / "run", script, save_period=1, epochs=5, patience=1)
     best = load_checkpoint(folder / "weights/best.pt")
     assert best["best"] == {
         "detection": {"epoch": 0, "fitness": 0.9, "parts": {"detection": 0.9}},
