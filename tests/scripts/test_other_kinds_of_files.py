@@ -12,7 +12,7 @@ from models.dual_backbone import DualBackbone
 from models.graph import load_model_yaml
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.checkpoints.model_file import load_any, open_model
-from utils.checkpoints.public_yolov5 import is_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5
 from utils.comparison.protocol_file import load_protocol
 from utils.core.data_config import load_data_config
 from utils.core.device import select_compute
@@ -98,4 +98,4 @@ def test_an_audit_reports_an_image_of_another_kind(tmp_path: Path, kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_no_public_checkpoint(tmp_path: Path, kind: str):
     KINDS[kind][0](tmp_path / "a.pt")
-    assert not is_official(tmp_path / "a.pt")
+    assert not is_public_yolov5(tmp_path / "a.pt")

@@ -225,9 +225,10 @@ class Trainer(Setup):
 
     @contextlib.contextmanager
     def _stopping_together(self) -> Iterator[None]:
-        """Within the context several processes hear of a signal to one of them by `_count`.
+        """Within the context several processes hear of a signal to one of them.
 
-        All stop after the same batch then; none is left waiting for what another sends.
+        They do so in `_count_over_processes`. All stop after the same batch then; none is left
+        waiting for what another sends.
         """
         if distributed.world_size() == 1:
             yield
