@@ -28,6 +28,11 @@ AUGMENTATION_KEYS = (
     "fliplr",
     "mosaic",
     "mixup",
+    "grey_gamma",
+    "blur",
+    "noise",
+    "compression",
+    "erasing",
     "gamma",
 )
 POSITIVE = (TINY, HUGE)
@@ -127,6 +132,22 @@ class HyperParameters:
     copy_paste: float = setting(0.0, "not applied: it needs outlines", limits=SHARE)
     gamma: float = setting(
         0.0, "every channel to the power of e^(+- this); not a key of YOLOv5", limits=(0, 3)
+    )
+    grey_gamma: float = setting(
+        0.0, "the same of pixels without colour alone; not a key of YOLOv5", limits=(0, 3)
+    )
+    blur: float = setting(0.0, "Gaussian blur, sigma up to this, pixels", limits=(0, 10))
+    noise: float = setting(
+        0.0, "Gaussian noise, standard deviation up to this share of full brightness", limits=SHARE
+    )
+    compression: float = setting(
+        0.0, "probability of a JPEG of a quality of 20 to 90", limits=SHARE
+    )
+    erasing: float = setting(
+        0.0, "probability of a grey rectangle of 2 to 20 % of the frame", limits=SHARE
+    )
+    backbone_lr: float = setting(
+        1.0, "learning rate of the backbone as a share of the others'", limits=SHARE
     )
     # The joint task
     classification_required: bool = setting(

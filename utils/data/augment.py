@@ -26,6 +26,8 @@ MAX_ASPECT = 100
 MIN_DEPTH = 0.1  # of a point in the perspective's division; 1 is the frame's plane
 # Both parameters of mix-up's Beta distribution, as YOLOv5's: nearly half and half.
 MIXUP_BETA = 32.0
+MAX_GREY_SPREAD = 24  # levels of 256 between a pixel's channels; more is colour
+MIN_SIGMA_PX = 0.2  # less changes nothing
 # A mosaic's quadrants: whether a tile ends, rather than starts, at the mosaic's centre, in x and in
 # y.
 QUADRANTS = ((True, True), (False, True), (True, False), (False, False))
@@ -63,7 +65,9 @@ class Augmenter:
             partner = self._moved(self._partner(index, draw), draw)
             sample = _mixup(sample, partner, draw)
         frame, boxes = sample
-        return recoloured(frame, self.hyp, draw), boxes
+        frame = recoloured(frame, self.hyp, draw)
+        frame = degraded(frame, self.hyp, draw)
+        return erased(frame, self.hyp, draw), boxes
 
     def _partner(self, index: int, draw: np.random.Generator) -> int:
         """The number of a drawn frame of the same view."""
@@ -216,4 +220,56 @@ def recoloured(frame: np.ndarray, hyp: HyperParameters, draw: np.random.Generato
     if hyp.gamma:
         table = (255 * (levels / 255) ** exponent).round().astype(np.uint8)
         frame = cv2.LUT(frame, table)
+    if hyp.grey_gamma:
+        frame = _grey_recoloured(frame, np.exp(draw.uniform(-hyp.grey_gamma, hyp.grey_gamma)))
+    return frame
+
+
+def _grey_recoloured(frame: np.ndarray, exponent: float) -> np.ndarray:
+    """A frame whose grey pixels (tissue) are raised to a power, and whose coloured ones stay.
+
+    A pixel counts as grey where its channels differ by less than MAX_GREY_SPREAD.
+    """
+    table = (255 * (np.arange(256) / 255) ** exponent).round().astype(np.uint8)
+    spread = frame.max(axis=2) - frame.min(axis=2)
+    is_grey = spread < MAX_GREY_SPREAD
+    return np.where(is_grey[..., None], cv2.LUT(frame, table), frame)
+
+
+def degraded(frame: np.ndarray, hyp: HyperParameters, draw: np.random.Generator) -> np.ndarray:
+    """A frame, (H, W, 3) uint8, as a worse machine would have kept it: blurred, noisy, compressed.
+
+    Nothing is drawn for a key that is off.
+    """
+    if hyp.blur:
+        sigma_px = draw.uniform(0, hyp.blur)
+        if sigma_px > MIN_SIGMA_PX:
+            frame = cv2.GaussianBlur(frame, (0, 0), sigma_px)
+    if hyp.noise:
+        deviation = 255 * draw.uniform(0, hyp.noise)
+        noise = draw.standard_normal(frame.shape, dtype=np.float32)
+        frame = (frame + deviation * noise).clip(0, 255).astype(np.uint8)
+    if hyp.compression and draw.random() < hyp.compression:
+        quality = int(draw.integers(20, 91))
+        encoded = cv2.imencode(".jpg", frame, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+        frame = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return frame
+
+
+def erased(frame: np.ndarray, hyp: HyperParameters, draw: np.random.Generator) -> np.ndarray:
+    """A frame with, at times, one grey rectangle of 2 to 20 % of it; the boxes stay.
+
+    Zhong et al. 2017, arXiv 1708.04896, with the letterbox's grey in place of noise.
+    """
+    if not hyp.erasing or draw.random() >= hyp.erasing:
+        return frame
+    height, width = frame.shape[:2]
+    share = draw.uniform(0.02, 0.2)
+    aspect = np.exp(draw.uniform(np.log(0.3), np.log(1 / 0.3)))
+    erased_width = min(int(width * np.sqrt(share * aspect)), width)
+    erased_height = min(int(height * np.sqrt(share / aspect)), height)
+    left = int(draw.integers(0, width - erased_width + 1))
+    top = int(draw.integers(0, height - erased_height + 1))
+    frame = frame.copy()
+    frame[top : top + erased_height, left : left + erased_width] = FILL
     return frame

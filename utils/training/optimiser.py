@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,17 +13,31 @@ from models.graph import LayerGraph
 from utils.core.device import Precision
 from utils.core.hyperparameters import HyperParameters
 
+BACKBONE_LAYERS = 10  # of YOLOv5: up to and with SPPF
 # Of a parameter group, whichever an optimiser has.
 GROUP_KEYS = ("name", "lr", "weight_decay", "betas", "eps", "momentum", "nesterov")
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float, backbone_lr: float = 1.0) -> list[dict]:
+    """YOLOv5's groups, of the backbone apart if it learns at a rate of its own."""
+    if backbone_lr == 1:
+        return _groups(model.modules(), weight_decay)
+    backbone = list(model.model[:BACKBONE_LAYERS].modules())
+    ids = {id(module) for module in backbone}
+    rest = [module for module in model.modules() if id(module) not in ids]
+    slower = _groups(backbone, weight_decay)
+    for group in slower:
+        group["lr_share"] = backbone_lr
+    return _groups(rest, weight_decay) + slower
+
+
+def _groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict]:
     """YOLOv5's groups: biases, weights with decay, weights of norms; of trained parameters only."""
     biases: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     norms: list[nn.Parameter] = []
-    for module in model.modules():
+    for module in modules:
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
@@ -47,7 +61,7 @@ def build_optimizer(
 
     Fused: one pass over the memory; measured twice as fast as the plain loop on a CPU too.
     """
-    groups = parameter_groups(model, weight_decay)
+    groups = parameter_groups(model, weight_decay, hyp.backbone_lr)
     if hyp.optimizer == "SGD":
         return torch.optim.SGD(
             groups, lr=hyp.lr0, momentum=hyp.momentum, nesterov=hyp.momentum > 0, fused=True
@@ -107,6 +121,7 @@ class Schedule:
             if group["name"] == "bias":
                 start = self.hyp.warmup_bias_lr
             group["lr"] = start + warm * (target - start)
+            group["lr"] *= group.get("lr_share", 1.0)
             if "momentum" in group:
                 start = self.hyp.warmup_momentum
                 group["momentum"] = start + warm * (self.hyp.momentum - start)
@@ -188,7 +203,7 @@ class Stepper:
     @property
     def learning_rates(self) -> list[float]:
         """Of biases, decayed weights and norms, as YOLOv5's x/lr0..2."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        return [group["lr"] for group in self.optimizer.param_groups[:3]]
 
     def state_dict(self) -> dict[str, object]:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
