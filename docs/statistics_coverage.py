@@ -320,10 +320,16 @@ def _plot_panel(ax: Axes, rows: Mapping[str, list[Coverage]], procedures: Sequen
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--repetitions", type=whole_number(1), default=REPETITIONS, help=f"(default: {REPETITIONS})"
+        "--repetitions",
+        type=whole_number(1),
+        default=REPETITIONS,
+        help=f"studies that are simulated (default: {REPETITIONS})",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/explanation/statistics_coverage.png")
+        "--out",
+        type=Path,
+        default=Path("docs/explanation/statistics_coverage.png"),
+        help="picture (default: docs/explanation/statistics_coverage.png)",
     )
     args = parser.parse_args()
     tables = (

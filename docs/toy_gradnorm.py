@@ -182,15 +182,28 @@ def _finish(ax: Axes, title: str) -> None:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=whole_number(1), default=STEPS, help=f"(default: {STEPS})")
+    parser.add_argument(
+        "--seeds",
+        type=whole_number(0),
+        nargs="+",
+        default=[0, 1, 2],
+        help="of the trainings (default: 0 1 2)",
+    )
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=STEPS, help=f"of each training (default: {STEPS})"
+    )
     parser.add_argument(
         "--lr",
         type=number(TINY),
         default=LEARNING_RATE,
-        help=f"of Adam (default: {LEARNING_RATE:g})",
+        help=f"Adam's learning rate (default: {LEARNING_RATE:g})",
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/toy_gradnorm.png"))
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/toy_gradnorm.png"),
+        help="picture (default: docs/toy_gradnorm.png)",
+    )
     args = parser.parse_args()
     courses = {}
     for seed in args.seeds:

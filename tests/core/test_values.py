@@ -101,3 +101,39 @@ def test_a_key_that_is_no_text_is_refused(tmp_path: Path, text: str):
     path.write_text(text)
     with pytest.raises(UserError, match=r"key is .*, expected text"):
         read_yaml_mapping(path, "")
+
+
+HUGE_NUMBERS = (
+    str(2**63),
+    f"-{2**64}",
+    "1" + "0" * 400,
+    "9" * 5000,
+    "0x" + "f" * 5000,
+    "0b" + "1" * 80,
+)
+
+
+@pytest.mark.parametrize(
+    "load", [load_data_config, load_hyperparameters, load_model_yaml, read_named]
+)
+@pytest.mark.parametrize("place", ["lr0: {}", "nc: {}", "names: [{}]", "{}: a", "x: {{a: [{}]}}"])
+def test_a_number_of_more_than_63_bits_is_refused_in_few_words(tmp_path: Path, load, place: str):
+    path = tmp_path / "file.yaml"
+    for number in HUGE_NUMBERS:
+        path.write_text(place.format(number))
+        with pytest.raises(UserError) as error:
+            load(path)
+        message = str(error.value)
+        assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 400
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**63 - 1, -(2**63) + 1])
+def test_a_number_of_63_bits_is_read(tmp_path: Path, number: int):
+    path = tmp_path / "file.yaml"
+    path.write_text(f"x: {number}")
+    assert read_named(path) == {"x": number}
+
+
+def test_a_number_that_no_float_can_hold_is_refused():
+    with pytest.raises(UserError, match=r"lr0 is 1.*, expected a number"):
+        from_mapping(HyperParameters, {"lr0": 10**400})

@@ -28,6 +28,7 @@ from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
+from utils.core.terminal import plain
 from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
@@ -338,7 +339,7 @@ class _Progress:
     def show(self, running: Sequence[Training]) -> None:
         self.bar.n = self._done()
         states = [f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running]
-        self.bar.set_description_str(", ".join(states))
+        self.bar.set_description_str(plain(", ".join(states)))
         self.bar.refresh()
 
     def _done(self) -> int:

@@ -9,14 +9,34 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
 from utils.core.script import UserError
 
+INT_TAG = "tag:yaml.org,2002:int"
+LARGEST_INT = 2**63 - 1
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """A whole number that the libraries which get it can hold."""
+    value = loader.construct_yaml_int(node)
+    if abs(value) > LARGEST_INT:
+        raise UserError(
+            f"line {node.start_mark.line + 1}: the whole number {node.value[:20]}... "
+            f"({len(node.value)} characters) has more than 63 bits; expected a smaller one"
+        )
+    return value
+
 
 class UniqueKeySafeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses a key which is there twice; PyYAML takes the last one."""
+    """PyYAML's safe loader that refuses a key which is there twice; PyYAML takes the last one.
+
+    Whole numbers of more than 63 bits are refused, too.
+    """
+
+    yaml_constructors: ClassVar = yaml.SafeLoader.yaml_constructors | {INT_TAG: _construct_int}
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -130,7 +150,7 @@ def _to_float(key: str, value: object) -> float:
     if not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise UserError(f"{key} is {value!r}, expected a number")
 
