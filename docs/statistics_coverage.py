@@ -326,10 +326,7 @@ def main() -> None:
         help=f"studies that are simulated (default: {REPETITIONS})",
     )
     parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("docs/explanation/statistics_coverage.png"),
-        help="picture (default: docs/explanation/statistics_coverage.png)",
+        "--out", type=Path, default=Path(PICTURE), help=f"picture (default: {PICTURE})"
     )
     args = parser.parse_args()
     tables = (

@@ -50,6 +50,7 @@ TEST_SAMPLES = 1000
 EVALUATE_EVERY = 100  # steps
 STEPS = 15_000
 LEARNING_RATE = 1e-4
+PICTURE = "docs/toy_gradnorm.png"
 DARK = "#222222"
 GREY = "#666666"
 
@@ -187,10 +188,10 @@ def main() -> None:
         type=whole_number(0),
         nargs="+",
         default=[0, 1, 2],
-        help="of the trainings (default: 0 1 2)",
+        help="a training each (default: 0 1 2)",
     )
     parser.add_argument(
-        "--steps", type=whole_number(1), default=STEPS, help=f"of each training (default: {STEPS})"
+        "--steps", type=whole_number(1), default=STEPS, help=f"of a training (default: {STEPS})"
     )
     parser.add_argument(
         "--lr",
@@ -199,10 +200,7 @@ def main() -> None:
         help=f"Adam's learning rate (default: {LEARNING_RATE:g})",
     )
     parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("docs/toy_gradnorm.png"),
-        help="picture (default: docs/toy_gradnorm.png)",
+        "--out", type=Path, default=Path(PICTURE), help=f"picture (default: {PICTURE})"
     )
     args = parser.parse_args()
     courses = {}
