@@ -47,6 +47,7 @@ CONTRAST = Contrast("gradnorm", "fixed", "mAP50")
 SEEDS, PATIENTS = (2, 3, 5), (10, 30)
 FOLDS, FOLD_SEEDS, FOLD_PATIENTS = 5, (1, 3), (25, 54)
 LEVEL = 0.5  # of the figure
+PICTURE = "docs/explanation/statistics_coverage.png"
 LOW, HIGH = 0.925, 0.975  # where the coverage of a 95 % interval should lie
 
 
