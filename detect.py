@@ -38,10 +38,17 @@ def main() -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--weights", required=True, help="last.pt of a run, or last.onnx made of it"
+        "--weights",
+        required=True,
+        type=filled,
+        help="last.pt of a run, or last.onnx made of it",
     )
     parser.add_argument(
-        "--source", required=True, nargs="+", help="images, folders, quoted globs and videos"
+        "--source",
+        required=True,
+        nargs="+",
+        type=filled,
+        help="images, folders, quoted globs and videos",
     )
     parser.add_argument(
         "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"

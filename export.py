@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.arguments import MOST_SIDE, given_options, image_side, script_parser
+from utils.core.arguments import MOST_SIDE, filled, given_options, image_side, script_parser
 from utils.core.names import OLDEST_OPSET, STRIDE
 from utils.core.options import warn_without_effect
 from utils.core.script import UserError, run_script
@@ -30,7 +30,10 @@ def main() -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--weights", required=True, help="checkpoint, such as runs/train/exp/weights/last.pt"
+        "--weights",
+        required=True,
+        type=filled,
+        help="checkpoint, such as runs/train/exp/weights/last.pt",
     )
     parser.add_argument(
         "--include",

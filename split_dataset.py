@@ -34,7 +34,7 @@ def main() -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
-    parser.add_argument("--data", required=True, help="data.yaml of the data set")
+    parser.add_argument("--data", required=True, type=filled, help="data.yaml of the data set")
     parser.add_argument(
         "--out",
         type=filled,

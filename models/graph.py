@@ -18,7 +18,8 @@ from models.common import Concat, Detect
 from utils.core.files import find_file
 from utils.core.options import SIZES
 from utils.core.script import LOGGER, UserError
-from utils.core.values import did_you_mean, is_whole, read_yaml_mapping
+from utils.core.values import did_you_mean, is_whole
+from utils.core.yaml_reader import read_yaml_mapping
 
 CONFIGURATION = "model configuration"  # what errors call one that is no file
 PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value

@@ -1,4 +1,6 @@
-"""What a protocol file says is what is compared, and every mistake in it is named before anything is trained."""
+"""What a protocol file says is what is compared, and every mistake in it is named before anything
+is trained.
+"""
 
 import dataclasses
 import re

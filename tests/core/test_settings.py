@@ -16,6 +16,7 @@ from utils.core.settings import (
     add_argument,
     help_text,
     number,
+    of_options,
     problem_of,
     setting,
     whole_number,
@@ -150,3 +151,10 @@ def test_a_value_out_of_range_is_named_with_the_range(kind, text: str, problem: 
 )
 def test_help_has_meaning_range_and_default(name: str, text: str):
     assert help_text(FIELDS[name]) == text
+
+
+def test_a_message_on_a_field_names_the_option_that_it_was_given_by():
+    message = "gradnorm_alpha is -1.0, expected 0 to 10"
+    assert of_options(message, {"gradnorm_alpha"}) == f"--{message.replace('m_a', 'm-a')}"
+    assert of_options(message, {"lr0"}) == message
+    assert of_options("hyp.yaml: lr0 is x", {"lr0"}) == "hyp.yaml: lr0 is x"

@@ -1,4 +1,6 @@
-"""Every fault between files, planted in a small data set, is found under its name, and nothing else is."""
+"""Every fault between files, planted in a small data set, is found under its name, and nothing
+else is.
+"""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""The embedded data set: repeatable bytes, clean splits, exact boxes, every form of a label file."""
+"""The embedded data set.
+
+Repeatable bytes, clean splits, exact boxes, every form of a label file.
+"""
 
 import hashlib
 import re

@@ -1,4 +1,6 @@
-"""`GradNormLoss` in other people's loops: what they may pass, what is refused, and what their loops do around it."""
+"""`GradNormLoss` in other people's loops: what they may pass, what is refused, and what their
+loops do around it.
+"""
 
 import copy
 import csv

@@ -34,7 +34,10 @@ def test_every_method_has_a_name_in_the_options():
 
 
 def test_pcgrad_is_twice_upgrad_for_two_tasks():
-    """For two tasks each projects off the other once; one sums the projections, the other averages them."""
+    """For two tasks each projects off the other once.
+
+    One sums the projections, the other averages them.
+    """
     pcgrad, upgrad = GradientCombiner("pcgrad"), GradientCombiner("upgrad")
     conflicts = 0
     for gradients in pairs_of_gradients():

@@ -41,7 +41,10 @@ def frames(tiny_data: Path, tmp_path: Path) -> Path:
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> Callable[..., str]:
-    """Run detect.py in this process, with results in `tmp_path/runs/exp`; returns what it prints."""
+    """Run detect.py in this process, with results in `tmp_path/runs/exp`.
+
+    Returns what it prints.
+    """
     monkeypatch.setattr(LOGGER, "info", print)
     monkeypatch.setattr(LOGGER, "warning", print)
 

@@ -40,7 +40,10 @@ def monitor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 
 @pytest.fixture
 def after_sleep(monkeypatch: pytest.MonkeyPatch):
-    """Put functions in the place of the pauses between two looks, one a pause; another pause fails the test."""
+    """Put functions in the place of the pauses between two looks, one a pause.
+
+    Another pause fails the test.
+    """
 
     def plan(*events) -> None:
         left = list(events)
@@ -66,7 +69,9 @@ def gone() -> int:
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """A folder with the finished runs `a` (no progress) and `b` (no rows), something else, and a run too deep."""
+    """A folder with the finished runs `a` (no progress) and `b` (no rows), something else, and a
+    run too deep.
+    """
     for name in ("b", "a", "pictures", "pictures/deep"):
         (tmp_path / "several" / name).mkdir(parents=True)
     log_epochs(tmp_path / "several/a")

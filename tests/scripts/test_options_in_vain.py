@@ -1,4 +1,7 @@
-"""Options that change nothing are said, or refused; those of the trainings are in core/test_options.py."""
+"""Options that change nothing are said, or refused.
+
+Those of the trainings are in core/test_options.py.
+"""
 
 import sys
 from collections.abc import Callable

@@ -148,7 +148,9 @@ def test_frame_by_frame_says_so(tmp_path: Path, run):
 
 
 def mixed() -> dict[str, str]:
-    """As `FRAMES`, but clips show one view, except in some frames: P00 for a person to decide, P01 to P03 not."""
+    """As `FRAMES`, but clips show one view, except in some frames: P00 for a person to decide, P01
+    to P03 not.
+    """
     one_hot = ["1 0 0", "0 1 0", "0 0 1"]
     views = {
         f"P{patient:02}_V1_F{frame}.png": patient % 3 for patient in range(8) for frame in range(10)
@@ -440,8 +442,10 @@ def test_real_split_is_balanced_better_than_the_one_made_by_hand(real, tmp_path:
     path, _, frames, groups = real
     run("--data", path, "--val", 0.18, "--out", tmp_path / "out")
 
-    def judge(yaml_path: Path) -> tuple[float, float]:
-        """How uneven the frames are, and by how many patients a class or view is off its share at most."""
+    def unevenness(yaml_path: Path) -> tuple[float, float]:
+        """How uneven the frames are, and by how many patients a class or view is off its share at
+        most.
+        """
         train, val = load_splits(load_data_config(yaml_path), ["train", "val"])
         assert len(train.images) + len(val.images) == len(frames.images) == 1225
         assert not patients(train) & patients(val)
@@ -453,18 +457,18 @@ def test_real_split_is_balanced_better_than_the_one_made_by_hand(real, tmp_path:
         off = np.abs(sums - np.outer([0.82, 0.18], sums.sum(axis=0))).max()
         return imbalance(groups.sums(part, 2), [0.82, 0.18]), off
 
-    ours, theirs = judge(tmp_path / "out/data.yaml"), judge(path.with_name("data_patientwise.yaml"))
+    ours = unevenness(tmp_path / "out/data.yaml")
+    theirs = unevenness(path.with_name("data_patientwise.yaml"))
     assert ours[0] < theirs[0] < 0.05 and ours[1] < 1
 
 
-def test_real_folds_have_their_patients_of_every_class_and_view(real, tmp_path: Path, run):
-    path, _, frames, groups = real
-    run("--data", path, "--folds", 5, "--out", tmp_path / "out")
+def test_real_folds_have_their_patients_of_every_class_and_view(real, real_folds: Path):
+    _, _, frames, groups = real
     part = np.full(len(groups.counts), -1)
     validated = []
     for number in range(5):
         train, val = load_splits(
-            load_data_config(tmp_path / f"out/fold{number}/data.yaml"), ["train", "val"]
+            load_data_config(real_folds / f"fold{number}/data.yaml"), ["train", "val"]
         )
         assert not patients(train) & patients(val) and len(held(val)) == 7
         validated += val.images

@@ -25,6 +25,7 @@ from utils.curation.balance import (
 from utils.curation.clips import Clip, find_clips, harmonise, write_labels, write_split
 from utils.curation.findings import almost_identical, identical
 from utils.curation.frames import read_frames
+from utils.data.image_list import list_content
 from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, label_path, load_splits
 
@@ -46,6 +47,7 @@ def split(
         found: the data set's splits.
         frames: of all of them.
     """
+    list_content(frames.images, folder)  # refuses names before anything is written
     clips: list[Clip] = []
     if args.harmonise_views:
         clips = find_clips(frames, data)
@@ -188,7 +190,10 @@ def report_views(
         f"{len(old.images) - inside} frames are in no clip or have no label file "
         "and stay as they are"
     )
-    with naming(path), path.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        naming(path),
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         writer = csv.writer(stream)
         writer.writerow(["clip", "frames", *data.view_names])
         for clip in undecided:

@@ -20,7 +20,8 @@ from utils.core.names import TASKS
 from utils.core.options import warn_without_effect
 from utils.core.script import UserError, errors_in
 from utils.core.settings import MANY
-from utils.core.values import did_you_mean, from_mapping, is_whole, not_text, read_yaml_mapping
+from utils.core.values import did_you_mean, from_mapping, is_whole, not_text
+from utils.core.yaml_reader import read_yaml_mapping
 
 SCRIPTS = {"joint": JOINT, "dual": DUAL}
 SPLITS = ("val", "test")

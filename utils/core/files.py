@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import tempfile
 import threading
 import time
 import unicodedata
@@ -29,6 +30,10 @@ NUMBERED_DEVICES = [
 ]
 # What Windows opens by these names is no file
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}.union(NUMBERED_DEVICES)
+
+
+# What `write_atomically` writes to before it renames
+TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)-\d+\.tmp")
 
 
 def find_file(path: str | Path) -> Path:
@@ -127,10 +132,33 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Raise an error now if a file at `path` could not be written later, after the work.
+
+    Raises:
+        UserError: a folder stands there.
+        OSError: its folder does not exist, cannot be written to, or the disk is full.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder where a file is to be written; move it away")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(b"probe")
+            probe.flush()
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
 def write_json(path: Path, content: object) -> None:
     """Write strict JSON (no NaN), atomically."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, atomically; half characters, as in names of another encoding, are escaped."""
+    content = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:

@@ -69,7 +69,7 @@ class TrainOptions:
     data: str = setting("data/echo_phantom.yaml", "data.yaml", refuses_empty=True)
     hyp: str = setting(
         "hyp/joint_training_rules.yaml",
-        "hyper-parameter YAML; YOLOv5's load unchanged",
+        "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
     epochs: int = setting(50, "how often to go through the training images", limits=AT_LEAST_1)
@@ -207,10 +207,12 @@ class DualOptions(TrainOptions):
     cfg: str = setting("models/yolov5s.yaml", "the detector's model YAML", refuses_empty=True)
     hyp: str = setting(
         "hyp/dual_backbone_rules.yaml",
-        "hyper-parameter YAML; YOLOv5's load unchanged",
+        "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
-    classifier_cfg: str = setting("models/view_classifier.yaml", "the classifier's model YAML")
+    classifier_cfg: str = setting(
+        "models/view_classifier.yaml", "the classifier's model YAML", refuses_empty=True
+    )
     freeze_task: list[str] = setting(
         [],
         "leave this task's network as it is",
@@ -304,8 +306,12 @@ def training_parser(
         nargs="?",
         const=None,
         type=filled,
-        metavar="LAST.PT",
-        help="resume a run, from this checkpoint or the newest one",
+        metavar="RUN",
+        help="go on with an unfinished run: its folder or weights/last.pt (without one: the newest "
+        "below --project), on the same data and with the options that it started with, so beside "
+        "--device, --workers and --project no other option is taken, and no best.pt, epochN.pt or "
+        "finished run; auto: begin the run --project/--name, or go on with it if it is there, by "
+        "the same command",
     )
     for title, names in options.hyp_options.items():
         group = parser.add_argument_group(title)

@@ -1,15 +1,13 @@
-"""How every script starts, fails and is stopped: the logger, errors for the user, and signals."""
+"""How every script starts and ends: the logger, errors for the user, exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 
+from utils.core.signals import Interrupted, unwound_by_signals
 from utils.core.terminal import outlets, plain
 
 LOGGER = logging.getLogger("joint")
@@ -28,79 +26,11 @@ def errors_in(place: object) -> Iterator[None]:
         raise UserError(f"{place}: {error}") from None
 
 
-class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; `exit_code` is 128 + the signal's number, as shells expect."""
-
-    def __init__(self, message: str, signal_number: int):
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
-
-
-class StopSignals:
-    """Within the context the first SIGINT or SIGTERM is noted in `received`.
-
-    A second one acts as usual.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, object] = {}
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.received = number
-        self.__exit__()
-
-
-@contextlib.contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Within the context SIGINT and SIGTERM wait for its end, so that what it begins is whole.
-
-    In other threads than the main one this does nothing: no handler runs there.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = StopSignals()
-    try:
-        with signals:
-            yield
-    finally:
-        if signals.received:
-            signal.raise_signal(signals.received)
-
-
-@contextlib.contextmanager
-def unwound_by_sigterm() -> Iterator[None]:
-    """Within the context SIGTERM is an `Interrupted`, so that what a process holds is given back.
-
-    Not in the further processes of a training, which hold nothing and wait in calls that no handler
-    can interrupt.
-    """
-    if os.environ.get("RANK", "0") != "0":
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}", number)
-
-
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; user errors and what the system refuses end in one line, code 2."""
+    """Run a script's `main`; user errors and what the system refuses end in one line, code 2.
+
+    A stop signal ends in one line, too, and code 128 + its number.
+    """
     with outlets() as output:
         handler = logging.StreamHandler(output)
         handler.setFormatter(PlainFormatter("%(message)s"))
@@ -124,7 +54,7 @@ class PlainFormatter(logging.Formatter):
 def _exit_code(main: Callable[[], None]) -> object:
     """What `main` ends with, said on standard error; None where it just returns."""
     try:
-        with unwound_by_sigterm():
+        with unwound_by_signals():
             main()
     except SystemExit as stop:
         return stop.code
@@ -146,4 +76,5 @@ def _exit_code(main: Callable[[], None]) -> object:
 
 
 def _complain(text: str) -> None:
-    print(plain(text), file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(plain(text), file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 TINY = 1e-12  # the least value of what must be above 0
@@ -133,6 +133,19 @@ def default_of(field: dataclasses.Field) -> object:
 def option_name(name: str) -> str:
     """A field's name as it is on the command line: batch_size -> --batch-size."""
     return f"--{name.replace('_', '-')}"
+
+
+def of_options(message: str, given: Collection[str]) -> str:
+    """A message on a field, about the option that it was given by.
+
+    Args:
+        message: may begin with the field's name.
+        given: the fields that were given on the command line.
+    """
+    name, space, rest = message.partition(" ")
+    if name in given:
+        name = option_name(name)
+    return f"{name}{space}{rest}"
 
 
 def problem_of(field: dataclasses.Field, value: object) -> str:

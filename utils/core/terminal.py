@@ -19,6 +19,11 @@ def plain(text: str) -> str:
     return "".join(map(_written_out, text))
 
 
+def one_line(text: str) -> str:
+    """`plain`, with breaks and tabs written out, too."""
+    return plain(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _written_out(character: str) -> str:
     if character in KEPT or unicodedata.category(character) not in STEERING:
         return character

@@ -25,10 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from utils.core.script import UserError
+from utils.core.user_file import read_regular
 from utils.data.boxes import xywh_to_xyxy, xyxy_to_xywh
 from utils.data.line_breaks import BOX_VALUES, LineKind, crosses_itself, is_rectangle, line_kind
 
 UNKNOWN_VIEW = -1
+MOST_BYTES = 1 << 24  # of a label file
 # Of a clip's labelled frames: a view with no more than that does not decide the clip.
 MAJORITY = Fraction(3, 5)
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
@@ -70,10 +72,19 @@ def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabel
     """Parse the label file at `path`.
 
     Raises:
-        LabelError: unreadable, or breaks the format.
+        LabelError: unreadable, see `read_label_text`, or breaks the format.
+    """
+    return parse_labels(read_label_text(path), class_count, view_count, str(path))
+
+
+def read_label_text(path: Path) -> str:
+    """The text of the label file at `path`.
+
+    Raises:
+        LabelError: unreadable, or no UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = len(re.split(rb"\r\n|\n|\r", error.object[: error.start]))
         found = f"a byte that is not UTF-8, 0x{error.object[error.start]:02x}"
@@ -82,7 +93,6 @@ def read_label_file(path: Path, class_count: int, view_count: int) -> FrameLabel
         raise LabelError(
             f"{path}: cannot be read: {error.strerror}; expected a text file"
         ) from None
-    return parse_labels(text, class_count, view_count, str(path))
 
 
 def parse_labels(

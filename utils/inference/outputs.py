@@ -16,6 +16,7 @@ import numpy as np
 
 from utils.core.files import file_names, write_atomically, write_bytes
 from utils.core.script import UserError
+from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
 from utils.inference.drawing import draw_prediction
 from utils.inference.predictor import Prediction
@@ -79,6 +80,11 @@ class Pictures(Output):
             if 0 < frame.rate <= HIGHEST_RATE:
                 rate = frame.rate
             size = picture.shape[1::-1]
+            if not is_utf8(path):  # OpenCV crashes
+                raise UserError(
+                    f"{path}: OpenCV writes no video of a name that is not UTF-8; "
+                    "choose another --project, or leave out pictures and videos with --nosave"
+                )
             self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             self._video_path = path
             self._video_frames = 0
@@ -200,7 +206,7 @@ class Table(Output):
             "clip",
             *self._view_columns("clip_"),
         )
-        with path.open("w", newline="", encoding="utf-8") as stream:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(row | means.get(row["clip"], {}) for row in self._rows)

@@ -15,6 +15,7 @@ import numpy as np
 from utils.core.data_config import DataConfig
 from utils.core.files import shortened
 from utils.core.script import LOGGER, UserError
+from utils.core.user_file import is_utf8, require_regular
 from utils.data.images import IMAGE_SUFFIXES, left_out, read_image
 from utils.data.splits import below
 
@@ -107,11 +108,27 @@ class Source:
 
 def frame_count(path: Path) -> int:
     """How many frames a video states; 0 if it cannot be read."""
-    return _frame_count(_open_video(path))
+    try:
+        return _frame_count(_open_video(path))
+    except UserError:
+        return 0
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
-    """A video, without OpenCV's messages: this module reports what is wrong with a file."""
+    """A video, without OpenCV's messages: this module reports what is wrong with a file.
+
+    Raises:
+        UserError: it is no regular file, or has a name that OpenCV cannot take.
+    """
+    problem = ""
+    try:
+        require_regular(path)
+    except OSError as error:
+        problem = error.strerror
+    if not is_utf8(path):  # OpenCV crashes
+        problem = "its name is not UTF-8; rename it"
+    if problem:
+        raise UserError(f"{path}: cannot be read as a video: {problem}")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     # Other backends take some names for numbered images.
@@ -185,7 +202,7 @@ def _files_of(entry: str) -> tuple[list[Path], Path]:
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(SUFFIXES))}")
         return [path], path.parent
-    found = map(Path, glob.glob(entry, recursive=True))
+    found = map(Path, _matches(entry))
     if path.is_dir():
         found = below(path)
     files = sorted(found)
@@ -195,6 +212,21 @@ def _files_of(entry: str) -> tuple[list[Path], Path]:
     if path.is_dir():
         return files, path
     return files, Path(os.path.commonpath([file.parent for file in wanted]))
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a glob finds.
+
+    Folders at its beginning that are there are no pattern, whatever they are called. In the rest,
+    brackets stand for themselves, or else, where that finds nothing, are a choice.
+    """
+    folder = next(parent for parent in Path(pattern).parents if parent.exists())
+    rest = str(Path(pattern).relative_to(folder))
+    for attempt in (rest.replace("[", "[[]"), rest):
+        found = glob.glob(os.path.join(glob.escape(str(folder)), attempt), recursive=True)
+        if found:
+            return found
+    return []
 
 
 def _nothing_found(entry: str, files: Sequence[Path]) -> UserError:

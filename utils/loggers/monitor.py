@@ -16,6 +16,7 @@ from utils.core.lock import is_alive
 from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.core.settings import HUGE, MANY
+from utils.core.user_file import require_regular
 from utils.core.values import is_number, is_whole
 
 METRICS = {
@@ -248,6 +249,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         csv.Error: it is no CSV.
     """
     try:
+        require_regular(path)
         with path.open("rb") as stream:
             header = stream.readline(TAIL_BYTES)
             start = stream.tell()

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from utils.core.pixels import decode, to_8_bits
 from utils.core.script import UserError
+from utils.core.user_file import read_regular
 from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
 
 GRID = 4  # columns; all others are pixels
@@ -90,7 +91,7 @@ def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
         bits: stored in an image of 16 bits a channel, see `utils.core.pixels`.
     """
     try:
-        return to_8_bits(decode(path.read_bytes()), bits)
+        return to_8_bits(decode(read_regular(path)), bits)
     except (OSError, UserError):
         return None
 

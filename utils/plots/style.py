@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.core.files import write_atomically
-from utils.core.terminal import plain
+from utils.core.terminal import one_line
 from utils.plots.fonts import font_families, quiet_drawing
 
 DETECTION, CLASSIFICATION = "#0072B2", "#D55E00"
@@ -81,7 +81,7 @@ def shorten(text: str, length: int) -> str:
 
     What no font can show, such as an escape character, is written out.
     """
-    text = plain(text)
+    text = one_line(text)
     if len(text) <= length:
         return text
     return f"{text[: length - 1]}…"
