@@ -6,6 +6,7 @@ import yaml
 from utils.core.data_config import DATA_KEYS
 from utils.core.hyperparameters import HyperParameters
 from utils.core.options import DualOptions, JointOptions, TrainOptions
+from utils.core.script import UserError
 from utils.core.values import did_you_mean, from_mapping, to_mapping
 
 
