@@ -346,6 +346,11 @@ def _machine() -> str:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether a process of that number runs here; one that has ended may still be listed."""
+    return _process_start(pid) is not None
+
+
+def _exists(pid: int) -> bool:
     """Whether there is a process of that number on this machine."""
     if pid <= 0:  # these stand for groups of processes
         return False
@@ -360,7 +365,7 @@ def is_alive(pid: int) -> bool:
 
 def _process_start(pid: int) -> str | None:
     """When a process of this machine began, "" if unknown; None if it is gone."""
-    if not is_alive(pid):
+    if not _exists(pid):
         return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
