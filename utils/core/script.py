@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from utils.core.signals import Interrupted, unwound_by_signals
 
@@ -22,6 +24,10 @@ def run_script(main: Callable[[], None]) -> None:
     A stop signal ends in one line, too, and code 128 + its number.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    stops: list[Interrupted] = []
+    if main.__module__ == "__main__":
+        # What is registered first is called last: what packages have to give back is given back.
+        atexit.register(_end_at_once, stops)
     try:
         with unwound_by_signals():
             main()
@@ -37,4 +43,14 @@ def run_script(main: Callable[[], None]) -> None:
     except Interrupted as stop:
         with contextlib.suppress(OSError):  # the terminal may be closed
             print(stop, file=sys.stderr, flush=True)
+        stops.append(stop)
         sys.exit(stop.exit_code)
+
+
+def _end_at_once(stops: Sequence[Interrupted]) -> None:
+    """End a stopped process without taking the interpreter apart: of torch, that takes seconds."""
+    if stops:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(stops[0].exit_code)
