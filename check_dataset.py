@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.options import filled, script_parser
+from utils.core.arguments import filled, script_parser
 from utils.core.script import run_script
 from utils.curation.kinds import KINDS, LEVELS
 

@@ -22,7 +22,6 @@ its head; and as the tasks share most of B, a trunk trained long enough for one 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from models.gradnorm_loss import GradNormLoss
+from utils.core.arguments import script_parser
 from utils.core.names import TASKS
 from utils.core.script import LOGGER, run_script
+from utils.core.settings import TINY, number, whole_number
 from utils.plots.style import CLASSIFICATION, DETECTION
 
 SIGMAS = (1.0, 100.0)
@@ -180,13 +181,14 @@ def _finish(ax: Axes, title: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"(default: {STEPS})")
+    parser = script_parser(__doc__)
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=whole_number(1), default=STEPS, help=f"(default: {STEPS})")
     parser.add_argument(
-        "--lr", type=float, default=LEARNING_RATE, help=f"of Adam (default: {LEARNING_RATE:g})"
+        "--lr",
+        type=number(TINY),
+        default=LEARNING_RATE,
+        help=f"of Adam (default: {LEARNING_RATE:g})",
     )
     parser.add_argument("--out", type=Path, default=Path("docs/toy_gradnorm.png"))
     args = parser.parse_args()

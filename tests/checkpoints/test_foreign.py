@@ -20,7 +20,7 @@ from models.dual_backbone import DualBackbone
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoints.foreign import foreign_kind
 from utils.checkpoints.model_file import load_any, open_model
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.script import UserError
 
 STATE = {"0.weight": torch.zeros(2, 2), "0.bias": torch.zeros(2)}
@@ -121,7 +121,7 @@ def test_a_file_of_another_kind_in_the_place_of_onnx(tmp_path: Path, kind: str):
     path = tmp_path / "a.onnx"
     FILES[kind][0](path)
     with pytest.raises(UserError) as error:
-        open_model(path, DualBackbone, select_precision("off", torch.device("cpu")))
+        open_model(path, DualBackbone, select_compute("off", torch.device("cpu")))
     assert str(error.value).startswith(f"{path}: ") and "ONNX" in str(error.value)
 
 

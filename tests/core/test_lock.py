@@ -20,7 +20,8 @@ import pytest
 from utils.core import lock
 from utils.core.files import ROOT
 from utils.core.lock import LOCK_NAME, FolderInUse, Holder, claim_run_folder, is_in_use, lock_folder
-from utils.core.script import Interrupted, UserError, unwound_by_sigterm
+from utils.core.script import UserError
+from utils.core.signals import Interrupted, unwound_by_signals
 from utils.core.values import to_mapping
 
 HOLD = """
@@ -295,7 +296,7 @@ def test_a_signal_while_the_lock_is_made_leaves_none(
         return is_new
 
     monkeypatch.setattr(lock, "_create", interrupted)
-    with pytest.raises(Interrupted), unwound_by_sigterm():
+    with pytest.raises(Interrupted), unwound_by_signals():
         begin(tmp_path)
     gc.collect()
     assert list(tmp_path.iterdir()) == []

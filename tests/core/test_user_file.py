@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.core.user_file import is_utf8, printable, read_regular, require_regular
+from utils.core.terminal import one_line
+from utils.core.user_file import is_utf8, read_regular, require_regular
 
 
 def make_socket(path: Path) -> None:
@@ -51,5 +52,5 @@ def test_links_are_followed(tmp_path: Path):
 
 def test_what_cannot_be_drawn_is_escaped():
     name = os.fsdecode(b"A 4C\xe9\n\xe5\xbf\x83")
-    assert printable(name) == "A 4C\\udce9\\n\u5fc3"
+    assert one_line(name) == "A 4C\\udce9\\n\u5fc3"
     assert is_utf8("\u5fc3\n") and not is_utf8(name)

@@ -13,7 +13,7 @@ from small_runs import assert_same_run, new_job, resume, run, small_options
 from utils.core.data_config import load_data_config
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
-from utils.core.script import Interrupted
+from utils.core.signals import Interrupted
 from utils.data.augment import Augmenter, Sample, moved_boxes, recoloured, translation
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader

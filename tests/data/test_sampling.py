@@ -235,6 +235,28 @@ def test_a_batch_smaller_than_the_number_of_processes_is_an_error(monkeypatch):
         TrainingBatches(EpochSampler(100, 0), 3)
 
 
+@pytest.mark.parametrize(
+    ("length", "size", "ranks", "least", "batches"),
+    [(9, 4, 1, 2, 2), (10, 4, 1, 2, 3), (11, 4, 2, 2, 2), (12, 4, 2, 2, 3), (9, 4, 1, 1, 3)],
+)
+def test_a_last_batch_with_too_few_frames_for_a_process_is_left_out(
+    monkeypatch, length, size, ranks, least, batches
+):
+    shares = as_ranks(
+        monkeypatch, ranks, lambda: list(TrainingBatches(EpochSampler(length, 0), size, least))
+    )
+    assert {len(share) for share in shares} == {batches}
+    assert min(len(batch) for share in shares for batch in share) >= least
+
+
+@pytest.mark.parametrize(("length", "size", "ranks"), [(9, 1, 1), (1, 4, 1), (9, 3, 2), (3, 8, 2)])
+def test_batches_with_too_few_frames_for_a_process_are_an_error(monkeypatch, length, size, ranks):
+    monkeypatch.setattr(distributed, "world_size", lambda: ranks)
+    expected = f"--batch-size {size}: .* at least {2 * ranks}: .*larger --imgsz"
+    with pytest.raises(UserError, match=expected):
+        TrainingBatches(EpochSampler(length, 0), size, least_frames=2)
+
+
 # ---- the order without weights -------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from small_runs import EPOCHS, new_job, resume, run, small_options
 
 import train_joint_dual_backbone
 import train_joint_gradnorm
-from utils.core.script import Interrupted, UserError
+from utils.core.script import UserError
+from utils.core.signals import Interrupted
 from utils.loggers.tensorboard import BATCHES
 from utils.training.trainer import Trainer
 

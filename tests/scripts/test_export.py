@@ -338,7 +338,7 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
     ("arguments", "expected"),
     [
         (["--imgsz", 100], "--imgsz is 100, expected a multiple of 32"),
-        (["--opset", 17], "--opset is 17, expected 18 or later"),
+        (["--opset", 17], "--opset is 17, expected at least 18"),
         (["--nms", "--include", "onnx", "pt2"], "--nms is for ONNX only"),
         (["--conf-thres", 2], "--conf-thres is 2.0, expected 0 to 1"),
     ],

@@ -12,10 +12,10 @@ from models.dual_backbone import DualBackbone
 from models.graph import load_model_yaml
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.checkpoints.model_file import load_any, open_model
-from utils.checkpoints.public_yolov5 import is_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5
 from utils.comparison.protocol_file import load_protocol
 from utils.core.data_config import load_data_config
-from utils.core.device import select_precision
+from utils.core.device import select_compute
 from utils.core.hyperparameters import load_hyperparameters
 from utils.core.script import UserError
 from utils.curation.frames import inspect_image
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def open_onnx(path: Path) -> object:
-    return open_model(path, DualBackbone, select_precision("off", torch.device("cpu")))
+    return open_model(path, DualBackbone, select_compute("off", torch.device("cpu")))
 
 
 def watch(path: Path) -> object:
@@ -98,4 +98,4 @@ def test_an_audit_reports_an_image_of_another_kind(tmp_path: Path, kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_no_public_checkpoint(tmp_path: Path, kind: str):
     KINDS[kind][0](tmp_path / "a.pt")
-    assert not is_official(tmp_path / "a.pt")
+    assert not is_public_yolov5(tmp_path / "a.pt")

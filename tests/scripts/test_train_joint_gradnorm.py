@@ -94,7 +94,8 @@ def test_the_main_job_learns_the_phantom_and_not_its_shuffled_labels(
         f"--project={tmp_path}",
     ]
     script = [sys.executable, "train_joint_gradnorm.py", *arguments]
-    subprocess.run(script, check=True, capture_output=True, cwd=ROOT)
+    done = subprocess.run(script, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     last = json.loads((tmp_path / "exp" / "summary.json").read_text())["last"]
     scores = np.array([last["metrics/mAP_0.5"], last["metrics/view_accuracy"]])
     bars = np.array([0.90, 0.95])

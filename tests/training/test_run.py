@@ -1,7 +1,5 @@
 """What a run is resumed from, and data that there is nothing to learn from."""
 
-import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +12,9 @@ from utils.core.script import UserError
 from utils.data.labels import FrameLabels
 from utils.data.splits import Split
 from utils.training.run import (
-    newest_checkpoint,
     refuse_missing_names,
     refuse_nothing_to_learn,
 )
-
-
-def test_newest_checkpoint_is_the_one_written_last(tmp_path: Path):
-    for time_s, run in enumerate(["exp2", "exp10", "exp"], start=1_000_000_000):
-        path = tmp_path / run / "weights/last.pt"
-        path.parent.mkdir(parents=True)
-        path.touch()
-        os.utime(path, (time_s, time_s))
-    assert newest_checkpoint(tmp_path) == tmp_path / "exp/weights/last.pt"
-
-
-def test_no_run_to_resume_is_an_error(tmp_path: Path):
-    for project in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(UserError, match=rf"--resume: .*{re.escape(str(project))}"):
-            newest_checkpoint(project)
-
 
 BOX, NO_BOX = np.array([[0, 0.5, 0.5, 0.2, 0.2]]), np.zeros((0, 5))
 BOTH, BOXES, VIEWS, NOTHING = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from utils.core.data_config import load_data_config
+from utils.core.data_config import DataConfig, load_data_config
 from utils.core.lock import FolderLock, claim_run_folder
 from utils.core.script import LOGGER, UserError
 from utils.curation.audit import Audit, audit, read_plausible
@@ -19,8 +21,9 @@ def run(args: argparse.Namespace) -> None:
     plausible = read_plausible(args.plausible, data) if args.plausible else None
     with claimed_folder(args.out) as claimed:
         folder = claimed.folder
+        refuse_folder_of_data(folder, folders_of(data))
         found = audit(data, plausible)
-        refuse_folder_of_data(folder, found)
+        refuse_folder_of_data(folder, folders_of_frames(found))
         write_report(found, folder)
     code = found.exit_code(args.strict)
     LOGGER.info(f"{verdict(found)}; exit code {code}\neverything is in {folder}")
@@ -37,14 +40,28 @@ def claimed_folder(out: str | None) -> FolderLock:
     return claim_run_folder(folder.parent, folder.name, exist_ok=True)
 
 
-def refuse_folder_of_data(folder: Path, found: Audit) -> None:
+def folders_of(data: DataConfig) -> set[Path]:
+    """The folders that data.yaml names, and those of their labels."""
+    found = set()
+    for entry in itertools.chain.from_iterable(data.splits.values()):
+        if entry.is_dir():
+            found |= {entry, label_path(entry / "any.png", data).parent}
+    return found
+
+
+def folders_of_frames(found: Audit) -> set[Path]:
+    """The folders that images and labels were found in, which lists may name one by one."""
+    folders = {frame.path.parent for frame in found.frames}
+    return folders | {label_path(frame.path, found.data).parent for frame in found.frames}
+
+
+def refuse_folder_of_data(folder: Path, taken: Iterable[Path]) -> None:
     """Raise a `UserError` if `folder` lies in a folder of images or labels.
 
     Nothing is written into the data set.
     """
-    for frame in found.frames:
-        for taken in {frame.path.parent, label_path(frame.path, found.data).parent}:
-            if folder.resolve().is_relative_to(taken.resolve()):
-                raise UserError(
-                    f"--out {folder}: lies in the data set's {taken}; choose another folder"
-                )
+    for place in taken:
+        if folder.resolve().is_relative_to(place.resolve()):
+            raise UserError(
+                f"--out {folder}: lies in the data set's {place}; choose another folder"
+            )

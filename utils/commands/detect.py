@@ -23,17 +23,22 @@ from utils.inference.sources import FrameReader, Source, find_sources, refuse_fo
 
 
 def run(args: argparse.Namespace) -> None:
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        detect(args, claimed.folder)
+
+
+def detect(args: argparse.Namespace, folder: Path) -> None:
+    """Write the model's predictions of the sources into the folder."""
     data = load_data_config(args.data) if args.data else None
     sources = find_sources(args.source, data)
+    refuse_folder_of_sources(folder, args.source, sources)
     compute = select_compute("auto", select_device(args.device))
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
     warn_without_effect(args.given, without_effect(model, args.weights))
-    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        refuse_folder_of_sources(claimed.folder, args.source, sources)
-        write_outputs(args, sources, predictor, metadata, claimed.folder)
+    write_outputs(args, sources, predictor, metadata, folder)
 
 
 def write_outputs(

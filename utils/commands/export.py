@@ -14,6 +14,7 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights
 from utils.checkpoints.model_file import ModelMetadata, load_any, model_from_checkpoint
 from utils.checkpoints.onnx_model import OnnxModel
+from utils.core.files import refuse_unwritable
 from utils.core.options import (
     usual_confidence,
 )
@@ -22,6 +23,10 @@ from utils.inference import export
 
 
 def run(args: argparse.Namespace) -> None:
+    paths = {suffix: Path(args.weights).with_suffix(f".{suffix}") for suffix in args.include}
+    for path in paths.values():
+        if path.parent.is_dir():  # else there are no such weights
+            refuse_unwritable(path)
     content = load_any(args.weights)
     metadata = ModelMetadata.of_checkpoint(content)
     metadata = dataclasses.replace(metadata, imgsz=args.imgsz or metadata.imgsz)
@@ -31,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
             f"--nms: {args.weights} finds no boxes, so there is nothing to suppress; leave it out"
         )
     program = export.exported_program(export.Deployed(model, args.half))
-    for suffix in dict.fromkeys(args.include):
-        path = Path(args.weights).with_suffix(f".{suffix}")
+    for suffix, path in paths.items():
         write = WRITERS[suffix]
         LOGGER.info(f"{path}: {write(path, program, model, metadata, args)}")
 

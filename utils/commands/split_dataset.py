@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.core.data_config import DataConfig, load_data_config
+from utils.core.files import naming
 from utils.core.lock import LOCK_NAME, FolderLock, claim_run_folder
 from utils.core.script import LOGGER, UserError
 from utils.curation.balance import (
@@ -189,7 +190,10 @@ def report_views(
         f"{len(old.images) - inside} frames are in no clip or have no label file "
         "and stay as they are"
     )
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
+    with (
+        naming(path),
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         writer = csv.writer(stream)
         writer.writerow(["clip", "frames", *data.view_names])
         for clip in undecided:

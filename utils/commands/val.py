@@ -41,23 +41,23 @@ NETWORK_OPTIONS = ("task", "imgsz", "batch_size", "iou_thres", "device", "worker
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.predictions:
-        rescore(args)
-    else:
-        evaluate_network(args)
+    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
+        if args.predictions:
+            rescore(args, claimed.folder)
+        else:
+            evaluate_network(args, claimed.folder)
 
 
-def evaluate_network(args: argparse.Namespace) -> None:
-    """Let the network predict the split, and report on it."""
+def evaluate_network(args: argparse.Namespace, folder: Path) -> None:
+    """Let the network predict the split, and report on it in the folder."""
     compute = select_compute(args.amp, select_device(args.device))
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     warn_without_effect(args.given, without_effect(model, args.weights))
     data = matching_data(args.data or metadata.data, metadata, args.weights, model.tasks)
     split = load_split(data, args.task, args.skip_bad_labels)
-    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        results, header = predict(args, model, metadata, compute, data, split)
-        write_predictions(claimed.folder / FILE_NAME, results, header)
-        report(args, data, split, results, header, claimed.folder)
+    results, header = predict(args, model, metadata, compute, data, split)
+    write_predictions(folder / FILE_NAME, results, header)
+    report(args, data, split, results, header, folder)
 
 
 def predict(
@@ -82,8 +82,8 @@ def predict(
     return results, Header.of(data, dataset, model.tasks, compute, confidence, prior, trained_on)
 
 
-def rescore(args: argparse.Namespace) -> None:
-    """Report on the predictions in a file, beside the truth in the data set."""
+def rescore(args: argparse.Namespace, folder: Path) -> None:
+    """Report in the folder on the predictions in a file, beside the truth in the data set."""
     predictions = read_predictions(args.predictions)
     header = predictions.header
     idle = dict.fromkeys(NETWORK_OPTIONS, f"--predictions {args.predictions}")
@@ -96,8 +96,7 @@ def rescore(args: argparse.Namespace) -> None:
     data = dataclasses.replace(data, bits=data.bits or header.bits)
     split = load_split(data, header.split, args.skip_bad_labels)
     results = results_from(predictions, split, data)
-    with claim_run_folder(args.project, args.name, args.exist_ok) as claimed:
-        report(args, data, split, results, header, claimed.folder)
+    report(args, data, split, results, header, folder)
 
 
 def report(
@@ -121,6 +120,7 @@ def report(
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
+    LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 

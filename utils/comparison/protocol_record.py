@@ -20,7 +20,7 @@ from utils.comparison.arms import Arm
 from utils.comparison.protocol import BUILT_IN, MARGINS, Contrast, Protocol
 from utils.comparison.trainings import Training, relevant, run_name
 from utils.core.files import write_json, write_text
-from utils.core.user_file import printable
+from utils.core.terminal import one_line
 from utils.core.values import to_mapping
 
 COPY = "protocol.yaml"
@@ -43,7 +43,7 @@ def note_protocol(folder: Path, protocol: Protocol, trainings: Sequence[Training
     }
     is_first_file = protocol.source is not None and not (folder / COPY).exists()
     if is_first_file:
-        origin = f"Copied at {entry['time']} from {printable(entry['source'])}"
+        origin = f"Copied at {entry['time']} from {one_line(entry['source'])}"
         head = f"# {origin}; trainings begun before: {entry['begun']}\n"
         text = head + protocol.source.read_text(encoding="utf-8")
         write_text(folder / COPY, text)

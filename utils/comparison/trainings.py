@@ -27,7 +27,8 @@ from utils.core.files import ROOT, write_json, write_text
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import is_in_use
 from utils.core.options import TrainOptions
-from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
+from utils.core.script import LOGGER, UserError
+from utils.core.signals import Interrupted, signals_held_back, unwound_by_signals
 from utils.core.values import from_mapping, to_mapping
 from utils.core.yaml_reader import read_yaml_mapping
 
@@ -197,7 +198,7 @@ def train_all(trainings: Sequence[Training], jobs: int = 1) -> None:
 
     Raises:
         UserError: a training failed; its last words are passed on.
-        Interrupted: SIGINT or SIGTERM; the trainings were told to stop and can be resumed.
+        Interrupted: by a stop signal; the trainings were told to stop and can be resumed.
     """
     waiting = [training for training in trainings if not training.is_finished]
     LOGGER.info(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished")
@@ -208,20 +209,21 @@ def train_all(trainings: Sequence[Training], jobs: int = 1) -> None:
                 "waiting for its end"
             )
     running: list[_Running] = []
-    with _Progress(trainings) as progress, StopSignals() as signals:
+    with unwound_by_signals(), _Progress(trainings) as progress:
         try:
             while waiting or running:
-                _fill(running, waiting, jobs)
+                with signals_held_back():  # every process that is started is in `running`
+                    _fill(running, waiting, jobs)
                 time.sleep(POLL_S)
-                if signals.received is not None:
-                    raise Interrupted(
-                        "stopped; the same command goes on from here", signals.received
-                    )
                 ended = [own for own in running if own.process.poll() is not None]
                 running = [own for own in running if own not in ended]
                 late = [own.training for own in ended if own.was_late()]
                 waiting += late
                 progress.show([own.training for own in running])
+        except Interrupted as stop:
+            _stop([own.process for own in running])
+            stop.args = ("stopped; the same command goes on from here",)
+            raise
         except BaseException:
             _stop([own.process for own in running])
             raise

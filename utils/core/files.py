@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import itertools
 import json
 import os
 import re
+import tempfile
 import threading
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +30,10 @@ NUMBERED_DEVICES = [
 ]
 # What Windows opens by these names is no file
 DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}.union(NUMBERED_DEVICES)
+
+
+# What `write_atomically` writes to before it renames
+TEMPORARY_NAME = re.compile(r"\..+\.(?P<pid>\d+)-\d+\.tmp")
 
 
 def find_file(path: str | Path) -> Path:
@@ -92,16 +98,56 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with naming(path):
+            write(temporary)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` of the context say which file it is about; those of writing do not."""
+    try:
+        yield
     except OSError as error:
         raise OSError(
             error.errno, f"cannot be written: {error.strerror or error}", str(path)
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write one of many files, not flushed to disk by itself; none that is cut off is left.
+
+    Raises:
+        OSError: it cannot be written, e.g. the disk is full.
+    """
+    try:
+        with naming(path):
+            path.write_bytes(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise an error now if a file at `path` could not be written later, after the work.
+
+    Raises:
+        UserError: a folder stands there.
+        OSError: its folder does not exist, cannot be written to, or the disk is full.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder where a file is to be written; move it away")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(b"probe")
+            probe.flush()
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror or error}"
+        raise OSError(error.errno, reason, str(path)) from error
 
 
 def write_json(path: Path, content: object) -> None:
@@ -206,7 +252,7 @@ class CsvLog:
         unknown = row.keys() - set(self.columns)
         assert not unknown, f"{self.path}: no such columns {sorted(unknown)}"
         is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as stream:
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, self.columns, restval="")
             if is_new:
                 writer.writeheader()

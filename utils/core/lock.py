@@ -23,8 +23,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utils.core.files import new_run_folder, run_folder, write_atomically
-from utils.core.script import LOGGER, UserError, signals_held_back
+from utils.core.files import (
+    TEMPORARY_NAME,
+    naming,
+    new_run_folder,
+    refuse_unwritable,
+    run_folder,
+    write_atomically,
+)
+from utils.core.script import LOGGER, UserError
+from utils.core.signals import signals_held_back
 from utils.core.values import from_mapping, to_mapping
 
 LOCK_NAME = ".lock"
@@ -32,6 +40,7 @@ TOUCH_INTERVAL_S = 60.0
 STALE_S = 600.0
 CONFIRM_INTERVAL_S = 1.0
 POLL_S = 1.0
+RESULT_SUFFIXES = (".csv", ".json", ".md", ".npz", ".png", ".yaml")
 
 
 class FolderInUse(UserError):
@@ -159,7 +168,8 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
 
     Raises:
         FolderInUse: with `exist_ok`, another process works in it.
-        UserError: see `run_folder`.
+        UserError: see `run_folder`; or with `exist_ok`, a folder stands where a file will be.
+        OSError: it cannot be written to.
     """
     wanted = run_folder(project, name)
     is_there = wanted.is_dir()
@@ -169,7 +179,15 @@ def claim_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> 
         made = parents
         if not (exist_ok and is_there):
             made = [folder, *parents]
-        return lock_folder(folder, made=made)
+        locked = lock_folder(folder, made=made)
+    try:
+        for path in folder.iterdir():
+            if path.suffix in RESULT_SUFFIXES and path.is_dir():
+                refuse_unwritable(path)
+    except BaseException:
+        locked.release()
+        raise
+    return locked
 
 
 def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> FolderLock:
@@ -196,6 +214,21 @@ def lock_folder(folder: Path, wait: bool = False, made: Sequence[Path] = ()) -> 
                 LOGGER.info(f"{error}; waiting for it")
             is_announced = True
         time.sleep(POLL_S)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left in a locked folder, and in the folders in it.
+
+    These are the files of `write_atomically`, but for those of a process that is alive.
+    """
+    for place in (folder, *filter(Path.is_dir, folder.iterdir())):
+        for path in place.glob(".*.tmp"):
+            found = TEMPORARY_NAME.fullmatch(path.name)
+            if found is None or path.name.startswith(f".{LOCK_NAME}."):
+                continue
+            pid = int(found["pid"])
+            if pid == os.getpid() or not is_alive(pid):
+                path.unlink(missing_ok=True)
 
 
 def is_in_use(folder: Path) -> bool:
@@ -240,7 +273,8 @@ def _create(path: Path, content: bytes) -> bool:
         return False
     with stream:
         try:
-            stream.write(content)
+            with naming(path):
+                stream.write(content)
         except OSError:  # the disk is full
             path.unlink()
             raise
@@ -313,6 +347,8 @@ def _machine() -> str:
 
 def is_alive(pid: int) -> bool:
     """Whether there is a process of that number on this machine."""
+    if pid <= 0:  # these stand for groups of processes
+        return False
     try:
         os.kill(pid, 0)  # signal 0 is never delivered
     except (ProcessLookupError, OverflowError):

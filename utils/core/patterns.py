@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from utils.core.script import UserError
-from utils.core.user_file import printable
+from utils.core.terminal import one_line
 
 LONGEST_S = 2.0  # for one name
 LONGEST_PATTERN = 1000  # characters
@@ -51,7 +51,7 @@ def search(pattern: str, name: str) -> re.Match | None:
     except TimeoutError:
         raise UserError(
             f"the pattern {pattern!r} takes more than {LONGEST_S:g} s on the file name "
-            f"{printable(name)}; leave out repeats within repeats, such as (a+)+"
+            f"{one_line(name)}; leave out repeats within repeats, such as (a+)+"
         ) from None
 
 

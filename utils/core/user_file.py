@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import unicodedata
 from pathlib import Path
+
+from utils.core.terminal import one_line
 
 # Test of a file's mode -> what such a file is
 OTHER_KINDS = {
@@ -32,7 +33,7 @@ def require_regular(path: str | Path) -> int:
         found = os.stat(path)
     except ValueError:  # a NUL or half a character in the name
         reason = "no file can have this name"
-        raise OSError(errno.EINVAL, reason, printable(str(path))) from None
+        raise OSError(errno.EINVAL, reason, one_line(str(path))) from None
     for is_kind, kind in OTHER_KINDS.items():
         if is_kind(found.st_mode):
             raise OSError(errno.EINVAL, f"it is {kind}", str(path))
@@ -54,22 +55,6 @@ def read_regular(path: str | Path, most_bytes: int | None = None) -> bytes:
         raise OSError(errno.EFBIG, reason, str(path))
     with open(path, "rb") as stream:
         return stream.read()
-
-
-UNDRAWABLE = ("Cc", "Cs", "Zl", "Zp")  # controls, half characters, ends of lines and paragraphs
-
-
-def printable(text: str) -> str:
-    """The text with escapes, such as `\\udce9` or `\\n`, for what cannot be drawn.
-
-    File names that are not UTF-8 have half characters, see `os.fsdecode`.
-    """
-    shown = []
-    for character in text:
-        if unicodedata.category(character) in UNDRAWABLE:
-            character = ascii(character)[1:-1]
-        shown.append(character)
-    return "".join(shown)
 
 
 def is_utf8(text: str | Path) -> bool:

@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from utils.core.script import UserError
-from utils.core.user_file import printable, read_regular
+from utils.core.terminal import one_line
+from utils.core.user_file import read_regular
 from utils.core.values import not_text
 
 MOST_BYTES = 1 << 20
@@ -112,7 +113,7 @@ def _line(place: yaml.Node | yaml.Event) -> int:
 def _shown(text: str) -> str:
     if len(text) > SHOWN_LETTERS:
         text = f"{text[: SHOWN_LETTERS - 3]}..."
-    return printable(text)
+    return one_line(text)
 
 
 def _refuse_deep(depth: int, line: int) -> None:

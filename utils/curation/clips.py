@@ -9,15 +9,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import yaml
 
 from utils.core.data_config import DataConfig
-from utils.core.files import write_atomically, write_text
+from utils.core.files import write_bytes
 from utils.core.script import UserError
-from utils.core.user_file import printable
+from utils.core.terminal import one_line
 from utils.data.image_list import list_content, relative_name
 from utils.data.labels import UNKNOWN_VIEW, majority_view, view_line
 from utils.data.splits import Split, label_path
@@ -129,7 +128,7 @@ def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None
             had_view = before.view != UNKNOWN_VIEW
             content = replace_view(content, had_view, after.view, len(data.view_names))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        write_bytes(target, content)
 
 
 def write_split(
@@ -146,7 +145,7 @@ def write_split(
     lists = {name: list_content(paths, folder) for name, paths in images.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in lists.items():
-        write_atomically(folder / f"{name}.txt", partial(Path.write_bytes, data=content))
+        write_bytes(folder / f"{name}.txt", content)
     content = {"path": relative_name(data.root, folder)}
     content |= {name: relative_name(folder / f"{name}.txt", data.root) for name in images}
     content |= {
@@ -160,6 +159,6 @@ def write_split(
         "bits": data.bits,
     }
     content = {key: value for key, value in content.items() if value is not None}
-    text = "".join(f"# {printable(line)}\n" for line in note.splitlines())
+    text = "".join(f"# {one_line(line)}\n" for line in note.splitlines())
     text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    write_text(folder / "data.yaml", text)
+    write_bytes(folder / "data.yaml", text.encode("utf-8", "backslashreplace"))

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
@@ -18,11 +17,11 @@ import cv2
 import imagehash
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from utils.core.data_config import DataConfig
 from utils.core.pixels import largest_value
 from utils.core.script import UserError
+from utils.core.threads import map_in_threads
 from utils.data.images import decode_image, read_bytes, reduce_depth
 from utils.data.labels import (
     UNKNOWN_VIEW,
@@ -80,10 +79,10 @@ def read_frames(data: DataConfig) -> list[Frame]:
         own = find_images(entries, name, data.source)
         images += own
         splits += [name] * len(own)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+    read = partial(_read_frame, data)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's; a damaged file is reported once, as a finding
-        found = pool.map(partial(_read_frame, data), splits, images)
-        return list(tqdm(found, "checking frames", len(images), unit="img", mininterval=0.5))
+        return map_in_threads(read, splits, images, title="checking frames", total=len(images))
 
 
 def _read_frame(data: DataConfig, split: str, path: Path) -> Frame:

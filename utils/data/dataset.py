@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from utils.core import distributed
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import STRIDE
 from utils.core.pixels import DEEPEST, fits_few_bits, largest_value, unknown_bits
 from utils.core.script import UserError
+from utils.core.threads import map_in_threads
 from utils.data.augment import Augmenter
 from utils.data.frame_cache import CachedFrame, FrameCache
 from utils.data.images import Letterbox, decode_image, read_bytes, reduce_depth
@@ -100,16 +99,11 @@ class JointDataset(Dataset):
         verb = "checking"
         if self.cached or self._disk:
             verb = "caching"
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            progress = tqdm(
-                pool.map(self._decode, range(len(self))),
-                f"{self.split.name}: {verb} images",
-                len(self),
-                unit="img",
-                mininterval=0.5,
-                disable=not distributed.is_main(),
-            )
-            found = list(progress)
+        title = f"{self.split.name}: {verb} images"
+        is_quiet = not distributed.is_main()
+        found = map_in_threads(
+            self._decode, range(len(self)), title=title, total=len(self), is_quiet=is_quiet
+        )
         errors = [result for result in found if isinstance(result, UserError)]
         if errors:
             listed = "\n  ".join(map(str, errors))

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from utils.core.script import UserError
-from utils.core.user_file import printable, read_regular
+from utils.core.terminal import one_line
+from utils.core.user_file import read_regular
 
 LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
@@ -35,7 +36,7 @@ def read_image_list(path: Path) -> list[Path]:
     images = [Path(os.path.normpath(folder / line)) for line in lines if line]
     missing = [image for image in images if not image.exists()]
     if missing:
-        first = printable(str(missing[0]))
+        first = one_line(str(missing[0]))
         raise UserError(
             f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {first}"
             f"{_hint(content)}"
@@ -63,7 +64,7 @@ def list_content(images: Iterable[Path], folder: Path) -> bytes:
         line = relative_name(image, folder)
         if LINE_BREAK.search(line):
             raise UserError(
-                f"{printable(line)}: a line break in the name, which no list of images can hold; "
+                f"{one_line(line)}: a line break in the name, which no list of images can hold; "
                 "rename it"
             )
         if line != line.strip() or line.startswith("\ufeff"):  # which a reader would take away

@@ -120,6 +120,7 @@ def make_loader(
     pin_memory: bool,
     sampler: EpochSampler | None = None,
     match: Match | None = None,
+    least_frames: int = 1,
 ) -> FrameLoader:
     """Batches for training in the sampler's order, or without one for evaluation, each frame once.
 
@@ -129,6 +130,7 @@ def make_loader(
             in memory, unless there is a GPU to keep busy.
         pin_memory: in page-locked memory, for CUDA.
         match: what the anchors have to do with a batch's boxes, see `collate`.
+        least_frames: see `TrainingBatches`.
     """
     if workers < 0:
         workers = min((os.cpu_count() or 1) // distributed.processes_here(), MOST_WORKERS)
@@ -137,7 +139,7 @@ def make_loader(
     if sampler is None:
         batches = EvaluationBatches(len(dataset), batch_size)
     else:
-        batches = TrainingBatches(sampler, batch_size)
+        batches = TrainingBatches(sampler, batch_size, least_frames)
     return FrameLoader(
         dataset,
         batch_sampler=batches,

@@ -65,26 +65,38 @@ class TrainingBatches(Sampler[list[Key]]):
     """This process's share of an epoch's batches, as keys (epoch, frame).
 
     Of every batch in the sampler's order, rank r of n takes frames r, r + n, ... A last batch with
-    fewer frames than ranks is left out, as there would be nothing for some of them to do.
+    too few frames for some rank is left out.
+
+    Args:
+        least_frames: that a rank needs of a batch.
 
     Raises:
-        UserError: a batch has fewer frames than there are ranks.
+        UserError: the full batches, or the only one, have too few frames.
     """
 
-    def __init__(self, sampler: EpochSampler, batch_size: int):
+    def __init__(self, sampler: EpochSampler, batch_size: int, least_frames: int = 1):
         self.sampler = sampler
         self.batch_size = batch_size
-        smallest = min(batch_size, len(sampler))
         ranks = distributed.world_size()
-        if smallest < ranks:
+        self.smallest = ranks * least_frames
+        found = min(batch_size, len(sampler))
+        if found >= self.smallest:
+            return
+        if found < ranks:
             raise UserError(
-                f"--batch-size {batch_size}: {smallest} frames for {ranks} processes; "
+                f"--batch-size {batch_size}: {found} frames for {ranks} processes; "
                 "start fewer of them"
             )
+        raise UserError(
+            f"--batch-size {batch_size}: a batch of {found} (of {len(sampler)} training frames), "
+            f"expected at least {self.smallest}: at this --imgsz the smallest maps have one cell, "
+            f"and batch norm needs {least_frames} values; "
+            f"use --batch-size {self.smallest} and as many frames, or a larger --imgsz"
+        )
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.sampler), self.batch_size)
-        return full + (rest >= distributed.world_size())
+        return full + (rest >= self.smallest)
 
     def __iter__(self) -> Iterator[list[Key]]:
         keys = [(self.sampler.epoch, index) for index in self.sampler]

@@ -118,8 +118,9 @@ def onnx_model(
     """
     import_extra("onnx")
     import_extra("onnxscript")
-    for chatty in ("onnxscript", "onnx_ir"):  # they report every rewritten node
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # They report every rewritten node, and with a traceback that an opset is not to be had.
+    for chatty in ("onnxscript", "onnx_ir"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     names = [OUTPUTS[task] for task in TASKS if task in tasks]
     exported = torch.onnx.export(
         program,

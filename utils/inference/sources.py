@@ -66,10 +66,7 @@ class Source:
         """How many frames it should have; 0 for a video that cannot be read."""
         if not self.is_video:
             return 1
-        try:
-            return _frame_count(_open_video(self.path))
-        except UserError:
-            return 0
+        return frame_count(self.path)
 
     def frames(self, bits: int | None = None) -> Iterator[Frame]:
         """Its frames in order.
@@ -107,6 +104,14 @@ class Source:
             raise UserError(
                 f"{self.path}: ends after {number} of {expected} frames; is the file complete?"
             )
+
+
+def frame_count(path: Path) -> int:
+    """How many frames a video states; 0 if it cannot be read."""
+    try:
+        return _frame_count(_open_video(path))
+    except UserError:
+        return 0
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from utils.core import distributed
-from utils.core.files import CsvLog, ProgressFile
+from utils.core.files import CsvLog, ProgressFile, write_bytes
 from utils.core.names import LOSSES, TASKS
 from utils.core.values import to_mapping
 from utils.loggers.tensorboard import Board
@@ -16,6 +16,8 @@ from utils.loggers.tensorboard import Board
 RESULTS_FILE = "results.csv"
 GRADNORM_FILE = "gradnorm.csv"
 INTERFERENCE_FILE = "interference.csv"
+PROGRESS_FILE = "progress.json"
+SETTINGS_FILE = "opt.yaml"  # the first file of a run
 # What an earlier run may have left in the folder; a new one must not be taken for it.
 LEFT_BEHIND = (
     RESULTS_FILE,
@@ -137,7 +139,8 @@ class RunRecords:
         self._results = CsvLog(folder / RESULTS_FILE, result_columns(parts))
         self._gradnorm = CsvLog(folder / GRADNORM_FILE, GRADNORM_COLUMNS)
         self._interference = CsvLog(folder / INTERFERENCE_FILE, INTERFERENCE_COLUMNS)
-        self._progress = ProgressFile(folder / "progress.json")
+        self._progress = ProgressFile(folder / PROGRESS_FILE)
+        self._told_epoch: int | None = None
         self.board = Board(folder, tensorboard and distributed.is_main())
 
     def begin(self, batches: int, settings: Mapping[str, object]) -> None:
@@ -155,7 +158,7 @@ class RunRecords:
                 path.unlink()
         for name, content in settings.items():
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
-            (self._folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+            write_bytes(self._folder / f"{name}.yaml", text.encode())
 
     def cut_back(self, epoch: int, batches: int) -> None:
         """Resume at an epoch of so many batches: rows of it and of later ones no longer count."""
@@ -185,10 +188,11 @@ class RunRecords:
             self.board.row(row)
 
     def progress(self, state: str, epoch: int, **batch: int) -> None:
-        """Say where the run is; while it trains, the file is written every few seconds only."""
+        """Say where the run is; within an epoch, the file is written every few seconds only."""
         if distributed.is_main():
             self._confirm()
-            is_news = state != "training"
+            is_news = state != "training" or epoch != self._told_epoch
+            self._told_epoch = epoch
             self._progress.update(is_news, epochs=self._epochs, state=state, epoch=epoch, **batch)
 
     def finish(self, epoch: int) -> None:

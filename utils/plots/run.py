@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from utils.core.arguments import script_parser
 from utils.core.script import UserError, run_script
+from utils.core.terminal import plain
 from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
 from utils.plots.frames import plot_mosaic
@@ -159,12 +160,10 @@ def draw_run(folder: Path) -> list[Path]:
 
 def main() -> None:
     """Draw the pictures of the run folder on the command line and print their paths."""
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.plots", description="Draw a run's pictures again."
-    )
+    parser = script_parser("Draw a run's pictures again.", prog="python -m utils.plots")
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="such as runs/train/exp")
     for path in draw_run(parser.parse_args().folder):
-        print(path)
+        print(plain(str(path)))
 
 
 if __name__ == "__main__":

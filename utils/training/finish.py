@@ -1,4 +1,4 @@
-"""What a training leaves at its end: metrics, predictions, model card, summary.json, pictures."""
+"""What a training leaves at its end: metrics, predictions, model card, pictures, summary.json."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from utils.loggers.model_card import model_card
 from utils.loggers.records import GRADNORM_FILE, RunRecords, metric_cells
 from utils.plots.run import draw_run
 from utils.training.learner import describe_best
+from utils.training.resume import FINISHED
 from utils.training.setup import Setup
 from utils.training.state import best_epochs
 from utils.training.validation import prediction_header, summarise_results, validate
@@ -43,6 +44,9 @@ def finish(setup: Setup, records: RunRecords, epoch: int, start_time: float) -> 
     if distributed.is_main():
         write_results(setup, summary)
         records.finish(epoch)
+        records.progress("finished", epoch)
+        # The last of all: a run without it is not finished, and `--resume` goes on with it.
+        write_json(setup.job.run.folder / FINISHED, summary)
         report(setup, summary)
     return summary
 
@@ -87,7 +91,7 @@ def _average_windows(setup: Setup) -> dict[str, float]:
 
 
 def write_results(setup: Setup, summary: dict[str, object]) -> None:
-    """Metrics, predictions, model card, summary.json and pictures; by the process that writes."""
+    """Metrics, predictions, model card and pictures; by the process that writes."""
     run, frames = setup.job.run, setup.job.frames
     run.confirm()
     write_evaluation(run.folder, setup.metrics, setup.results)
@@ -95,7 +99,7 @@ def write_results(setup: Setup, summary: dict[str, object]) -> None:
     train, val = frames.train.split, frames.val.split
     card = model_card(summary, setup.metrics, setup.options, frames.data, train, val)
     write_text(run.folder / "MODEL_CARD.md", card)
-    write_json(run.folder / "summary.json", summary)
+    LOGGER.info("drawing pictures")
     draw_run(run.folder)
 
 

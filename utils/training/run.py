@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -12,7 +12,6 @@ from torch import nn
 from utils.checkpoints.checkpoint import (
     averaged_weights,
     load_checkpoint,
-    require_resumable,
     transfer_weights,
 )
 from utils.checkpoints.download import weights_file
@@ -21,40 +20,34 @@ from utils.checkpoints.public_yolov5 import is_public_yolov5, read_public_yolov5
 from utils.core import distributed
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Compute, seed_everything, select_compute, select_device
-from utils.core.files import find_file
+from utils.core.files import find_file, run_folder
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
-from utils.core.lock import FolderLock, claim_run_folder, lock_folder
+from utils.core.lock import FolderInUse, FolderLock, claim_run_folder, lock_folder
 from utils.core.names import TASKS
 from utils.core.options import TrainOptions, split_arguments, warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.core.settings import of_options
+from utils.core.signals import Interrupted
 from utils.core.values import from_mapping, to_mapping
 from utils.curation.audit import quick_warnings
 from utils.data.dataset import JointDataset
 from utils.data.labels import UNKNOWN_VIEW
 from utils.data.splits import Split, load_splits
+from utils.training.resume import (
+    LAST,
+    checkpoint_of,
+    is_finished,
+    newest_checkpoint,
+    newest_checkpoints,
+    note_stop,
+    refuse_other_options,
+    resumable,
+    run_folder_of,
+)
 
-
-def newest_checkpoints(project: str | Path) -> list[Path]:
-    """Every run's `last.pt` below the folder `project`, the one written last first."""
-    found = Path(project).glob("*/weights/last.pt")
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def newest_checkpoint(project: str | Path) -> Path:
-    """The `last.pt` written last below the folder `project`.
-
-    Raises:
-        UserError: there is none.
-    """
-    found = newest_checkpoints(project)
-    if not found:
-        raise UserError(
-            f"--resume: no */weights/last.pt in {project}; name one: --resume RUN/weights/last.pt"
-        )
-    return found[0]
-
-
+# How a run begins, among other answers to `--resume`, which name a run
+NOT_RESUMED = object()
+AUTO = "auto"
 SINGLE_TASK = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
 
 
@@ -99,9 +92,21 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self.lock is not None:
-            self.lock.release()
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if self.lock is None or not self.lock.release.alive:
+            return
+        if isinstance(error, Interrupted):
+            note_stop(self.folder, error, self.options.epochs)
+        self.lock.release()
+
+    @contextlib.contextmanager
+    def kept_if_whole(self) -> Iterator[None]:
+        """What begins the run: if it fails, or is stopped, the folder is given back."""
+        try:
+            yield
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
 
     def confirm(self) -> None:
         """Raise a `UserError` if the folder is not this run's own any more."""
@@ -129,9 +134,9 @@ def start_run(
         options_kind: the script's options.
     """
     given = dict(given)
-    if "resume" in given:
-        path = given.pop("resume")
-        return _resumed_run(path, given, kind, options_kind)
+    how = given.pop("resume", NOT_RESUMED)
+    if how not in (NOT_RESUMED, AUTO):
+        return _resumed_run(how, given, kind, options_kind)
     options, over_hyp = split_arguments(given, options_kind)
     try:
         hyp = load_hyperparameters(options.hyp, over_hyp)
@@ -139,6 +144,9 @@ def start_run(
         raise UserError(of_options(str(error), over_hyp)) from None
     compute = _compute(options)  # from here on the processes know each other
     warn_without_effect(given, options.without_effect(hyp))
+    new = Run(options, hyp, Path(), compute, given=frozenset(given))
+    if how == AUTO:
+        return _begun_or_new(new, kind)
     if distributed.launch_id() or distributed.is_restarted():
         path = None
         if distributed.is_main():
@@ -146,7 +154,44 @@ def start_run(
         path = distributed.from_main(path)
         if path:
             return _resumed_run(path, {}, kind, options_kind, wait=True)
-    return _new_run(options, hyp, compute, frozenset(given))
+    return _in_folder(
+        new, lambda: claim_run_folder(options.project, options.name, options.exist_ok)
+    )
+
+
+def _in_folder(new: Run, claim: Callable[[], FolderLock]) -> Run:
+    """A run with a folder; `claim` is called by the process that writes."""
+    lock = distributed.by_main(claim)
+    folder = distributed.from_main(lock and lock.folder)
+    return replace(new, folder=folder, lock=lock)
+
+
+def _begun_or_new(new: Run, kind: str) -> Run:
+    """`--resume auto`: the run in the folder of these options, to be gone on with if it is begun.
+
+    Raises:
+        SystemExit: with code 0, that run is finished.
+        UserError: it was begun with other options.
+    """
+    run = _in_folder(new, lambda: _claim_or_wait(new.options))
+    with run.kept_if_whole():
+        path = run.folder / LAST
+        if not distributed.from_main(path.exists()):
+            return run
+        state = load_checkpoint(path)
+        refuse_other_options(state, new.options, new.hyp, run.folder)
+        if distributed.from_main(is_finished(run.folder)):
+            LOGGER.info(f"{run.folder}: this run is finished; nothing is left to do")
+            raise SystemExit(0)
+        return replace(run, resume=resumable(path, kind), given=frozenset())
+
+
+def _claim_or_wait(options: TrainOptions) -> FolderLock:
+    """Lock the folder of exactly this name; who is at work there is waited for."""
+    try:
+        return claim_run_folder(options.project, options.name, exist_ok=True)
+    except FolderInUse:
+        return lock_folder(run_folder(options.project, options.name), wait=True)
 
 
 def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None:
@@ -157,7 +202,7 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
         "hyp": to_mapping(hyp),
     }
     for path in newest_checkpoints(options.project):
-        if (path.parents[1] / "summary.json").exists():
+        if is_finished(path.parents[1]):
             continue
         with contextlib.suppress(UserError):  # a foreign or damaged file is not of this launch
             content = load_checkpoint(path)
@@ -165,16 +210,6 @@ def _interrupted_run(options: TrainOptions, hyp: HyperParameters) -> Path | None
                 LOGGER.info(f"started again by torchrun: resuming {path}")
                 return path
     return None
-
-
-def _new_run(
-    options: TrainOptions, hyp: HyperParameters, compute: Compute, given: frozenset[str]
-) -> Run:
-    lock = distributed.by_main(
-        lambda: claim_run_folder(options.project, options.name, options.exist_ok)
-    )
-    folder = distributed.from_main(lock and lock.folder)
-    return Run(options, hyp, folder, compute, lock=lock, given=given)
 
 
 def _compute(options: TrainOptions) -> Compute:
@@ -199,7 +234,7 @@ def _resumed_run(
     """The run of a checkpoint.
 
     Args:
-        path: of the checkpoint; None for the newest one below the project.
+        path: of the checkpoint or its run's folder; None for the newest one below the project.
         given: the options beside `--resume`.
         wait: until the process that worked in the folder counts as dead.
     """
@@ -211,41 +246,18 @@ def _resumed_run(
         raise UserError(f"--resume keeps the options the run started with; leave out {named}")
     if path and project:
         warn_without_effect(["project"], {"project": f"--resume {path}"})
-    path = Path(path) if path else newest_checkpoint(project or TrainOptions.project)
-    state = _resumable(path, kind)
+    if path:
+        path = checkpoint_of(path)
+    else:
+        path = newest_checkpoint(project or TrainOptions.project)
+    state = resumable(path, kind)
     _stored(options_kind, state["options"], f"{path}: options")
     options = from_mapping(options_kind, state["options"] | given)
-    compute = _compute(options)
-    folder = path.resolve().parents[1]
-    lock = distributed.by_main(lambda: lock_folder(folder, wait))
-    state = _resumable(path, kind)  # nobody else writes it from here on
     hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
-    return Run(options, hyp, folder, compute, state, lock)
-
-
-def _resumable(path: Path, kind: str) -> Mapping[str, object]:
-    """The content of an unfinished run's `last.pt`.
-
-    Raises:
-        UserError: it is something else.
-    """
-    if is_public_yolov5(path):
-        raise UserError(
-            f"{path}: a public YOLOv5 checkpoint cannot be resumed; "
-            f"start a new run with --weights {path}"
-        )
-    state = load_checkpoint(path)
-    is_in_place = path.resolve().parts[-2:] == ("weights", "last.pt")
-    if state["kind"] != kind or "networks" not in state or not is_in_place:
-        raise UserError(
-            f"{path}: cannot be resumed; "
-            f"expected RUN/weights/last.pt of a training of kind '{kind}'"
-        )
-    folder = path.resolve().parents[1]
-    if (folder / "summary.json").exists():
-        raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
-    require_resumable(state, path)
-    return state
+    run = Run(options, hyp, Path(), _compute(options))
+    run = _in_folder(run, lambda: lock_folder(run_folder_of(path), wait))
+    with run.kept_if_whole():
+        return replace(run, resume=resumable(path, kind))  # nobody else writes it from here on
 
 
 def read_data(run: Run) -> DataConfig:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.gradnorm_balancer import LossWeighting
 from utils.core import distributed
 from utils.core.device import Compute, frozen_copy, tune_for, verified
 from utils.core.names import TASKS
+from utils.core.script import LOGGER
 from utils.data.loader import collate, make_loader
 from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.results import ImageResult, ViewPrior
@@ -42,6 +44,32 @@ class Job:
     criterion: JointLoss
     balancer: LossWeighting
     diagnose_interval: int = 0
+
+
+@torch.no_grad()
+def least_batch(model: nn.Module, shape: tuple[int, int]) -> int:
+    """How many frames of height x width `shape` a network can train on, at the least.
+
+    Batch norm refuses a single value a channel, which a map of one cell is where there is one frame.
+    """
+    cells = []
+    hooks = []
+
+    def note(layer: nn.Module, maps: tuple[Tensor]) -> None:
+        cells.append(maps[0][0, 0].numel())
+
+    for layer in model.modules():
+        if isinstance(layer, _BatchNorm):
+            hooks.append(layer.register_forward_pre_hook(note))
+    was_training = model.training
+    parameter = next(model.parameters())
+    model.eval()(parameter.new_zeros(1, 3, *shape))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    if 1 in cells:
+        return 2
+    return 1
 
 
 class Setup:
@@ -88,8 +116,24 @@ class Setup:
         self.sampler = EpochSampler(len(frames.train), options.seed, weights)
         usual = (options.batch_size, options.workers, self.job.run.compute.device.type == "cuda")
         matcher = self.job.criterion.matcher
-        self.train_loader = make_loader(frames.train, *usual, self.sampler, matcher)
+        least = self._least_frames()
+        self.train_loader = make_loader(frames.train, *usual, self.sampler, matcher, least)
         self.val_loader = make_loader(frames.val, *usual, match=matcher)
+
+    def _least_frames(self) -> int:
+        """How many frames of a batch a process needs."""
+        frames, size = self.job.frames.train, self.options.batch_size
+        ranks = distributed.world_size()
+        rest = len(frames) % size
+        if 1 not in (size // ranks, rest // ranks) or (self.options.sync_bn and ranks > 1):
+            return 1  # no process is ever alone with a frame
+        least = least_batch(self.job.model, frames.shape)
+        if rest and rest < ranks * least:
+            LOGGER.warning(
+                f"warning: an epoch's last batch, of {rest}, is left out: "
+                f"batch norm needs {ranks * least} frames where a map has one cell"
+            )
+        return least
 
     def _place_model(self) -> None:
         """Model, averages and losses on the device, in a number format that passes its check."""

@@ -16,11 +16,12 @@ import torch
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.checkpoints.model_file import take_weights
 from utils.core import distributed
-from utils.core.script import UserError
+from utils.core.script import LOGGER, UserError
 from utils.core.values import to_mapping
 from utils.evaluation.metrics import confidence_of
 from utils.training.learner import Learner
 from utils.training.setup import Setup
+from utils.training.validation import validate
 
 
 def random_states() -> dict[str, object]:
@@ -98,7 +99,11 @@ def training_state(setup: Setup, random_of_ranks: list[dict[str, object]]) -> di
 
 
 def save(setup: Setup, epoch: int, is_best: bool) -> None:
-    """Write last.pt, best.pt if a part is at its best, epochN.pt every `--save-period` epochs."""
+    """Write best.pt if a part is at its best, epochN.pt every `--save-period` epochs, and last.pt.
+
+    That is the last one: a run that is killed before resumes from the epoch before, and writes the
+    others again.
+    """
     random_of_ranks = distributed.gathered([random_states()])
     if not distributed.is_main():
         return
@@ -107,10 +112,10 @@ def save(setup: Setup, epoch: int, is_best: bool) -> None:
     content = about | training_state(setup, random_of_ranks)
     if is_best:
         save_checkpoint(setup.last_path.with_name("best.pt"), about | setup.best)
-    save_checkpoint(setup.last_path, content)
     period = setup.options.save_period
     if period > 0 and epoch >= 0 and (epoch + 1) % period == 0:
         save_checkpoint(setup.last_path.with_name(f"epoch{epoch}.pt"), content)
+    save_checkpoint(setup.last_path, content)
 
 
 def keep_best(setup: Setup, epoch: int) -> list[str]:
@@ -156,7 +161,10 @@ def restore(setup: Setup, state: Mapping[str, object]) -> None:
         setup.job.balancer.load_state_dict(state["balancer"])
     setup.first_epoch = state["epoch"] + 1
     if any(learner.best_epoch >= 0 for learner in setup.learners):
-        _restore_best(setup)
+        if distributed.from_main(setup.last_path.with_name("best.pt").is_file()):
+            _restore_best(setup)
+        else:
+            _replace_best(setup, state["epoch"])
     _restore_random(state["random"], last_path)
 
 
@@ -168,6 +176,18 @@ def _restore_best(setup: Setup) -> None:
     for learner in setup.learners:
         with _restoring(path, f"best.{learner.part.name}"):
             _restore_best_epoch(learner, content["best"][learner.part.name])
+
+
+def _replace_best(setup: Setup, epoch: int) -> None:
+    """best.pt is gone: the last average takes its place, and is the best so far."""
+    path = setup.last_path.with_name("best.pt")
+    LOGGER.warning(f"warning: {path} is gone; the average of epoch {epoch + 1} takes its place")
+    validate(setup, epoch)
+    for learner in setup.learners:
+        learner.best_epoch = -1
+    keep_best(setup, epoch)
+    if distributed.is_main():
+        save_checkpoint(path, description(setup, epoch) | setup.best)
 
 
 def _restore_best_epoch(learner: Learner, stored: Mapping[str, object]) -> None:

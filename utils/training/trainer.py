@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -23,7 +24,15 @@ from tqdm import tqdm
 
 from models.gradnorm import TaskGradients
 from utils.core import distributed
-from utils.core.script import LOGGER, Interrupted, StopSignals, UserError
+from utils.core.lock import remove_temporaries
+from utils.core.script import LOGGER, UserError
+from utils.core.signals import (
+    Interrupted,
+    StopSignals,
+    signals_held_back,
+    stop_if_asked,
+    unwound_by_signals,
+)
 from utils.data.loader import Batch
 from utils.evaluation.evaluate import on_device
 from utils.loggers.records import (
@@ -64,7 +73,8 @@ def train(job: Job, on_step: StepCallback | None = None) -> dict[str, object]:
         The content of summary.json.
     """
     try:
-        with job.run:  # a command's, too, which builds the job within it; a second end does nothing
+        # A command's run, too, which builds the job within it; a second end does nothing.
+        with unwound_by_signals(), job.run:
             return Trainer(job, on_step).fit()
     finally:
         distributed.leave()
@@ -96,7 +106,7 @@ class Trainer(Setup):
             self.options.tensorboard,
             job.run.confirm,
         )
-        self.signals = StopSignals()
+        self.signals = StopSignals()  # of an epoch of several processes, see `_stopping_together`
         self.is_stopping = False
         self.start_time = time.time()
         if job.run.resume:
@@ -110,17 +120,14 @@ class Trainer(Setup):
         self.start_time = time.time()
         epoch = self.first_epoch - 1
         try:
-            with self.signals:
-                while epoch + 1 < self.options.epochs and not self.is_out_of_patience(epoch):
-                    epoch += 1
-                    self.run_epoch(epoch)
-                summary = finish(self, self.records, epoch, self.start_time)
+            while epoch + 1 < self.options.epochs and not self.is_out_of_patience(epoch):
+                epoch += 1
+                self.run_epoch(epoch)
+            return finish(self, self.records, epoch, self.start_time)
         except (UserError, OSError):  # an image that cannot be read any more, a full disk
             hint = f"once the error below is fixed, resume with --resume {self.last_path}"
             LOGGER.info(f"stopped in epoch {epoch + 1}; {hint}")
             raise
-        self.records.progress("finished", epoch)
-        return summary
 
     def open_folder(self) -> None:
         """Make the run folder ready.
@@ -130,6 +137,8 @@ class Trainer(Setup):
         batches = len(self.train_loader)
         if distributed.is_main():
             self.last_path.parent.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(self.job.run.folder)
+        self.records.progress("training", self.first_epoch)
         if self.job.run.resume:
             self.records.cut_back(self.first_epoch, batches)
         else:
@@ -181,14 +190,15 @@ class Trainer(Setup):
             interval = 1
         meter = LossMeter(interval)
         batches = len(self.train_loader)
-        with self._progress_bar(epoch) as bar:
+        self.records.progress("training", epoch)
+        with self._stopping_together(), self._progress_bar(epoch) as bar:
             for index, batch in enumerate(bar):
                 self.step(epoch, index, batch, meter)
                 if self.on_step:
                     self.on_step(self, epoch, index, batch)
                 bar.set_postfix_str(self._status(epoch, index, meter), refresh=False)
                 self.records.progress("training", epoch, batch=index, batches=batches)
-                self._stop_if_asked(epoch)
+                self._stop_if_asked()
         meter.read()
         self.job.balancer.end_epoch()
         return meter.means()
@@ -215,16 +225,24 @@ class Trainer(Setup):
         left_s = (time.time() - self.start_time) / done * (total - done)
         return f"{text} | left {datetime.timedelta(seconds=round(left_s))}"
 
-    def _stop_if_asked(self, epoch: int) -> None:
-        if not self.is_stopping:
+    @contextlib.contextmanager
+    def _stopping_together(self) -> Iterator[None]:
+        """Within the context several processes hear of a signal to one of them.
+
+        They do so in `_count_over_processes`. All stop after the same batch then; none is left
+        waiting for what another sends.
+        """
+        if distributed.world_size() == 1:
+            yield
             return
-        self.records.progress("stopped", epoch)
-        received = self.signals.received or signal.SIGTERM  # it may have come to another process
-        name = signal.Signals(received).name
-        raise Interrupted(
-            f"stopped by {name} in epoch {epoch + 1}; resume with --resume {self.last_path}",
-            received,
-        )
+        with signals_held_back() as self.signals:
+            yield
+
+    def _stop_if_asked(self) -> None:
+        if distributed.world_size() == 1:
+            stop_if_asked()
+        elif self.is_stopping:
+            raise Interrupted.by(self.signals.received or signal.SIGTERM)
 
     def _fitness_cells(self, improved: list[str]) -> dict[str, object]:
         """Which parts are at their best, and of several parts each one's fitness."""
