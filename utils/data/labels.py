@@ -143,14 +143,21 @@ def _ends_in_view(lines: list[tuple[int, str]], view_count: int) -> bool:
 
 def without_repeats(labels: FrameLabels) -> FrameLabels:
     """Of rows that are identical the first only; the same object where there are none."""
-    kept: list[int] = []
-    for number, row in enumerate(labels.boxes):
-        differences = abs(labels.boxes[kept] - row).max(axis=1, initial=0)
-        if not (differences <= SAME).any():
-            kept.append(number)
-    if len(kept) == len(labels.boxes):
+    boxes = labels.boxes
+    # Only rows of almost the same centre are compared, so that thousands of rows take no minute.
+    centres = boxes[:, 1]
+    order = np.argsort(centres, kind="stable")
+    first = np.searchsorted(centres, centres - 2 * SAME, sorter=order)
+    end = np.searchsorted(centres, centres + 2 * SAME, side="right", sorter=order)
+    is_kept = np.ones(len(boxes), bool)
+    for number in np.flatnonzero(end - first > 1):
+        near = order[first[number] : end[number]]
+        earlier = near[(near < number) & is_kept[near]]
+        differences = abs(boxes[earlier] - boxes[number]).max(axis=1, initial=0)
+        is_kept[number] = not (differences <= SAME).any()
+    if is_kept.all():
         return labels
-    return replace(labels, boxes=labels.boxes[kept])
+    return replace(labels, boxes=boxes[is_kept])
 
 
 def same_boxes(boxes: np.ndarray) -> list[tuple[int, int]]:

@@ -74,7 +74,8 @@ def _newest_without_checkpoint(project: Path) -> Path | None:
     found = []
     for name in (SETTINGS_FILE, PROGRESS_FILE, LOCK_NAME):
         for path in project.glob(f"*/{name}"):
-            if not (path.parent / "weights").exists() and not is_in_use(path.parent):
+            has_weights = any(path.parent.glob("weights/*.pt"))
+            if not has_weights and not is_in_use(path.parent):
                 found.append(path.parent)
     return max(found, key=_written, default=None)
 
