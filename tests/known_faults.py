@@ -287,4 +287,28 @@ FAULTS = (
         new="protocol.planned > allowed + 1",
         test="tests/comparison/test_protocol_file.py",
     ),
+    Fault(
+        symbol="utils.core.yaml_reader.PlainSafeLoader._extent",
+        old="return 1 + values, 1 + depths",
+        new="return 1, 1 + depths",
+        test="tests/core/test_yaml_reader.py",
+    ),
+    Fault(
+        symbol="utils.core.user_file.read_regular",
+        old="size > most_bytes",
+        new="size > 2 * most_bytes",
+        test="tests/core/test_user_file.py",
+    ),
+    Fault(
+        symbol="utils.data.image_list.list_content",
+        old="if line != line.strip() or",
+        new="if",
+        test="tests/data/test_image_list.py",
+    ),
+    Fault(
+        symbol="utils.data.labels._reaches_outside",
+        old="(1 - MOST_OUTSIDE) * box_xywh[2:].prod()",
+        new="MOST_OUTSIDE * box_xywh[2:].prod()",
+        test="tests/data/test_cut_boxes.py",
+    ),
 )
