@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -105,6 +107,21 @@ def test_only_a_process_that_there_can_be_is_said_to_train(folder: Path, pid: ob
     content = {"pid": pid, "state": "training", "updated": time.time(), "epoch": 1}
     (folder / "progress.json").write_text(json.dumps(content))
     assert read_run(folder).state in ("no process known", "dead")
+
+
+def test_a_process_that_has_ended_trains_no_more(folder: Path):
+    """Even where its parent has not asked how."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(end='')"], stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.read()  # closed by its end
+        content = {"pid": process.pid, "state": "training", "updated": time.time()}
+        (folder / "progress.json").write_text(json.dumps(content))
+        for _ in range(100):
+            if read_run(folder).state == "dead":
+                return
+            time.sleep(0.05)
+        pytest.fail("still said to train")
 
 
 @pytest.mark.parametrize("number", [0, -1, -(2**31)])
