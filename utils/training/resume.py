@@ -149,7 +149,7 @@ def resumable(path: Path, kind: str) -> Mapping[str, object]:
 def refuse_other_options(
     state: Mapping[str, object], options: TrainOptions, hyp: HyperParameters, folder: Path
 ) -> None:
-    """Raise a `UserError` if a checkpoint's run was begun with other options, as far as they matter.
+    """Raise a `UserError` if a checkpoint's run was begun with other options that matter.
 
     Args:
         state: the checkpoint's content.

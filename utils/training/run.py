@@ -354,7 +354,8 @@ def refuse_nothing_to_learn(
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
         raise UserError(
-            f"{data.source}: no training frame has a view; {example}; without: {SINGLE_TASK} detection"
+            f"{data.source}: no training frame has a view; {example}; "
+            f"without: {SINGLE_TASK} detection"
         )
 
 

@@ -34,6 +34,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.core.lock import is_alive
 from utils.core.script import UserError
 from utils.data.phantom.anatomy import KINDS, VIEWS
 from utils.data.phantom.frames import FrameSpec, draw
@@ -130,6 +131,14 @@ def _write_patient(
         label.write_text(label_text(spec, masks), encoding="utf-8")
 
 
+def _remove_half_made(folder: Path) -> None:
+    """Remove what processes left that were killed while they drew the data set."""
+    for path in folder.parent.glob(f".{folder.name}.*.tmp"):
+        pid = path.suffixes[-2].removeprefix(".")
+        if pid.isdecimal() and not is_alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def generate(
     folder: Path,
     seed: int = 0,
@@ -151,6 +160,7 @@ def generate(
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"{folder}: exists already; remove it to draw the data set again")
+    _remove_half_made(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         for kind, split in product(("images", "labels"), ("train", "val")):
