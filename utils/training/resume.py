@@ -108,6 +108,11 @@ def checkpoint_of(run: str | Path) -> Path:
             f"{run}: no such checkpoint; expected the folder of a run, such as runs/train/exp, "
             "or its weights/last.pt"
         )
+    weights = folder / LAST.parent
+    if weights.is_symlink() and not weights.exists():
+        raise UserError(
+            f"{weights}: a link to {weights.readlink()}, which is not there; put it back"
+        )
     best = path.with_name("best.pt")
     if best.is_file():
         raise UserError(

@@ -99,8 +99,8 @@ class Run:
         self.lock.release()
 
     @contextlib.contextmanager
-    def kept_if_whole(self) -> Iterator[None]:
-        """What begins the run: if it fails, or is stopped, the folder is given back."""
+    def given_back_on_failure(self) -> Iterator[None]:
+        """Around what begins the run: if that fails, or is stopped, the folder is given back."""
         try:
             yield
         except BaseException as error:
@@ -170,7 +170,7 @@ def _begun_or_new(new: Run, kind: str) -> Run:
         UserError: it was begun with other options.
     """
     run = _in_folder(new, lambda: _claim_or_wait(new.options))
-    with run.kept_if_whole():
+    with run.given_back_on_failure():
         path = run.folder / LAST
         if not distributed.from_main(path.exists()):
             return run
@@ -252,7 +252,7 @@ def _resumed_run(
     hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
     run = Run(options, hyp, Path(), _compute(options))
     run = _in_folder(run, lambda: lock_folder(run_folder_of(path), wait))
-    with run.kept_if_whole():
+    with run.given_back_on_failure():
         return replace(run, resume=resumable(path, kind))  # nobody else writes it from here on
 
 
