@@ -16,9 +16,11 @@ import argparse
 import shlex
 
 import train_joint_gradnorm
+from utils.core.arguments import filled, script_parser
 from utils.core.names import BENCHMARK_BLOCK
-from utils.core.options import filled, script_parser, warn_without_effect
-from utils.core.script import UserError, run_script
+from utils.core.options import JointOptions, split_arguments, warn_without_effect
+from utils.core.script import UserError, errors_in, run_script
+from utils.core.settings import whole_number
 
 WITHOUT_EFFECT = ("exist_ok", "save_period", "noval", "patience", "tensorboard")
 
@@ -36,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument(
         "--steps",
-        type=int,
+        type=whole_number(),
         default=60,
         help=f"steps to measure; a multiple of {BENCHMARK_BLOCK} (default: 60)",
     )
@@ -69,9 +71,22 @@ def parse_arguments() -> argparse.Namespace:
         )
     args.configurations = {"as asked": training_options(options)}
     if args.against:
-        more = shlex.split(args.against)
-        args.configurations[args.against] = training_options([*options, *more])
+        with errors_in("--against"):
+            more = training_options([*options, *words_of(args.against)])
+        args.configurations[args.against] = more
     return args
+
+
+def words_of(options: str) -> list[str]:
+    """The words that a shell would make of the options.
+
+    Raises:
+        UserError: a quote is not closed, or the last character escapes nothing.
+    """
+    try:
+        return shlex.split(options)
+    except ValueError as error:
+        raise UserError(f"{options!r} are no options: {str(error).lower()}; close it") from None
 
 
 def training_options(arguments: list[str]) -> dict[str, object]:
@@ -83,6 +98,7 @@ def training_options(arguments: list[str]) -> dict[str, object]:
         )
     reason = "the benchmark, which trains for --steps only"
     warn_without_effect(given, dict.fromkeys(WITHOUT_EFFECT, reason))
+    split_arguments(given, JointOptions)
     return given
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.options import filled, script_parser
+from utils.core.arguments import filled, script_parser
 from utils.core.script import run_script
 from utils.curation.kinds import KINDS, LEVELS
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__, epilog=described_findings())
-    parser.add_argument("--data", required=True, help="data.yaml")
+    parser.add_argument("--data", required=True, type=filled, help="data.yaml")
     parser.add_argument("--strict", action="store_true", help="exit with 1 for doubts as well")
     parser.add_argument(
         "--out",

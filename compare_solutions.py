@@ -13,17 +13,19 @@ import argparse
 
 from utils.comparison.arms import ARM_NAMES, Arm, expand
 from utils.comparison.protocol import COMMON, MARGINS, Protocol, built_in_contrasts
-from utils.comparison.protocol_file import check_settings, errors_in, find_folds, load_protocol
-from utils.core.options import (
-    JointOptions,
-    add_device,
-    filled,
-    script_parser,
-    warn_without_effect,
+from utils.comparison.protocol_file import check_settings, find_folds, load_protocol
+from utils.core.arguments import add_device, filled, script_parser
+from utils.core.options import JointOptions, warn_without_effect
+from utils.core.script import UserError, errors_in, run_script
+from utils.core.settings import (
+    argument_type,
+    help_text,
+    option_name,
+    setting_of,
+    whole_number,
 )
-from utils.core.script import UserError, run_script
-from utils.core.settings import help_text, option_name, setting_of
 
+MOST_JOBS = 64
 DEFAULTS = {
     "data": JointOptions.data,
     "folds": "",
@@ -60,9 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_device(parser)
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=whole_number(1, MOST_JOBS),
         default=1,
-        help="trainings at a time, which share the cores; at least 1 (default: 1)",
+        help=f"trainings at a time, which share the cores; 1 to {MOST_JOBS} (default: 1)",
     )
     parser.add_argument(
         "--project", default="runs/compare", help="folder of comparisons (default: runs/compare)"
@@ -89,7 +91,7 @@ def add_protocol_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=int,
+        type=whole_number(0),
         help="seeds of every arm's trainings; at least 0 (default: 0 1 2)",
     )
     for name, default in COMMON.items():
@@ -109,7 +111,7 @@ def add_common_option(parser: argparse.ArgumentParser, name: str, default: objec
     metavar = f"{{{','.join(choices)}}}" if choices else None
     parser.add_argument(
         option_name(name),
-        type=type(default),
+        type=argument_type(type(default)),
         metavar=metavar,
         help=help_text(field, default=str(default)),
     )
@@ -118,8 +120,6 @@ def add_common_option(parser: argparse.ArgumentParser, name: str, default: objec
 def parse_arguments() -> argparse.Namespace:
     """The arguments, with the `Protocol` that they make as `protocol`."""
     args = build_parser().parse_args()
-    if args.jobs < 1:
-        raise UserError(f"--jobs is {args.jobs}, expected at least 1")
     JointOptions(device=args.device)
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
     if args.rescore:

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.options import (
+from utils.core.arguments import (
     add_device,
     add_image_size,
     add_iou_threshold,
     add_result_folder,
-    check_thresholds,
     filled,
     given_options,
-    is_image_size,
     script_parser,
 )
 from utils.core.script import UserError, run_script
+from utils.core.settings import number, whole_number
 
 
 def main() -> None:
@@ -39,10 +38,17 @@ def main() -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--weights", required=True, help="last.pt of a run, or last.onnx made of it"
+        "--weights",
+        required=True,
+        type=filled,
+        help="last.pt of a run, or last.onnx made of it",
     )
     parser.add_argument(
-        "--source", required=True, nargs="+", help="images, folders, quoted globs and videos"
+        "--source",
+        required=True,
+        nargs="+",
+        type=filled,
+        help="images, folders, quoted globs and videos",
     )
     parser.add_argument(
         "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"
@@ -50,13 +56,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_image_size(parser)
     parser.add_argument(
         "--conf-thres",
-        type=float,
+        type=number(0, 1),
         help="lowest confidence of a box; 0 to 1 (default: the checkpoint's)",
     )
     add_iou_threshold(parser, default=0.45)
     parser.add_argument(
         "--max-det",
-        type=int,
+        type=whole_number(1),
         default=300,
         help="boxes an image, at most; at least 1 (default: 300)",
     )
@@ -84,9 +90,6 @@ def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args()
     args.given = given_options(parser, args)
-    check_thresholds(args)
-    if args.max_det < 1 or not is_image_size(args.imgsz):
-        raise UserError("--max-det must be at least 1 and --imgsz a multiple of 32")
     if args.explain and args.nosave:
         raise UserError("--explain is a part of the pictures; leave out --nosave")
     return args

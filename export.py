@@ -12,15 +12,11 @@ from __future__ import annotations
 
 import argparse
 
+from utils.core.arguments import MOST_SIDE, filled, given_options, image_side, script_parser
 from utils.core.names import OLDEST_OPSET, STRIDE
-from utils.core.options import (
-    check_thresholds,
-    given_options,
-    is_image_size,
-    script_parser,
-    warn_without_effect,
-)
+from utils.core.options import warn_without_effect
 from utils.core.script import UserError, run_script
+from utils.core.settings import number, whole_number
 
 
 def main() -> None:
@@ -34,7 +30,10 @@ def main() -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--weights", required=True, help="checkpoint, such as runs/train/exp/weights/last.pt"
+        "--weights",
+        required=True,
+        type=filled,
+        help="checkpoint, such as runs/train/exp/weights/last.pt",
     )
     parser.add_argument(
         "--include",
@@ -45,8 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--imgsz",
-        type=int,
-        help="side that the file recommends, pixels; a multiple of 32 (default: as trained)",
+        type=image_side,
+        help=f"side that the file recommends, pixels; a multiple of {STRIDE}, "
+        f"at most {MOST_SIDE} (default: as trained)",
     )
     parser.add_argument("--half", action="store_true", help="weights and convolutions in float16")
     parser.add_argument(
@@ -54,15 +54,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--conf-thres",
-        type=float,
+        type=number(0, 1),
         help="of --nms: lowest confidence; 0 to 1 (default: the checkpoint's)",
     )
     parser.add_argument(
-        "--iou-thres", type=float, default=0.45, help="of --nms: IoU; 0 to 1 (default: 0.45)"
+        "--iou-thres",
+        type=number(0, 1),
+        default=0.45,
+        help="of --nms: IoU; 0 to 1 (default: 0.45)",
     )
     parser.add_argument(
         "--opset",
-        type=int,
+        type=whole_number(OLDEST_OPSET),
         help=f"ONNX's operator set; at least {OLDEST_OPSET} (default: the exporter's choice)",
     )
     return parser
@@ -71,12 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args()
-    check_thresholds(args)
     warn_without_effect(given_options(parser, args), without_effect(args))
-    if not is_image_size(args.imgsz):
-        raise UserError(f"--imgsz is {args.imgsz}, expected a multiple of {STRIDE}")
-    if args.opset is not None and args.opset < OLDEST_OPSET:
-        raise UserError(f"--opset is {args.opset}, expected {OLDEST_OPSET} or later")
     if args.nms and "pt2" in args.include:
         raise UserError("--nms is for ONNX only; leave out pt2, or export it by itself")
     return args

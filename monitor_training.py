@@ -19,10 +19,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.core.options import script_parser
+from utils.core.arguments import script_parser
 from utils.core.script import UserError, run_script
+from utils.core.settings import TINY, number
+from utils.core.terminal import is_output_lost, plain
 from utils.loggers.monitor import RunStatus, describe, find_runs, read_run
 
+LONGEST_PAUSE_S = 86400  # between two readings
 PAUSE_S = 120.0  # from a run's end to the first batch of the next one in its folder
 
 
@@ -41,10 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--interval",
-        type=float,
+        type=number(TINY, LONGEST_PAUSE_S),
         default=3.0,
         metavar="S",
-        help="seconds between two readings; above 0 (default: 3)",
+        help=f"seconds between two readings; above 0, at most {LONGEST_PAUSE_S} (default: 3)",
     )
     parser.add_argument("--once", action="store_true", help="read once, print, exit")
     return parser
@@ -53,8 +56,6 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args()
-    if not args.interval > 0:
-        raise UserError(f"--interval is {args.interval}; expected seconds above 0")
     if args.once and args.interval != parser.get_default("interval"):
         raise UserError(
             "--interval has no effect beside --once, which looks once; leave one of them out"
@@ -63,8 +64,14 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunStatus]:
-    """The runs in `paths`, those that train last: where the newest lines are."""
+    """The runs in `paths`, those that train last: where the newest lines are.
+
+    Raises:
+        UserError: a path leads to no run, or nothing of any run can be read.
+    """
     runs = [read_run(folder) for path in paths for folder in find_runs(path)]
+    if not any(run.is_known for run in runs):
+        raise UserError(runs[0].problem)
     return sorted(runs, key=lambda run: run.state == "training")
 
 
@@ -83,9 +90,10 @@ def follow(paths: Sequence[Path], interval_s: float) -> None:
         elif changed:
             print("\n".join(lines_of(changed)), flush=True)
         known = runs
-        if not is_ongoing(paths, runs):
+        if is_output_lost() or not is_ongoing(paths, runs):
             return
         time.sleep(interval_s)
+        paths = [path for path in paths if path.is_dir()] or paths  # some may have been removed
 
 
 def is_ongoing(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
@@ -93,13 +101,14 @@ def is_ongoing(paths: Sequence[Path], runs: Sequence[RunStatus]) -> bool:
     if any(run.state == "training" for run in runs):
         return True
     has_folder_of_runs = any(find_runs(path) != [path] for path in paths)
-    return has_folder_of_runs and time.time() - max(run.updated for run in runs) < PAUSE_S
+    newest = max(run.updated or 0 for run in runs)
+    return has_folder_of_runs and time.time() - newest < PAUSE_S
 
 
 def lines_of(runs: Sequence[RunStatus]) -> list[str]:
     """The runs as text."""
     now = time.time()
-    return [line for run in runs for line in describe(run, now)]
+    return [plain(line) for run in runs for line in describe(run, now)]
 
 
 def redraw(lines: Sequence[str], height: int) -> int:
@@ -109,7 +118,7 @@ def redraw(lines: Sequence[str], height: int) -> int:
     that scrolled away.
     """
     columns, rows = shutil.get_terminal_size()
-    lines = [line[: columns - 1] for line in lines][-(rows - 1) :]
+    lines = [line[: columns - 1] for line in lines][-max(rows - 1, 1) :]
     if height:
         print(f"\x1b[{height}A\x1b[J", end="")
     print("\n".join(lines), flush=True)

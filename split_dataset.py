@@ -18,14 +18,10 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.options import (
-    add_skip_bad_labels,
-    filled,
-    given_options,
-    script_parser,
-    warn_without_effect,
-)
+from utils.core.arguments import add_skip_bad_labels, filled, given_options, script_parser
+from utils.core.options import warn_without_effect
 from utils.core.script import UserError, run_script
+from utils.core.settings import number, whole_number
 
 
 def main() -> None:
@@ -38,7 +34,7 @@ def main() -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = script_parser(__doc__)
-    parser.add_argument("--data", required=True, help="data.yaml of the data set")
+    parser.add_argument("--data", required=True, type=filled, help="data.yaml of the data set")
     parser.add_argument(
         "--out",
         type=filled,
@@ -48,21 +44,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--folds",
-        type=int,
+        type=whole_number(2),
         metavar="K",
         help="K pairs of train and val, each frame in one val; at least 2",
     )
     parser.add_argument(
-        "--val", type=float, help="share of the frames for val, such as 0.15; between 0 and 1"
+        "--val",
+        type=number(0, 1),
+        help="share of the frames for val, such as 0.15; between 0 and 1",
     )
     parser.add_argument(
         "--test",
-        type=float,
+        type=number(0, 1),
         help="share of the frames for test; between 0 and 1 (default: no test split)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole_number(0),
         default=0,
         help="the same gives the same split; at least 0 (default: 0)",
     )
@@ -88,8 +86,6 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError(
             "nothing to do: give --folds K, --val SHARE (and --test SHARE) or --harmonise-views"
         )
-    if args.seed < 0:
-        raise UserError(f"--seed is {args.seed}, expected at least 0")
     if not (args.folds or args.val):
         idle = dict.fromkeys(("seed", "by"), "--harmonise-views alone, which keeps the splits")
         warn_without_effect(given_options(parser, args), idle)
@@ -104,10 +100,8 @@ def check_shares(args: argparse.Namespace) -> None:
             f"--val and --test are {given}, "
             "expected shares above 0 that leave some frames for train"
         )
-    if args.folds is not None and (args.folds < 2 or given):
-        raise UserError(
-            f"--folds is {args.folds}, expected at least 2, and neither --val nor --test beside it"
-        )
+    if args.folds is not None and given:
+        raise UserError(f"--folds {args.folds} goes with neither --val nor --test; leave them out")
     if args.test and not args.val:
         raise UserError(
             "--test without --val: a data.yaml needs a train and a val split; give both"

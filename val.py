@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 
-from utils.core.options import (
+from utils.core.arguments import (
     add_device,
     add_image_size,
     add_iou_threshold,
     add_result_folder,
     add_skip_bad_labels,
-    check_thresholds,
+    add_workers,
     filled,
     given_options,
-    is_image_size,
     script_parser,
 )
-from utils.core.script import UserError, run_script
+from utils.core.script import run_script
+from utils.core.settings import number, whole_number
 
 
 def main() -> None:
@@ -52,11 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_image_size(parser)
     parser.add_argument(
-        "--batch-size", type=int, default=16, help="images a batch; at least 1 (default: 16)"
+        "--batch-size",
+        type=whole_number(1),
+        default=16,
+        help="images a batch; at least 1 (default: 16)",
     )
     parser.add_argument(
         "--conf-thres",
-        type=float,
+        type=number(0, 1),
         help="confidence at which P, R, F1 are taken; 0 to 1 "
         "(default: the one in the checkpoint, chosen on validation)",
     )
@@ -65,12 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--save-json", action="store_true", help="write predictions.json too, COCO's result format"
     )
     add_device(parser)
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=2,
-        help="loader processes; at least 0, or -1 for as many as there are cores (default: 2)",
-    )
+    add_workers(parser, default=2)
     parser.add_argument(
         "--amp", default="auto", help="how to compute: auto, off, bf16 or fp16 (default: auto)"
     )
@@ -83,14 +81,6 @@ def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args()
     args.given = given_options(parser, args)
-    check_thresholds(args)
-    if args.workers < -1:
-        raise UserError(
-            f"--workers is {args.workers}, expected at least 0, "
-            "or -1 for as many as there are cores"
-        )
-    if args.batch_size < 1 or not is_image_size(args.imgsz):
-        raise UserError("--batch-size must be at least 1 and --imgsz a multiple of 32")
     return args
 
 

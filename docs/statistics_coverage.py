@@ -13,7 +13,6 @@ the mean over frames. The true difference is zero.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,8 +34,10 @@ from docs.one_training_coverage import (
 from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast
 from utils.comparison.statistics import RESAMPLES, difference
+from utils.core.arguments import script_parser
 from utils.core.files import markdown_table
 from utils.core.script import LOGGER, run_script
+from utils.core.settings import whole_number
 from utils.evaluation.intervals import kish
 from utils.evaluation.results import group_draws
 from utils.plots.style import CLASS_COLOURS, CLASSIFICATION, DETECTION, GREY, PALE, new_figure
@@ -46,6 +47,7 @@ CONTRAST = Contrast("gradnorm", "fixed", "mAP50")
 SEEDS, PATIENTS = (2, 3, 5), (10, 30)
 FOLDS, FOLD_SEEDS, FOLD_PATIENTS = 5, (1, 3), (25, 54)
 LEVEL = 0.5  # of the figure
+PICTURE = "docs/explanation/statistics_coverage.png"
 LOW, HIGH = 0.925, 0.975  # where the coverage of a 95 % interval should lie
 
 
@@ -317,14 +319,15 @@ def _plot_panel(ax: Axes, rows: Mapping[str, list[Coverage]], procedures: Sequen
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = script_parser(__doc__)
+    parser.add_argument(
+        "--repetitions",
+        type=whole_number(1),
+        default=REPETITIONS,
+        help=f"studies that are simulated (default: {REPETITIONS})",
     )
     parser.add_argument(
-        "--repetitions", type=int, default=REPETITIONS, help=f"(default: {REPETITIONS})"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("docs/explanation/statistics_coverage.png")
+        "--out", type=Path, default=Path(PICTURE), help=f"picture (default: {PICTURE})"
     )
     args = parser.parse_args()
     tables = (

@@ -22,7 +22,6 @@ its head; and as the tasks share most of B, a trunk trained long enough for one 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from models.gradnorm_loss import GradNormLoss
+from utils.core.arguments import script_parser
 from utils.core.names import TASKS
 from utils.core.script import LOGGER, run_script
+from utils.core.settings import TINY, number, whole_number
 from utils.plots.style import CLASSIFICATION, DETECTION
 
 SIGMAS = (1.0, 100.0)
@@ -49,6 +50,7 @@ TEST_SAMPLES = 1000
 EVALUATE_EVERY = 100  # steps
 STEPS = 15_000
 LEARNING_RATE = 1e-4
+PICTURE = "docs/toy_gradnorm.png"
 DARK = "#222222"
 GREY = "#666666"
 
@@ -180,15 +182,26 @@ def _finish(ax: Axes, title: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"(default: {STEPS})")
+    parser = script_parser(__doc__)
     parser.add_argument(
-        "--lr", type=float, default=LEARNING_RATE, help=f"of Adam (default: {LEARNING_RATE:g})"
+        "--seeds",
+        type=whole_number(0),
+        nargs="+",
+        default=[0, 1, 2],
+        help="a training each (default: 0 1 2)",
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/toy_gradnorm.png"))
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=STEPS, help=f"of a training (default: {STEPS})"
+    )
+    parser.add_argument(
+        "--lr",
+        type=number(TINY),
+        default=LEARNING_RATE,
+        help=f"Adam's learning rate (default: {LEARNING_RATE:g})",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(PICTURE), help=f"picture (default: {PICTURE})"
+    )
     args = parser.parse_args()
     courses = {}
     for seed in args.seeds:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_once import made_once
 from small_runs import small_yaml, write_tiny_data
 from traps import Trap
 
@@ -44,27 +45,29 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Copy its folder to change it.
     """
-    return write_tiny_data(tmp_path_factory.mktemp("tiny"))
+    return made_once(tmp_path_factory, "tiny", write_tiny_data) / "data.yaml"
 
 
 @pytest.fixture(scope="session")
 def trained(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that val.py can evaluate (its weights are random)."""
-    model = YOLOv5WithClassification(small_yaml("yolov5s_joint"), nc=4, views=3)
-    path = tmp_path_factory.mktemp("trained") / "best.pt"
-    content = {
-        "kind": model.kind,
-        "arguments": model.arguments(),
-        "model": model.state_dict(),
-        "options": to_mapping(TrainOptions(data=str(tiny_data), imgsz=64)),
-        "names": ["AR", "MR", "PR", "TR"],
-        "view_names": ["A4C", "PSAX", "PLAX"],
-        "confidence": 0.25,
-        "view_prior": None,
-        "fingerprint": load_split(load_data_config(tiny_data), "train").fingerprint() + "-",
-    }
-    save_checkpoint(path, content)
-    return path
+
+    def fill(folder: Path) -> None:
+        model = YOLOv5WithClassification(small_yaml("yolov5s_joint"), nc=4, views=3)
+        content = {
+            "kind": model.kind,
+            "arguments": model.arguments(),
+            "model": model.state_dict(),
+            "options": to_mapping(TrainOptions(data=str(tiny_data), imgsz=64)),
+            "names": ["AR", "MR", "PR", "TR"],
+            "view_names": ["A4C", "PSAX", "PLAX"],
+            "confidence": 0.25,
+            "view_prior": None,
+            "fingerprint": load_split(load_data_config(tiny_data), "train").fingerprint() + "-",
+        }
+        save_checkpoint(folder / "best.pt", content)
+
+    return made_once(tmp_path_factory, "trained", fill) / "best.pt"
 
 
 @pytest.fixture(scope="session")

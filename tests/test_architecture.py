@@ -1,4 +1,7 @@
-"""The house rules that can be read off the source: who imports whom, what is never called, scripts with commands."""
+"""The house rules that can be read off the source.
+
+Who imports whom, what is never called, scripts with commands.
+"""
 
 import ast
 import importlib
@@ -110,7 +113,10 @@ def allowed(module: str, imported: str) -> bool:
 
 
 def circle(arrows: dict[str, set[str]]) -> list[str]:
-    """What is on a circle of the arrows, or leads to one only; empty if there is none (Kahn's algorithm)."""
+    """What is on a circle of the arrows, or leads to one only.
+
+    Empty if there is none (Kahn's algorithm).
+    """
     left = {name: set(targets) for name, targets in arrows.items()}
     while ends := {name for name, targets in left.items() if not targets & left.keys()}:
         left = {name: targets for name, targets in left.items() if name not in ends}

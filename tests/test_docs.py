@@ -1,4 +1,6 @@
-"""README and docs: commands exist, links lead somewhere, figures name their commit, two languages say one thing."""
+"""README and docs: commands exist, links lead somewhere, figures name their commit, two languages
+say one thing.
+"""
 
 import argparse
 import importlib.util
@@ -196,7 +198,9 @@ def test_every_page_is_reached_from_the_front_doors():
 
 
 def unstamped_tables(text: str) -> list[str]:
-    """First rows of tables of figures for which neither their section nor the page's opening names a commit."""
+    """First rows of tables of figures for which neither their section nor the page's opening names
+    a commit.
+    """
     opening, *sections = re.split(r"^(?=##? )", text, flags=re.MULTILINE)
     opening += sections.pop(0) if sections and sections[0].startswith("# ") else ""
     found = []

@@ -1,4 +1,6 @@
-"""Each of the forty faults of `known_faults.py`, put into a copy of the project, makes its test file fail."""
+"""Each of the forty faults of `known_faults.py`, put into a copy of the project, makes its test
+file fail.
+"""
 
 import ast
 import os

@@ -16,7 +16,6 @@ Strengths a and b are picked on folds 0 and 1 and reported on folds 2 to 4.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from docs.recipe.measure import data_of, mean_ap, of_head, write_csv
+from utils.core.arguments import script_parser
 from utils.core.data_config import DataConfig
 from utils.core.script import run_script
+from utils.core.settings import whole_number
 from utils.data.splits import Split, load_split
 from utils.evaluation.average_precision import coco_evaluation, resampled_ap
 from utils.evaluation.predictions import read_predictions, results_from
@@ -252,12 +253,12 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("study", type=Path, help="folder of the trainings")
     parser.add_argument("--average", default="ramp", help="of the weights (default: ramp)")
-    parser.add_argument("--head", type=int, default=0, help="number of the view head (default: 0)")
+    parser.add_argument(
+        "--head", type=whole_number(0), default=0, help="number of the view head (default: 0)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     args = parser.parse_args()
     finished = sorted(path.parent for path in args.study.glob("*-baseline-*/summary.json"))

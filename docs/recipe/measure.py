@@ -9,7 +9,6 @@ average and view head.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
+from utils.core.arguments import script_parser
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import write_atomically
 from utils.core.script import UserError, run_script
@@ -106,9 +106,7 @@ def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("study", type=Path, help="folder of the trainings")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     args = parser.parse_args()

@@ -191,7 +191,9 @@ def room_for(byte_count: int) -> Iterator[None]:
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9, 0.99, 1])
 @pytest.mark.parametrize("name", ["last.pt", "\u5fc3.pt"])
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path, name: str, share: float):
-    """Wherever in the file the disk gets full, the error names the file and says what the system said."""
+    """Wherever in the file the disk gets full, the error names the file and says what the system
+    said.
+    """
     path, larger = tmp_path / name, CONTENT | {"model": {"weight": torch.zeros(100, 1000)}}
     save_checkpoint(path, larger)
     size = path.stat().st_size

@@ -1,4 +1,7 @@
-"""Fetching a public checkpoint: only when asked, only over https, and only what it should be. No network is needed."""
+"""Fetching a public checkpoint: only when asked, only over https, and only what it should be.
+
+No network is needed.
+"""
 
 import hashlib
 import http.server
@@ -39,7 +42,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[str]:
-    """The address of a server on this machine, which speaks http; the opener is made to know that too."""
+    """The address of a server on this machine, which speaks http.
+
+    The opener is made to know that too.
+    """
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(

@@ -1,4 +1,7 @@
-"""Checkpoints of the public YOLOv5: what they hold comes out, what they could do does not happen."""
+"""Checkpoints of the public YOLOv5.
+
+What they hold comes out, what they could do does not happen.
+"""
 
 import argparse
 import datetime
@@ -131,7 +134,9 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, damage):
 
 
 def public_model(**attributes: object) -> DetectionModel:
-    """A few layers under the names that YOLOv5 has for them, so that a pickle of it is as YOLOv5's."""
+    """A few layers under the names that YOLOv5 has for them, so that a pickle of it is as
+    YOLOv5's.
+    """
     model = mini_models()["dual"].detector
     model.yaml = {**model.cfg, "nc": 4, "ch": 3, "yaml_file": "mini.yaml"}
     model.names = ["AR", "MR", "PR", "TR"]

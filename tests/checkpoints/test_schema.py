@@ -1,4 +1,7 @@
-"""Checkpoints of our own format that someone made or changed by hand: one line that names file and key."""
+"""Checkpoints of our own format that someone made or changed by hand.
+
+One line that names file and key.
+"""
 
 import copy
 import math

@@ -1,4 +1,7 @@
-"""The arms of a comparison: their weights, which of them stand for others, and the average of GradNorm's."""
+"""The arms of a comparison.
+
+Their weights, which of them stand for others, and the average of GradNorm's.
+"""
 
 from pathlib import Path
 
@@ -105,7 +108,9 @@ def test_every_arm_is_trained_once_and_after_what_it_needs():
 
 
 def write_logs(folder: Path, epochs: int, batches: int, updates: dict[int, float]) -> None:
-    """The tables of a run whose detection weight is `updates[step]` from the batch after that step on."""
+    """The tables of a run whose detection weight is `updates[step]` from the batch after that step
+    on.
+    """
     rows = [
         {"step": step, "epoch": step // batches, "batch": step % batches}
         | {"weight/detection": weight, "weight/classification": WEIGHT_SUM - weight}

@@ -1,4 +1,7 @@
-"""Figures over all folds: each fold's threshold comes from the others, and counts are those of the frames together."""
+"""Figures over all folds.
+
+Each fold's threshold comes from the others, and counts are those of the frames together.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

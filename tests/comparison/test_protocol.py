@@ -1,4 +1,6 @@
-"""A protocol: which options are for which arm, what counts without a file, and what the report says of it."""
+"""A protocol: which options are for which arm, what counts without a file, and what the report
+says of it.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""What a protocol file says is what is compared, and every mistake in it is named before anything is trained."""
+"""What a protocol file says is what is compared, and every mistake in it is named before anything
+is trained.
+"""
 
 import dataclasses
 import re
@@ -117,7 +119,7 @@ def contrast(**changes: str) -> dict:
         ({"options": {"epoch": 3}}, "options: unknown key 'epoch'; did you mean 'epochs'?"),
         ({"options": {"epochs": "ten"}}, "options: epochs is 'ten', expected int"),
         ({"options": {"epochs": 0}}, "options: --epochs is 0, expected at least 1"),
-        ({"options": {"lr0": -1}}, "options: lr0 is -1.0, expected a value from"),
+        ({"options": {"lr0": -1}}, "options: lr0 is -1.0, expected above 0"),
         ({"options": {"hyp": "none.yaml"}}, "options: none.yaml: no such file"),
         ({"options": {"seed": 3}}, "options: 'seed' is not set here but by key seeds"),
         (

@@ -37,7 +37,10 @@ def trainings(begun: int = 0) -> list[SimpleNamespace]:
 
 
 def finish(folder: Path, protocol: Protocol, hours: float = 0.0) -> list[Path]:
-    """Write what the finished trainings of a protocol leave, each of which took that long; returns their folders."""
+    """Write what the finished trainings of a protocol leave, each of which took that long.
+
+    Returns their folders.
+    """
     runs = [
         folder / f"{f}-{arm.name}-seed{s}"
         for f in protocol.data

@@ -1,4 +1,7 @@
-"""Differences and ratios with their intervals, by hand; the best of the grid. Their coverage: docs."""
+"""Differences and ratios with their intervals, by hand; the best of the grid.
+
+Their coverage: docs.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -185,7 +185,6 @@ TYPED = {  # as written in the file -> as PyYAML reads it
         "2024-05-01": "datetime.date(2024, 5, 1)",
         "[AR]": "['AR']",
         "{AR: 1}": "{'AR': 1}",
-        "!!set {AR}": "{'AR'}",
     },
 }
 AS_TEXT = [
@@ -242,7 +241,8 @@ def test_what_yaml_reads_as_text_is_a_name(tmp_path: Path, written: str):
         pytest.param({"names": "{'0': AR, '1': MR}"}, r"names has numbers \['0', '1'\], expected 0", id="texts"),
         pytest.param({"names": "[AR, ' ']"}, "names: entry 2 is ' ', expected text that is not blank", id="blank"),
         pytest.param({"names": "[AR,, MR]"}, "not readable as YAML", id="two commas"),
-        pytest.param({"names": "&a [AR, *a]"}, "names: entry 2 is .*expected text", id="a list in itself"),
+        pytest.param({"names": "&a [AR, *a]"}, "an alias of what it lies in", id="a list in itself"),
+        pytest.param({"names": '["A\\udce9"]'}, r"names: 'A\\udce9' is not UTF-8", id="a byte"),
         pytest.param({"cls_names": "no"}, "cls_names is False, expected a list", id="views: no"),
         pytest.param({"cls_names": "0"}, "cls_names is 0, expected a list", id="views: 0"),
         pytest.param({"nc": "'2'"}, r"nc is 2 \(text\), expected 2, a whole number", id="nc in quotes"),
@@ -268,15 +268,15 @@ def test_what_yaml_reads_as_text_is_a_name(tmp_path: Path, written: str):
         pytest.param({"labels": "no"}, "labels is False, expected text; put it in quotes", id="labels: no"),
         pytest.param({"generate": "1"}, "generate is 1, expected text", id="generate a number"),
         pytest.param({"group_pattern": "12:30"}, "group_pattern 750 .*put it in quotes", id="a time as pattern"),
-        pytest.param({"group_pattern": "!!binary KGEp"}, "group_pattern b.*put it in quotes", id="bytes as pattern"),
+        pytest.param({"group_pattern": "!!binary KGEp"}, "the tag !!binary", id="bytes as pattern"),
         pytest.param({"group_pattern": "'(a{99999999999})'"}, "is not a regular expression", id="too many"),
         pytest.param({"5": "x"}, "key is 5, expected text; put it in quotes", id="a number as key"),
         pytest.param({"no": "x"}, "key is False, expected text; put it in quotes", id="no as key"),
-        pytest.param({"name": "0x_"}, "not readable as YAML", id="a number without digits"),
-        pytest.param({"date": "2024-13-45"}, "not readable as YAML", id="a date that is none"),
-        pytest.param({"x": "!!bool maybe"}, "not readable as YAML", id="a tag that does not fit"),
-        pytest.param({"x": "!!timestamp x"}, "not readable as YAML", id="a time that is none"),
-        pytest.param({"x": "[" * 3000}, "not readable as YAML", id="lists without end"),
+        pytest.param({"name": "0x_"}, "'0x_' is no int", id="a number without digits"),
+        pytest.param({"date": "2024-13-45"}, "'2024-13-45' is no timestamp", id="a date that is none"),
+        pytest.param({"x": "!!bool maybe"}, "'maybe' is no bool", id="a tag that does not fit"),
+        pytest.param({"x": "!!timestamp x"}, "'x' is no timestamp", id="a time that is none"),
+        pytest.param({"x": "[" * 3000}, "more than 32 lists", id="lists without end"),
     ],
 )  # fmt: skip
 def test_yamls_own_types_are_refused_in_one_line(tmp_path: Path, lines: dict, found: str):
@@ -352,3 +352,37 @@ def test_the_clip_of_a_frame_is_text_and_number_or_nothing(
 ):
     data = DataConfig(Path("data.yaml"), Path(), {}, ("AR",), clip_pattern=pattern)
     assert data.clip_of("x_F3.png") == clip
+
+
+# ---- where a split lies --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folder", "entry", "taken"),
+    [
+        ("set/train/images", "../train/images", "set/train/images"),  # as Roboflow exports it
+        ("train/images", "../train/images", "train/images"),
+        ("set/../train", "../train", "train"),
+        ("set/train", "train", "set/train"),
+        ("elsewhere", "../train/images", "train/images"),  # nothing is there, which is said later
+        ("set/train", "../../train", "../train"),  # as in YOLOv5, once only
+    ],
+)
+def test_a_split_one_folder_up_may_lie_beside_the_file(
+    tmp_path: Path, caplog, folder: str, entry: str, taken: str
+):
+    base = tmp_path / "base"
+    (base / "set").mkdir(parents=True)
+    (base / folder).mkdir(parents=True, exist_ok=True)
+    path = write_yaml(base / "set", {"train": entry, "val": entry, "names": ["AR"]})
+    data = load_data_config(path)
+    assert data.splits["train"] == data.splits["val"] == ((base / taken).resolve(),)
+    is_said = f"train: there is no {entry}, so " in caplog.text
+    assert is_said == (entry.startswith("../") and taken.startswith("set/"))
+
+
+@pytest.mark.parametrize("brackets", ["a[1]", "[ab]", "a[!b]"])
+def test_brackets_in_a_folder_name_are_no_glob(tmp_path: Path, brackets: str):
+    (tmp_path / brackets).mkdir()
+    path = write_yaml(tmp_path, {"path": brackets, "train": "x", "val": "y", "names": ["AR"]})
+    assert load_data_config(path).splits["train"] == (tmp_path.resolve() / brackets / "x",)

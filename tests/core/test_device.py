@@ -1,4 +1,7 @@
-"""Device and number format: what is chosen, what stands its check, and that fused layers give the same."""
+"""Device and number format.
+
+What is chosen, what stands its check, and that fused layers give the same.
+"""
 
 import logging
 import math
@@ -43,7 +46,7 @@ def test_help_names_every_mode():
     assert all(mode in amp.help for mode in AMP_MODES)
 
 
-# ---- device and number format ---------------------------------------------------------------------
+# ---- device and number format --------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """Files are never half-written, logs mend themselves, run folders count up."""
 
+import errno
 import unicodedata
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ from utils.core.files import (
     LONGEST_NAME,
     CsvLog,
     file_names,
+    naming,
     new_run_folder,
     write_atomically,
+    write_bytes,
     write_json,
 )
 from utils.core.script import UserError
@@ -113,6 +118,35 @@ def test_json_that_cannot_be_written_leaves_the_previous_file(tmp_path: Path):
     with pytest.raises(ValueError):
         write_json(path, {"a": float("nan")})
     assert path.read_text() == '{\n  "a": 1\n}\n'
+
+
+def row_in_a_log(path: Path) -> None:
+    CsvLog(path, ("epoch",)).append({"epoch": 1})
+
+
+def text_by_itself(path: Path) -> None:
+    with naming(path), path.open("w") as stream:
+        stream.write("text")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "write", [row_in_a_log, text_by_itself, partial(write_bytes, content=b"content")]
+)
+def test_a_full_disk_names_the_file(tmp_path: Path, write: Callable[[Path], None]):
+    path = tmp_path / "a.txt"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError) as error:
+        write(path)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError):
+        write_bytes(path, b"content")
+    assert not list(tmp_path.iterdir())
 
 
 def test_csv_log_mends_a_torn_row(tmp_path):

@@ -1,4 +1,7 @@
-"""A folder has one writer: who is refused, who takes over, who notices, and what is left at the end."""
+"""A folder has one writer.
+
+Who is refused, who takes over, who notices, and what is left at the end.
+"""
 
 import gc
 import json

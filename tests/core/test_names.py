@@ -1,4 +1,6 @@
-"""Every name that several parts agree on stands for something, and GradNorm's files, which repeat some, agree."""
+"""Every name that several parts agree on stands for something, and GradNorm's files, which repeat
+some, agree.
+"""
 
 import pytest
 import torch

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ from utils.core.options import (
     DualOptions,
     JointOptions,
     TrainOptions,
-    is_image_size,
     split_arguments,
     training_parser,
     warn_without_effect,
 )
 from utils.core.script import UserError
+from utils.core.settings import default_of, setting_of
 
 
 def test_command_line_over_hyp_file_over_defaults(tmp_path: Path):
@@ -108,12 +109,20 @@ def test_every_option_tells_its_meaning_and_default(kind: type[TrainOptions]):
             assert f"(default: {shown})" in action.help
 
 
-@pytest.mark.parametrize(
-    ("side_px", "is_fine"),
-    [(None, True), (32, True), (320, True), (0, False), (-32, False), (100, False)],
-)
-def test_an_image_side_is_a_multiple_of_the_stride(side_px: int | None, is_fine: bool):
-    assert is_image_size(side_px) == is_fine
+@pytest.mark.parametrize("kind", [JointOptions, DualOptions])
+def test_hyper_parameters_among_the_options_tell_range_choices_and_default(kind):
+    parser = training_parser("", kind)
+    shown = " ".join(parser.format_help().split())
+    for name in chain.from_iterable(kind.hyp_options.values()):
+        field = HyperParameters.__dataclass_fields__[name]
+        declared, default = setting_of(field), default_of(field)
+        action = next(action for action in parser._actions if action.dest == name)
+        assert declared.help in action.help and declared.allowed in action.help
+        assert all(choice in shown for choice in declared.choices)
+        known = "(default: the hyp file's"
+        if default not in (None, False):
+            known += f", or {default} where it has none"
+        assert f"{known})" in action.help
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,24 @@ def test_an_image_side_is_a_multiple_of_the_stride(side_px: int | None, is_fine:
 def test_options_have_lower_limits(name: str, value: int):
     with pytest.raises(UserError, match=rf"--{name.replace('_', '-')} is {value}, expected"):
         TrainOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("epochs", 10**9),
+        ("batch_size", 10**9),
+        ("seed", 10**9),
+        ("freeze", 10**9),
+        ("imgsz", 16384),
+        ("workers", 64),
+    ],
+)
+def test_options_have_upper_limits(name: str, most: int):
+    assert getattr(TrainOptions(**{name: most}), name) == most
+    for value in (most + 32, 2**63, 2**64 * 32, 10**400):
+        with pytest.raises(UserError, match=rf"^--{name.replace('_', '-')} is \d+.*, expected"):
+            TrainOptions(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -2, -7])
@@ -152,11 +179,10 @@ def test_an_empty_option_is_refused(kind: type[TrainOptions], name: str):
 
 
 @pytest.mark.parametrize("value", [["--resume="], ["--resume", ""]])
-def test_an_empty_resume_is_not_the_newest_run(capsys: pytest.CaptureFixture, value: list[str]):
+def test_an_empty_resume_is_not_the_newest_run(value: list[str]):
     """As from an unset variable of a shell."""
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(UserError, match=r"^--resume is empty; give a value"):
         training_parser("").parse_args(value)
-    assert stop.value.code == 2 and "--resume: is empty" in capsys.readouterr().err
     assert vars(training_parser("").parse_args(["--resume"])) == {"resume": None}
 
 

@@ -1,4 +1,7 @@
-"""Pixels of every depth become 8 bits by one rule; those of 8 bits stay as they were, bit for bit."""
+"""Pixels of every depth become 8 bits by one rule.
+
+Those of 8 bits stay as they were, bit for bit.
+"""
 
 import cv2
 import numpy as np

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from utils.core.files import ROOT
-from utils.core.script import Interrupted, UserError, run_script
+from utils.core.script import LOGGER, Interrupted, PlainFormatter, UserError, run_script
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,20 @@ def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture):
         run_script(main)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: --epochs is 0, expected at least 1\n"
+
+
+def test_an_error_cannot_steer_the_terminal(capsys: pytest.CaptureFixture):
+    def main() -> None:
+        raise UserError("a.txt:1: found '\x1b[2J\r'")
+
+    with pytest.raises(SystemExit):
+        run_script(main)
+    assert capsys.readouterr().err == "error: a.txt:1: found '\\x1b[2J\\r'\n"
+
+
+def test_a_logged_name_cannot_steer_the_terminal():
+    record = LOGGER.makeRecord("joint", 20, "", 0, "class \x1b[31m: 0.5", (), None)
+    assert PlainFormatter("%(message)s").format(record) == "class \\x1b[31m: 0.5"
 
 
 def test_a_closed_terminal_does_not_change_the_exit_code(monkeypatch: pytest.MonkeyPatch):

@@ -15,14 +15,18 @@ from utils.core.settings import (
     Setting,
     add_argument,
     help_text,
+    number,
+    of_options,
     problem_of,
     setting,
+    whole_number,
 )
 
 
 @dataclass(frozen=True)
 class Example:
     count: int = setting(3, "how many", limits=(1, math.inf))
+    total: int = setting(3, "of them", limits=(1, MANY))
     share: float | None = setting(None, "of all", limits=(0, 0.5))
     period: int = setting(
         -1, "epochs between", limits=(1, math.inf), expected="at least 1, or -1 for never"
@@ -64,7 +68,9 @@ def test_the_parser_refuses_other_choices_and_types(given: list[str], capsys):
     [
         ("count", 0, "is 0, expected at least 1"),
         ("count", math.nan, "is nan, expected at least 1"),
-        ("share", 0.6, "is 0.6, expected a value from 0 to 0.5"),
+        ("share", 0.6, "is 0.6, expected 0 to 0.5"),
+        ("total", 10**9 + 1, "is 1000000001, expected at most 1000000000"),
+        ("total", 2**80, "is 12089258196146291747... (25 characters), expected at most 1000000000"),
         ("period", 0, "is 0, expected at least 1, or -1 for never"),
         ("colour", "green", "is 'green', expected one of red, blue"),
         ("place", "", "is empty; leave it out for here"),
@@ -100,6 +106,40 @@ def test_a_range_in_words(limits: tuple[float, float] | None, words: str):
     assert Setting("", limits=limits).allowed == words
 
 
+@pytest.mark.parametrize("kind", [whole_number(), number()])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1e", "0x10", "--", "9" * 40, "9" * 5000, "-" + "9" * 40, "1e400"]
+)
+def test_what_is_no_number_or_too_large_is_refused_in_few_words(kind, text: str):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^is .*, expected ") as error:
+        kind(text)
+    assert len(str(error.value)) < 100
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e13"])
+def test_a_number_is_finite(text: str):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^is .*, expected "):
+        number()(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "problem"),
+    [
+        (whole_number(1), "0", "is 0, expected at least 1"),
+        (whole_number(1), "1.5", "is '1.5', expected a whole number"),
+        (whole_number(0, 8), "9", "is 9, expected 0 to 8"),
+        (whole_number(0), "1000000001", "is 1000000001, expected at most 1000000000"),
+        (number(0, 1), "2", "is 2.0, expected 0 to 1"),
+        (number(0, 1), "nan", "is nan, expected 0 to 1"),
+        (number(TINY), "0", "is 0.0, expected above 0"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_the_range(kind, text: str, problem: str):
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        kind(text)
+    assert str(error.value) == problem
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -111,3 +151,10 @@ def test_a_range_in_words(limits: tuple[float, float] | None, words: str):
 )
 def test_help_has_meaning_range_and_default(name: str, text: str):
     assert help_text(FIELDS[name]) == text
+
+
+def test_a_message_on_a_field_names_the_option_that_it_was_given_by():
+    message = "gradnorm_alpha is -1.0, expected 0 to 10"
+    assert of_options(message, {"gradnorm_alpha"}) == f"--{message.replace('m_a', 'm-a')}"
+    assert of_options(message, {"lr0"}) == message
+    assert of_options("hyp.yaml: lr0 is x", {"lr0"}) == "hyp.yaml: lr0 is x"

@@ -39,7 +39,9 @@ COUNTS = COUNTS.filter(lambda rows: np.array(rows).any(axis=0).all())
 @given(COUNTS, st.sampled_from([(0.5, 0.5), (0.8, 0.2), (0.6, 0.2, 0.2)]))
 @settings(max_examples=25, deadline=None)
 def test_the_best_of_all_assignments_is_found(counts: list, shares: tuple[float, ...]):
-    """By classes that miss a part, then by chi-square of the groups and squared relative error of the frames."""
+    """By classes that miss a part, then by chi-square of the groups and squared relative error of
+    the frames.
+    """
     units = content(counts)
 
     def rank(part: object) -> tuple[int, float]:

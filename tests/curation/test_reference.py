@@ -1,4 +1,7 @@
-"""What the training frames of the same clip say of a frame: the oracles, and their rows beside a model's."""
+"""What the training frames of the same clip say of a frame.
+
+The oracles, and their rows beside a model's.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace

@@ -19,7 +19,10 @@ class Decoded(nn.Module):
 
 
 def letterboxed_rows(letterbox: Letterbox, size: tuple[int, int], box_xyxy: list[float]):
-    """A sure box and one that it suppresses, as a detector says them: xywh, objectness, two classes."""
+    """A sure box and one that it suppresses, as a detector says them.
+
+    Xywh, objectness, two classes.
+    """
     height, width = size
     low, high = np.array(box_xyxy[:2]), np.array(box_xyxy[2:])
     xywhn = np.concatenate(((low + high) / 2, high - low)) / [width, height, width, height]

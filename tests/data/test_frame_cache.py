@@ -1,4 +1,6 @@
-"""The frames that `--cache disk` keeps: those of the images as they are now, whatever happened to the files."""
+"""The frames that `--cache disk` keeps: those of the images as they are now, whatever happened to
+the files.
+"""
 
 import multiprocessing
 import os
@@ -92,7 +94,9 @@ def test_another_image_size_has_frames_of_its_own(split: Split):
 
 
 def test_frames_of_two_sizes_are_kept_side_by_side(split: Split, cache_folder: Path, monkeypatch):
-    """Neither takes the other's place, so that runs of two sizes do not decode everything over and over."""
+    """Neither takes the other's place, so that runs of two sizes do not decode everything over and
+    over.
+    """
     for size in (SIZE, 96):
         JointDataset(split, size, "disk")
     no_decoding(monkeypatch)
@@ -200,7 +204,9 @@ FORK = multiprocessing.get_context("fork")
 def test_several_may_write_the_same_frame_at_the_same_time(
     split: Split, cache_folder: Path, monkeypatch, worker: Callable, barrier: Callable
 ):
-    """Each is held up when it has written and not yet renamed its file, until the other has got there too."""
+    """Each is held up when it has written and not yet renamed its file, until the other has got
+    there too.
+    """
     both, flush, results = barrier(2), os.fsync, FORK.Queue()
     monkeypatch.setattr(os, "fsync", lambda descriptor: (flush(descriptor), both.wait(timeout=60)))
     one = Split("train", split.images[:1], split.labels[:1])

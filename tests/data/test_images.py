@@ -15,7 +15,9 @@ from utils.data.images import Letterbox, read_image
 
 
 def check_letterbox(case: np.ndarray) -> None:
-    """height, width, new height, new width, ratio, half of the padding left + right and top + bottom."""
+    """height, width, new height, new width, ratio, half of the padding left + right and top +
+    bottom.
+    """
     height, width, new_height, new_width, ratio, half_x, half_y = case
     letterbox = Letterbox.fit(int(height), int(width), 320)
     assert letterbox.apply(np.zeros((int(height), int(width), 3), np.uint8)).shape == (

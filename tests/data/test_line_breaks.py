@@ -1,4 +1,7 @@
-"""Lines whose breaks were lost are refused or doubted; drawn outlines, and the real label files, are read as before."""
+"""Lines whose breaks were lost are refused or doubted.
+
+Drawn outlines, and the real label files, are read as before.
+"""
 
 import hashlib
 from pathlib import Path
@@ -78,7 +81,10 @@ def test_what_may_be_an_outline_is_one(text: str, views: int, box: list):
 
 
 def outline_in_image(rng: np.random.Generator) -> str:
-    """An ellipse as a polygon, what of it lies in the image, begun anywhere; whole numbers without a point."""
+    """An ellipse as a polygon, what of it lies in the image, begun anywhere.
+
+    Whole numbers without a point.
+    """
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(5, 40)))
     radii, turn = rng.uniform(0.05, 0.8, 2), rng.uniform(0, np.pi)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii

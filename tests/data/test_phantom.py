@@ -1,4 +1,7 @@
-"""The embedded data set: repeatable bytes, clean splits, exact boxes, every form of a label file."""
+"""The embedded data set.
+
+Repeatable bytes, clean splits, exact boxes, every form of a label file.
+"""
 
 import hashlib
 import os
@@ -121,7 +124,7 @@ def test_another_seed_gives_other_pictures_and_boxes(tmp_path: Path, data_set: P
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     results = iter([True, True, False])
     monkeypatch.setattr(cv2, "imwrite", lambda *_: next(results))
-    with pytest.raises(OSError, match="could not be written"):
+    with pytest.raises(OSError, match="cannot be written"):
         generate(tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
 

@@ -25,7 +25,9 @@ def kinds_of(results: list[ImageResult]) -> DetectionKinds:
 
 
 def mixed_up_results(images: int = 40, seed: int = 0, every: int = 1) -> list[ImageResult]:
-    """Random results, a quarter of the detections of the next class, and only one detection in `every`."""
+    """Random results, a quarter of the detections of the next class, and only one detection in
+    `every`.
+    """
     rng, results = np.random.default_rng(seed), []
     for result in random_results(images, seed=seed):
         is_mixed_up = rng.random(len(result.classes)) < 0.25
@@ -216,7 +218,10 @@ def test_a_gain_is_what_cocos_evaluation_finds_once_the_boxes_are_mended(kind: s
 
 
 def test_counts_and_gains_are_those_of_tides_own_program():
-    """Of tidecv 1.0.1, up to 300 detections; no true box here is meant by a loose box and a wrong class at once."""
+    """Of tidecv 1.0.1, up to 300 detections.
+
+    No true box here is meant by a loose box and a wrong class at once.
+    """
     errors = errors_of(mixed_up_results(images=20, seed=15, every=3))
     tide = {
         "loose box": (17, 0.07995589084697997),

@@ -1,4 +1,6 @@
-"""An evaluation does not depend on whether layers are fused, and has no more than a file of predictions keeps."""
+"""An evaluation does not depend on whether layers are fused, and has no more than a file of
+predictions keeps.
+"""
 
 import dataclasses
 from pathlib import Path

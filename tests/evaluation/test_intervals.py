@@ -1,4 +1,6 @@
-"""Intervals against SciPy's and statsmodels' tests, published worked examples, and their definitions."""
+"""Intervals against SciPy's and statsmodels' tests, published worked examples, and their
+definitions.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,7 @@
-"""The figures of an evaluation as a whole: perfect, absent and undefined ones, and their intervals."""
+"""The figures of an evaluation as a whole.
+
+Perfect, absent and undefined ones, and their intervals.
+"""
 
 import json
 from dataclasses import replace

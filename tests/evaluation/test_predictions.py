@@ -1,4 +1,6 @@
-"""A file of predictions gives back what was predicted, with the truth of the data set, and nothing else is in it."""
+"""A file of predictions gives back what was predicted, with the truth of the data set, and nothing
+else is in it.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,6 @@
-"""FROC and the figures of whole frames, against cases by hand, their definitions, scikit-learn and SciPy."""
+"""FROC and the figures of whole frames, against cases by hand, their definitions, scikit-learn and
+SciPy.
+"""
 
 import json
 from dataclasses import replace

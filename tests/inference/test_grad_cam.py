@@ -48,7 +48,10 @@ def test_grad_cam_of_a_linear_head():
 
 
 def test_grad_cam_of_the_view_head():
-    """The mean's weights are shared out over the map, the maximum's fall on one cell; their mean is the same."""
+    """The mean's weights are shared out over the map, the maximum's fall on one cell.
+
+    Their mean is the same.
+    """
     torch.manual_seed(0)
     head, features = ViewHead(3, [5]).eval(), torch.randn(1, 5, 4, 6)
     of_mean, of_maximum = head.linear.weight[1].detach().split(5)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from detections import prediction, rows_of
 
+from utils.core.script import UserError
 from utils.data.images import read_image
 from utils.inference import outputs
-from utils.inference.sources import Frame
+from utils.inference.sources import Frame, frame_count
 
 NAMES, VIEWS = ["AR", "MR", "PR", "TR"], ["A4C", "PSAX", "PLAX"]
 
@@ -92,6 +93,49 @@ def test_crops_of_two_classes_never_share_a_folder(tmp_path: Path, names: list[s
     assert len(set(folders)) == len(names) and {folder.parent for folder in folders} == {
         tmp_path / "run/crops"
     }
+
+
+FOUND = prediction([(1, 2, 30, 40, 0.75, 1)], (0.2, 0.5, 0.3))
+WRITTEN = {
+    outputs.Pictures: "a.jpg",
+    outputs.LabelFiles: "labels/a.txt",
+    outputs.Crops: "crops/MR/a_1.png",
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_full_disk_names_the_file(tmp_path: Path, kind: type[outputs.Output]):
+    path = tmp_path / WRITTEN[kind]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError) as error:
+        kind(tmp_path, NAMES, VIEWS).add(frame(np.zeros((60, 100, 3), np.uint8)), FOUND)
+    assert error.value.filename == str(path) and "No space left" in error.value.strerror
+
+
+def of_a_video(number: int) -> Frame:
+    image = np.zeros((60, 100, 3), np.uint8)
+    return Frame(image, Path("c.mp4"), Path(f"c_{number}"), "c", number, 25)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 30])
+def test_a_video_has_all_its_frames(tmp_path: Path, frames: int):
+    pictures = outputs.Pictures(tmp_path, NAMES, VIEWS)
+    for number in range(1, frames + 1):
+        pictures.add(of_a_video(number), FOUND)
+    pictures.close()
+    assert frame_count(tmp_path / "c.mp4") == frames
+
+
+def test_a_video_that_could_not_be_written_is_named(tmp_path: Path, monkeypatch):
+    """OpenCV says nothing on a full disk."""
+    pictures = outputs.Pictures(tmp_path, NAMES, VIEWS)
+    pictures.add(of_a_video(1), FOUND)
+    pictures._video.release()
+    pictures.add(of_a_video(2), FOUND)
+    with pytest.raises(UserError, match=r"c\.mp4: cannot be written: 1 of 2 frames"):
+        pictures.close()
 
 
 def test_summary_in_words(tmp_path: Path):

@@ -21,7 +21,10 @@ FLOAT32 = select_compute("off", torch.device("cpu"))
 
 
 class Oracle(nn.Module):
-    """A detector that always says the same: rows of xywh in pixels of the square, objectness and class scores."""
+    """A detector that always says the same.
+
+    Rows of xywh in pixels of the square, objectness and class scores.
+    """
 
     def __init__(self, rows: list):
         super().__init__()

@@ -1,5 +1,6 @@
 """Images and videos: which are found, and their frames."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from deep_images import encoded
 from detections import write_video
+from small_files import write_image
 
 from utils.core.data_config import DataConfig
 from utils.core.files import LONGEST_NAME
@@ -273,3 +275,31 @@ def test_what_cannot_be_read_is_left_out_and_noted(tree: Path):
     assert [problem.partition(": ")[0] for problem in reader.problems] == bad
     assert "cannot be read as a video" in reader.problems[1]
     assert 0 < torn < 60 and f"ends after {torn} of 60 frames" in reader.problems[2]
+
+
+@pytest.mark.parametrize("brackets", ["frames[1]", "[ab]", "f[!x]", "]["])
+@pytest.mark.parametrize(
+    "pattern", ["", "/*.png", "/x[1].png", "/**/*.png", "/?[1].*", "/[wx]*.png", "/[x][[]*"]
+)
+def test_brackets_that_are_there_stand_for_themselves(tmp_path: Path, brackets: str, pattern: str):
+    image = write_image(tmp_path / brackets / "x[1].png")
+    for other in ("frames1", "a", "fa"):
+        write_image(tmp_path / other / "y.png")
+    (source,) = find_sources([f"{tmp_path}/{brackets}{pattern}"])
+    assert source.path == image
+
+
+def test_brackets_that_are_not_there_are_a_choice(tmp_path: Path):
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / name / "x.png")
+    found = find_sources([f"{tmp_path}/[ab]/*.png"])
+    assert [source.path.parent.name for source in found] == ["a", "b"]
+
+
+def test_a_video_whose_name_is_not_utf8_is_left_out_and_named(tmp_path: Path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / os.fsdecode(b"\xe9.mp4")).write_bytes(b"x")
+    reader = FrameReader(find_sources([str(tmp_path)]))
+    assert len(reader) == 1 and len(list(reader)) == 1
+    (problem,) = reader.problems
+    assert problem.endswith("cannot be read as a video: its name is not UTF-8; rename it")

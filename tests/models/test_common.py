@@ -7,7 +7,10 @@ from models.common import CBAM, ViewHead
 
 
 def test_attention_scales_by_what_it_pools():
-    """With zero weights both attentions are sigmoid(0); a channel's or a place's own bias turns it on or off."""
+    """With zero weights both attentions are sigmoid(0).
+
+    A channel's or a place's own bias turns it on or off.
+    """
     torch.manual_seed(0)
     x, cbam = torch.rand(2, 8, 5, 6) + 0.5, CBAM(8)
     for parameter in cbam.parameters():

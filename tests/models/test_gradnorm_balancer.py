@@ -192,7 +192,10 @@ def test_several_measurements_of_an_interval_count_by_their_geometric_mean(rule:
 
 
 class DoubleBackward:
-    """GradNorm as the paper writes it: w is a tensor with a graph, and L_grad is differentiated through the norms."""
+    """GradNorm as the paper writes it.
+
+    W is a tensor with a graph, and L_grad is differentiated through the norms.
+    """
 
     def __init__(self, count: int, rule: str, alpha: float):
         self.w = torch.ones(count, dtype=torch.float64, requires_grad=True)
@@ -341,7 +344,10 @@ def test_the_papers_rule_rests_at_m_times_that_ratio(alpha: float, rates: tuple)
 def noisy_run(
     seed: int, ratio: float, start: tuple[float, float], rates: tuple[float, float]
 ) -> np.ndarray:
-    """The second weight's share in 400 updates of the rule log, relative to r ** alpha / g; lognormal noise, SD 0.5."""
+    """The second weight's share in 400 updates of the rule log, relative to r ** alpha / g.
+
+    Lognormal noise, SD 0.5.
+    """
     rng = np.random.default_rng(seed)
     initial = dict(zip(TASKS, start, strict=True))
     options = {"min_share": 1e-4, "initial_losses": dict.fromkeys(TASKS, 1.0)}

@@ -38,7 +38,9 @@ def test_parameter_counts():
 
 
 def parameters_of(model: torch.nn.Module) -> int:
-    """As published: with batch norms merged into the convolutions, a bias in place of a weight and a bias."""
+    """As published: with batch norms merged into the convolutions, a bias in place of a weight and
+    a bias.
+    """
     norms = (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     return sum(p.numel() for p in model.parameters()) - sum(m.num_features for m in norms)
 

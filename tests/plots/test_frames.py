@@ -12,14 +12,18 @@ from pixels import count_of, pixels
 from utils.plots.frames import (
     GAP,
     LABEL,
+    MOST_BOXES,
+    MOST_LABELS,
     STRIP,
     TILE,
+    _best_first,
     _label_corner,
     _overlaps,
     _view_caption,
+    draw_frame,
     plot_mosaic,
 )
-from utils.plots.style import PALE
+from utils.plots.style import PALE, styled_figure
 
 
 def test_lost_and_broken_images_become_grey_tiles(tmp_path: Path):
@@ -76,3 +80,40 @@ def test_long_names_and_few_frames(tmp_path: Path):
     plot_mosaic(records, names, views, tmp_path / "mosaic.png", predicted=True)
     image = pixels(tmp_path / "mosaic.png")
     assert (image[:, -GAP // 2 :] == 255).all()
+
+
+def crowd(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of a frame of 640 x 480 px, and scores, in no order."""
+    rng = np.random.default_rng(5)
+    corners = rng.uniform(0, 400, (count, 2))
+    return np.hstack([corners, corners + rng.uniform(1, 60, (count, 2))]), rng.random(count)
+
+
+@pytest.mark.parametrize("count", [0, 1, MOST_LABELS])
+def test_boxes_stay_in_their_order_where_all_have_labels(count: int):
+    boxes, scores = crowd(count)
+    assert list(_best_first(boxes, scores)) == list(_best_first(boxes, None)) == [*range(count)]
+
+
+@pytest.mark.parametrize("count", [MOST_LABELS + 1, 1000, 10_000])
+def test_more_boxes_go_from_the_surest_or_largest_on(count: int):
+    boxes, scores = crowd(count)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for worth, found in ((scores, _best_first(boxes, scores)), (areas, _best_first(boxes, None))):
+        assert sorted(found) == [*range(count)]
+        assert (np.diff(worth[found]) <= 0).all()
+
+
+@pytest.mark.parametrize("count", [3, MOST_LABELS, MOST_BOXES, MOST_BOXES + 1, 1000, 100_000])
+def test_a_frame_has_few_labels_and_counts_the_boxes_that_it_does_not_show(count: int):
+    boxes, scores = crowd(count)
+    drawn = {"boxes_xyxy": boxes, "scores": scores, "classes": np.zeros(count, int)}
+    with styled_figure(6, 5, "none") as figure:
+        ax = figure.add_axes((0, 0, 1, 1), xlim=(0, 640), ylim=(540, 0))
+        draw_frame(ax, (0, 0, 640, 540), np.zeros((480, 640, 3), np.uint8), drawn, NAMES)
+    words = [text.get_text() for text in ax.texts]
+    rest = [f"{count - MOST_BOXES} more boxes"] * (count > MOST_BOXES)
+    labels = min(count, MOST_LABELS)
+    assert [word for word in words if word.endswith("more boxes")] == rest
+    assert len(words) == labels + len(rest)
+    assert len(ax.artists + ax.patches) == labels + min(count, MOST_BOXES)

@@ -1,8 +1,10 @@
-"""What a user can get wrong on the command line or in the data: one clear message, exit code 2, nothing written."""
+"""What a user can get wrong on the command line or in the data.
+
+One clear message, exit code 2, nothing written.
+"""
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from deep_images import deepen
+from script_processes import run_script_process
 
 import train_joint_dual_backbone
 import train_joint_gradnorm
@@ -169,10 +172,15 @@ def test_a_model_of_other_classes(refused, data: Path, trained: Path):
         (["--device", "nonsense"], "--device is 'nonsense', expected auto, cpu"),
         (["--device", "\u00b2"], "--device is '\u00b2', expected auto, cpu"),
         (["--device", "7"], "--device 7: this machine has 0 CUDA devices; use --device cpu"),
+        (["--device", "9" * 5000], "--device 999"),
         (["--amp", "fp16", "--device", "cpu"], "--amp fp16 needs a CUDA device"),
         (["--freeze", "99"], "--freeze 99: the model has"),
-        (["--gradnorm-alpha", "-1"], "gradnorm_alpha is -1.0, expected"),
+        (["--gradnorm-alpha", "-1"], "--gradnorm-alpha is -1.0, expected"),
         (["--data", "missing.yaml"], "missing.yaml: no such file"),
+        (["--data", ""], "--data is empty; leave it out for data/echo_phantom.yaml"),
+        (["--cfg", ""], "--cfg is empty; leave it out for models/yolov5s_joint.yaml"),
+        (["--hyp", ""], "--hyp is empty; leave it out for"),
+        (["--data", "data"], "data: cannot be read: it is a folder; --data takes a data.yaml"),
         (["--hyp", "missing.yaml"], "missing.yaml: no such file"),
         (["--cfg", "missing.yaml"], "missing.yaml: no such file"),
         (["--weights", "missing.pt"], "missing.pt: no such checkpoint"),
@@ -212,9 +220,10 @@ def test_train_with_wrong_options(
             "--freeze-task detection --classification-start-epoch 5",
             "--freeze-task detection goes with neither",
         ),
-        ("--detection-lr0 -0.1", "detection_lr0 is -0.1, expected"),
-        ("--classification-weight-decay -1", "classification_weight_decay is -1.0, expected"),
+        ("--detection-lr0 -0.1", "--detection-lr0 is -0.1, expected"),
+        ("--classification-weight-decay -1", "--classification-weight-decay is -1.0, expected"),
         ("--freeze 99", "--freeze 99: the model has"),
+        ("--classifier-cfg=", "--classifier-cfg is empty; leave it out for models/"),
         ("--classifier-cfg missing.yaml", "missing.yaml: no such file; expected a model YAML"),
         (
             "--classifier-cfg models/yolov5s.yaml",
@@ -261,6 +270,8 @@ def test_rates_of_two_networks_in_the_joint_script(refused, tiny_data: Path):
         ("train", ["--epochs", "three"]),
         ("train", ["--gradnorm-rule", "paper"]),
         ("val", ["--weights", "a.pt", "--task", "tset"]),
+        ("val", ["--weights", ""]),
+        ("val", ["--data", ""]),
         ("val", []),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
@@ -352,9 +363,8 @@ def test_a_hostile_checkpoint(
 
 
 def refused_for_real(tmp_path: Path, *command: object) -> str:
-    command = [sys.executable, *map(str, command), "--project", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    return message_of(done.returncode, done.stderr, tmp_path / "runs")
+    ended = run_script_process(*command, "--project", tmp_path / "runs")
+    return message_of(ended.returncode, ended.stderr, tmp_path / "runs")
 
 
 def test_a_wrong_label_file_for_real(data: Path, tmp_path: Path):

@@ -41,7 +41,10 @@ def frames(tiny_data: Path, tmp_path: Path) -> Path:
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> Callable[..., str]:
-    """Run detect.py in this process, with results in `tmp_path/runs/exp`; returns what it prints."""
+    """Run detect.py in this process, with results in `tmp_path/runs/exp`.
+
+    Returns what it prints.
+    """
     monkeypatch.setattr(LOGGER, "info", print)
     monkeypatch.setattr(LOGGER, "warning", print)
 
@@ -379,7 +382,7 @@ def test_wrong_options(refused, checkpoints, frames: Path, tmp_path: Path, tiny_
     for kind, arguments, expected in (
         ("joint", ["--conf-thres", 2], "--conf-thres is 2.0, expected 0 to 1"),
         ("joint", ["--iou-thres", -1], "--iou-thres is -1.0"),
-        ("joint", ["--max-det", 0], "--max-det must be at least 1"),
+        ("joint", ["--max-det", 0], "--max-det is 0, expected at least 1"),
         ("joint", ["--imgsz", 100], "--imgsz"),
         ("joint", ["--device", "nonsense"], "--device is 'nonsense'"),
         ("joint", ["--explain", "--nosave"], "--explain"),

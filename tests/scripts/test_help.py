@@ -1,5 +1,6 @@
 """Help and options are there at once: a script parses before it imports what takes seconds."""
 
+import os
 import subprocess
 import sys
 
@@ -56,3 +57,22 @@ def test_help_takes_less_than_a_second(script: str):
     done = in_a_fresh_process(HELP, f"{script}.py")
     assert "usage:" in done.stdout and "--help" in done.stdout
     assert float(done.stderr) < MOST_CPU_S
+
+
+@pytest.mark.parametrize("ending", ["| true", ">&-", "> /dev/full"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_that_nobody_reads_is_no_error(script: str, ending: str):
+    if "full" in ending and not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    command = f"{sys.executable} {script}.py --help {ending}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    is_full = "full" in ending
+    said = "error: standard output: No space left on device\n" * is_full
+    assert (done.returncode, done.stderr) == (2 * is_full, said)

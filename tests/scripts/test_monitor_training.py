@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -39,7 +40,10 @@ def monitor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 
 @pytest.fixture
 def after_sleep(monkeypatch: pytest.MonkeyPatch):
-    """Put functions in the place of the pauses between two looks, one a pause; another pause fails the test."""
+    """Put functions in the place of the pauses between two looks, one a pause.
+
+    Another pause fails the test.
+    """
 
     def plan(*events) -> None:
         left = list(events)
@@ -65,7 +69,9 @@ def gone() -> int:
 
 @pytest.fixture
 def several(tmp_path: Path) -> Path:
-    """A folder with the finished runs `a` (no progress) and `b` (no rows), something else, and a run too deep."""
+    """A folder with the finished runs `a` (no progress) and `b` (no rows), something else, and a
+    run too deep.
+    """
     for name in ("b", "a", "pictures", "pictures/deep"):
         (tmp_path / "several" / name).mkdir(parents=True)
     log_epochs(tmp_path / "several/a")
@@ -104,8 +110,10 @@ def test_what_trains_comes_last(several: Path, monitor):
         (["exp", "exp/results.csv"], "exp/results.csv: found a file; expected the folder of a run"),
         (["empty"], "empty: found no progress.json and no results.csv"),
         (["broken"], "broken/progress.json: found no JSON"),
-        (["exp", "--interval", "0"], "--interval is 0.0; expected seconds above 0"),
-        (["exp", "--interval", "nan"], "--interval is nan; expected seconds above 0"),
+        (["exp", "--interval", "0"], "--interval is 0.0, expected above 0, at most 86400"),
+        (["exp", "--interval", "nan"], "--interval is nan, expected above 0, at most 86400"),
+        (["exp", "--interval", "inf"], "--interval is inf, expected above 0, at most 86400"),
+        (["exp", "--interval", "1e300"], "--interval is 1e+300, expected above 0, at most 86400"),
     ],
     ids=" ".join,
 )
@@ -248,3 +256,68 @@ def test_a_real_run(tiny_data: Path, tmp_path: Path, monitor):
     assert done.stdout.splitlines()[1:] == describe(status, 0.0)[1:]
     assert monitor(folder).startswith(f"{folder}: finished")
     assert fingerprint(tmp_path) == before
+
+
+# ---- broken runs, and readers that go away -------------------------------------------------------
+
+
+BREAKAGES = (b"", b"{", b"[]", b"\xff", b'{"pid": -1, "state": "training"}', b"[" * 50_000)
+
+
+@pytest.mark.parametrize("content", BREAKAGES, ids=lambda content: repr(content[:20]))
+def test_a_broken_run_hides_no_other(several: Path, monitor, content: bytes):
+    (several / "0 broken").mkdir()
+    (several / "0 broken/progress.json").write_bytes(content)
+    text = monitor(several, "--once")
+    shown = [line.partition(":")[0] for line in text.splitlines() if not line.startswith(" ")]
+    assert shown == [str(several / name) for name in ("0 broken", "a", "b")]
+    assert "0 broken: no process known" in text
+
+
+def test_a_run_that_is_removed_stops_no_other(folder: Path, tmp_path: Path, monitor, after_sleep):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in (folder, other):
+        set_progress(path)
+    after_sleep(
+        lambda: shutil.rmtree(other),
+        lambda: set_progress(folder, "finished", epoch=9),
+    )
+    assert monitor(folder, other).count(f"{folder}: finished") == 1
+
+
+@pytest.mark.parametrize("pace", ["--interval 0.01", "--once"])
+@pytest.mark.parametrize("ending", ["| head -1", "| true", ">&-"])
+def test_nobody_reads_any_more(folder: Path, pace: str, ending: str):
+    """The run trains for ever: without a reader there is nothing to follow it for."""
+    script = ROOT / "monitor_training.py"
+    set_progress(folder)
+    shell = f"{sys.executable} {script} {folder} {pace} {ending}"
+    with subprocess.Popen([sys.executable, "-c", TRAINS, str(folder)], cwd=ROOT) as training:
+        time.sleep(0.5)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, timeout=60
+        )
+        training.kill()
+    assert done.returncode == 0 and done.stderr == ""
+
+
+# Writes another batch into progress.json again and again
+TRAINS = """
+import sys, time
+from itertools import count
+from pathlib import Path
+from utils.core.files import ProgressFile
+
+progress = ProgressFile(Path(sys.argv[1]) / "progress.json", interval_s=0)
+for batch in count():
+    progress.update(state="training", epoch=0, epochs=1, batch=batch, batches=10**8)
+    time.sleep(0.01)
+"""
+
+
+def test_a_name_cannot_steer_the_terminal(tmp_path: Path, monitor):
+    odd = tmp_path / "red \x1b[31m\r"
+    odd.mkdir()
+    log_epochs(odd)
+    assert "red \\x1b[31m\\r: no process known" in monitor(odd, "--once")

@@ -1,8 +1,10 @@
-"""Data of boxes alone, as YOLOv5's users have them, and of views alone: every script works on them."""
+"""Data of boxes alone, as YOLOv5's users have them, and of views alone.
+
+Every script works on them.
+"""
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 import yaml
+from script_processes import run_script_process
+from small_comparisons import InThisProcess, compare
 from small_runs import small_options, write_tiny_data
 
 import check_dataset
@@ -22,7 +26,6 @@ import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
 from utils.checkpoints.checkpoint import load_checkpoint
-from utils.core.files import ROOT
 from utils.core.script import run_script
 from utils.data.labels import FrameLabels, label_text, parse_labels, read_label_file, view_line
 
@@ -57,14 +60,7 @@ def runs(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dic
         folder = tmp_path_factory.mktemp(f"{kind}_run")
         options = small_options(path, folder) | {"epochs": 1, "project": folder, "name": "run"}
         options = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-        command = [
-            sys.executable,
-            str(ROOT / "train_joint_gradnorm.py"),
-            *options,
-            "--tasks",
-            TASK[kind],
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        done = run_script_process("train_joint_gradnorm.py", *options, "--tasks", TASK[kind])
         assert done.returncode == 0, done.stderr[-2000:]
         assert "no_op" not in done.stderr and "UserWarning" not in done.stderr
         found[kind] = folder / "run"
@@ -191,21 +187,14 @@ def test_what_needs_the_other_task_is_refused_in_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_arm_of_its_task_is_compared(kind: str, sets: dict, call, tmp_path: Path):
-    arguments = [
-        "--arms",
-        f"{TASK[kind]}-only",
-        "--seeds",
-        0,
-        "--epochs",
-        1,
-        "--imgsz",
-        64,
-        "--size",
-        "n",
-    ]
-    place = ["--device", "cpu", "--amp", "off", "--project", tmp_path, "--name", "compared"]
-    assert call(compare_solutions, "--data", sets[kind], *arguments, *place)[0] == 0
-    results = json.loads((tmp_path / "compared/comparison_results.json").read_text())
-    figures = results["arms"][f"{TASK[kind]}-only"]["figures"]
+@pytest.mark.usefixtures("no_pictures")
+def test_the_arm_of_its_task_is_compared(
+    kind: str, sets: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arm = f"{TASK[kind]}-only"
+    given = {"arms": arm, "seeds": 0, "epochs": 1, "imgsz": 64, "size": "n", "amp": "off"}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    data = ["--data", sets[kind], "--device", "cpu"]
+    results = compare(monkeypatch, InThisProcess, tmp_path / "compared", *data, *options)
+    figures = results["arms"][arm]["figures"]
     assert ("mAP50" in figures, "view_accuracy" in figures) == (kind == "boxes", kind == "views")

@@ -1,19 +1,15 @@
 """Scripts as processes, as users start them: together, and into a folder where one is at work."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from script_processes import ScriptProcess
 from small_runs import small_options
-
-from utils.core.files import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +19,13 @@ def options(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen:
-    command = [sys.executable, script, *map(str, arguments)]
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=surroundings, **pipes)
+def start(script: str, *arguments: object) -> ScriptProcess:
+    return ScriptProcess(script, *arguments, OMP_NUM_THREADS="1")
 
 
-def refusal(process: subprocess.Popen) -> str:
+def refusal(process: ScriptProcess) -> str:
     """The one line with which a script refuses."""
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(120)
     errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert process.returncode == 2 and len(errors) == 1 and "Traceback" not in stderr, stderr
     return errors[0]
@@ -44,7 +37,7 @@ def test_trainings_that_start_together_have_a_folder_each(options: list[str], tm
         for _ in range(3)
     ]
     for process in processes:
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate()
         assert process.returncode == 0, stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "exp2", "exp3"]
     for folder in tmp_path.iterdir():
@@ -64,7 +57,7 @@ def test_evaluations_that_start_together_have_a_folder_each(
     arguments = ["--weights", checkpoints["joint"], "--project", tmp_path, "--device", "cpu", *own]
     processes = [start(script, *arguments) for _ in range(3)]
     for process in processes:
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate()
         assert process.returncode == 0, stderr
     contents = [sorted(path.name for path in folder.rglob("*")) for folder in tmp_path.iterdir()]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "exp2", "exp3"]
@@ -92,7 +85,7 @@ def test_nobody_else_writes_into_a_live_run(
     assert all(refusal(process).startswith(names_the_first) for process in processes)
     assert json.loads((folder / ".lock").read_text())["pid"] == first.pid
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    first.communicate(60)
     assert first.returncode == 143 and not list(folder.glob(".lock*"))
     rows = pd.read_csv(folder / "results.csv")
     assert rows["epoch"].tolist() == list(range(len(rows)))
@@ -103,7 +96,7 @@ def test_a_signal_before_the_first_epoch_leaves_nothing(options: list[str], tmp_
     while not (tmp_path / "runs/exp/.lock").exists() and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(60)
     assert (
         process.returncode == 143 and "stopped by SIGTERM" in stderr and "Traceback" not in stderr
     )

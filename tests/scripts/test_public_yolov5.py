@@ -1,8 +1,10 @@
-"""A public YOLOv5 file where a user gives one: val.py, detect.py, export.py and the hub, boxes only."""
+"""A public YOLOv5 file where a user gives one.
+
+Val.py, detect.py, export.py and the hub, boxes only.
+"""
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from script_processes import run_script_process
 from small_models import mini_models, stirred
 
 import detect
 import export
 import hubconf
 import val
-from utils.core.files import ROOT
 from utils.core.script import LOGGER, run_script
+
+# They are the same as of a model of this project.
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +74,10 @@ def test_it_is_evaluated(call, weights: Path, tiny_data: Path, tmp_path: Path, h
 
 def test_it_detects_and_answers_in_the_hub(call, weights: Path, tiny_data: Path, tmp_path: Path):
     images = tiny_data.parent / "frames/images/val"
-    place = ("--project", tmp_path, "--name", "out", "--save-csv", "--conf-thres", 0.001)
-    assert "8 frames; " in call(detect.main, "--weights", weights, "--source", images, *place)
+    place = ("--project", tmp_path, "--name", "out", "--nosave", "--save-csv")
+    assert "8 frames; " in call(
+        detect.main, "--weights", weights, "--source", images, "--conf-thres", 0.001, *place
+    )
     boxes, view = hubconf.joint(weights, device="cpu", conf_thres=0.001).predict(
         min(images.iterdir())
     )
@@ -121,17 +128,8 @@ def test_what_val_cannot_know_is_one_line(
 
 def test_a_process(shared_dir: Path, tiny_data: Path, tmp_path: Path):
     weights = shared_dir / "reference/yolov5s_official_format.pt"
-    command = [
-        sys.executable,
-        str(ROOT / "detect.py"),
-        "--weights",
-        str(weights),
-        "--nosave",
-        "--device",
-        "cpu",
-    ]
-    source = ["--source", str(tiny_data.parent / "frames/images/val")]
-    done = subprocess.run(
-        [*command, *source], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
-    )
+    source = tiny_data.parent / "frames/images/val"
+    options = ("--weights", weights, "--source", source, "--nosave", "--device", "cpu")
+    done = run_script_process("detect.py", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "8 frames; " in done.stdout and "the usual 0.25 is taken" in done.stdout

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 import torch
+from script_processes import ScriptProcess
 from small_runs import TIMES, small_options
 
 import train_joint_dual_backbone
@@ -58,34 +60,40 @@ def launch(
     *torchrun: str,
     **environment: str,
 ) -> Path:
-    """Train into `folder`: directly in one process, else under torchrun."""
+    """Train into `folder`, by `torchrun` if it is given options, else with the variables it sets."""
     launcher = folder.parent / "launcher.py"
     launcher.write_text(LAUNCHER.format(script=script.__name__))
-    given = options | {
-        "project": folder.parent,
-        "name": folder.name,
-        "optimizer": "SGD",
-        "workers": 0,
-    }
-    arguments = [
-        text for key, value in given.items() for text in (f"--{key.replace('_', '-')}", str(value))
-    ]
-    command = [sys.executable, str(launcher), *arguments]
-    if processes > 1:
-        run = [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            *torchrun,
-        ]
-        command[1:1] = run
-    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run(
-        command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=500
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    place = {"project": folder.parent, "name": folder.name, "optimizer": "SGD", "workers": 0}
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in (options | place).items()]
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if torchrun:
+        run = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, *run, *torchrun, str(launcher), *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+    started = []
+    surroundings = surroundings_of_ranks(processes)
+    for rank in range(processes):
+        own = environment | surroundings[rank]
+        started.append(ScriptProcess(launcher, *arguments, **own))
+    for process in started:
+        stdout, stderr = process.communicate(500)
+        assert process.returncode == 0, stdout + stderr
     return folder
+
+
+def surroundings_of_ranks(processes: int) -> list[dict[str, str]]:
+    """The variables that torchrun sets for every rank; none for a single process."""
+    if processes == 1:
+        return [{}]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    common["LOCAL_WORLD_SIZE"] = str(processes)
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 def assert_same_training(one: Path, several: Path) -> None:
@@ -117,24 +125,24 @@ def assert_same_training(one: Path, several: Path) -> None:
     )
 
 
+AT_WEIGHTS = {"gradnorm_place": "weights", "diagnose_interval": 2, "view_loss_weights": "inverse"}
+
+
 @pytest.mark.parametrize(
-    ("script", "changes"),
+    ("script", "changes", "torchrun"),
     [
-        (train_joint_gradnorm, {"gradnorm_place": "features"}),
-        (
-            train_joint_gradnorm,
-            {"gradnorm_place": "weights", "diagnose_interval": 2, "view_loss_weights": "inverse"},
-        ),
-        (train_joint_dual_backbone, {}),
+        (train_joint_gradnorm, {"gradnorm_place": "features"}, ["--max-restarts=0"]),
+        (train_joint_gradnorm, AT_WEIGHTS, []),
+        (train_joint_dual_backbone, {}, []),
     ],
 )
 def test_two_processes_train_what_one_trains(
-    tiny_data: Path, tmp_path: Path, script: ModuleType, changes: dict
+    tiny_data: Path, tmp_path: Path, script: ModuleType, changes: dict, torchrun: list[str]
 ):
     """12 frames in batches of 5: the ranks have 3 and 2 frames, then 3 and 2, then 1 and 1."""
     options = small_options(tiny_data, tmp_path, script) | {"batch_size": 5, "epochs": 2} | changes
     one = launch(tmp_path / "one", script, options, 1)
-    two = launch(tmp_path / "two", script, options, 2)
+    two = launch(tmp_path / "two", script, options, 2, *torchrun)
     assert_same_training(one, two)
     assert json.loads((two / "summary.json").read_text())["processes"] == 2
     if changes.get("diagnose_interval"):
@@ -147,7 +155,7 @@ def test_processes_that_torchrun_starts_again_go_on_where_they_were(
     tiny_data: Path, tmp_path: Path
 ):
     options = small_options(tiny_data, tmp_path) | {"epochs": 3}
-    whole = launch(tmp_path / "whole", train_joint_gradnorm, options, 2)
+    whole = launch(tmp_path / "whole", train_joint_gradnorm, options, 2, "--max-restarts=0")
     failing = launch(
         tmp_path / "again", train_joint_gradnorm, options, 2, "--max-restarts=1", FAILING_RANK="1"
     )

@@ -1,4 +1,7 @@
-"""The small study that is kept in docs/results/small: its report is made again from its files and the data."""
+"""The small study that is kept in docs/results/small.
+
+Its report is made again from its files and the data.
+"""
 
 import json
 import shutil
@@ -9,19 +12,16 @@ import pytest
 import yaml
 
 import compare_solutions
-import split_dataset
+from utils.commands import compare_solutions as command
 from utils.core.files import ROOT
 
 KEPT = ROOT / "docs" / "results" / "small"
 
 
 @pytest.fixture
-def protocol(shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def protocol(real_folds: Path, tmp_path: Path) -> Path:
     """The study's protocol beside folds that are made anew."""
-    data = shared_dir / "regurgitation" / "data.yaml"
-    command = ["", f"--data={data}", "--folds=5", f"--out={tmp_path / 'folds'}"]
-    monkeypatch.setattr("sys.argv", command)
-    split_dataset.main()
+    shutil.copytree(real_folds, tmp_path / "folds")
     content = yaml.safe_load((ROOT / "docs" / "small-protocol.yaml").read_text(encoding="utf-8"))
     path = tmp_path / "protocol.yaml"
     path.write_text(yaml.safe_dump(content | {"folds": "folds"}), encoding="utf-8")
@@ -51,6 +51,7 @@ def test_every_figure_is_recomputed_from_the_committed_files(
     shutil.copytree(KEPT, folder)
     for name in ("comparison_results.json", "report.md", "comparison.csv", "per_patient.csv"):
         (folder / name).unlink()
+    monkeypatch.setattr(command, "draw_comparison", lambda folder: None)
     monkeypatch.setattr("sys.argv", ["", f"--rescore={folder}", f"--protocol={protocol}"])
     compare_solutions.main()
     found, expected = (

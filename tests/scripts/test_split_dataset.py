@@ -148,7 +148,9 @@ def test_frame_by_frame_says_so(tmp_path: Path, run):
 
 
 def mixed() -> dict[str, str]:
-    """As `FRAMES`, but clips show one view, except in some frames: P00 for a person to decide, P01 to P03 not."""
+    """As `FRAMES`, but clips show one view, except in some frames: P00 for a person to decide, P01
+    to P03 not.
+    """
     one_hot = ["1 0 0", "0 1 0", "0 0 1"]
     views = {
         f"P{patient:02}_V1_F{frame}.png": patient % 3 for patient in range(8) for frame in range(10)
@@ -282,11 +284,11 @@ def refusal(
         ([], "nothing to do"),
         (["--val", "0"], "--val and --test are"),
         (["--val", "1"], "--val and --test are"),
-        (["--val", "nan"], "--val and --test are"),
+        (["--val", "nan"], "--val is nan, expected 0 to 1"),
         (["--val", "0.5", "--test", "0.5"], "leave some frames for train"),
         (["--test", "0.5"], "--test without --val"),
         (["--folds", "1"], "--folds is 1, expected at least 2"),
-        (["--folds", "3", "--val", "0.1"], "neither --val nor --test"),
+        (["--folds", "3", "--val", "0.1"], "--folds 3 goes with neither --val nor --test"),
         (["--val", "0.1", "--seed", "-1"], "--seed is -1"),
         (["--folds", "9"], "8 groups do not split into 9 parts"),
         (["--val", "0.1", "--by", "clip"], "--by"),
@@ -440,8 +442,10 @@ def test_real_split_is_balanced_better_than_the_one_made_by_hand(real, tmp_path:
     path, _, frames, groups = real
     run("--data", path, "--val", 0.18, "--out", tmp_path / "out")
 
-    def judge(yaml_path: Path) -> tuple[float, float]:
-        """How uneven the frames are, and by how many patients a class or view is off its share at most."""
+    def unevenness(yaml_path: Path) -> tuple[float, float]:
+        """How uneven the frames are, and by how many patients a class or view is off its share at
+        most.
+        """
         train, val = load_splits(load_data_config(yaml_path), ["train", "val"])
         assert len(train.images) + len(val.images) == len(frames.images) == 1225
         assert not patients(train) & patients(val)
@@ -453,18 +457,18 @@ def test_real_split_is_balanced_better_than_the_one_made_by_hand(real, tmp_path:
         off = np.abs(sums - np.outer([0.82, 0.18], sums.sum(axis=0))).max()
         return imbalance(groups.sums(part, 2), [0.82, 0.18]), off
 
-    ours, theirs = judge(tmp_path / "out/data.yaml"), judge(path.with_name("data_patientwise.yaml"))
+    ours = unevenness(tmp_path / "out/data.yaml")
+    theirs = unevenness(path.with_name("data_patientwise.yaml"))
     assert ours[0] < theirs[0] < 0.05 and ours[1] < 1
 
 
-def test_real_folds_have_their_patients_of_every_class_and_view(real, tmp_path: Path, run):
-    path, _, frames, groups = real
-    run("--data", path, "--folds", 5, "--out", tmp_path / "out")
+def test_real_folds_have_their_patients_of_every_class_and_view(real, real_folds: Path):
+    _, _, frames, groups = real
     part = np.full(len(groups.counts), -1)
     validated = []
     for number in range(5):
         train, val = load_splits(
-            load_data_config(tmp_path / f"out/fold{number}/data.yaml"), ["train", "val"]
+            load_data_config(real_folds / f"fold{number}/data.yaml"), ["train", "val"]
         )
         assert not patients(train) & patients(val) and len(held(val)) == 7
         validated += val.images

@@ -39,14 +39,19 @@ def test_five_folds(case: str, cell: tuple[int, int], effect: str):
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "unequal"), [(EVEN, False), (EVEN, True), (RARE, True)])
 def test_one_training(classes, unequal: bool):
-    """With Kish's number of patients, and with the resamples that lack a class: better than without either."""
+    """With Kish's number of patients, and with the resamples that lack a class.
+
+    Better than without either.
+    """
     found = coverage.cover_one_training(10, classes, unequal)
     assert LOW <= found["Kish"] <= HIGH
     assert found["Kish"] >= max(found["count"], found["complete"], found["percentiles"])
 
 
 def test_coverage_in_some_seconds():
-    """The same, coarsely; what these intervals replaced falls short where trainings vary and are few."""
+    """The same, coarsely; what these intervals replaced falls short where trainings vary and are
+    few.
+    """
     seeds = coverage.cover_seeds(CASES["trainings dominate"], 2, 10, repetitions=400)
     assert 0.91 < seeds["t"] < 0.99 and seeds["percentiles"] < 0.8
     folds = coverage.cover_folds(CASES["like mAP50"], 3, 54, TRAINING_SETS["0.03"], repetitions=400)

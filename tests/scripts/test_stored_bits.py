@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 import yaml
 from deep_images import deepen
+from script_processes import run_script_process
 from small_runs import TIMES, run, small_options
 
 import val
@@ -103,15 +103,13 @@ def test_detect_finds_the_same_for_real(
             "--max-det",
             3,
         )
-        command = [sys.executable, "detect.py", "--weights", runs[12] / "weights/last.pt", *options]
-        done = subprocess.run(
-            [*map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
+        done = run_script_process("detect.py", "--weights", runs[12] / "weights/last.pt", *options)
         assert done.returncode == 0, done.stderr
         tables.append(pd.read_csv(out / "exp/predictions.csv").drop(columns="image"))
     pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_val_obeys_the_checkpoint_where_the_data_set_does_not_say(
     sets: dict[int, Path], runs: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

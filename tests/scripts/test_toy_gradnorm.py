@@ -9,7 +9,9 @@ from docs import toy_gradnorm
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_papers_toy(seed):
-    """The small task's weight rises and settles, and the sum of the normalised test losses ends lower."""
+    """The small task's weight rises and settles, and the sum of the normalised test losses ends
+    lower.
+    """
     equal, balanced = (
         toy_gradnorm.train_toy(seed, toy_gradnorm.STEPS, balanced=b) for b in (False, True)
     )
@@ -22,7 +24,9 @@ def test_the_papers_toy(seed):
 
 
 def test_the_start_of_the_papers_toy():
-    """In a second: with GradNorm the task of sigma 1 gets the weight, and learns where it else gets worse."""
+    """In a second: with GradNorm the task of sigma 1 gets the weight, and learns where it else
+    gets worse.
+    """
     equal, balanced = (
         toy_gradnorm.train_toy(0, 1000, balanced=b, learning_rate=1e-3) for b in (False, True)
     )

@@ -1,4 +1,7 @@
-"""Two networks that share nothing: independence, rest, a best epoch each, exact resume, and what is refused."""
+"""Two networks that share nothing.
+
+Independence, rest, a best epoch each, exact resume, and what is refused.
+"""
 
 import dataclasses
 import json
@@ -144,10 +147,13 @@ def test_a_run_leaves_its_folder(finished):
 
 
 def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, monkeypatch):
-    """The detector is made best in the first epoch, the classifier in the second."""
+    """The detector is made best in the first epoch, the classifier in the second.
+
+    Patience ends the training after the third: of a whole schedule the last epoch is kept.
+    """
     marks = {"detection": [0.9, 0.1, 0.2], "classification": [0.3, 0.8, 0.8]}
-    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -1)
-    confidences = iter([0.11, 0.22, 0.33])
+    monkeypatch.setattr("utils.training.learner.EPOCHS_AFTER_WARMUP", -9)
+    confidences = iter([0.11, 0.22, 0.33, 0.33])  # of the last epoch twice: in full at the end
 
     def marked(metrics: dict, tasks: tuple[str, ...]) -> dict[str, float]:
         return {tasks[0]: marks[tasks[0]][evaluated[tasks[0]]]}
@@ -167,7 +173,7 @@ def test_best_holds_each_network_as_of_its_own_best_epoch(options, tmp_path, mon
 
     monkeypatch.setattr("utils.training.validation.summarise", summarise_and_mark)
     monkeypatch.setattr(Learner, "note_evaluation", note_evaluation)
-    folder = run(options, tmp_path / "run", script, save_period=1)
+    folder = run(options, tmp_path / "run", script, save_period=1, epochs=5, patience=1)
     best = load_checkpoint(folder / "weights/best.pt")
     assert best["best"] == {
         "detection": {"epoch": 0, "fitness": 0.9, "parts": {"detection": 0.9}},
@@ -212,7 +218,10 @@ def test_a_kill_between_the_two_checkpoints_resumes_exactly(options, finished, t
 
 
 def test_a_late_and_short_classifier(options, tmp_path):
-    """It trains in the second of three epochs only; before and after nothing of it moves, also across a resume."""
+    """It trains in the second of three epochs only.
+
+    Before and after nothing of it moves, also across a resume.
+    """
     timing = {"classification_start_epoch": 1, "classification_epochs": 1}
     folder = run(options, tmp_path / "late", script, save_period=1, **timing)
     for place in ((1, 1), (2, 0)):
@@ -304,6 +313,7 @@ def evaluated(weights: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return json.loads((folder / "exp/metrics.json").read_text())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
     best = evaluated(finished / "weights/best.pt", tmp_path / "best", monkeypatch)
     marks = load_checkpoint(finished / "weights/best.pt")["best"]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from script_processes import ScriptProcess, run_script_process
 from small_runs import TIMES, assert_same_run, new_job, run, small_options
 
 from utils.core.files import ROOT
@@ -36,23 +37,17 @@ def test_a_killed_process_resumes_exactly(options, four_epochs, tmp_path, kill):
     arguments = [
         f"--{key.replace('_', '-')}={value}" for key, value in {**options, "epochs": 4}.items()
     ]
-    command = [
-        sys.executable,
-        "train_joint_gradnorm.py",
-        *arguments,
-        f"--project={tmp_path}",
-        "--name=killed",
-    ]
     folder, results = tmp_path / "killed", pd.read_csv(four_epochs / "results.csv")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    place = (f"--project={tmp_path}", "--name=killed")
+    process = ScriptProcess("train_joint_gradnorm.py", *arguments, *place)
     while rows_of(folder / "results.csv") < 2 and process.poll() is None:
         time.sleep(0.005)
     time.sleep(random.Random(kill).random() * results[TIMES].iloc[2].sum())
     process.kill()
     process.wait()
-    resume = [*command[:2], f"--resume={folder / 'weights' / 'last.pt'}"]
-    resumed = subprocess.run(resume, capture_output=True, text=True)
-    assert resumed.returncode == 0, resumed.stderr
+    last = folder / "weights" / "last.pt"
+    ended = run_script_process("train_joint_gradnorm.py", f"--resume={last}")
+    assert ended.returncode == 0, ended.stderr
     assert_same_run(folder, four_epochs)
 
 
@@ -83,7 +78,10 @@ def shuffle_labels(folder: Path, seed: int = 0) -> None:
 def test_the_main_job_learns_the_phantom_and_not_its_shuffled_labels(
     tmp_path: Path, shuffled: bool
 ):
-    """Half an hour on two cores. mAP50 0.90 and view accuracy 0.95; below half of that without the labels' meaning."""
+    """Half an hour on two cores. mAP50 0.90 and view accuracy 0.95.
+
+    Below half of that without the labels' meaning.
+    """
     content = yaml.safe_load(DATA_YAML.read_text()) | {"path": "frames"}
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
     generate(tmp_path / "frames")

@@ -109,6 +109,7 @@ def test_predictions_come_to_the_same_without_a_network(
     assert json.loads((first / "predictions.json").read_text())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_trainings_predictions_are_what_its_weights_predict(
     finished: Path, tiny_data: Path, evaluate: Callable
 ):
@@ -123,6 +124,7 @@ def test_a_trainings_predictions_are_what_its_weights_predict(
     assert found["reference"] == expected["reference"]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_options_of_a_network_have_no_effect_beside_predictions(
     finished: Path, tiny_data: Path, evaluate: Callable, caplog
 ):

@@ -28,7 +28,9 @@ TRAININGS = {
 
 
 def losses_of(data: Path, folder: Path, script: ModuleType, changes: dict) -> pd.DataFrame:
-    """The losses and weights of every epoch of a training of nine steps, in float32 and one thread."""
+    """The losses and weights of every epoch of a training of nine steps, in float32 and one
+    thread.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,6 @@
-"""Which batches' gradient norms count, how those of data with few views are made comparable, what is measured when."""
+"""Which batches' gradient norms count, how those of data with few views are made comparable, what
+is measured when.
+"""
 
 import numpy as np
 import pytest

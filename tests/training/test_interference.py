@@ -87,7 +87,10 @@ def test_the_logged_figures_are_autograds(options, tmp_path, freeze):
 
 
 class OneFeature(torch.nn.Module):
-    """A trunk of one number a pixel; one head says whether there is a box, the other names one of two views."""
+    """A trunk of one number a pixel.
+
+    One head says whether there is a box, the other names one of two views.
+    """
 
     kind, cut = "one feature", (0,)
 
@@ -125,7 +128,9 @@ class OneFeatureLoss(torch.nn.Module):
 
 @pytest.mark.parametrize(("view_with_box", "sign"), [(0, -1), (1, 1)])
 def test_data_built_to_conflict_show_it_in_training(options, tmp_path, view_with_box, sign):
-    """Bright frames have a box, which asks for a high feature, and a view that asks for a low one, or a high one."""
+    """Bright frames have a box, which asks for a high feature, and a view that asks for a low one,
+    or a high one.
+    """
     place = {"project": str(tmp_path), "name": "run", "diagnose_interval": 1, "balancer": "fixed"}
     changes = {"initial_detection_weight": 1.0, "initial_classification_weight": 1.0}
     job = new_job(options | place | changes)

@@ -1,4 +1,7 @@
-"""The moving average follows YOLOv5's ramp; an epoch is the best by scaled parts, and not too early."""
+"""The moving average follows YOLOv5's ramp.
+
+An epoch is the best by scaled parts, and not too early.
+"""
 
 import numpy as np
 import pytest
@@ -42,7 +45,10 @@ def test_the_window_of_short_trainings_is_a_fraction_of_an_epoch(
 
 @pytest.mark.parametrize("course", [Ramp(decay=0.9, tau=5.0), Window(4.0), Window(0.5)])
 def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps(course: Ramp | Window):
-    """Step k changes the model by one unit of coordinate k: the average then holds the weights themselves."""
+    """Step k changes the model by one unit of coordinate k.
+
+    The average then holds the weights themselves.
+    """
     count = 30
     model, average = (
         torch.nn.Linear(count, 1, bias=False).double(),
@@ -115,7 +121,10 @@ def test_the_last_epoch_of_the_schedule_is_kept_whatever_its_fitness(count: int)
 
 
 def test_a_view_that_peaks_early_does_not_choose_alone():
-    """As in the review: AP50-95 0.02 at the view's early peak, 0.06 at the end; the view falls by 0.04."""
+    """As in the review: AP50-95 0.02 at the view's early peak, 0.06 at the end.
+
+    The view falls by 0.04.
+    """
     course = [(0.02, 0.64)] * 6 + [(0.02, 0.64), (0.04, 0.62), (0.06, 0.60)]
     assert best_of(learner(), course) == 8
 

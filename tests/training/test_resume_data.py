@@ -1,4 +1,7 @@
-"""A run goes on with the data it began with: classes, views, patterns; or one line says which key changed."""
+"""A run goes on with the data it began with: classes, views, patterns.
+
+Or one line says which key changed.
+"""
 
 import shutil
 from pathlib import Path

@@ -39,7 +39,9 @@ def options(data: Path, tmp_path: Path) -> dict[str, object]:
 def with_heads(
     options: dict, heads: list[dict], reads: tuple[object, ...] = (17, 20, [17, 20, 23])
 ) -> dict:
-    """`options` with these heads in the model YAML, each behind a stop-gradient and without dropout."""
+    """`options` with these heads in the model YAML, each behind a stop-gradient and without
+    dropout.
+    """
     path = Path(options["cfg"])
     cfg = yaml.safe_load(path.read_text())
     rows = [

@@ -95,7 +95,9 @@ def test_resume_equals_an_uninterrupted_run(options, finished, tmp_path, place):
 
 
 def test_resume_is_exact_with_loader_processes(options, finished, tmp_path):
-    """Frames that are not cached come from worker processes, which leave the generator of dropout alone."""
+    """Frames that are not cached come from worker processes, which leave the generator of dropout
+    alone.
+    """
     changes = {"cache": "off", "workers": 2}
     break_run(options, tmp_path / "broken", (1, 1), **changes)
     resume(tmp_path / "broken")
@@ -227,7 +229,10 @@ def test_early_stopping_save_period_and_freeze(options, tmp_path, monkeypatch):
 
 
 def test_bf16_losses_are_close_to_float32(options, tmp_path):
-    """Of the first batch, before any update; bf16 has eight significant bits. Noisiest: the view's, of 12 frames."""
+    """Of the first batch, before any update; bf16 has eight significant bits.
+
+    Noisiest: the view's, of 12 frames.
+    """
     losses = []
     for amp in ("off", "bf16"):
         folder = run(

@@ -15,9 +15,11 @@ import torch
 from torch import nn
 
 from models.graph import without_fixed_keys
+from utils.checkpoints.foreign import refuse_content, refuse_file
 from utils.checkpoints.schema import check_checkpoint, check_resumable
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER, UserError
+from utils.core.user_file import require_regular
 
 FORMAT = "yolov5-joint-gradnorm"
 VERSION = 2
@@ -88,16 +90,12 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     """Whatever a file of this project's format holds, its bytes checked against its checksums.
 
     Raises:
-        UserError: no such file, damaged, one that holds objects rather than data, or another format
+        UserError: no such file, no regular one, damaged, one that holds objects rather than data, or another format
             or version.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such checkpoint; "
-            "expected a .pt file such as runs/train/exp/weights/last.pt; "
-            "to train from YOLOv5's own, use --weights yolov5s.pt --download"
-        )
+    _require_file(path)
+    refuse_file(path)
     try:
         _verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -112,6 +110,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
             f"{path}: not a readable checkpoint ({reason_of(error)}); is the file complete?"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
+        refuse_content(path, content)
         raise UserError(
             f"{path}: not a checkpoint of this project; expected one from train_joint_gradnorm.py"
         )
@@ -123,6 +122,22 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
             "use the program that wrote it"
         )
     return content
+
+
+def _require_file(path: Path) -> None:
+    try:
+        require_regular(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such checkpoint; "
+            "expected a .pt file such as runs/train/exp/weights/last.pt; "
+            "to train from YOLOv5's own, use --weights yolov5s.pt --download"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}; "
+            "expected a .pt file such as runs/train/exp/weights/last.pt"
+        ) from None
 
 
 def reason_of(error: Exception) -> str:

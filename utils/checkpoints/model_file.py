@@ -18,11 +18,13 @@ from utils.checkpoints.checkpoint import (
     averaged_weights,
     load_checkpoint,
 )
+from utils.checkpoints.foreign import ONNX, foreign_kind
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_public_yolov5, public_checkpoint
 from utils.checkpoints.schema import METADATA, OPTIONS, check, check_prior
 from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
+from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
@@ -137,7 +139,12 @@ class ModelMetadata:
     def to_properties(self) -> dict[str, str]:
         """The same as JSON values, with the project's stamp: metadata of an exported file."""
         content = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
-        return {key: json.dumps(value, ensure_ascii=False) for key, value in content.items()}
+        properties = {}
+        for key, value in content.items():
+            properties[key] = json.dumps(value, ensure_ascii=False)
+            if not is_utf8(properties[key]):  # a path in another encoding
+                properties[key] = json.dumps(value)
+        return properties
 
     @classmethod
     def of_properties(cls, properties: Mapping[str, str], source: str | Path) -> ModelMetadata:
@@ -185,10 +192,23 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected an ONNX model, as export.py writes")
-    return path.read_bytes()
+def _read_onnx(path: Path) -> bytes:
+    """The content of an ONNX model's file.
+
+    Raises:
+        UserError: no such file, or one that is recognised as another kind.
+    """
+    expected = "expected an ONNX model, as export.py writes"
+    try:
+        content = read_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {expected}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {expected}") from None
+    kind, _ = foreign_kind(path)
+    if kind not in ("", ONNX):
+        raise UserError(f"{path}: refused: it is {kind}; {expected}")
+    return content
 
 
 def load_any(path: str | Path) -> dict[str, object]:
@@ -219,7 +239,7 @@ def open_model(
         UserError: no such file, or not a model of this project.
     """
     if is_onnx(path):
-        model = OnnxModel(_read(Path(path)), path)
+        model = OnnxModel(_read_onnx(Path(path)), path)
         metadata = ModelMetadata.of_properties(model.properties, path)
         if "detections" in model.outputs:
             raise UserError(

@@ -26,6 +26,7 @@ from models.yolo import DetectionModel
 from utils.checkpoints.checkpoint import FORMAT
 from utils.checkpoints.schema import check_checkpoint, check_finite, is_mapping
 from utils.core.script import UserError
+from utils.core.user_file import require_regular
 from utils.core.values import is_whole
 
 STORAGES = {
@@ -168,6 +169,7 @@ def is_public_yolov5(path: Path) -> bool:
     And not our format.
     """
     try:
+        require_regular(path)
         with zipfile.ZipFile(path) as archive:
             content = archive.read(f"{_folder(archive)}/data.pkl")
     except (OSError, KeyError, StopIteration, zipfile.BadZipFile):

@@ -64,6 +64,7 @@ def publish(folder: Path, kept: Kept) -> None:
     results["fixed_before"] = protocol_summary(folder)
     write_report(folder, results)
     write_per_patient(folder, kept)
+    LOGGER.info("drawing pictures")
     draw_comparison(folder)
     LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
 

@@ -120,6 +120,7 @@ def report(
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
+    LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 

@@ -13,7 +13,6 @@ A copy has no weights, no label, no pixel of a frame and no path of a machine.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,8 +24,9 @@ import yaml
 from utils.comparison.arms import Arm
 from utils.comparison.protocol_record import COPY
 from utils.comparison.trainings import Training
+from utils.core.arguments import script_parser
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.files import write_json
+from utils.core.files import write_bytes, write_json
 from utils.core.script import UserError, run_script
 from utils.core.values import from_mapping, to_mapping
 from utils.data.splits import Split, load_split
@@ -215,7 +215,7 @@ def _copy(path: Path, copy: Path) -> None:
         write_json(copy, without_places(json.loads(path.read_text(encoding="utf-8"))))
     elif path.suffix == ".yaml" and path.name != COPY:
         content = without_places(yaml.safe_load(path.read_text(encoding="utf-8")))
-        copy.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        write_bytes(copy, yaml.safe_dump(content, sort_keys=False).encode())
     else:
         shutil.copyfile(path, copy)
 
@@ -235,9 +235,7 @@ def without_places(content: object) -> object:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("folder", type=Path, help="of a comparison")
     parser.add_argument("target", type=Path, help="the folder to make")
     args = parser.parse_args(arguments)

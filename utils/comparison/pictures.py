@@ -5,7 +5,6 @@ python -m utils.comparison.pictures runs/compare/exp     # draws them again
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from utils.comparison.kept import TRAININGS
+from utils.core.arguments import script_parser
 from utils.core.script import run_script
 from utils.plots.interference import plot_interference
 from utils.plots.style import CLASSIFICATION, DETECTION, GREY, INK, new_figure
@@ -156,9 +156,7 @@ def _plot_arm(ax: Axes, row: int, arm: Mapping, column: Column) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("folder", type=Path, help="of a comparison")
     draw_comparison(parser.parse_args(arguments).folder)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from utils.comparison.protocol import COMMON, METRICS, PRIMARY, Budget, Contrast
 from utils.core.files import find_file
 from utils.core.names import TASKS
 from utils.core.options import warn_without_effect
-from utils.core.script import UserError
-from utils.core.values import did_you_mean, from_mapping, is_whole, not_text, read_yaml_mapping
+from utils.core.script import UserError, errors_in
+from utils.core.settings import MANY
+from utils.core.values import did_you_mean, from_mapping, is_whole, not_text
+from utils.core.yaml_reader import read_yaml_mapping
 
 SCRIPTS = {"joint": JOINT, "dual": DUAL}
 SPLITS = ("val", "test")
@@ -81,15 +82,6 @@ class ArmEntry:
     script: str = ""
     options: dict = field(default_factory=dict)
     about: str = ""
-
-
-@contextmanager
-def errors_in(place: object) -> Iterator[None]:
-    """Say of a `UserError` in which place of the file it is."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
 
 
 def load_protocol(path: str | Path) -> Protocol:
@@ -163,10 +155,10 @@ def _one_of(key: str, value: str, known: Iterable[str]) -> str:
 
 
 def _whole_numbers(key: str, values: Sequence[object]) -> tuple[int, ...]:
-    are_whole = all(is_whole(value, 0) for value in values)
+    are_whole = all(is_whole(value, 0, MANY) for value in values)
     if not values or not are_whole or len(set(values)) < len(values):
         raise UserError(
-            f"{key} is {values!r}, expected different whole numbers from 0 on, as [0, 1, 2]"
+            f"{key} is {values!r}, expected different whole numbers from 0 to {MANY}, as [0, 1, 2]"
         )
     return tuple(values)
 

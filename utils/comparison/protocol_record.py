@@ -19,7 +19,8 @@ import pandas as pd
 from utils.comparison.arms import Arm
 from utils.comparison.protocol import BUILT_IN, MARGINS, Contrast, Protocol
 from utils.comparison.trainings import Training, relevant, run_name
-from utils.core.files import write_atomically, write_json
+from utils.core.files import write_json, write_text
+from utils.core.terminal import one_line
 from utils.core.values import to_mapping
 
 COPY = "protocol.yaml"
@@ -42,10 +43,10 @@ def note_protocol(folder: Path, protocol: Protocol, trainings: Sequence[Training
     }
     is_first_file = protocol.source is not None and not (folder / COPY).exists()
     if is_first_file:
-        origin = f"Copied at {entry['time']} from {entry['source']}"
+        origin = f"Copied at {entry['time']} from {one_line(entry['source'])}"
         head = f"# {origin}; trainings begun before: {entry['begun']}\n"
         text = head + protocol.source.read_text(encoding="utf-8")
-        write_atomically(folder / COPY, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(folder / COPY, text)
     if is_first_file or not history or history[-1]["protocol"] != entry["protocol"]:
         write_json(folder / HISTORY, [*history, entry])
 

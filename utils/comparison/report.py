@@ -11,7 +11,7 @@ from utils.comparison.arms import COINCIDING
 from utils.comparison.out_of_fold import out_of_fold_section
 from utils.comparison.protocol import protocol_section
 from utils.comparison.words import difference_section, relative_span
-from utils.core.files import markdown_table, write_atomically, write_json
+from utils.core.files import markdown_table, write_json, write_text
 
 Columns = Mapping[str, tuple[str, int]]  # key -> heading, digits
 ACCURACY = {  # figure -> heading, digits
@@ -94,11 +94,7 @@ def write_report(folder: Path, results: Mapping) -> None:
         "comparison.tex": to_latex(results),
     }
     for name, text in texts.items():
-        _write_text(folder / name, text)
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(folder / name, text)
 
 
 def to_csv(results: Mapping) -> str:
@@ -148,11 +144,12 @@ def _protocol(results: Mapping) -> str:
         f"Data: {protocol['data_line']}.",
         "\n".join(f"- `{name}`: {arm['about']}" for name, arm in results["arms"].items()),
     ]
-    if set(COINCIDING) <= set(results["arms"]):
-        same = " and ".join(f"`{name}`" for name in COINCIDING)
-        lines.append(
-            f"{same} point the same way for two tasks: read them as one method, trained twice."
-        )
+    for one, other in COINCIDING:
+        if {one, other} <= set(results["arms"]):
+            lines.append(
+                f"`{one}` and `{other}` point the same way for two tasks: "
+                "read them as one method, trained twice."
+            )
     return "\n\n".join(lines)
 
 

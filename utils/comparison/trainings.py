@@ -23,13 +23,15 @@ import yaml
 from tqdm import tqdm
 
 from utils.comparison.arms import Arm, options_of
-from utils.core.files import ROOT, write_atomically, write_json
+from utils.core.files import ROOT, write_json, write_text
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import LOGGER, UserError
 from utils.core.signals import Interrupted, signals_held_back, unwound_by_signals
-from utils.core.values import from_mapping, read_yaml_mapping, to_mapping
+from utils.core.terminal import one_line
+from utils.core.values import from_mapping, to_mapping
+from utils.core.yaml_reader import read_yaml_mapping
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
 INDIFFERENT = {"device", "workers", "cache", "project", "name", "exist_ok", "hyp"}
@@ -92,8 +94,7 @@ class Training:
         """Write the hyper-parameters of a new training to the file that its command names."""
         self._hyp_file.parent.mkdir(exist_ok=True)
         _, hyp = self._settings()
-        text = yaml.safe_dump(to_mapping(hyp), sort_keys=False)
-        write_atomically(self._hyp_file, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(self._hyp_file, yaml.safe_dump(to_mapping(hyp), sort_keys=False))
 
     def command(self) -> list[str]:
         """The training as a command line, without the interpreter: new, or the rest of one."""
@@ -340,7 +341,7 @@ class _Progress:
     def show(self, running: Sequence[Training]) -> None:
         self.bar.n = self._done()
         states = [f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running]
-        self.bar.set_description_str(", ".join(states))
+        self.bar.set_description_str(one_line(", ".join(states)))
         self.bar.refresh()
 
     def _done(self) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from re import Match
 
 from utils.core.files import find_file
+from utils.core.patterns import check_pattern, search
 from utils.core.script import LOGGER, UserError
-from utils.core.values import did_you_mean, not_text, read_yaml_mapping
+from utils.core.terminal import one_line
+from utils.core.user_file import is_utf8, real_path
+from utils.core.values import did_you_mean, not_text
+from utils.core.yaml_reader import read_yaml_mapping
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,11 @@ class DataConfig:
         return ""
 
 
-def _search(pattern: str | None, path: str | Path) -> re.Match | None:
+def _search(pattern: str | None, path: str | Path) -> Match | None:
     """The first match of a pattern, where there is one, in a file's name."""
     if not pattern:
         return None
-    return re.search(pattern, Path(path).name)
+    return search(pattern, Path(path).name)
 
 
 STORED_BITS = range(8, 17)  # that images of 16 bits a channel can hold
@@ -142,10 +146,10 @@ def load_data_config(path: str | Path) -> DataConfig:
     view_names = ()
     if content.get("cls_names") is not None:
         view_names = _names(content["cls_names"], "cls_names", path)
-    root = (path.parent / (content.get("path") or ".")).resolve()
+    root = real_path(path.parent / (content.get("path") or "."))
     labels = None
     if content.get("labels"):
-        labels = (path.parent / content["labels"]).resolve()
+        labels = real_path(path.parent / content["labels"])
     return DataConfig(
         source=path,
         root=root,
@@ -185,8 +189,22 @@ def _splits(content: Mapping, root: Path, path: Path) -> dict[str, tuple[Path, .
         if split == "test" and content.get(split) in (None, "", []):
             continue
         entries = _entries(content[split], split, path)
-        splits[split] = tuple(Path(os.path.normpath(root / entry)) for entry in entries)
+        splits[split] = tuple(_place(entry, split, root, path) for entry in entries)
     return splits
+
+
+def _place(entry: str, split: str, root: Path, path: Path) -> Path:
+    """The folder or list of a split.
+
+    Exports of Roboflow say `../train/images` for what lies beside the file; as in YOLOv5, `../` is
+    left out where that leads to something and the path as it stands does not.
+    """
+    place = Path(os.path.normpath(root / entry))
+    inside = Path(os.path.normpath(root / entry.removeprefix("../")))
+    if place.exists() or not inside.exists():
+        return place
+    LOGGER.warning(f"warning: {path}: {split}: there is no {entry}, so {inside} is taken")
+    return inside
 
 
 def _bits(value: object, path: Path) -> int | None:
@@ -208,6 +226,9 @@ def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise UserError(f"{path}: {key} is {value!r}, expected a list of names")
     _refuse_other_than_text(value, key, path)
+    for name in value:
+        if not is_utf8(name):
+            raise UserError(f"{path}: {key}: '{one_line(name)}' is not UTF-8; write it anew")
     if len(set(value)) != len(value):
         raise UserError(f"{path}: {key} repeats a name: {list(value)}; every name must differ")
     return tuple(value)
@@ -261,11 +282,7 @@ def _pattern(content: Mapping, key: str, groups: int, path: Path) -> str | None:
             f"but {type(pattern).__name__}; put it in quotes"
         )
     try:
-        found = re.compile(pattern).groups
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(f"{path}: {key} {pattern!r} is not a regular expression: {error}") from None
-    if found < groups:
-        raise UserError(
-            f"{path}: {key} {pattern!r} has {found} groups in parentheses, expected {groups}"
-        )
+        check_pattern(pattern, groups)
+    except UserError as error:
+        raise UserError(f"{path}: {key} {error}") from None
     return pattern

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import itertools
@@ -13,7 +14,7 @@ import threading
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -97,16 +98,38 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with naming(path):
+            write(temporary)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` of the context say which file it is about; those of writing do not."""
+    try:
+        yield
     except OSError as error:
         raise OSError(
             error.errno, f"cannot be written: {error.strerror or error}", str(path)
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write one of many files, not flushed to disk by itself; none that is cut off is left.
+
+    Raises:
+        OSError: it cannot be written, e.g. the disk is full.
+    """
+    try:
+        with naming(path):
+            path.write_bytes(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -129,8 +152,13 @@ def refuse_unwritable(path: Path) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write strict JSON (no NaN), atomically."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, atomically; half characters, as in names of another encoding, are escaped."""
+    content = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
@@ -224,7 +252,7 @@ class CsvLog:
         unknown = row.keys() - set(self.columns)
         assert not unknown, f"{self.path}: no such columns {sorted(unknown)}"
         is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as stream:
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, self.columns, restval="")
             if is_new:
                 writer.writeheader()

@@ -13,7 +13,8 @@ from utils.core.files import find_file
 from utils.core.names import BALANCERS, GRADNORM_PLACES, GRADNORM_RULES, TASKS
 from utils.core.script import UserError
 from utils.core.settings import HUGE, MANY, TINY, problem_of, setting, setting_of
-from utils.core.values import from_mapping, is_number, read_yaml_mapping, to_mapping
+from utils.core.values import from_mapping, is_number, to_mapping
+from utils.core.yaml_reader import read_yaml_mapping
 
 AUGMENTATION_KEYS = (
     "hsv_h",
@@ -273,11 +274,16 @@ def load_hyperparameters(
 ) -> HyperParameters:
     """Read a hyp file (YOLOv5's load unchanged) and lay `overrides` that are not None over it.
 
+    Args:
+        path: a file, or the bare name of one of this project's, such as new_patients.
+
     Raises:
         UserError: an unknown key (with the nearest valid one), a value of the wrong type or out of
             range.
     """
     path = find_file(path)
+    if not path.suffix and not path.exists():
+        path = find_file(Path("hyp") / f"{path}.yaml")
     content = read_yaml_mapping(path, "--hyp takes a hyp file, e.g. hyp/joint_training_rules.yaml")
     try:
         from_file = from_mapping(HyperParameters, content)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from utils.core.files import (
     TEMPORARY_NAME,
+    naming,
     new_run_folder,
     refuse_unwritable,
     run_folder,
@@ -275,7 +276,8 @@ def _create(path: Path, content: bytes) -> bool:
         return False
     with stream:
         try:
-            stream.write(content)
+            with naming(path):
+                stream.write(content)
         except OSError:  # the disk is full
             path.unlink()
             raise
@@ -347,7 +349,14 @@ def _machine() -> str:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether a process of that number runs here; one that has ended may still be listed."""
+    return _process_start(pid) is not None
+
+
+def _exists(pid: int) -> bool:
     """Whether there is a process of that number on this machine."""
+    if pid <= 0:  # these stand for groups of processes
+        return False
     try:
         os.kill(pid, 0)  # signal 0 is never delivered
     except (ProcessLookupError, OverflowError):
@@ -359,7 +368,7 @@ def is_alive(pid: int) -> bool:
 
 def _process_start(pid: int) -> str | None:
     """When a process of this machine began, "" if unknown; None if it is gone."""
-    if not is_alive(pid):
+    if not _exists(pid):
         return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -1,18 +1,33 @@
-"""The options of the training scripts as frozen dataclasses, and the parsers of all scripts."""
+"""The options of the training scripts as frozen dataclasses, and their parser."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from utils.core.arguments import (
+    MOST_ASKED_WORKERS,
+    MOST_SIDE,
+    WORKERS,
+    filled,
+    problem_of_side,
+    script_parser,
+)
 from utils.core.hyperparameters import NETWORK_RATES, RATES, HyperParameters
-from utils.core.names import STRIDE, TASKS
+from utils.core.names import TASKS
 from utils.core.script import LOGGER, UserError
-from utils.core.settings import add_argument, option_name, problem_of, setting
+from utils.core.settings import (
+    MANY,
+    add_argument,
+    default_of,
+    option_name,
+    problem_of,
+    setting,
+    shown,
+)
 
 # YOLOv5's, for boxes of a model without a threshold chosen on validation frames
 USUAL_CONFIDENCE = 0.25
@@ -21,8 +36,8 @@ GRADNORM_KEYS = ("gradnorm_alpha", "gradnorm_interval", "gradnorm_rule", "gradno
 INITIAL_WEIGHTS = ("initial_detection_weight", "initial_classification_weight")
 BALANCE_KEYS = ("balancer", *GRADNORM_KEYS, *INITIAL_WEIGHTS)
 CACHE_MODES = ("auto", "ram", "disk", "off")
-AT_LEAST_1 = (1, math.inf)
-AT_LEAST_0 = (0, math.inf)
+AT_LEAST_1 = (1, MANY)
+AT_LEAST_0 = (0, MANY)
 
 # YOLOv5's sizes: depth multiple, width multiple
 SIZES = {
@@ -54,7 +69,7 @@ class TrainOptions:
     data: str = setting("data/echo_phantom.yaml", "data.yaml", refuses_empty=True)
     hyp: str = setting(
         "hyp/joint_training_rules.yaml",
-        "hyper-parameter YAML; YOLOv5's load unchanged",
+        "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
     epochs: int = setting(50, "how often to go through the training images", limits=AT_LEAST_1)
@@ -62,14 +77,14 @@ class TrainOptions:
     imgsz: int = setting(
         320,
         "side in pixels, a multiple of 32, of the square that images are fitted into",
-        limits=AT_LEAST_1,
+        limits=(1, MOST_SIDE),
     )
     device: str = setting("auto", "auto, cpu, or a CUDA device's number", refuses_empty=True)
     workers: int = setting(
         -1,
-        "loader processes (at most 8), where images are not cached in memory",
-        limits=AT_LEAST_0,
-        expected="at least 0, or -1 for as many as there are cores",
+        "loader processes, where images are not cached in memory",
+        limits=(0, MOST_ASKED_WORKERS),
+        expected=WORKERS,
     )
     project: str = setting("runs/train", "folder of run folders")
     name: str = setting("exp", "name of the run folder; a number is added if it exists")
@@ -120,12 +135,9 @@ class TrainOptions:
                 raise UserError(f"{option_name(field.name)} {problem}")
         if self.download and not self.weights:
             raise UserError("--download: nothing to fetch; say what, e.g. --weights yolov5s.pt")
-        if self.imgsz % STRIDE:
-            nearest = max(1, round(self.imgsz / STRIDE)) * STRIDE
-            raise UserError(
-                f"--imgsz is {self.imgsz}, expected a multiple of {STRIDE} (the stride), "
-                f"e.g. {nearest}"
-            )
+        problem = problem_of_side(self.imgsz)
+        if problem:
+            raise UserError(f"--imgsz {problem}")
 
     def without_effect(self, hyp: HyperParameters) -> dict[str, str]:
         """Options, and keys of the hyp file, that change nothing -> because of what."""
@@ -195,10 +207,12 @@ class DualOptions(TrainOptions):
     cfg: str = setting("models/yolov5s.yaml", "the detector's model YAML", refuses_empty=True)
     hyp: str = setting(
         "hyp/dual_backbone_rules.yaml",
-        "hyper-parameter YAML; YOLOv5's load unchanged",
+        "hyper-parameter YAML, or the name of one in hyp/; YOLOv5's load unchanged",
         refuses_empty=True,
     )
-    classifier_cfg: str = setting("models/view_classifier.yaml", "the classifier's model YAML")
+    classifier_cfg: str = setting(
+        "models/view_classifier.yaml", "the classifier's model YAML", refuses_empty=True
+    )
     freeze_task: list[str] = setting(
         [],
         "leave this task's network as it is",
@@ -276,69 +290,6 @@ class DualOptions(TrainOptions):
         return range(start, start + self.classification_epochs)
 
 
-def filled(text: str) -> str:
-    """An argument that must not be empty, as one from an unset variable of a shell is."""
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
-    return text
-
-
-def script_parser(description: str | None, **arguments: object) -> argparse.ArgumentParser:
-    """A parser whose help keeps the lines of `description`, a script's docstring."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **arguments
-    )
-
-
-def add_result_folder(parser: argparse.ArgumentParser, project: str) -> None:
-    """The options for the place of the results."""
-    parser.add_argument(
-        "--project", default=project, help=f"folder of result folders (default: {project})"
-    )
-    parser.add_argument(
-        "--name",
-        default="exp",
-        help="name of the result folder; a number is added if it exists (default: exp)",
-    )
-    parser.add_argument("--exist-ok", action="store_true", help="write into an existing folder")
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, or a CUDA device's number (default: auto)"
-    )
-
-
-def add_image_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--imgsz",
-        type=int,
-        help=f"side of the square, pixels; a multiple of {STRIDE} (default: as trained)",
-    )
-
-
-def add_iou_threshold(parser: argparse.ArgumentParser, default: float) -> None:
-    parser.add_argument(
-        "--iou-thres",
-        type=float,
-        default=default,
-        help=f"IoU of non-maximum suppression; 0 to 1 (default: {default})",
-    )
-
-
-def add_skip_bad_labels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skip-bad-labels", action="store_true", help="leave out frames whose label file is wrong"
-    )
-
-
-def is_image_size(side_px: int | None) -> bool:
-    """Whether an image can have this side, or none is asked for."""
-    if side_px is None:
-        return True
-    return side_px >= STRIDE and side_px % STRIDE == 0
-
-
 def training_parser(
     description: str | None, options: type[TrainOptions] = TrainOptions
 ) -> argparse.ArgumentParser:
@@ -365,8 +316,16 @@ def training_parser(
     for title, names in options.hyp_options.items():
         group = parser.add_argument_group(title)
         for name in names:
-            add_argument(group, HyperParameters, name, default="the hyp file's")
+            add_argument(group, HyperParameters, name, default=_default_beside_a_file(name))
     return parser
+
+
+def _default_beside_a_file(name: str) -> str:
+    """Where a hyper-parameter is from that is not given as an option."""
+    own = shown(default_of(HyperParameters.__dataclass_fields__[name]))
+    if own:
+        return f"the hyp file's, or {own} where it has none"
+    return "the hyp file's"
 
 
 def usual_confidence() -> float:
@@ -386,19 +345,6 @@ def warn_without_effect(given: Iterable[str], idle: Mapping[str, str]) -> None:
     """
     for name in sorted(idle.keys() & set(given)):
         LOGGER.warning(f"warning: {option_name(name)} has no effect beside {idle[name]}")
-
-
-def given_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> set[str]:
-    """The names of the arguments that have another value than their default."""
-    return {name for name, value in vars(args).items() if value != parser.get_default(name)}
-
-
-def check_thresholds(args: argparse.Namespace) -> None:
-    """Raise a `UserError` for a confidence or IoU threshold that is given and not from 0 to 1."""
-    for name in ("conf_thres", "iou_thres"):
-        value = getattr(args, name)
-        if value is not None and not 0 <= value <= 1:
-            raise UserError(f"{option_name(name)} is {value}, expected 0 to 1")
 
 
 def split_arguments(

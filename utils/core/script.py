@@ -7,9 +7,10 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from utils.core.signals import Interrupted, unwound_by_signals
+from utils.core.terminal import outlets, plain
 
 LOGGER = logging.getLogger("joint")
 
@@ -18,39 +19,78 @@ class UserError(ValueError):
     """Something the user can fix; scripts print it on one line, no traceback, and exit with 2."""
 
 
+@contextlib.contextmanager
+def errors_in(place: object) -> Iterator[None]:
+    """Say of a `UserError` what it belongs to."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; user errors and what the system refuses end in one line, code 2.
 
     A stop signal ends in one line, too, and code 128 + its number.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    stops: list[Interrupted] = []
+    stopped_with: list[int] = []  # the exit code, if a signal stopped it
     if main.__module__ == "__main__":
         # What is registered first is called last: what packages have to give back is given back.
-        atexit.register(_end_at_once, stops)
+        atexit.register(_end_at_once, stopped_with)
+    with outlets() as output:
+        handler = logging.StreamHandler(output)
+        handler.setFormatter(PlainFormatter("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[handler])
+        exit_code = _exit_code(main, stopped_with)
+        output.flush()
+        if output.problem:
+            _complain(f"error: standard output: {output.problem}")
+            exit_code = exit_code or 2
+    if exit_code is not None:
+        sys.exit(exit_code)
+
+
+class PlainFormatter(logging.Formatter):
+    """Names and labels in messages may hold any character."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
+def _exit_code(main: Callable[[], None], stopped_with: list[int]) -> object:
+    """What `main` ends with, said on standard error; None where it just returns."""
     try:
         with unwound_by_signals():
             main()
+    except SystemExit as stop:
+        return stop.code
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _complain(f"error: {error}")
+        return 2
     except OSError as error:
         place = ""
         if error.filename:
             place = f"{error.filename}: "
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        _complain(f"error: {place}{error.strerror or error}")
+        return 2
     except Interrupted as stop:
-        with contextlib.suppress(OSError):  # the terminal may be closed
-            print(stop, file=sys.stderr, flush=True)
-        stops.append(stop)
-        sys.exit(stop.exit_code)
+        _complain(str(stop))
+        stopped_with.append(stop.exit_code)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return None
 
 
-def _end_at_once(stops: Sequence[Interrupted]) -> None:
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(plain(text), file=sys.stderr, flush=True)
+
+
+def _end_at_once(stopped_with: Sequence[int]) -> None:
     """End a stopped process without taking the interpreter apart: of torch, that takes seconds."""
-    if stops:
+    if stopped_with:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        os._exit(stops[0].exit_code)
+        os._exit(stopped_with[0])

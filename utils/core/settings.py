@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 TINY = 1e-12  # the least value of what must be above 0
 HUGE = 1e12  # the most of what has no limit that matters
-MANY = 1e9  # the same of what is counted
+MANY = 10**9  # the same of what is counted; random generators take no seed of more than 31 bits
+LONGEST_NUMBER = 20  # digits that a message repeats
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,69 @@ class Setting:
         """The range in words; empty if every value is allowed."""
         if self.expected or self.limits is None:
             return self.expected
-        least, most = self.limits
-        is_open = most >= MANY
+        return range_in_words(*self.limits)
+
+
+def range_in_words(least: float, most: float) -> str:
+    """`at least 1`, `above 0`, `0 to 1`: a `most` that does not matter is not named."""
+    if most >= MANY:
         if least == TINY:
-            return "above 0" if is_open else f"above 0, at most {most:g}"
-        return f"at least {least:g}" if is_open else f"{least:g} to {most:g}"
+            return "above 0"
+        return f"at least {least:g}"
+    if least == TINY:
+        return f"above 0, at most {most:g}"
+    return f"{least:g} to {most:g}"
+
+
+def whole_number(least: int = -MANY, most: int = MANY) -> Callable[[str], int]:
+    """The type of every option that is a whole number, for `ArgumentParser.add_argument`.
+
+    Its errors go on after the option's name: "is 0, expected at least 1".
+    """
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:  # also of thousands of digits, which Python does not convert
+            raise argparse.ArgumentTypeError(
+                f"is {_cut(repr(text))}, expected a whole number"
+            ) from None
+        return _within(value, least, most)
+
+    return parse
+
+
+def number(least: float = -HUGE, most: float = HUGE) -> Callable[[str], float]:
+    """The same of every option that is a number; NaN and infinity are refused."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"is {_cut(repr(text))}, expected a number") from None
+        return _within(value, least, most)
+
+    return parse
+
+
+def _within(value: float, least: float, most: float) -> float:
+    """The value, if it is from `least` to `most`."""
+    if least <= value <= most:
+        return value
+    raise argparse.ArgumentTypeError(_out_of_range(value, least, most))
+
+
+def _out_of_range(value: float, least: float, most: float, allowed: str = "") -> str:
+    """What is wrong with a value that is not from `least` to `most`."""
+    if value > most >= MANY:
+        return f"is {_cut(str(value))}, expected at most {most:.0f}"
+    return f"is {_cut(str(value))}, expected {allowed or range_in_words(least, most)}"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST_NUMBER:
+        return text
+    return f"{text[:LONGEST_NUMBER]}... ({len(text)} characters)"
 
 
 def setting(default: object, help: str, **declared: object) -> typing.Any:
@@ -77,6 +135,19 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def of_options(message: str, given: Collection[str]) -> str:
+    """A message on a field, about the option that it was given by.
+
+    Args:
+        message: may begin with the field's name.
+        given: the fields that were given on the command line.
+    """
+    name, space, rest = message.partition(" ")
+    if name in given:
+        name = option_name(name)
+    return f"{name}{space}{rest}"
+
+
 def problem_of(field: dataclasses.Field, value: object) -> str:
     """What a value breaks of a field's declaration, in words; empty if nothing.
 
@@ -94,9 +165,7 @@ def problem_of(field: dataclasses.Field, value: object) -> str:
     least, most = declared.limits
     if least <= value <= most:
         return ""
-    if most == math.inf:
-        return f"is {value}, expected {declared.allowed}"
-    return f"is {value}, expected a value from {least} to {most}"
+    return _out_of_range(value, least, most, declared.expected)
 
 
 def add_argument(
@@ -115,7 +184,7 @@ def add_argument(
     if value_type is bool:
         arguments.setdefault("action", "store_true")
     else:
-        arguments.setdefault("type", plain_type(value_type))
+        arguments.setdefault("type", argument_type(value_type))
         if declared.choices:
             arguments["choices"] = declared.choices
     arguments["help"] = help_text(field, default)
@@ -126,6 +195,12 @@ def plain_type(value_type: object) -> type:
     """int, float or str: the type of one value of `int`, `float | None` or `list[str]`."""
     first, *_ = typing.get_args(value_type) or [value_type]
     return first
+
+
+def argument_type(value_type: object) -> Callable[[str], object]:
+    """What makes a value of the text on a command line; ranges are checked with the dataclass."""
+    plain = plain_type(value_type)
+    return {int: whole_number(), float: number()}.get(plain, plain)
 
 
 def help_text(field: dataclasses.Field, default: str | None = None) -> str:

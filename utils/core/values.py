@@ -1,4 +1,4 @@
-"""Plain values from YAML into dataclasses and back, with names and types checked."""
+"""Plain values into dataclasses and back, with names and types checked."""
 
 from __future__ import annotations
 
@@ -8,63 +8,8 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
-
-import yaml
 
 from utils.core.script import UserError
-
-
-class UniqueKeySafeLoader(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses a key which is there twice; PyYAML takes the last one."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[object, int] = {}
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE_TAG:
-                continue
-            key = self.construct_object(key_node)
-            line = key_node.start_mark.line + 1
-            if key in lines:
-                raise UserError(
-                    f"key {key!r} is there twice, in lines {lines[key]} and {line}; "
-                    "leave one of them out"
-                )
-            lines[key] = line
-        return node
-
-
-MERGE_TAG = "tag:yaml.org,2002:merge"  # of the key `<<`, which may come again
-# What PyYAML raises for a number or date that is none (0x_, 2024-13-01), an odd tag, or lists in
-# lists without end
-PYYAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
-
-
-def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: no such file, not YAML, not a mapping, or one with keys that are no text or there
-            twice.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {hint}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeySafeLoader)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except PYYAML_ERRORS as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}"
-        )
-    for key in content:
-        problem = not_text(key)
-        if problem:
-            raise UserError(f"{path}: key {problem}")
-    return content
 
 
 def not_text(value: object) -> str:
@@ -103,8 +48,8 @@ def is_number(value: object, low: float, high: float) -> bool:
 
 
 def did_you_mean(key: object, valid: typing.Iterable[str]) -> str:
-    """The nearest of the valid keys as the end of a message; empty if there is none."""
-    matches = difflib.get_close_matches(str(key), list(valid), n=1, cutoff=0)
+    """The nearest of the valid keys as the end of a message; empty if none is near."""
+    matches = difflib.get_close_matches(str(key), list(valid), n=1)
     if not matches:
         return ""
     return f"; did you mean '{matches[0]}'?"
@@ -130,7 +75,7 @@ def _to_float(key: str, value: object) -> float:
     if not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise UserError(f"{key} is {value!r}, expected a number")
 

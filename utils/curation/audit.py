@@ -12,7 +12,7 @@ from pathlib import Path
 from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.core.script import UserError
-from utils.core.values import read_yaml_mapping
+from utils.core.yaml_reader import read_yaml_mapping
 from utils.curation.findings import (
     KINDS,
     Finding,

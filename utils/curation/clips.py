@@ -5,7 +5,6 @@ Nothing here writes into the data set: lists and corrected labels go to a folder
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,10 @@ from pathlib import Path
 import yaml
 
 from utils.core.data_config import DataConfig
+from utils.core.files import write_bytes
 from utils.core.script import UserError
+from utils.core.terminal import one_line
+from utils.data.image_list import list_content, relative_name
 from utils.data.labels import UNKNOWN_VIEW, majority_view, view_line
 from utils.data.splits import Split, label_path
 
@@ -126,7 +128,7 @@ def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None
             had_view = before.view != UNKNOWN_VIEW
             content = replace_view(content, had_view, after.view, len(data.view_names))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        write_bytes(target, content)
 
 
 def write_split(
@@ -139,14 +141,15 @@ def write_split(
     Args:
         note: becomes comments at the top of data.yaml.
     """
+    # All of them, so that an error comes before the first is written.
+    lists = {name: list_content(paths, folder) for name, paths in images.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, paths in images.items():
-        lines = [f"{_relative(path, folder)}\n" for path in paths]
-        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
-    content = {"path": _relative(data.root, folder)}
-    content |= {name: _relative(folder / f"{name}.txt", data.root) for name in images}
+    for name, content in lists.items():
+        write_bytes(folder / f"{name}.txt", content)
+    content = {"path": relative_name(data.root, folder)}
+    content |= {name: relative_name(folder / f"{name}.txt", data.root) for name in images}
     content |= {
-        "labels": data.labels and _relative(data.labels, folder),
+        "labels": data.labels and relative_name(data.labels, folder),
         "nc": len(data.names),
         "names": list(data.names),
         "cls_names": list(data.view_names) or None,
@@ -156,13 +159,6 @@ def write_split(
         "bits": data.bits,
     }
     content = {key: value for key, value in content.items() if value is not None}
-    text = "".join(f"# {line}\n" for line in note.splitlines())
+    text = "".join(f"# {one_line(line)}\n" for line in note.splitlines())
     text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    (folder / "data.yaml").write_text(text, encoding="utf-8")
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive of a Windows machine
-        return path.as_posix()
+    write_bytes(folder / "data.yaml", text.encode("utf-8", "backslashreplace"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import warnings
 from collections import defaultdict
@@ -21,13 +22,14 @@ from utils.core.data_config import DataConfig
 from utils.core.pixels import largest_value
 from utils.core.script import UserError
 from utils.core.threads import map_in_threads
-from utils.data.images import decode_image, reduce_depth
+from utils.data.images import decode_image, read_bytes, reduce_depth
 from utils.data.labels import (
     UNKNOWN_VIEW,
     FrameLabels,
     LabelError,
     doubtful_lines,
     read_label_file,
+    read_label_text,
     same_boxes,
     without_repeats,
 )
@@ -112,6 +114,8 @@ def _label_problems(
     problems = {}
     if data.view_names and labels.view == UNKNOWN_VIEW:
         problems["missing_view"] = ""
+    if whole.cut_boxes:
+        problems["cut_box"] = f"{whole.cut_boxes} of {len(whole.boxes)} boxes"
     repeated = len(whole.boxes) - len(labels.boxes)
     if repeated:
         problems["repeated_row"] = f"{repeated} of {len(whole.boxes)} rows"
@@ -121,7 +125,7 @@ def _label_problems(
     ]
     if pairs:
         problems["two_classes"] = ", ".join(dict.fromkeys(pairs))
-    text = file.read_text(encoding="utf-8-sig")
+    text = read_label_text(file)
     doubts = doubtful_lines(text, len(data.names), len(data.view_names))
     if doubts:
         problems["doubtful_line"] = ", ".join(doubts)
@@ -138,14 +142,15 @@ def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict
         bits: stored in an image of 16 bits a channel, see `utils.core.pixels`.
     """
     try:
-        if not path.stat().st_size:
+        content = read_bytes(path)
+        if not content:
             return {}, {"empty_image": ""}
-        problems = _storage_problems(path)
+        problems = _storage_problems(content)
         if bits is not None:
             problems.pop("deep_image", None)
         if "damaged_image" in problems:
             return {}, problems
-        stored = decode_image(path.read_bytes(), path)
+        stored = decode_image(content, path)
         image = reduce_depth(stored, bits, path)
     except (OSError, UserError, Image.DecompressionBombError) as error:
         return {}, {"unreadable_image": str(error).removeprefix(f"{path}: ")}
@@ -170,9 +175,9 @@ def _hash_bits(image: np.ndarray) -> np.ndarray:
     return np.ravel(hashes)
 
 
-def _storage_problems(path: Path) -> dict[str, str]:
+def _storage_problems(content: bytes) -> dict[str, str]:
     problems = {}
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(content)) as image:
         # Pillow's mode may hide 16 bits, the tiles do not.
         stored = " ".join(str(tile[3]) for tile in image.tile)
         if ";16" in stored or image.mode[0] in "IF":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.core.files import markdown_table, write_atomically, write_json
+from utils.core.files import markdown_table, write_json, write_text
 from utils.curation.audit import Audit, name_of, to_mapping
 from utils.curation.findings import Finding
 from utils.curation.frames import class_view_counts
@@ -201,8 +201,7 @@ def _section(audit: Audit, kind: str) -> str:
 def write_report(audit: Audit, folder: Path) -> None:
     """Write audit.json, audit.md and the PNGs into `folder`, which exists."""
     write_json(folder / "audit.json", to_mapping(audit))
-    text = markdown(audit)
-    write_atomically(folder / "audit.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / "audit.md", markdown(audit))
     if audit.data.view_names:
         plot_confusion_matrix(
             class_view_counts(audit.data, audit.frames),

@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.core.pixels import DEEPEST, FEW_BITS, decode, fits_few_bits, largest_value, to_8_bits
 from utils.core.script import UserError
+from utils.core.user_file import read_regular
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -174,6 +175,6 @@ def reduce_depth(pixels: np.ndarray, bits: int | None, path: Path) -> np.ndarray
 
 def read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read as an image: {error.strerror}") from None

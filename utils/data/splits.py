@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.core.data_config import DataConfig
 from utils.core.pixels import DEEPEST
 from utils.core.script import LOGGER, UserError
+from utils.data.image_list import read_image_list
 from utils.data.images import IMAGE_SUFFIXES, left_out
 from utils.data.labels import FrameLabels, LabelError, read_label_file, without_repeats
 from utils.data.phantom.generate import generate as generate_echo_phantom
@@ -36,7 +37,7 @@ def find_images(entries: Sequence[Path], split: str, source: Path) -> list[Path]
             images += [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
             passed_by += files
         elif entry.is_file() and entry.suffix == ".txt":
-            images += _read_list(entry)
+            images += read_image_list(entry)
         else:
             raise UserError(
                 f"{source}: {split}: no folder or .txt list at {entry}; fix the path in the file"
@@ -64,23 +65,6 @@ def below(folder: Path) -> Iterator[Path]:
         seen.add(real_parent)
         folders.sort()
         yield from (Path(parent, name) for name in (*folders, *files))
-
-
-def _read_list(path: Path) -> list[Path]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: byte {error.start} is not UTF-8; expected an image's path a line"
-        ) from None
-    folder = path.parent.resolve()  # so that a line's leading ".." climbs real folders
-    images = [Path(os.path.normpath(folder / line)) for line in lines if line]
-    missing = [image for image in images if not image.is_file()]
-    if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {missing[0]}"
-        )
-    return images
 
 
 def label_path(image: Path, data: DataConfig | None = None) -> Path:
@@ -141,7 +125,8 @@ class Split:
         """A hash of file names, image sizes in bytes, labels and stored bits."""
         digest = hashlib.sha256()
         for image, labels in zip(self.images, self.labels, strict=True):
-            digest.update(f"{image.name} {image.stat().st_size} {labels.view}".encode())
+            facts = f"{image.name} {image.stat().st_size} {labels.view}"
+            digest.update(os.fsencode(facts))
             digest.update(labels.boxes.tobytes())
         if self.bits not in (None, DEEPEST):  # those two give the same pixels
             digest.update(f"{self.bits} bits".encode())
@@ -180,6 +165,7 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         )
     if errors:
         _report_bad_labels(split, len(images), len(found.images), errors, skip_bad_labels)
+    _report_cut(split, found.cut)
     _report_repeats(split, found.images, found.repeats)
     return Split(split, tuple(found.images), tuple(found.labels), data.bits)
 
@@ -194,6 +180,7 @@ class _LabelsRead:
         unlabelled: images without a label file.
         errors: a text a bad label file.
         repeats: label file -> identical rows in it that do not count.
+        cut: label file -> boxes in it that were cut off at the image's edges.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -201,6 +188,7 @@ class _LabelsRead:
     unlabelled: list[Path] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     repeats: dict[Path, int] = field(default_factory=dict)
+    cut: dict[Path, int] = field(default_factory=dict)
 
 
 def _read_labels(images: Sequence[Path], shared: Container[Path], data: DataConfig) -> _LabelsRead:
@@ -222,6 +210,8 @@ def _read_labels(images: Sequence[Path], shared: Container[Path], data: DataConf
         distinct = without_repeats(labels)
         if distinct is not labels:
             found.repeats[path] = len(labels.boxes) - len(distinct.boxes)
+        if labels.cut_boxes:
+            found.cut[path] = labels.cut_boxes
         found.images.append(image)
         found.labels.append(distinct)
     return found
@@ -285,6 +275,14 @@ def _report_bad_labels(
     LOGGER.warning(
         f"warning: {split}: {total - kept} frames with bad labels are left out:\n  {listed}"
     )
+
+
+def _report_cut(split: str, cut: Mapping[Path, int]) -> None:
+    if cut:
+        LOGGER.warning(
+            f"warning: {split}: {sum(cut.values())} boxes in {len(cut)} label files reach far "
+            f"outside of the image and are cut off at its edges, the first: {next(iter(cut))}"
+        )
 
 
 def _report_repeats(split: str, images: Sequence[Path], repeated_rows: Mapping[Path, int]) -> None:

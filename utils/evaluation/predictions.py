@@ -40,6 +40,7 @@ from utils.core.data_config import DataConfig
 from utils.core.device import Compute, machine_name
 from utils.core.files import write_atomically, write_json
 from utils.core.script import UserError
+from utils.core.user_file import require_regular
 from utils.core.values import from_mapping, to_mapping
 from utils.data.dataset import JointDataset
 from utils.data.splits import Split
@@ -253,11 +254,13 @@ def read_predictions(path: str | Path) -> Predictions:
         UserError: there is no such file, or it is no whole file of predictions.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; expected the {FILE_NAME} that a training or val.py left "
-            "in its folder"
-        )
+    expected = f"expected the {FILE_NAME} that a training or val.py left in its folder"
+    try:
+        require_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {expected}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}; {expected}") from None
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from utils.core.terminal import plain
 from utils.inference.predictor import Prediction
 from utils.plots.frames import STRIP, draw_frame
 from utils.plots.style import CLASSIFICATION, DPI, styled_figure
@@ -64,7 +65,7 @@ def draw_prediction(
 
 def _write(ax: Axes, x: float, words: str, width: float) -> None:
     """A caption above a panel, made smaller where it is wider than the panel."""
-    text = ax.text(x, CAPTION - 6, words, fontsize=11, weight="bold", va="baseline")
+    text = ax.text(x, CAPTION - 6, plain(words), fontsize=11, weight="bold", va="baseline")
     text.set_fontsize(text.get_fontsize() * min(1, width / text.get_window_extent().width))
 
 

@@ -14,6 +14,7 @@ class; best first, then rows of zeros.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -104,8 +105,9 @@ def write_program(
 
 
 def _save_program(program: torch.export.ExportedProgram, path: Path, extra: dict[str, str]) -> None:
-    with path.open("wb") as stream:  # a path would have to end in .pt2
-        torch.export.save(program, stream, extra_files=extra)
+    stream = io.BytesIO()  # a path would have to end in .pt2, and a full disk would abort Python
+    torch.export.save(program, stream, extra_files=extra)
+    path.write_bytes(stream.getvalue())
 
 
 def onnx_model(
@@ -118,8 +120,9 @@ def onnx_model(
     """
     import_extra("onnx")
     import_extra("onnxscript")
-    for chatty in ("onnxscript", "onnx_ir"):  # they report every rewritten node
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # They report every rewritten node, and with a traceback that an opset is not to be had.
+    for chatty in ("onnxscript", "onnx_ir"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     names = [OUTPUTS[task] for task in TASKS if task in tasks]
     exported = torch.onnx.export(
         program,

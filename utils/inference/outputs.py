@@ -14,12 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.core.files import file_names, write_atomically
+from utils.core.files import file_names, write_atomically, write_bytes
 from utils.core.script import UserError
+from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
 from utils.inference.drawing import draw_prediction
 from utils.inference.predictor import Prediction
-from utils.inference.sources import Frame
+from utils.inference.sources import Frame, frame_count
 
 BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
 JPEG_QUALITY = 95
@@ -60,13 +61,14 @@ class Pictures(Output):
 
     _video: cv2.VideoWriter | None = None
     _video_path: Path | None = None
+    _video_frames = 0
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         drawn = draw_prediction(frame.image, prediction, self.names, self.view_names)
         picture = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         if frame.number is None:
             content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-            self.place(f"{frame.name}.jpg").write_bytes(content)
+            write_bytes(self.place(f"{frame.name}.jpg"), content)
         else:
             self._write(frame, picture)
 
@@ -78,18 +80,33 @@ class Pictures(Output):
             if 0 < frame.rate <= HIGHEST_RATE:
                 rate = frame.rate
             size = picture.shape[1::-1]
+            if not is_utf8(path):  # OpenCV crashes
+                raise UserError(
+                    f"{path}: OpenCV writes no video of a name that is not UTF-8; "
+                    "choose another --project, or leave out pictures and videos with --nosave"
+                )
             self._video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
             self._video_path = path
+            self._video_frames = 0
             if not self._video.isOpened():
                 raise UserError(
                     f"{path}: OpenCV cannot write this video; "
                     "leave out pictures and videos with --nosave"
                 )
         self._video.write(picture)
+        self._video_frames += 1
 
     def close(self) -> None:
-        if self._video:
-            self._video.release()
+        if self._video is None:
+            return
+        self._video.release()
+        self._video = None
+        found = frame_count(self._video_path)  # OpenCV does not tell what it could not write
+        if found < self._video_frames:
+            raise UserError(
+                f"{self._video_path}: cannot be written: {found} of {self._video_frames} frames "
+                "are in it; is the disk full?"
+            )
 
 
 class LabelFiles(Output):
@@ -100,7 +117,7 @@ class LabelFiles(Output):
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         text = label_text(prediction.labels(), len(self.view_names))
-        self.place("labels", f"{frame.name}.txt").write_text(text, encoding="utf-8")
+        write_bytes(self.place("labels", f"{frame.name}.txt"), text.encode())
 
 
 class Crops(Output):
@@ -121,7 +138,7 @@ class Crops(Output):
             cut_out = cv2.cvtColor(frame.image[y1:y2, x1:x2], cv2.COLOR_RGB2BGR)
             folder = self._folders[self.names[number]]
             path = self.place("crops", folder, f"{frame.name}_{index}.png")
-            path.write_bytes(cv2.imencode(".png", cut_out)[1])
+            write_bytes(path, cv2.imencode(".png", cut_out)[1])
 
 
 class ClipViews:
@@ -189,7 +206,7 @@ class Table(Output):
             "clip",
             *self._view_columns("clip_"),
         )
-        with path.open("w", newline="", encoding="utf-8") as stream:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(row | means.get(row["clip"], {}) for row in self._rows)

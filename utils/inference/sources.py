@@ -15,6 +15,7 @@ import numpy as np
 from utils.core.data_config import DataConfig
 from utils.core.files import shortened
 from utils.core.script import LOGGER, UserError
+from utils.core.user_file import is_utf8, real_path, require_regular
 from utils.data.images import IMAGE_SUFFIXES, left_out, read_image
 from utils.data.splits import below
 
@@ -65,7 +66,7 @@ class Source:
         """How many frames it should have; 0 for a video that cannot be read."""
         if not self.is_video:
             return 1
-        return _frame_count(_open_video(self.path))
+        return frame_count(self.path)
 
     def frames(self, bits: int | None = None) -> Iterator[Frame]:
         """Its frames in order.
@@ -105,8 +106,29 @@ class Source:
             )
 
 
+def frame_count(path: Path) -> int:
+    """How many frames a video states; 0 if it cannot be read."""
+    try:
+        return _frame_count(_open_video(path))
+    except UserError:
+        return 0
+
+
 def _open_video(path: Path) -> cv2.VideoCapture:
-    """A video, without OpenCV's messages: this module reports what is wrong with a file."""
+    """A video, without OpenCV's messages: this module reports what is wrong with a file.
+
+    Raises:
+        UserError: it is no regular file, or has a name that OpenCV cannot take.
+    """
+    problem = ""
+    try:
+        require_regular(path)
+    except OSError as error:
+        problem = error.strerror
+    if not is_utf8(path):  # OpenCV crashes
+        problem = "its name is not UTF-8; rename it"
+    if problem:
+        raise UserError(f"{path}: cannot be read as a video: {problem}")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     # Other backends take some names for numbered images.
@@ -146,7 +168,7 @@ def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list
                 passed_by[path] = None
                 continue
             name = _output_name(path.relative_to(folder))
-            found.setdefault(path.resolve(), Source(path, name, _clip_of(path, name, data)))
+            found.setdefault(real_path(path), Source(path, name, _clip_of(path, name, data)))
     sources = list(found.values())
     _refuse_shared_names(sources)
     _refuse_shared_clips(sources)
@@ -180,7 +202,7 @@ def _files_of(entry: str) -> tuple[list[Path], Path]:
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(SUFFIXES))}")
         return [path], path.parent
-    found = map(Path, glob.glob(entry, recursive=True))
+    found = map(Path, _matches(entry))
     if path.is_dir():
         found = below(path)
     files = sorted(found)
@@ -190,6 +212,21 @@ def _files_of(entry: str) -> tuple[list[Path], Path]:
     if path.is_dir():
         return files, path
     return files, Path(os.path.commonpath([file.parent for file in wanted]))
+
+
+def _matches(pattern: str) -> list[str]:
+    """What a glob finds.
+
+    Folders at its beginning that are there are no pattern, whatever they are called. In the rest,
+    brackets stand for themselves, or else, where that finds nothing, are a choice.
+    """
+    folder = next(parent for parent in Path(pattern).parents if parent.exists())
+    rest = str(Path(pattern).relative_to(folder))
+    for attempt in (rest.replace("[", "[[]"), rest):
+        found = glob.glob(os.path.join(glob.escape(str(folder)), attempt), recursive=True)
+        if found:
+            return found
+    return []
 
 
 def _nothing_found(entry: str, files: Sequence[Path]) -> UserError:
@@ -240,14 +277,14 @@ def refuse_folder_of_sources(
     folder: Path, entries: Sequence[str], sources: Sequence[Source]
 ) -> None:
     """Raise a `UserError` if the results in `folder` would lie beside the sources."""
-    place = folder.resolve()
+    place = real_path(folder)
     searched = []
     for entry in map(Path, entries):
         if entry.is_dir():
             linked = [path for path in below(entry) if path.is_symlink() and path.is_dir()]
-            searched += [path.resolve() for path in (entry, *linked)]
+            searched += [real_path(path) for path in (entry, *linked)]
     is_searched = any(place.is_relative_to(path) for path in searched)
-    if is_searched or any(source.path.resolve().is_relative_to(place) for source in sources):
+    if is_searched or any(real_path(source.path).is_relative_to(place) for source in sources):
         raise UserError(
             f"{folder}: results would lie beside what is looked at; "
             "choose another --project or --name"

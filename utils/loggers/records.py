@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from utils.core import distributed
-from utils.core.files import CsvLog, ProgressFile
+from utils.core.files import CsvLog, ProgressFile, write_bytes
 from utils.core.names import LOSSES, TASKS
 from utils.core.values import to_mapping
 from utils.loggers.tensorboard import Board
@@ -162,7 +162,7 @@ class RunRecords:
                 path.unlink()
         for name, content in settings.items():
             text = yaml.safe_dump(to_mapping(content), sort_keys=False)
-            (self._folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+            write_bytes(self._folder / f"{name}.yaml", text.encode())
 
     def cut_back(self, epoch: int, batches: int) -> None:
         """Resume at an epoch of so many batches: rows of it and of later ones no longer count."""

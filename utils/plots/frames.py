@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from utils.core.pixels import decode, to_8_bits
 from utils.core.script import UserError
+from utils.core.user_file import read_regular
 from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
 
 GRID = 4  # columns; all others are pixels
@@ -23,6 +24,9 @@ HEAD = 60  # room for the title
 STRIP = 30  # room for labels above and below a frame
 CAPTION = 58  # room for the words above a frame
 LABEL = 25  # height of a box's label
+MOST_BOXES = 100  # that are drawn in a frame; more could not be told apart
+MOST_LABELS = 20  # of these; more would hide the frame
+HALO = (withStroke(linewidth=3.6, foreground="black"),)  # of a box, so that it shows on any frame
 
 
 def plot_mosaic(
@@ -87,7 +91,7 @@ def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
         bits: stored in an image of 16 bits a channel, see `utils.core.pixels`.
     """
     try:
-        return to_8_bits(decode(path.read_bytes()), bits)
+        return to_8_bits(decode(read_regular(path)), bits)
     except (OSError, UserError):
         return None
 
@@ -125,7 +129,11 @@ def _draw_lost_frame(ax: Axes, area: tuple[float, ...], name: str) -> None:
 def draw_frame(
     ax: Axes, area: tuple[float, ...], frame: np.ndarray, drawn: Mapping, names: Sequence[str]
 ) -> None:
-    """A frame in the middle of `area` (x1 y1 x2 y2), a strip left for labels above and below."""
+    """A frame in the middle of `area` (x1 y1 x2 y2), a strip left for labels above and below.
+
+    Of many boxes the first `MOST_LABELS` have labels; those after `MOST_BOXES` are counted in
+    words.
+    """
     x1, y1, x2, y2 = area
     height, width = frame.shape[:2]
     scale = min((x2 - x1) / width, (y2 - y1 - 2 * STRIP) / height)
@@ -133,21 +141,59 @@ def draw_frame(
     top = (y1 + y2 - scale * height) / 2
     ax.imshow(frame, extent=(left, left + scale * width, top + scale * height, top), aspect="auto")
     boxes_xyxy = np.reshape(drawn["boxes_xyxy"], (-1, 4)) * scale + (left, top, left, top)
-    halo = [withStroke(linewidth=3.6, foreground="black")]
-    spots = []  # of the labels so far, xyxy
-    for index, (box, number) in enumerate(zip(boxes_xyxy, drawn["classes"], strict=True)):
+    _draw_boxes(ax, area, boxes_xyxy, drawn, names)
+
+
+def _draw_boxes(
+    ax: Axes,
+    area: tuple[float, ...],
+    boxes_xyxy: np.ndarray,
+    drawn: Mapping,
+    names: Sequence[str],
+) -> None:
+    """The boxes' outlines and labels, and how many there are beside them."""
+    shown = _best_first(boxes_xyxy, drawn.get("scores"))[:MOST_BOXES]
+    spots = []  # of the texts so far, xyxy
+    if len(shown) < len(boxes_xyxy):
+        spots.append(_write_how_many(ax, area, len(boxes_xyxy) - len(shown)))
+    boxes_xyxy = boxes_xyxy[shown]
+    for place, (index, box) in enumerate(zip(shown, boxes_xyxy, strict=True)):
+        number = drawn["classes"][index]
         colour = CLASS_COLOURS[number % len(CLASS_COLOURS)]
-        outline = {"edgecolor": colour, "linewidth": 1.8, "path_effects": halo, "fill": False}
-        ax.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), **outline))
-        label = shorten(names[number], 20)
+        outline = {"edgecolor": colour, "linewidth": 1.8, "path_effects": HALO, "fill": False}
+        ax.add_artist(Rectangle(box[:2], *(box[2:] - box[:2]), **outline))
+        if place >= MOST_LABELS:
+            continue
+        words = shorten(names[number], 20)
         if "scores" in drawn:
-            label += f" {drawn['scores'][index]:.2f}"
-        text = ax.text(0, 0, label, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
+            words += f" {drawn['scores'][index]:.2f}"
+        text = ax.text(0, 0, words, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
         size = (text.get_window_extent().width + 10, LABEL)
         x, y = _label_corner(box, size, boxes_xyxy, spots, area)
         spots.append((x, y, x + size[0], y + LABEL))
-        ax.add_patch(Rectangle((x, y), *size, color=colour, zorder=3))
+        ax.add_artist(Rectangle((x, y), *size, color=colour, zorder=3))
         text.set_position((x + size[0] / 2, y + LABEL / 2))
+
+
+def _best_first(boxes_xyxy: np.ndarray, scores: Sequence[float] | None) -> np.ndarray:
+    """The numbers of the boxes, as they are where all get labels.
+
+    Otherwise they go from the surest on; true boxes, from the largest.
+    """
+    if len(boxes_xyxy) <= MOST_LABELS:
+        return np.arange(len(boxes_xyxy))
+    worth = scores
+    if scores is None:
+        worth = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+    return np.argsort(-np.asarray(worth), kind="stable")
+
+
+def _write_how_many(ax: Axes, area: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """Say below a frame how many boxes are not drawn; the text's place, xyxy."""
+    _, _, right, bottom = area
+    words = f"{count} more boxes"
+    text = ax.text(right, bottom - LABEL / 2, words, fontsize=9.5, va="center", ha="right")
+    return right - text.get_window_extent().width, bottom - LABEL, right, bottom
 
 
 def _label_corner(

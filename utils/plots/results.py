@@ -96,12 +96,12 @@ def _results_caption(results: pd.DataFrame, best: Mapping[str, int]) -> str:
         for task, colour in TASK_COLOURS.items():
             if colour in best:
                 networks.append(f"{task} {epochs[best[colour]]:.0f}")
-        return f"{caption} Dotted line: each network's best epoch ({', '.join(networks)})."
+        return f"{caption} Dotted line: each network's epoch in best.pt ({', '.join(networks)})."
     row = best[DETECTION]
-    last = fitness.index[-1]
+    highest = fitness.idxmax()
     return (
-        f"{caption} Dotted line: best epoch ({epochs[row]:.0f}), fitness {fitness[row]:.3f};"
-        f" last one validated ({epochs[last]:.0f}): {fitness[last]:.3f}."
+        f"{caption} Dotted line: epoch in best.pt ({epochs[row]:.0f}), fitness {fitness[row]:.3f};"
+        f" highest fitness: {fitness[highest]:.3f} ({epochs[highest]:.0f})."
     )
 
 

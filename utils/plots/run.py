@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from utils.core.arguments import script_parser
 from utils.core.script import UserError, run_script
+from utils.core.terminal import one_line, plain
 from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
 from utils.plots.frames import plot_mosaic
@@ -153,18 +154,16 @@ def draw_run(folder: Path) -> list[Path]:
         pictures["gradnorm_analysis_report"] = partial(plot_gradnorm_analysis, updates, results)
     if (folder / "interference.csv").is_file():
         rows = read_table(folder / "interference.csv", ("epoch", "place", "cosine"))
-        pictures["interference"] = partial(plot_interference, {folder.name: rows})
+        pictures["interference"] = partial(plot_interference, {one_line(folder.name): rows})
     return _draw(folder, pictures) + draw_evaluation(folder)
 
 
 def main() -> None:
     """Draw the pictures of the run folder on the command line and print their paths."""
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.plots", description="Draw a run's pictures again."
-    )
+    parser = script_parser("Draw a run's pictures again.", prog="python -m utils.plots")
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="such as runs/train/exp")
     for path in draw_run(parser.parse_args().folder):
-        print(path)
+        print(plain(str(path)))
 
 
 if __name__ == "__main__":

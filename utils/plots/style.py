@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import matplotlib.style
-from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.core.files import write_atomically
+from utils.core.terminal import one_line
+from utils.plots.fonts import font_families, quiet_drawing
 
 DETECTION, CLASSIFICATION = "#0072B2", "#D55E00"
 TASK_COLOURS = {"detection": DETECTION, "classification": CLASSIFICATION}
@@ -52,24 +52,11 @@ STYLE = {
 }
 
 
-@cache
-def _font_families() -> list[str]:
-    """Matplotlib's own font, then one with Chinese characters if this machine has it."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    chinese = (
-        "Noto Sans CJK TC",
-        "Noto Sans TC",
-        "Microsoft JhengHei",
-        "PingFang TC",
-        "WenQuanYi Zen Hei",
-    )
-    return ["DejaVu Sans", *(name for name in chinese if name in installed)]
-
-
 @contextmanager
 def styled_figure(width_in: float, height_in: float, layout: str) -> Iterator[Figure]:
     """A figure in the house style, whatever the user's settings."""
-    with matplotlib.style.context(["default", STYLE | {"font.family": _font_families()}]):
+    style = STYLE | {"font.family": font_families()}
+    with matplotlib.style.context(["default", style]), quiet_drawing():
         figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
         # Keeps its renderer; without it, measuring a text makes a new one each time
         FigureCanvasAgg(figure)
@@ -90,7 +77,11 @@ def new_figure(
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, cut to so many characters, the last of which is then an ellipsis."""
+    """The text, cut to so many characters, the last of which is then an ellipsis.
+
+    What no font can show, such as an escape character, is written out.
+    """
+    text = one_line(text)
     if len(text) <= length:
         return text
     return f"{text[: length - 1]}…"

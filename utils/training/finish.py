@@ -10,7 +10,7 @@ import torch
 from models.gradnorm_balancer import GradNorm
 from utils.core import distributed
 from utils.core.device import peak_memory_mib
-from utils.core.files import write_atomically, write_json
+from utils.core.files import write_json, write_text
 from utils.core.script import LOGGER
 from utils.evaluation.evaluate import write_evaluation
 from utils.evaluation.predictions import FILE_NAME, write_predictions
@@ -98,9 +98,8 @@ def write_results(setup: Setup, summary: dict[str, object]) -> None:
     write_predictions(run.folder / FILE_NAME, setup.results, prediction_header(setup))
     train, val = frames.train.split, frames.val.split
     card = model_card(summary, setup.metrics, setup.options, frames.data, train, val)
-    write_atomically(
-        run.folder / "MODEL_CARD.md", lambda path: path.write_text(card, encoding="utf-8")
-    )
+    write_text(run.folder / "MODEL_CARD.md", card)
+    LOGGER.info("drawing pictures")
     draw_run(run.folder)
 
 

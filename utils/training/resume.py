@@ -18,6 +18,7 @@ from utils.core.lock import LOCK_NAME, is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import UserError
 from utils.core.signals import Interrupted
+from utils.core.user_file import real_path
 from utils.core.values import to_mapping
 from utils.loggers.records import PROGRESS_FILE, SETTINGS_FILE
 
@@ -37,7 +38,7 @@ def run_folder_of(last: Path) -> Path | None:
     The place is as the path is written, so that `weights` may be a link to another disk; only
     where that is no place of a run, links are followed.
     """
-    for path in (last.absolute(), last.resolve()):
+    for path in (last.absolute(), real_path(last)):
         if path.parts[-2:] == LAST.parts:
             return path.parents[1]
     return None

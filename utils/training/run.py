@@ -26,6 +26,7 @@ from utils.core.lock import FolderInUse, FolderLock, claim_run_folder, lock_fold
 from utils.core.names import TASKS
 from utils.core.options import TrainOptions, split_arguments, warn_without_effect
 from utils.core.script import LOGGER, UserError
+from utils.core.settings import of_options
 from utils.core.signals import Interrupted
 from utils.core.values import from_mapping, to_mapping
 from utils.curation.audit import quick_warnings
@@ -137,7 +138,10 @@ def start_run(
     if how not in (NOT_RESUMED, AUTO):
         return _resumed_run(how, given, kind, options_kind)
     options, over_hyp = split_arguments(given, options_kind)
-    hyp = load_hyperparameters(options.hyp, over_hyp)
+    try:
+        hyp = load_hyperparameters(options.hyp, over_hyp)
+    except UserError as error:
+        raise UserError(of_options(str(error), over_hyp)) from None
     compute = _compute(options)  # from here on the processes know each other
     warn_without_effect(given, options.without_effect(hyp))
     new = Run(options, hyp, Path(), compute, given=frozenset(given))

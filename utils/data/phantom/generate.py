@@ -24,6 +24,7 @@ picture.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -34,6 +35,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from utils.core.files import write_bytes
 from utils.core.lock import is_alive
 from utils.core.script import UserError
 from utils.data.phantom.anatomy import KINDS, VIEWS
@@ -126,9 +128,9 @@ def _write_patient(
         frame, masks = draw(spec, clips[position // FRAMES_PER_CLIP], rng)
         image = folder / "images" / split / f"{spec.name}.png"
         if not cv2.imwrite(str(image), frame[..., ::-1]):
-            raise OSError(f"{image}: could not be written")
+            raise OSError(errno.EIO, "cannot be written; is the disk full?", str(image))
         label = folder / "labels" / split / f"{spec.name}.txt"
-        label.write_text(label_text(spec, masks), encoding="utf-8")
+        write_bytes(label, label_text(spec, masks).encode())
 
 
 def _remove_half_made(folder: Path) -> None:
@@ -170,7 +172,7 @@ def generate(
             if number < train_patients:
                 split = "train"
             _write_patient(temporary, split, number, specs, seed)
-        (temporary / "README.txt").write_text(README.format(seed=seed), encoding="utf-8")
+        write_bytes(temporary / "README.txt", README.format(seed=seed).encode())
         temporary.rename(folder)
     except OSError:
         if not folder.exists():  # else another process, started at the same time, was faster

@@ -1,0 +1,86 @@
+"""The one place where a user's regular expressions are compiled, and matched with file names.
+
+Some take longer than anybody waits: with repeats within repeats, such as `(a+)+b`, each further
+character of a name doubles the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from functools import cache
+
+from utils.core.script import UserError
+from utils.core.terminal import one_line
+
+LONGEST_S = 2.0  # for one name
+LONGEST_PATTERN = 1000  # characters
+# What Python raises for an expression that is none, with flags that contradict, numbers that are
+# too large, or too many parentheses
+COMPILE_ERRORS = (re.error, ValueError, OverflowError, RecursionError, MemoryError)
+
+
+def check_pattern(pattern: str, groups: int) -> None:
+    """Raise a `UserError` for what is no regular expression with at least so many groups."""
+    if len(pattern) > LONGEST_PATTERN:
+        raise UserError(
+            f"has {len(pattern)} characters, expected a regular expression of at most "
+            f"{LONGEST_PATTERN}"
+        )
+    try:
+        found = _compiled(pattern).groups
+    except COMPILE_ERRORS as error:
+        raise UserError(f"{pattern!r} is not a regular expression: {error}") from None
+    if found < groups:
+        raise UserError(f"{pattern!r} has {found} groups in parentheses, expected {groups}")
+
+
+def search(pattern: str, name: str) -> re.Match | None:
+    """The first match of a pattern in a file's name.
+
+    Raises:
+        UserError: it takes too long.
+    """
+    try:
+        with _time_limit():
+            return _compiled(pattern).search(name)
+    except TimeoutError:
+        raise UserError(
+            f"the pattern {pattern!r} takes more than {LONGEST_S:g} s on the file name "
+            f"{one_line(name)}; leave out repeats within repeats, such as (a+)+"
+        ) from None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+        return re.compile(pattern)
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[None]:
+    """Within the context a `TimeoutError` comes after `LONGEST_S`.
+
+    Nothing does where no signal can: in other threads than the main one, on Windows, and beside
+    another alarm.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+    previous = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise TimeoutError
