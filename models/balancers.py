@@ -11,7 +11,8 @@ weight ("weights"). To add one: subclass `LossWeighting`, override `wants_gradie
 the state, and name it in `utils.core.names.BALANCERS` and in the script that offers it.
 
 A balancer with `combines_gradients` makes one gradient of the two at the cut, by its `aggregate`,
-rather than one loss.
+rather than one loss. One with `looks_again` is shown the losses of a batch once more after its
+step, by its `look_again`.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ class LossWeighting:
     place = "features"
     wants_gradients = False
     combines_gradients = False
+    looks_again = False
 
     def __init__(self, weights: Mapping[str, float]):
         for task, weight in weights.items():
@@ -84,6 +85,9 @@ class LossWeighting:
                 batches'.
         """
         return None
+
+    def look_again(self, losses: Mapping[str, Tensor]) -> None:
+        """If `looks_again`: take note of a batch's losses once more, after its step."""
 
     def end_epoch(self) -> None:
         """Called after the last batch of every epoch."""

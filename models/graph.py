@@ -38,7 +38,12 @@ FIXED_KEYS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "ch": ("3", lambda value: value == 3),
     "channel_multiple": ("8", lambda value: value == 8),
 }
-KNOWN_KEYS = {"nc", "anchors", "backbone", "head", "depth_multiple", "width_multiple", *FIXED_KEYS}
+BRANCH_KEY = "view_branches_after"  # see models/branches.py
+KNOWN_KEYS = {
+    *("nc", "anchors", "backbone", "head", "depth_multiple", "width_multiple"),
+    BRANCH_KEY,
+    *FIXED_KEYS,
+}
 Features = dict[int, Tensor]  # a layer's number -> its output
 
 
@@ -70,7 +75,7 @@ class LayerGraph(nn.Module):
             width=_multiple(cfg, "width_multiple", source),
         )
         values = {"nc": cfg.get("nc"), "anchors": cfg.get("anchors"), **counts}
-        for index, row in enumerate([*cfg["backbone"], *cfg["head"]]):
+        for index, row in enumerate(checked_rows(cfg, source)):
             try:
                 sources, layer = self._build_layer(index, row, values, scale)
             except UserError as error:
@@ -81,11 +86,9 @@ class LayerGraph(nn.Module):
         self._kept = self._layers_to_keep()
 
     def _build_layer(
-        self, index: int, row: object, values: Mapping, scale: Scale
+        self, index: int, row: Sequence, values: Mapping, scale: Scale
     ) -> tuple[tuple[int, ...], nn.Module]:
         """Errors begin after the layer's number."""
-        if not isinstance(row, list | tuple) or len(row) not in (4, 5):
-            raise UserError(f": found {row!r}, expected [from, number, module, args]")
         given, number, name, args, *rest = row
         if not isinstance(name, str) or name not in MODULES:
             raise UserError(f": unknown module {name!r}, expected {', '.join(MODULES)}")
@@ -107,15 +110,8 @@ class LayerGraph(nn.Module):
         return kept
 
     def _sources_of(self, index: int, given: object) -> tuple[int, ...]:
-        """The numbers of the layers read; -1 is the image."""
-        entries = given
-        if not isinstance(given, list | tuple):
-            entries = [given]
-        if not entries or any(type(entry) is not int for entry in entries):
-            raise UserError(f"reads {given!r}, expected a layer's number, or several in a list")
-        sources = tuple(_absolute(index, entry) for entry in entries)
-        if any(not -1 <= s < index for s in sources) or (index > 0 and -1 in sources):
-            raise UserError(f"reads {list(sources)}, expected layers 0 to {index - 1}")
+        """The numbers of the layers read, none of which is a head; -1 is the image."""
+        sources = layers_read(index, given)
         heads = [s for s in sources if self._strides[s + 1] == 0]
         if heads:
             raise UserError(f"reads {heads}, which are heads and have no map to read")
@@ -193,6 +189,35 @@ class LayerGraph(nn.Module):
                 "expected exactly one"
             )
         return found[0]
+
+
+def checked_rows(cfg: Mapping, source: str) -> list[Sequence]:
+    """All rows of a model YAML; raise a `UserError` if one is none."""
+    rows = [*cfg["backbone"], *cfg["head"]]
+    for index, row in enumerate(rows):
+        if not isinstance(row, list | tuple) or len(row) not in (4, 5):
+            raise UserError(
+                f"{source}: model layer {index}: found {row!r}, "
+                "expected [from, number, module, args]"
+            )
+    return rows
+
+
+def layers_read(index: int, given: object) -> tuple[int, ...]:
+    """The numbers of the layers that layer `index` names in its row; -1 is the image.
+
+    Raises:
+        UserError: they are no numbers of layers before it.
+    """
+    entries = given
+    if not isinstance(given, list | tuple):
+        entries = [given]
+    if not entries or any(type(entry) is not int for entry in entries):
+        raise UserError(f"reads {given!r}, expected a layer's number, or several in a list")
+    sources = tuple(_absolute(index, entry) for entry in entries)
+    if any(not -1 <= s < index for s in sources) or (index > 0 and -1 in sources):
+        raise UserError(f"reads {list(sources)}, expected layers 0 to {index - 1}")
+    return sources
 
 
 def _absolute(index: int, entry: int) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from models.branches import with_view_branch
 from models.common import Detect, ViewHead, decode
 from models.graph import Features, LayerGraph, class_count, sized, source_of
 from utils.core.names import TASKS
@@ -41,7 +42,7 @@ class DetectionModel(LayerGraph):
         **counts: int,
     ):
         source = source_of(cfg)
-        cfg = sized(cfg, size)
+        cfg = with_view_branch(sized(cfg, size), source)
         if nc is None:
             nc = cfg["nc"]
         self.cfg = {**cfg, "nc": class_count(nc, source, fewest_classes)}

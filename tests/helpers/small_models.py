@@ -45,6 +45,7 @@ def mini_models() -> dict[str, nn.Module]:
         "detection": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["detection"]),
         "classification": YOLOv5WithClassification(joint, nc=4, views=3, tasks=["classification"]),
         "dual": DualBackbone(detector, classifier, nc=4, views=3),
+        "branched": YOLOv5WithClassification(joint | {"view_branches_after": 2}, nc=4, views=3),
     }
 
 

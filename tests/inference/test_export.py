@@ -26,7 +26,7 @@ SHAPES = [
 # ---- the same answers as PyTorch -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["detection", "classification", "dual"])
+@pytest.mark.parametrize("name", ["detection", "classification", "dual", "branched"])
 def test_every_kind_of_model(name: str):
     model = stirred(mini_models()[name])
     proto = export.onnx_model(export.exported_program(export.Deployed(model)), model.tasks)

@@ -1,90 +1,21 @@
-"""`GradNormLoss` in other people's loops: what they may pass, what is refused, and what their
-loops do around it.
-"""
+"""`GradNormLoss`: what people may pass, and what is refused."""
 
 import copy
 import csv
 import doctest
-import json
 import math
 import re
-import subprocess
-import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
 import torch
+from three_tasks import TASKS, Net, frames, functions, measured, pairs_of, train
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from models import gradnorm_loss
 from models.gradnorm_loss import GradNormLoss
-from utils.core.files import ROOT
-
-TASKS = ("kind", "depth", "edge")
-HOW_TO = ROOT / "docs" / "how-to" / "gradnorm-in-your-loop.md"
-
-
-class Net(nn.Module):
-    """A trunk and three heads: (B, 8) -> features (B, 16) and task -> output."""
-
-    def __init__(self, checkpointed: bool | None = None):
-        super().__init__()
-        torch.manual_seed(0)
-        self.trunk = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 16))
-        self.heads = nn.ModuleDict({task: nn.Linear(16, 3) for task in TASKS})
-        self.checkpointed = checkpointed  # None: not at all; else with use_reentrant
-
-    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.checkpointed is None:
-            features = self.trunk(x)
-        else:
-            features = checkpoint(self.trunk, x.requires_grad_(), use_reentrant=self.checkpointed)
-        return features, {task: head(features) for task, head in self.heads.items()}
-
-    @property
-    def last_weight(self) -> Tensor:
-        return self.trunk[2].weight
-
-
-def functions() -> dict[str, nn.Module]:
-    return {"kind": nn.CrossEntropyLoss(), "depth": nn.MSELoss(), "edge": nn.SmoothL1Loss()}
-
-
-def targets(batch: int = 6) -> dict[str, Tensor]:
-    return {
-        "kind": torch.arange(batch) % 3,
-        "depth": torch.linspace(0, 9, 3 * batch).reshape(batch, 3),
-        "edge": torch.ones(batch, 3),
-    }
-
-
-def frames(batch: int = 6, seed: int = 1) -> Tensor:
-    return torch.randn(batch, 8, generator=torch.Generator().manual_seed(seed))
-
-
-def pairs_of(outputs: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    wanted = targets(len(outputs["kind"]))
-    return {task: (output, wanted[task]) for task, output in outputs.items()}
-
-
-def train(
-    net: Net, loss: GradNormLoss, steps: int = 6, place: str = "features"
-) -> list[dict[str, float]]:
-    """The weights after every step."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    weights = []
-    for step in range(steps):
-        features, outputs = net(frames(seed=step))
-        total = loss(pairs_of(outputs), shared=features if place == "features" else net.last_weight)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        weights.append(dict(loss.weights))
-    return weights
-
 
 # ---- what may be passed --------------------------------------------------------------------------
 
@@ -103,13 +34,6 @@ def test_any_number_of_tasks_by_name(count: int):
     assert tuple(loss.weights) == chosen
     assert sum(loss.weights.values()) == pytest.approx(count)
     assert loss.weights is loss.balancer.weights and set(loss.losses) == set(chosen)
-
-
-def measured(
-    loss: GradNormLoss, shared: object, net: Net, outputs: dict[str, Tensor]
-) -> dict[str, float]:
-    loss(pairs_of(outputs), shared=shared)
-    return loss.last_update.norms
 
 
 def test_several_shared_tensors_or_a_module_are_measured_all_together():
@@ -383,149 +307,6 @@ def test_the_last_update_and_a_csv_show_the_balance(tmp_path: Path):
     assert float(rows[1]["weight/depth"]) == update.weights["depth"]
 
 
-# ---- what their loops do -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("place", ["features", "weight"])
-def test_gradients_are_those_of_the_weighted_sum_and_nothing_else(place: str):
-    net, plain_net = Net(), Net()
-    loss = GradNormLoss(functions(), interval=1)
-    features, outputs = net(frames())
-    loss(pairs_of(outputs), shared=features if place == "features" else net.last_weight).backward()
-    _, outputs = plain_net(frames())
-    sum(functions()[task](*pair) for task, pair in pairs_of(outputs).items()).backward()
-    for a, b in zip(net.parameters(), plain_net.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-
-
-def test_gradient_accumulation():
-    net, loss = Net(), GradNormLoss(functions(), interval=2)
-    for step in range(4):
-        features, outputs = net(frames(seed=step))
-        (loss(pairs_of(outputs), shared=features) / 4).backward()
-    assert loss.last_update is not None
-    assert loss.balancer.wants_gradients is False
-
-
-def test_the_graph_may_be_kept():
-    net, loss = Net(), GradNormLoss(functions(), interval=1)
-    features, outputs = net(frames())
-    total = loss(pairs_of(outputs), shared=features)
-    total.backward(retain_graph=True)
-    first = net.last_weight.grad.clone()
-    total.backward()
-    torch.testing.assert_close(net.last_weight.grad, 2 * first)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_and_a_scaler_measure_the_norms_of_float32(dtype: torch.dtype):
-    norms = {}
-    for kind in (torch.float32, dtype):
-        net, loss = Net(), GradNormLoss(functions(), interval=1)
-        scale = 2.0**16 if kind is torch.float16 else 1.0
-        with torch.autocast("cpu", kind, enabled=kind is not torch.float32):
-            features, outputs = net(frames())
-        outputs = {task: output.float() for task, output in outputs.items()}
-        total = loss(pairs_of(outputs), shared=features, loss_scale=scale)
-        (total * scale).backward()
-        norms[kind] = loss.last_update.norms
-        assert features.dtype == kind
-    assert norms[dtype] == pytest.approx(norms[torch.float32], rel=0.02)
-
-
-def test_underflow_in_half_precision_is_what_the_loss_scale_is_for():
-    tiny = {task: (lambda o, t: 1e-8 * (o.float() - 1).square().mean()) for task in TASKS}
-    start = dict.fromkeys(TASKS, 1e-8)
-    found = {}
-    for scale in (1.0, 2.0**16):
-        net, loss = Net().half(), GradNormLoss(tiny, interval=1, initial_losses=start)
-        features, outputs = net(frames().half())
-        loss(pairs_of(outputs), shared=features, loss_scale=scale)
-        found[scale] = loss.balancer.skipped["zero"]
-    assert found == {1.0: 1, 2.0**16: 0}
-
-
-@pytest.mark.parametrize("use_reentrant", [False, True])
-def test_activation_checkpointing(use_reentrant: bool):
-    reference = train(Net(), GradNormLoss(functions(), interval=2), place="features")
-    assert (
-        train(Net(use_reentrant), GradNormLoss(functions(), interval=2), place="features")
-        == reference
-    )
-    if use_reentrant:  # PyTorch cannot measure inside; it is said
-        with pytest.raises(ValueError, match="use_reentrant=False"):
-            train(Net(True), GradNormLoss(functions(), interval=2), place="weight")
-    else:
-        weights = train(Net(), GradNormLoss(functions(), interval=2), place="weight")
-        assert train(Net(False), GradNormLoss(functions(), interval=2), place="weight") == weights
-
-
-def test_heads_that_are_checkpointed_with_reentry_are_named():
-    net = Net()
-    features = net.trunk(frames())
-    outputs = {
-        task: checkpoint(head, features, use_reentrant=True) for task, head in net.heads.items()
-    }
-    with pytest.raises(ValueError, match="between the losses and shared"):
-        GradNormLoss(functions())(pairs_of(outputs), shared=features)
-
-
-def test_frozen_parts_of_a_shared_module_are_passed_over():
-    net, loss = Net(), GradNormLoss(functions(), interval=1)
-    net.trunk[0].requires_grad_(False)
-    outputs = net(frames())[1]
-    trained = measured(loss, net.trunk, net, outputs)
-    last = list(net.trunk[2].parameters())
-    assert trained == measured(GradNormLoss(functions(), interval=1), last, net, outputs)
-    net.trunk.requires_grad_(False)
-    with pytest.raises(ValueError, match="nothing that is trained"):
-        loss(pairs_of(outputs), shared=net.trunk)
-
-
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("compiled", ["model", "criterion", "both"])
-def test_compiled_by_torch(backend: str, compiled: str):
-    torch.compiler.reset()
-    reference = train(Net(), GradNormLoss(functions(), interval=2), place="weight")
-    net, loss = Net(), GradNormLoss(functions(), interval=2)
-    if compiled != "criterion":
-        net.compile(backend=backend)
-    called = torch.compile(loss, backend=backend) if compiled != "model" else loss
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    for step, expected in enumerate(reference):
-        _, outputs = net(frames(seed=step))
-        optimizer.zero_grad()
-        called(pairs_of(outputs), shared=net.last_weight).backward()
-        optimizer.step()
-        assert loss.weights == pytest.approx(expected, rel=1e-4)
-
-
-def test_features_of_a_compiled_model_are_refused_and_the_weight_is_named():
-    torch.compiler.reset()
-    net = Net()
-    net.compile(backend="aot_eager")
-    features, outputs = net(frames())
-    with pytest.raises(ValueError, match=r"torch\.compile are copies: pass the last shared weight"):
-        GradNormLoss(functions())(pairs_of(outputs), shared=features)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_the_weights_are_those_of_the_cpu():
-    expected = train(Net(), GradNormLoss(functions(), interval=2))
-    net, loss = Net().cuda(), GradNormLoss(functions(), interval=2).cuda()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    for step, weights in enumerate(expected):
-        features, outputs = net(frames(seed=step).cuda())
-        pairs = {
-            task: (output.cuda(), target.cuda())
-            for task, (output, target) in pairs_of(outputs).items()
-        }
-        optimizer.zero_grad()
-        loss(pairs, shared=features).backward()
-        optimizer.step()
-        assert loss.weights == pytest.approx(weights, rel=1e-3)
-
-
 # ---- two tasks by position -----------------------------------------------------------------------
 
 
@@ -606,99 +387,3 @@ def test_the_wrapper_is_idle_in_evaluation_and_leaves_out_unlabelled_batches():
     wrapped.train()
     loss()
     assert wrapped.balancer.initial_losses == {"detection": 1, "classification": 4}
-
-
-# ---- several ranks -------------------------------------------------------------------------------
-
-RANKS = """
-import json, sys
-import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-sys.path[:0] = [{root!r}, {tests!r}]
-from torch.nn.parallel import DistributedDataParallel
-from test_gradnorm_loss import Net, frames, functions, targets
-from models.gradnorm_loss import GradNormLoss
-
-
-def work(rank, world, place, unlabelled, folder):
-    if world > 1:
-        dist.init_process_group("gloo", init_method=f"file://{{folder}}/meet", rank=rank, world_size=world)
-    net = Net()
-    model = DistributedDataParallel(net) if world > 1 else net
-    loss = GradNormLoss(functions(), interval=2)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    seen = []
-    for step in range(6):
-        own = slice(rank, None, world)
-        features, outputs = model(frames(8, seed=step)[own])
-        pairs = {{task: (outputs[task], targets(8)[task][own]) for task in outputs}}
-        if unlabelled and rank == 1 and step % 2:
-            del pairs["edge"]
-        total = loss(pairs, shared=features if place == "features" else net.last_weight)
-        optimizer.zero_grad()
-        (total + 0 * sum(output.sum() for output in outputs.values())).backward()
-        optimizer.step()
-        seen.append(dict(loss.weights))
-    with open(f"{{folder}}/{{world}}-{{rank}}.json", "w") as stream:
-        json.dump(seen, stream)
-    if world > 1:
-        dist.barrier()
-        dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    place, unlabelled, folder = sys.argv[1], sys.argv[2] == "unlabelled", sys.argv[3]
-    mp.spawn(work, (2, place, unlabelled, folder), 2)
-    work(0, 1, place, False, folder)
-"""
-
-
-@pytest.mark.parametrize(
-    ("place", "labels"), [("features", "all"), ("weight", "all"), ("weight", "unlabelled")]
-)
-def test_two_ranks_have_the_weights_of_one_process_with_the_whole_batch(
-    place: str, labels: str, tmp_path: Path
-):
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS.format(root=str(ROOT), tests=str(ROOT / "tests" / "models")))
-    done = subprocess.run(
-        [sys.executable, script, place, labels, tmp_path], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    first, second, alone = (
-        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("2-0", "2-1", "1-0")
-    )
-    assert first == second
-    if labels == "all":
-        for ours, theirs in zip(first, alone, strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-4)
-    else:
-        assert first[-1] != dict.fromkeys(TASKS, 1.0)
-
-
-# ---- the how-to ----------------------------------------------------------------------------------
-
-
-def programs() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", HOW_TO.read_text(encoding="utf-8"), re.DOTALL)
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_the_programs_of_the_how_to_run(number: int, tmp_path: Path):
-    program = programs()[number]
-    (tmp_path / "program.py").write_text(program, encoding="utf-8")
-    command = [sys.executable, str(tmp_path / "program.py")]
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "weights" in done.stdout
-
-
-def test_the_how_to_has_three_programs():
-    assert len(programs()) == 3

@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +11,18 @@ import torch.nn.functional as F
 from small_runs import assert_same_run, resume, run, small_options
 
 from models.gradients import FeatureTaps
-from models.torchjd_balancers import GradientCombiner, Scalarised, torchjd_balancer
+from models.torchjd_balancers import (
+    STCH_SMOOTHING,
+    Famo,
+    GradientCombiner,
+    Scalarised,
+    SmoothTchebycheff,
+    torchjd_balancer,
+)
 from utils.comparison.arms import COINCIDING
 from utils.core.names import BALANCERS, TASKS, TORCHJD_AGGREGATORS, TORCHJD_SCALARISERS
 from utils.core.script import UserError
+from utils.losses.joint import task_losses
 
 pytest.importorskip("torchjd", reason="the optional extra torchjd is not installed")
 
@@ -59,7 +68,7 @@ def test_only_the_named_methods_coincide():
             for g in pairs_of_gradients()
         )
     ]
-    assert found == [COINCIDING]
+    assert found == list(COINCIDING)
 
 
 def test_imtl_g_projects_equally_on_both_gradients():
@@ -152,7 +161,83 @@ def test_dwa_weighs_by_the_last_two_epochs_and_relives_them_from_its_state():
         assert list(one.weights.values()) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["uw", "dwa", "pcgrad"])
+def test_smooth_tchebycheff_starts_both_tasks_equal_and_turns_to_the_one_that_lags():
+    """Against the definition: mu log sum exp(L_i / (mu L_i(0)))."""
+    balancer = SmoothTchebycheff()
+    balancer.combine(leaves(4.0, 0.5))
+    assert balancer.weights["detection"] * 4 == pytest.approx(
+        balancer.weights["classification"] / 2
+    )
+    losses = leaves(2.0, 0.4)
+    total = balancer.combine(losses)
+    terms = [math.exp(0.5 / STCH_SMOOTHING), math.exp(0.8 / STCH_SMOOTHING)]
+    assert total.item() == pytest.approx(STCH_SMOOTHING * math.log(sum(terms)))
+    total.backward()
+    shares = [term / sum(terms) for term in terms]
+    assert losses["detection"].grad.item() == pytest.approx(shares[0] / 4)
+    assert losses["classification"].grad.item() == pytest.approx(shares[1] / 0.5)
+    assert list(balancer.weights.values()) == pytest.approx([shares[0] / 4, shares[1] / 0.5])
+
+
+def leaves(detection: float, classification: float) -> dict[str, torch.Tensor]:
+    values = (detection, classification)
+    return {
+        task: torch.tensor(value, requires_grad=True)
+        for task, value in zip(TASKS, values, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", ["stch", "famo"])
+def test_a_batch_without_views_keeps_the_weights_of_the_one_before(name: str):
+    balancer = torchjd_balancer(name)
+    assert balancer.combine(leaves(4.0, 0.0)).item() == 4.0
+    balancer.look_again(leaves(3.0, 0.0))
+    assert balancer.weights == {"detection": 1.0, "classification": 1.0}
+    fresh = torchjd_balancer(name)
+    losses = leaves(4.0, 0.5)
+    assert balancer.combine(losses).item() == fresh.combine(losses).item()
+
+
+def test_famo_descends_a_convex_combination_in_which_a_small_loss_counts_more():
+    balancer = Famo()
+    losses = leaves(4.0, 0.5)
+    balancer.combine(losses).backward()
+    weights = [losses[task].grad.item() for task in TASKS]
+    assert sum(weights) == pytest.approx(1)
+    assert weights[0] * 4.0 == pytest.approx(weights[1] * 0.5)
+    assert weights == pytest.approx(list(balancer.weights.values()))
+
+
+def test_famo_turns_to_the_loss_that_fell_less():
+    """By Adam's first step, which is its learning rate, on both logits, in opposite directions."""
+    balancer = Famo()
+    balancer.combine(leaves(4.0, 0.5))
+    balancer.look_again(leaves(2.0, 0.49))
+    balancer.combine(leaves(1.0, 1.0))
+    share = 1 / (1 + math.exp(2 * 0.025))
+    assert balancer.weights["detection"] == pytest.approx(share, rel=1e-4)
+
+
+def test_what_famo_looks_at_again_is_the_batch_after_its_step(tiny_data, tmp_path, monkeypatch):
+    options = small_options(tiny_data, tmp_path) | {"balancer": "famo", "epochs": 1}
+    cfg = Path(options["cfg"])
+    cfg.write_text(cfg.read_text().replace("- 0.5", "- 0.0"))  # no dropout
+    seen = []
+    monkeypatch.setattr(Famo, "look_again", lambda self, losses: seen.append(losses))
+
+    def compare(trainer, epoch, index, batch):
+        with torch.no_grad():
+            outputs = trainer.model(trainer.compute.images(batch["images"]))
+            expected = task_losses(trainer.criterion(outputs, batch))
+        for task in TASKS:
+            assert seen[-1][task].item() == pytest.approx(expected[task].item(), rel=1e-4)
+            assert not seen[-1][task].requires_grad
+
+    run(options, tmp_path / "run", on_step=compare)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["uw", "dwa", "stch", "famo", "pcgrad", "config"])
 def test_resume_is_exact(tiny_data, tmp_path, name):
     options = small_options(tiny_data, tmp_path) | {"balancer": name}
     whole = run(options, tmp_path / "whole")
@@ -166,6 +251,6 @@ def test_resume_is_exact(tiny_data, tmp_path, name):
 def test_without_torchjd_the_message_says_what_to_install(monkeypatch):
     for module in ("torchjd.aggregation", "torchjd.scalarization"):
         monkeypatch.setitem(sys.modules, module, None)
-    for name in ("mgda", "uw"):
+    for name in ("mgda", "uw", "stch", "famo"):
         with pytest.raises(UserError, match="pip install"):
             torchjd_balancer(name)

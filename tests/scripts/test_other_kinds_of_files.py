@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_files import write_image, write_yaml
 
 from models.dual_backbone import DualBackbone
 from models.graph import load_model_yaml
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.checkpoints.model_file import load_any, open_model
-from utils.checkpoints.public_yolov5 import is_official
+from utils.checkpoints.public_yolov5 import is_public_yolov5
 from utils.comparison.protocol_file import load_protocol
 from utils.core.data_config import load_data_config
 from utils.core.device import select_compute
@@ -22,8 +23,9 @@ from utils.curation.frames import inspect_image
 from utils.data.image_list import read_image_list
 from utils.data.images import read_image
 from utils.data.labels import read_label_file
+from utils.data.splits import load_split
 from utils.evaluation.predictions import read_predictions
-from utils.inference.sources import Source
+from utils.inference.sources import FrameReader, Source, find_sources
 
 KINDS = {
     "pipe": (os.mkfifo, "it is a named pipe"),
@@ -95,7 +97,25 @@ def test_an_audit_reports_an_image_of_another_kind(tmp_path: Path, kind: str):
     assert found in problems["unreadable_image"]
 
 
+def test_a_folder_of_all_kinds_has_frames_and_problems(tmp_path: Path):
+    image = write_image(tmp_path / "whole.png")
+    for kind, (make, _) in KINDS.items():
+        make(tmp_path / f"{kind}.png")
+    reader = FrameReader(find_sources([str(tmp_path)]))
+    assert [frame.path for frame in reader] == [image]
+    assert len(reader.problems) == len(KINDS)
+
+
+@pytest.mark.parametrize("key", ["path", "labels", "train"])
+def test_a_link_loop_in_a_data_yaml_is_no_traceback(tmp_path: Path, key: str):
+    (tmp_path / "loop").symlink_to("loop")
+    content = {"train": "x", "val": "y", "names": ["AR"]} | {key: "loop"}
+    data = load_data_config(write_yaml(tmp_path, content))
+    with pytest.raises(UserError, match="no folder or"):
+        load_split(data, "train")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_no_public_checkpoint(tmp_path: Path, kind: str):
     KINDS[kind][0](tmp_path / "a.pt")
-    assert not is_official(tmp_path / "a.pt")
+    assert not is_public_yolov5(tmp_path / "a.pt")

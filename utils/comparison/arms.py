@@ -24,9 +24,9 @@ ORIGINAL_RATIO = 100.0
 GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
 JOINT = "train_joint_gradnorm.py"
 DUAL = "train_joint_dual_backbone.py"
-# For two tasks these point the same way (up to TorchJD's regularisation of UPGrad, which shows
-# where one gradient is a hundred times as long as the other), so they are one method.
-COINCIDING = ("pcgrad", "upgrad")
+# For two tasks the methods of a pair point the same way (up to TorchJD's regularisation of UPGrad,
+# which shows where one gradient is a hundred times as long as the other), so they are one method.
+COINCIDING = (("pcgrad", "upgrad"), ("imtl-g", "config"))
 ARM_NAMES = (
     "fixed",
     "fixed-scaled",

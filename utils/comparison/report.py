@@ -144,11 +144,12 @@ def _protocol(results: Mapping) -> str:
         f"Data: {protocol['data_line']}.",
         "\n".join(f"- `{name}`: {arm['about']}" for name, arm in results["arms"].items()),
     ]
-    if set(COINCIDING) <= set(results["arms"]):
-        same = " and ".join(f"`{name}`" for name in COINCIDING)
-        lines.append(
-            f"{same} point the same way for two tasks: read them as one method, trained twice."
-        )
+    for one, other in COINCIDING:
+        if {one, other} <= set(results["arms"]):
+            lines.append(
+                f"`{one}` and `{other}` point the same way for two tasks: "
+                "read them as one method, trained twice."
+            )
     return "\n\n".join(lines)
 
 

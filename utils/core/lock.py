@@ -38,6 +38,7 @@ from utils.core.values import from_mapping, to_mapping
 LOCK_NAME = ".lock"
 TOUCH_INTERVAL_S = 60.0
 STALE_S = 600.0
+UNSIGNED_S = 5.0
 CONFIRM_INTERVAL_S = 1.0
 POLL_S = 1.0
 RESULT_SUFFIXES = (".csv", ".json", ".md", ".npz", ".png", ".yaml")
@@ -107,6 +108,8 @@ class _Found:
 
     @property
     def is_free(self) -> bool:
+        if not self.content:  # whoever made it was killed before it could write its name
+            return self.untouched_s > UNSIGNED_S
         return self.untouched_s > STALE_S or self.holder.is_dead() or self.holder.is_this_process()
 
 

@@ -12,8 +12,8 @@ LOSSES = (*DETECTION_LOSSES, "view")
 GRADNORM_RULES = ("gradient", "equilibrium", "log")
 GRADNORM_PLACES = ("features", "weights")
 
-TORCHJD_SCALARISERS = ("uw", "dwa")
-TORCHJD_AGGREGATORS = ("pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad")
+TORCHJD_SCALARISERS = ("uw", "dwa", "stch", "famo")
+TORCHJD_AGGREGATORS = ("pcgrad", "upgrad", "mgda", "imtl-g", "aligned-mtl", "cagrad", "config")
 BALANCERS = ("gradnorm", "fixed", *TORCHJD_SCALARISERS, *TORCHJD_AGGREGATORS)
 
 STRIDE = 32  # pixels of the coarsest level: an image's sides are multiples of it

@@ -16,7 +16,9 @@ import datetime
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -225,9 +227,10 @@ class Trainer(Setup):
 
     @contextlib.contextmanager
     def _stopping_together(self) -> Iterator[None]:
-        """Within the context several processes hear of a signal to one of them by `_count`.
+        """Within the context several processes hear of a signal to one of them.
 
-        All stop after the same batch then; none is left waiting for what another sends.
+        They do so in `_count_over_processes`. All stop after the same batch then; none is left
+        waiting for what another sends.
         """
         if distributed.world_size() == 1:
             yield
@@ -269,14 +272,15 @@ class Trainer(Setup):
         learners = self._begin_step(epoch, index)
         totals, rank_weights = self._count_over_processes(batch)
         plan = self.probe.plan(self._step_number(epoch, index), totals)
-        outputs = self.forward(learners, batch["images"], plan)
-        losses = self.criterion(outputs, on_device(batch, self.compute.device), rank_weights)
+        losses = self.losses(learners, batch, plan, rank_weights)
         averaged = averaged_losses(losses)
         meter.add(index, averaged, batch["paths"])
         gradients = self.probe.backward(learners, task_losses(losses), plan, totals)
         self._observe(epoch, index, task_losses(averaged), plan, gradients)
         for learner in learners:
             learner.step(epoch, index)
+        if self.job.balancer.looks_again:
+            self._look_again(learners, batch, plan, rank_weights)
 
     def _step_number(self, epoch: int, index: int) -> int:
         return epoch * len(self.train_loader) + index
@@ -298,6 +302,17 @@ class Trainer(Setup):
         self.is_stopping = totals["stop"] > 0
         return totals, distributed.rank_weights(counts, totals)
 
+    def losses(
+        self,
+        learners: Sequence[Learner],
+        batch: Batch,
+        plan: GradientPlan,
+        rank_weights: Mapping[str, float],
+    ) -> dict[str, Tensor]:
+        """The named losses of the parts that train."""
+        outputs = self.forward(learners, batch["images"], plan)
+        return self.criterion(outputs, on_device(batch, self.compute.device), rank_weights)
+
     def forward(
         self, learners: Sequence[Learner], images_uint8: Tensor, plan: GradientPlan
     ) -> dict[str, object]:
@@ -308,6 +323,18 @@ class Trainer(Setup):
             for learner in learners:
                 outputs |= learner.forward(images, **plan.forward_options)
         return outputs
+
+    @torch.no_grad()
+    def _look_again(
+        self,
+        learners: Sequence[Learner],
+        batch: Batch,
+        plan: GradientPlan,
+        rank_weights: Mapping[str, float],
+    ) -> None:
+        """Show the balancer the batch's losses after the step."""
+        losses = self.losses(learners, batch, replace(plan, taps=None), rank_weights)
+        self.job.balancer.look_again(task_losses(losses))
 
     def _observe(
         self,
