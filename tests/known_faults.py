@@ -311,4 +311,28 @@ FAULTS = (
         new="MOST_OUTSIDE * box_xywh[2:].prod()",
         test="tests/data/test_cut_boxes.py",
     ),
+    Fault(
+        symbol="utils.core.terminal.Outlet._lose",
+        old="if not isinstance(error, BrokenPipeError):",
+        new="if error:",
+        test="tests/core/test_terminal.py",
+    ),
+    Fault(
+        symbol="utils.core.settings._within",
+        old="if least <= value <= most:",
+        new="if least <= value:",
+        test="tests/core/test_settings.py",
+    ),
+    Fault(
+        symbol="utils.plots.frames._best_first",
+        old="np.argsort(-np.asarray(worth)",
+        new="np.argsort(np.asarray(worth)",
+        test="tests/plots/test_frames.py",
+    ),
+    Fault(
+        symbol="utils.data.labels.without_repeats",
+        old="centres + 2 * SAME",
+        new="centres",
+        test="tests/data/test_many_boxes.py",
+    ),
 )
