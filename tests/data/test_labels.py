@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from utils.core.script import UserError
-from utils.data.boxes import xywh_to_xyxy, xyxy_to_xywh
+from utils.data.boxes import xyxy_to_xywh
 from utils.data.labels import (
     TOLERANCE,
     UNKNOWN_VIEW,
@@ -448,22 +448,3 @@ def test_identical_rows_count_once(rows: list[str], kept: list[int], end: str):
 )
 def test_one_box_in_two_classes(rows: list[str], pairs: list):
     assert same_boxes(parse("\n".join(rows)).boxes) == pairs
-
-
-@pytest.mark.parametrize(
-    ("row", "is_cut"),
-    [
-        ("0 .5 .5 1 1", False),
-        ("0 .1 .5 .2004 .5", False),  # what rounding does
-        ("0 .1 .5 .4 .5", True),  # a quarter
-        ("0 .99 .99 .06 .06", True),
-        ("0 1 .5 .1 .1", True),
-        ("0 .15 .5 .4 .5", True),
-        ("0 0 .1 .6 .1 .6 .6 0 .6", False),
-    ],
-)
-def test_a_box_far_outside_of_the_image_is_counted(row: str, is_cut: bool):
-    labels = parse_labels(f"{row}\n1 .5 .5 .1 .1\n0 1", 2, 2)
-    assert labels.cut_boxes == is_cut
-    edges = xywh_to_xyxy(labels.boxes[:, 1:])
-    assert edges.min() >= 0 and edges.max() <= 1 + 1e-12

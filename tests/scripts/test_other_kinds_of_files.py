@@ -1,4 +1,4 @@
-"""Whatever a script reads, only regular files are opened: nothing hangs, and it is said in a line."""
+"""Whatever a script reads, only regular files are opened; others are said in a line."""
 
 import os
 import signal

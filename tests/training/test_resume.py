@@ -144,6 +144,13 @@ def test_a_run_whose_last_checkpoint_is_gone_may_start_another(tmp_path: Path):
         checkpoint_of(folder)
 
 
+def test_weights_that_are_not_there_for_now_are_named(tmp_path: Path):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/weights").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match=r"exp/weights: a link to .*not mounted, which is not"):
+        checkpoint_of(tmp_path / "exp")
+
+
 def test_what_is_nothing_at_all_is_no_run(tmp_path: Path):
     for path in (tmp_path / "missing.pt", tmp_path / "exp", tmp_path / "exp/weights/last.pt"):
         with pytest.raises(UserError, match="no such checkpoint; expected the folder of a run"):

@@ -109,6 +109,11 @@ def checkpoint_of(run: str | Path) -> Path:
             f"{run}: no such checkpoint; expected the folder of a run, such as runs/train/exp, "
             "or its weights/last.pt"
         )
+    weights = folder / LAST.parent
+    if weights.is_symlink() and not weights.exists():
+        raise UserError(
+            f"{weights}: a link to {weights.readlink()}, which is not there; put it back"
+        )
     best = path.with_name("best.pt")
     if best.is_file():
         raise UserError(
@@ -150,7 +155,7 @@ def resumable(path: Path, kind: str) -> Mapping[str, object]:
 def refuse_other_options(
     state: Mapping[str, object], options: TrainOptions, hyp: HyperParameters, folder: Path
 ) -> None:
-    """Raise a `UserError` if a checkpoint's run was begun with other options, as far as they matter.
+    """Raise a `UserError` if a checkpoint's run was begun with other options that matter.
 
     Args:
         state: the checkpoint's content.

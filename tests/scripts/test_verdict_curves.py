@@ -1,0 +1,182 @@
+"""docs/verdict/curves.py: the dose, the gaps and the pictures of made-up comparisons."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.image
+import pandas as pd
+import pytest
+import yaml
+
+from docs.verdict import curves
+from docs.verdict.methods import Method, gap, read_methods
+from utils.core.names import TASKS
+from utils.core.script import UserError
+
+NORMS = {"detection": 0.002, "classification": 0.05}  # at the cut: a ratio of 25
+LEVEL = {0: 0.30, 1: 0.50, 2: 0.40}  # of mAP50 on each fold, for all arms
+
+
+def write_comparison(folder: Path, arms: Mapping[str, Mapping], folds: int = 3) -> Path:
+    """A kept comparison, as far as it is read.
+
+    Args:
+        arms: name -> "loss" (what mAP50 is lower by), and perhaps "weight" (of the view), "layers"
+            (shared), "balancer" and "figures" of its own.
+    """
+    trainings = []
+    runs = {}
+    for name, arm in arms.items():
+        for fold in range(folds):
+            run = f"fold{fold}-{name}-seed0"
+            entry = {"arm": name, "data": fold, "seed": 0, "folder": run}
+            trainings.append(entry)
+            runs.setdefault(name, []).append(result_of(arm, fold))
+            write_run(folder / run, arm)
+    record = {
+        "arms": dict.fromkeys(arms),
+        "data": [f"fold{fold}/data.yaml" for fold in range(folds)],
+        "trainings": trainings,
+    }
+    results = {"arms": {name: {"runs": own} for name, own in runs.items()}}
+    (folder / "trainings.json").write_text(json.dumps(record))
+    (folder / "comparison_results.json").write_text(json.dumps(results))
+    return folder
+
+
+def result_of(arm: Mapping, fold: int) -> dict[str, object]:
+    figures = {
+        "mAP50": LEVEL[fold] - arm["loss"] * (1 + fold / 10),
+        "view_balanced_accuracy": 0.6 + 0.02 * fold - arm["loss"] / 3,
+        "parameters_millions": 1.77,
+    }
+    return {"unit": [fold, 0], "figures": figures, "costs": {"latency_ms": 12.5}}
+
+
+def write_run(run: Path, arm: Mapping) -> None:
+    run.mkdir(parents=True)
+    weights = {"epoch": [0, 1], "weight/detection": 1.0}
+    weights["weight/classification"] = arm.get("weight", 1.0)
+    pd.DataFrame(weights).to_csv(run / "results.csv", index=False)
+    (run / "hyp.yaml").write_text(yaml.safe_dump({"balancer": arm.get("balancer", "fixed")}))
+    if "layers" not in arm:
+        return
+    places = ["cut", "trunk", *map(str, range(arm["layers"]))]
+    rows = pd.DataFrame({"place": places * 2, "epoch": [0] * len(places) + [1] * len(places)})
+    for task in TASKS:
+        rows[f"norm/{task}"] = NORMS[task]
+    rows.loc[rows["place"] == "trunk", "norm/detection"] = 100.0  # not where a dose is taken
+    rows.to_csv(run / "interference.csv", index=False)
+
+
+WEIGHTS = {
+    "ratio-1": {"loss": 0.15, "weight": 1.0, "layers": 18},
+    "ratio-10": {"loss": 0.06, "weight": 0.1, "layers": 18},
+    "ratio-100": {"loss": 0.01, "weight": 0.01, "layers": 18},
+    "ratio-1000": {"loss": 0.0, "weight": 0.001, "layers": 18},
+    "stop-gradient": {"loss": 0.0},
+}
+DEPTHS = {
+    "depth-4": {"loss": 0.04, "layers": 5},
+    "depth-9": {"loss": 0.08, "layers": 10},
+    "dual": {"loss": 0.0},
+}
+RIVALS = {
+    "gradnorm": {"loss": 0.02, "weight": 0.03, "layers": 18, "balancer": "gradnorm"},
+    "uw": {"loss": 0.05, "weight": 0.5, "layers": 18, "balancer": "uw"},
+    "mgda": {"loss": 0.09, "layers": 0, "balancer": "mgda"},
+    "pcgrad": {"loss": 0.11, "layers": 0, "balancer": "pcgrad"},
+    "config": {"loss": 0.1, "layers": 0, "balancer": "config"},
+}
+APART = ("stop-gradient", "dual")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    return [
+        write_comparison(tmp_path / "weights", WEIGHTS),
+        write_comparison(tmp_path / "depths", DEPTHS),
+        write_comparison(tmp_path / "rivals", RIVALS, folds=2),
+    ]
+
+
+def test_the_dose_is_the_ratio_of_weighted_norms_at_the_cut(folders: list[Path]):
+    methods = read_methods(folders, APART)
+    for name in ("ratio-1", "ratio-10", "ratio-100", "ratio-1000", "gradnorm"):
+        weight = (WEIGHTS | RIVALS)[name]["weight"]
+        assert methods[name].dose == pytest.approx(25 * weight)
+    assert [methods[name].dose for name in APART] == [0, 0]
+    assert methods["mgda"].dose is None
+    assert [methods[name].last_shared for name in ("ratio-1", "depth-9", "depth-4")] == [17, 9, 4]
+    assert methods["dual"].last_shared is None
+
+
+def test_a_dose_is_the_geometric_mean_over_batches_with_both_gradients(tmp_path: Path):
+    folder = write_comparison(tmp_path / "one", {"ratio-1": WEIGHTS["ratio-1"]}, folds=1)
+    path = folder / "fold0-ratio-1-seed0" / "interference.csv"
+    rows = pd.DataFrame({"place": "cut", "epoch": 0, "norm/detection": [1.0, 1.0, 1.0, 0.0]})
+    rows["norm/classification"] = [4.0, 9.0, 0.0, 5.0]
+    rows.to_csv(path, index=False)
+    assert read_methods([folder], ())["ratio-1"].dose == pytest.approx(6)
+
+
+def test_a_gap_pairs_folds_so_that_their_level_does_not_matter(folders: list[Path]):
+    methods = read_methods(folders, APART)
+    found = gap(methods["ratio-1"], methods["stop-gradient"], "mAP50")
+    assert found.by_fold == pytest.approx([-0.15, -0.165, -0.18])
+    half = 4.302653 * 0.015 / 3**0.5  # t with two degrees of freedom
+    assert found.interval == pytest.approx([-0.165 - half, -0.165 + half])
+    two_folds = gap(methods["mgda"], methods["stop-gradient"], "mAP50")
+    assert len(two_folds.by_fold) == 2 and two_folds.interval is None
+
+
+def test_folds_are_paired_by_name_and_not_by_number():
+    own = Method("a", {"mAP50": {("fold1/data.yaml", 0): 0.3}}, 1.0, 1.0)
+    other = Method("b", {"mAP50": {("fold0/data.yaml", 0): 0.9, ("fold1/data.yaml", 0): 0.4}}, 1, 1)
+    assert gap(own, other, "mAP50").by_fold == pytest.approx([-0.1])
+    assert gap(own, other, "view_balanced_accuracy") is None
+
+
+def test_methods_without_a_dose_stand_beside_the_others():
+    doses = {"weak": 0.01, "strong": 10.0, "apart": 0.0, "combined": None}
+    methods = {name: Method(name, {}, 1, 1, dose) for name, dose in doses.items()}
+    places = curves.positions(methods)
+    assert (places["weak"], places["strong"]) == (-2, 1)
+    assert places["apart"] < places["weak"] and places["combined"] > places["strong"]
+
+
+def test_methods_of_one_dose_stand_side_by_side_in_their_order():
+    found = curves.side_by_side({"c": 0.05, "a": 0.0, "b": 0.0, "d": 1.0})
+    step = curves.NARROWEST
+    assert found == pytest.approx({"a": 0, "b": step, "c": 2 * step, "d": 1})
+
+
+def test_the_pictures(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said = []
+    monkeypatch.setattr(
+        curves.Axes, "annotate", lambda ax, text, **options: said.append(text), raising=True
+    )
+    words = [*map(str, folders), "--out", str(tmp_path / "out"), "--reference", "stop-gradient"]
+    words += ["--apart", *APART, "--depth", "ratio-1", "dual", "depth-9", "depth-4"]
+    curves.main(words)
+    assert set(said) == {*WEIGHTS, *DEPTHS, *RIVALS}  # every method by its name
+    for name in ("weight_curve.png", "depth_curve.png"):
+        assert matplotlib.image.imread(tmp_path / "out" / name).std() > 0.05
+
+
+def test_a_depth_names_what_is_shared_and_what_it_costs():
+    method = Method("depth-9", {}, 1.925, 12.34, last_shared=9)
+    assert curves.describe(method) == "depth-9\nshares 0 to 9\n1.93 M parameters\n12.3 ms"
+
+
+def test_mistakes_are_named(folders: list[Path], tmp_path: Path):
+    with pytest.raises(UserError, match=r"interference\.csv: no such file; train with"):
+        read_methods(folders, ())
+    with pytest.raises(UserError, match="arm 'ratio-1' is in another folder"):
+        read_methods([folders[0], folders[0]], APART)
+    with pytest.raises(UserError, match="expected the folder of a finished comparison"):
+        read_methods([tmp_path], ())
+    words = [str(folders[0]), "--out", str(tmp_path), "--apart", "stop-gradient"]
+    with pytest.raises(UserError, match="no arm 'fixed'; found ratio-1"):
+        curves.main([*words, "--reference", "fixed"])
