@@ -218,6 +218,23 @@ def test_command_line_names_what_it_drew(
     assert capsys.readouterr().out.split() == [str(tmp_path / "results.png")]
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "val_batch.json", "gradnorm.csv", "results.csv"])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "null", "3", '{"names": 3}', "[[]]", "[" * 9000, "a\0"]
+)
+def test_odd_files_are_one_line_or_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+):
+    results_table(2).to_csv(tmp_path / "results.csv", index=False)
+    (tmp_path / "metrics.json").write_text('{"names": [], "view_names": []}')
+    (tmp_path / name).write_text(f"{content}\n")
+    monkeypatch.setattr(sys, "argv", ["plots", str(tmp_path)])
+    try:
+        main()
+    except UserError as error:
+        assert str(tmp_path) in str(error)
+
+
 def test_a_folder_whose_name_is_not_utf8_has_pictures(tmp_path: Path):
     """The picture of the gradients' interference has the run's name."""
     folder = tmp_path / os.fsdecode(b"\xe9\n")

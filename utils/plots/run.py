@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -162,8 +163,23 @@ def main() -> None:
     """Draw the pictures of the run folder on the command line and print their paths."""
     parser = script_parser("Draw a run's pictures again.", prog="python -m utils.plots")
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER", help="such as runs/train/exp")
-    for path in draw_run(parser.parse_args().folder):
-        print(plain(str(path)))
+    folder = parser.parse_args().folder
+    with _odd_files_named(folder):
+        for path in draw_run(folder):
+            print(plain(str(path)))
+
+
+@contextmanager
+def _odd_files_named(folder: Path) -> Iterator[None]:
+    """Say of files that somebody changed that they are not as a run writes them."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder}: a file in it is not as a run writes it ({error!r}); evaluate the run again"
+        ) from error
 
 
 if __name__ == "__main__":
