@@ -102,6 +102,19 @@ def test_no_gradient_of_one_task_reaches_the_others_layers(last_shared: int):
     assert touched & set(model.view_layers)
 
 
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_a_task_alone_answers_as_beside_the_other(task: str):
+    torch.manual_seed(0)
+    alone = YOLOv5WithClassification(branched(9), nc=4, views=3, tasks=[task]).eval()
+    both = model_of(branched(9)).eval()
+    images = noise((1, 3, 64, 64))
+    with torch.no_grad():
+        found, expected = alone(images), both(images)
+    assert len(found) == 1
+    for name, output in found.items():
+        torch.testing.assert_close(output, expected[name], rtol=0, atol=0)
+
+
 def test_the_yaml_is_left_as_it_was():
     cfg = branched(9)
     before = copy.deepcopy(cfg)
