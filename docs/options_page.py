@@ -33,7 +33,8 @@ SCRIPTS = (
 HEAD = """# Options
 
 Generated from the code by `python -m docs.options_page`; do not edit. Every script prints its
-options with `--help`. An option without a default is off, or not set, unless it is given.
+options with `--help`. An option without a default is off, or not set, unless it is given. What
+scripts end with and print: [exit codes](exit-codes.md).
 """
 HYP_HEAD = """## Keys of a hyp file
 

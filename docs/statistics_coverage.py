@@ -47,6 +47,7 @@ CONTRAST = Contrast("gradnorm", "fixed", "mAP50")
 SEEDS, PATIENTS = (2, 3, 5), (10, 30)
 FOLDS, FOLD_SEEDS, FOLD_PATIENTS = 5, (1, 3), (25, 54)
 LEVEL = 0.5  # of the figure
+PICTURE = "docs/explanation/statistics_coverage.png"
 LOW, HIGH = 0.925, 0.975  # where the coverage of a 95 % interval should lie
 
 
@@ -320,10 +321,13 @@ def _plot_panel(ax: Axes, rows: Mapping[str, list[Coverage]], procedures: Sequen
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument(
-        "--repetitions", type=whole_number(1), default=REPETITIONS, help=f"(default: {REPETITIONS})"
+        "--repetitions",
+        type=whole_number(1),
+        default=REPETITIONS,
+        help=f"studies that are simulated (default: {REPETITIONS})",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("docs/explanation/statistics_coverage.png")
+        "--out", type=Path, default=Path(PICTURE), help=f"picture (default: {PICTURE})"
     )
     args = parser.parse_args()
     tables = (

@@ -50,6 +50,7 @@ TEST_SAMPLES = 1000
 EVALUATE_EVERY = 100  # steps
 STEPS = 15_000
 LEARNING_RATE = 1e-4
+PICTURE = "docs/toy_gradnorm.png"
 DARK = "#222222"
 GREY = "#666666"
 
@@ -182,15 +183,25 @@ def _finish(ax: Axes, title: str) -> None:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=whole_number(1), default=STEPS, help=f"(default: {STEPS})")
+    parser.add_argument(
+        "--seeds",
+        type=whole_number(0),
+        nargs="+",
+        default=[0, 1, 2],
+        help="a training each (default: 0 1 2)",
+    )
+    parser.add_argument(
+        "--steps", type=whole_number(1), default=STEPS, help=f"of a training (default: {STEPS})"
+    )
     parser.add_argument(
         "--lr",
         type=number(TINY),
         default=LEARNING_RATE,
-        help=f"of Adam (default: {LEARNING_RATE:g})",
+        help=f"Adam's learning rate (default: {LEARNING_RATE:g})",
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/toy_gradnorm.png"))
+    parser.add_argument(
+        "--out", type=Path, default=Path(PICTURE), help=f"picture (default: {PICTURE})"
+    )
     args = parser.parse_args()
     courses = {}
     for seed in args.seeds:

@@ -287,4 +287,28 @@ FAULTS = (
         new="protocol.planned > allowed + 1",
         test="tests/comparison/test_protocol_file.py",
     ),
+    Fault(
+        symbol="utils.core.terminal.Outlet._lose",
+        old="if not isinstance(error, BrokenPipeError):",
+        new="if error:",
+        test="tests/core/test_terminal.py",
+    ),
+    Fault(
+        symbol="utils.core.settings._within",
+        old="if least <= value <= most:",
+        new="if least <= value:",
+        test="tests/core/test_settings.py",
+    ),
+    Fault(
+        symbol="utils.plots.frames._best_first",
+        old="np.argsort(-np.asarray(worth)",
+        new="np.argsort(np.asarray(worth)",
+        test="tests/plots/test_frames.py",
+    ),
+    Fault(
+        symbol="utils.data.labels.without_repeats",
+        old="centres + 2 * SAME",
+        new="centres",
+        test="tests/data/test_many_boxes.py",
+    ),
 )

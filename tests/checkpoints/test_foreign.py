@@ -77,6 +77,7 @@ FILES = {
     "tensor": (saved(torch.zeros(3)), "a single tensor"),
     "YOLOv8": (of_package("ultralytics.nn.tasks"), "a checkpoint of YOLOv8 or later"),
     "early YOLOv8": (of_package("ultralytics.yolo.engine"), "a checkpoint of YOLOv8 or later"),
+    "YOLOv8's folders": (of_package("ultralytics.models.yolo"), "a checkpoint of YOLOv8 or later"),
     "YOLOX": (of_package("yolox.models"), "a checkpoint of YOLOX"),
     "old container": (
         saved(STATE, _use_new_zipfile_serialization=False),
@@ -93,6 +94,7 @@ FILES = {
     "TensorFlow Lite": (content(bytes(4), b"TFL3", bytes(50)), "a TensorFlow Lite model"),
     "TensorRT": (content(b"ftrt", bytes(50)), "a TensorRT engine"),
     "ONNX": (content(b"\x08\x08\x12\x07pytorch", bytes(50)), "an ONNX model"),
+    "ONNX without a producer": (content(b"\x08\x08\x3a\x07", bytes(50)), "an ONNX model"),
     "words": (content(b"see the other folder\n"), "a text file"),
     "YAML": (content("lr0: 0.01 # \u5fc3\n".encode() * 999), "a text file"),
     "web page": (content(b"\n<!DOCTYPE html><html>"), "a web page"),
@@ -123,6 +125,31 @@ def test_a_file_of_another_kind_in_the_place_of_onnx(tmp_path: Path, kind: str):
     with pytest.raises(UserError) as error:
         open_model(path, DualBackbone, select_compute("off", torch.device("cpu")))
     assert str(error.value).startswith(f"{path}: ") and "ONNX" in str(error.value)
+
+
+@pytest.mark.parametrize("spoil", ["encrypted", "packed", "damaged"])
+def test_an_archive_that_cannot_be_unpacked_is_refused(tmp_path: Path, spoil: str):
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"models.yolo" * 99)
+    content = bytearray(path.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    if spoil == "encrypted":
+        content[directory + 8] |= 1
+    elif spoil == "packed":
+        content[directory + 10] = 98
+    else:
+        content[50:54] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_any(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_a_core_ml_model_is_no_onnx(tmp_path: Path):
+    path = tmp_path / "a.mlmodel"
+    path.write_bytes(b"\x08\x04\x12\x05\x0a\x03\x0a\x01x" + bytes(50))
+    assert foreign_kind(path) == ("", "")
 
 
 def test_our_own_are_not_foreign(trained: Path, tmp_path: Path):

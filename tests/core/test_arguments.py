@@ -56,6 +56,7 @@ def test_other_workers_are_refused_before_one_is_started(text: str):
     [
         (["--colour", "green"], "argument --colour: invalid choice: 'green'"),
         (["--colour", "red", "--other"], "unrecognized arguments: --other"),
+        (["--colour", "red", "two\nlines"], "unrecognized arguments: two\\nlines"),
         (["--colour"], "argument --colour: expected one argument"),
         ([], "the following arguments are required: --colour"),
     ],

@@ -242,6 +242,7 @@ def test_what_yaml_reads_as_text_is_a_name(tmp_path: Path, written: str):
         pytest.param({"names": "[AR, ' ']"}, "names: entry 2 is ' ', expected text that is not blank", id="blank"),
         pytest.param({"names": "[AR,, MR]"}, "not readable as YAML", id="two commas"),
         pytest.param({"names": "&a [AR, *a]"}, "an alias of what it lies in", id="a list in itself"),
+        pytest.param({"names": '["A\\udce9"]'}, r"names: 'A\\udce9' is not UTF-8", id="a byte"),
         pytest.param({"cls_names": "no"}, "cls_names is False, expected a list", id="views: no"),
         pytest.param({"cls_names": "0"}, "cls_names is 0, expected a list", id="views: 0"),
         pytest.param({"nc": "'2'"}, r"nc is 2 \(text\), expected 2, a whole number", id="nc in quotes"),

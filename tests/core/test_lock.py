@@ -71,6 +71,19 @@ def test_the_second_is_refused_in_one_line_that_names_the_first(
     assert "\n" not in message and is_in_use(tmp_path)
 
 
+@pytest.mark.parametrize("age_s", [0.0, 6.0])
+def test_a_lock_without_a_name_is_of_a_process_killed_while_it_made_it(
+    tmp_path: Path, age_s: float
+):
+    (tmp_path / LOCK_NAME).touch()
+    touch(tmp_path / LOCK_NAME, age_s)
+    if age_s:
+        lock_folder(tmp_path)
+    else:  # it may still be writing its name
+        with pytest.raises(FolderInUse):
+            lock_folder(tmp_path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_process_is_replaced_at_once(other: subprocess.Popen, tmp_path: Path, number: int):
     other.send_signal(number)

@@ -1,9 +1,12 @@
 """What ends a script is one line."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
+from utils.core.files import ROOT
 from utils.core.script import LOGGER, Interrupted, PlainFormatter, UserError, run_script
 
 
@@ -61,3 +64,32 @@ def test_a_closed_terminal_does_not_change_the_exit_code(monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as stop:
         run_script(main)
     assert stop.value.code == 129
+
+
+STOPPED = """
+import atexit, signal, sys
+from utils.core.script import run_script
+
+class Teardown:
+    def __del__(self):
+        print("the interpreter was taken apart")
+
+def main():
+    global kept
+    kept = Teardown()
+    atexit.register(print, "given back")
+    if sys.argv[1:]:
+        signal.raise_signal(signal.SIGTERM)
+
+run_script(main)
+"""
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_stopped_process_gives_back_and_ends_at_once(is_stopped: bool):
+    command = [sys.executable, "-c", STOPPED, *["stop"] * is_stopped]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "given back" in done.stdout
+    assert ("taken apart" in done.stdout) == (not is_stopped)
+    assert done.returncode == 143 * is_stopped
+    assert done.stderr == "stopped by SIGTERM\n" * is_stopped

@@ -1,4 +1,4 @@
-"""What a stop signal does: it unwinds, waits where it is held back, and is one request if repeated."""
+"""A stop signal unwinds, waits where it is held back, and is one request if repeated."""
 
 import contextlib
 import os

@@ -6,6 +6,7 @@ import yaml
 from utils.core.data_config import DATA_KEYS
 from utils.core.hyperparameters import HyperParameters
 from utils.core.options import DualOptions, JointOptions, TrainOptions
+from utils.core.script import UserError
 from utils.core.values import did_you_mean, from_mapping, to_mapping
 
 
@@ -32,3 +33,8 @@ def test_a_near_key_is_suggested(key: str, nearest: str):
 @pytest.mark.parametrize("key", ["roboflow", "download", "licence", "", "flip_idx", 3, None])
 def test_a_far_key_is_not(key: object):
     assert did_you_mean(key, DATA_KEYS) == ""
+
+
+def test_a_number_that_no_float_can_hold_is_refused():
+    with pytest.raises(UserError, match=r"lr0 is 1.*, expected a number"):
+        from_mapping(HyperParameters, {"lr0": 10**400})

@@ -249,6 +249,13 @@ def test_data_of_one_task_are_asked_for_no_other(frames: Path, folder: str, text
             "doubtful_line",
             "line 1: the outline crosses itself",
         ),
+        ("1 .1 .5 .4 .2\n2 .5 .5 .2 .2\n0 1 0", "cut_box", "1 of 2 boxes"),
+        (
+            "1 .5 .5 .4 .6 .4 .4 .6 .7\n0 1 0",
+            "doubtful_line",
+            "line 1 may be a box and 2 keypoints",
+        ),
+        ("1 .5 .5 .4 .6 .4 .4 2 .6 .7 1\n0 1 0", "bad_label", "only be a box and 2 keypoints"),
         ("1 .5 .5 .2 .2 0 .3 .3 .2 .2 0 1 0", "bad_label", "can only be 2 boxes and a view"),
     ],
 )

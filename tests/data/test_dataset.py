@@ -233,7 +233,7 @@ def test_a_folder_named_like_an_image_is_named(tiny_data: Path, tmp_path: Path):
     folder = tmp_path / "set/frames/images/train/P99_A4C-1_F0001.jpg"
     folder.mkdir()
     with pytest.raises(
-        UserError, match=rf"{re.escape(str(folder))}: cannot be read as an image: Is a directory"
+        UserError, match=rf"{re.escape(str(folder))}: cannot be read as an image: it is a folder"
     ):
         JointDataset(load_split(load_data_config(tmp_path / "set/data.yaml"), "train"), 64)
 

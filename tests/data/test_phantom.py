@@ -4,7 +4,9 @@ Repeatable bytes, clean splits, exact boxes, every form of a label file.
 """
 
 import hashlib
+import os
 import re
+import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +127,17 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="cannot be written"):
         generate(tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_drawn_is_removed(tmp_path: Path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = (f".set.{ended.pid}.tmp", f".set.{os.getppid()}.tmp", ".set.mine.tmp", ".other.1.tmp")
+    dead, *others = [tmp_path / name for name in names]
+    for path in (dead, *others):
+        (path / "images").mkdir(parents=True)
+    generate(tmp_path / "set", train_patients=1, val_patients=0)
+    assert not dead.exists() and all(path.exists() for path in others)
 
 
 def test_an_existing_folder_is_not_touched(tmp_path: Path):

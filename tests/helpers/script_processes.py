@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class ScriptProcess:
         command = [str(ROOT / script), *map(str, arguments)]
         self._process = FORKS.Process(target=_run, args=(command, cwd, environment, self._files))
         self._process.start()
+        weakref.finalize(self, self._process.kill)  # a test that fails leaves nothing behind
 
     @property
     def pid(self) -> int:

@@ -1,5 +1,8 @@
 """Exported models answer as PyTorch does, with suppression in the graph too."""
 
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 from small_models import assert_equal_outputs, mini_models, noise, stirred
@@ -116,3 +119,15 @@ def test_an_opset_that_the_exporter_does_not_write():
     program = export.exported_program(export.Deployed(mini_models()["classification"]))
     with pytest.raises(UserError, match=r"^--opset 99: the exporter here makes"):
         export.onnx_model(program, ["classification"], 99)
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_ends_an_export_as_any_error():
+    """PyTorch, writing by itself, would abort the process."""
+    program = torch.export.export(nn.Identity(), (torch.zeros(2),))
+    with pytest.raises(OSError, match="No space left"):
+        export._save_program(program, Path("/dev/full"), {})
+    gc.collect()

@@ -1,7 +1,9 @@
-"""The monitor reads what a disk, an editor or another program may leave of a run, and still tells the rest."""
+"""The monitor reads what a disk or another program may leave of a run, and tells the rest."""
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,8 +22,25 @@ def folder(tmp_path: Path) -> Path:
 
 
 ODD_VALUES = (
-    *(None, True, False, "", "3", "\x1b[2J", [], [1], {}, {"a": 1}, -1, -(10**30), 10**30, 1.5),
-    *(float("nan"), float("inf"), -float("inf"), 1e300, 0),
+    None,
+    True,
+    False,
+    "",
+    "3",
+    "\x1b[2J",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    -1,
+    -(10**30),
+    10**30,
+    1.5,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e300,
+    0,
 )
 KEYS = ("state", "pid", "updated", "epoch", "epochs", "batch", "batches", "started")
 ODD_CELLS = (
@@ -40,44 +59,39 @@ ODD_CELLS = (
     "\x1b[2J",
 )
 ODD_JSON = (
-    *(
-        b"",
-        b"{",
-        b"null",
-        b"[]",
-        b"3",
-        b'"text"',
-        b"[" * 60_000,
-        b"{}",
-        b"NaN",
-        b'{"pid": 9' + b"9" * 5000,
-    ),
-    *(b"\xff\xfe", b"\x00", b"\xef\xbb\xbf{}", b'{"updated": ' + b"1" * 5000 + b"}"),
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"3",
+    b'"text"',
+    b"[" * 60_000,
+    b"{}",
+    b"NaN",
+    b'{"pid": 9' + b"9" * 5000,
+    b"\xff\xfe",
+    b"\x00",
+    b"\xef\xbb\xbf{}",
+    b'{"updated": ' + b"1" * 5000 + b"}",
 )
 ODD_CSV = (
-    *(
-        b"",
-        b"\n",
-        b"\n\n\n",
-        b"\xff\xfe\n\xff\n",
-        b"\x00\n\x00\n",
-        b"epoch\n",
-        b"epoch\n\n\n",
-        b"x\n1\n",
-    ),
-    *(
-        b'"epoch\n0\n',
-        b'epoch,a\n0,"\n1,2\n',
-        b"epoch,epoch\n0,1\n",
-        b"epoch\n" + b"9" * 200_000 + b"\n",
-    ),
-    *(
-        b"e" * 200_000 + b"\n1\n",
-        b'epoch\n"' + b"9" * 200_000,
-        b"epoch\r1\r",
-        b"epoch;a\n0;1\n",
-        b",,,\n,,,\n",
-    ),
+    b"",
+    b"\n",
+    b"\n\n\n",
+    b"\xff\xfe\n\xff\n",
+    b"\x00\n\x00\n",
+    b"epoch\n",
+    b"epoch\n\n\n",
+    b"x\n1\n",
+    b'"epoch\n0\n',
+    b'epoch,a\n0,"\n1,2\n',
+    b"epoch,epoch\n0,1\n",
+    b"epoch\n" + b"9" * 200_000 + b"\n",
+    b"e" * 200_000 + b"\n1\n",
+    b'epoch\n"' + b"9" * 200_000,
+    b"epoch\r1\r",
+    b"epoch;a\n0;1\n",
+    b",,,\n,,,\n",
 )
 
 
@@ -105,6 +119,21 @@ def test_only_a_process_that_there_can_be_is_said_to_train(folder: Path, pid: ob
     content = {"pid": pid, "state": "training", "updated": time.time(), "epoch": 1}
     (folder / "progress.json").write_text(json.dumps(content))
     assert read_run(folder).state in ("no process known", "dead")
+
+
+def test_a_process_that_has_ended_trains_no_more(folder: Path):
+    """Even where its parent has not asked how."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(end='')"], stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.read()  # closed by its end
+        content = {"pid": process.pid, "state": "training", "updated": time.time()}
+        (folder / "progress.json").write_text(json.dumps(content))
+        for _ in range(100):
+            if read_run(folder).state == "dead":
+                return
+            time.sleep(0.05)
+        pytest.fail("still said to train")
 
 
 @pytest.mark.parametrize("number", [0, -1, -(2**31)])

@@ -1,5 +1,6 @@
 """TensorBoard's event files say what the CSV files say, a resumed run's too."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.core.script import UserError
 from utils.core.signals import Interrupted
-from utils.loggers.tensorboard import BATCHES
+from utils.loggers.tensorboard import BATCHES, Board
 from utils.training.trainer import Trainer
 
 accumulators = pytest.importorskip(
@@ -35,6 +36,13 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
         curves[tag] = {point.step: point.value for point in points}
         assert len(curves[tag]) == len(points), f"{tag} has a step twice"
     return curves
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"\xe9")
+    with pytest.raises(UserError, match=r"--tensorboard: .* is not UTF-8"):
+        Board(folder, enabled=True)
+    Board(folder, enabled=False)
 
 
 def curves_of(table: pd.DataFrame, scale: str) -> dict[str, dict[int, float]]:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from made_up_runs import metrics
 from pixels import count_of, pixels
 
-from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
+from utils.plots.evaluation import (
+    MOST_NAMES,
+    _named_places,
+    plot_confusion_matrix,
+    plot_froc_curve,
+    plot_pr_curve,
+)
 from utils.plots.style import CLASS_COLOURS, DETECTION
 
 
@@ -53,3 +60,15 @@ def test_matrices_with_long_names_many_classes_or_nothing_counted(tmp_path: Path
         path = tmp_path / f"{number}.png"
         plot_confusion_matrix(matrix, names, names, "true", "predicted", "Title", path)
         assert max(pixels(path).shape) < 4000
+
+
+@pytest.mark.parametrize("count", [1, 5, MOST_NAMES])
+def test_every_row_of_a_matrix_has_a_name_where_there_is_room(count: int):
+    assert list(_named_places(count)) == [*range(count)]
+
+
+@pytest.mark.parametrize("count", [MOST_NAMES + 1, 250, 2001])
+def test_of_many_rows_every_nth_and_the_last_have_a_name(count: int):
+    places = _named_places(count)
+    assert len(places) <= MOST_NAMES and places[-1] == count - 1
+    assert len(set(np.diff(places))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -215,3 +216,14 @@ def test_command_line_names_what_it_drew(
     monkeypatch.setattr(sys, "argv", ["plots", str(tmp_path)])
     main()
     assert capsys.readouterr().out.split() == [str(tmp_path / "results.png")]
+
+
+def test_a_folder_whose_name_is_not_utf8_has_pictures(tmp_path: Path):
+    """The picture of the gradients' interference has the run's name."""
+    folder = tmp_path / os.fsdecode(b"\xe9\n")
+    folder.mkdir()
+    results_table(2).to_csv(folder / "results.csv", index=False)
+    rows = [(epoch, epoch, 0, "cut", 0.1, 0.2) for epoch in range(4)]
+    columns = ["epoch", "step", "batch", "place", "cosine", "magnitude_similarity"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "interference.csv", index=False)
+    assert folder / "interference.png" in draw_run(folder)

@@ -172,6 +172,7 @@ def test_a_model_of_other_classes(refused, data: Path, trained: Path):
         (["--device", "nonsense"], "--device is 'nonsense', expected auto, cpu"),
         (["--device", "\u00b2"], "--device is '\u00b2', expected auto, cpu"),
         (["--device", "7"], "--device 7: this machine has 0 CUDA devices; use --device cpu"),
+        (["--device", "9" * 5000], "--device 999"),
         (["--amp", "fp16", "--device", "cpu"], "--amp fp16 needs a CUDA device"),
         (["--freeze", "99"], "--freeze 99: the model has"),
         (["--gradnorm-alpha", "-1"], "--gradnorm-alpha is -1.0, expected"),

@@ -16,7 +16,7 @@ from utils.comparison.trainings import check_fingerprints
         (["--arms", "fixed", "best"], "--arms: no arm 'best'; expected some of fixed, "),
         (["--arms", "ratio-0"], "--arms: 'ratio-0': expected a number above zero after 'ratio-'"),
         (["--seeds", "1", "1"], "--seeds has 1 more than once; give each once"),
-        (["--seeds", "-1"], "--seed is -1, expected at least 0"),
+        (["--seeds", "-1"], "--seeds is -1, expected at least 0"),
         (["--epochs", "0"], "--epochs is 0, expected at least 1"),
         (["--jobs", "0"], "--jobs is 0, expected 1 to 64"),
         (["--folds", "missing"], "--folds: missing: 0 folds; expected DIR/*/data.yaml"),

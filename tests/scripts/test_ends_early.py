@@ -1,4 +1,4 @@
-"""Before and within the work: a place that cannot be written to, a signal; nothing is left behind."""
+"""A place that cannot be written to ends a command before its work, a signal within it."""
 
 import errno
 import os

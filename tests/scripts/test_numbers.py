@@ -78,7 +78,7 @@ def start_checks(script: str, given: dict[str, object]) -> None:
     from utils.core.hyperparameters import load_hyperparameters
     from utils.core.options import DualOptions, JointOptions, split_arguments
 
-    kind = DualOptions if "dual" in script else JointOptions
+    kind = {"train_joint_gradnorm": JointOptions, "train_joint_dual_backbone": DualOptions}[script]
     options, hyp = split_arguments(given, kind)
     load_hyperparameters(options.hyp, hyp)
 

@@ -1,4 +1,4 @@
-"""Whatever a script reads, only regular files are opened: nothing hangs, and it is said in a line."""
+"""Whatever a script reads, only regular files are opened; others are said in a line."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_files import write_image, write_yaml
 
 from models.dual_backbone import DualBackbone
 from models.graph import load_model_yaml
@@ -22,8 +23,9 @@ from utils.curation.frames import inspect_image
 from utils.data.image_list import read_image_list
 from utils.data.images import read_image
 from utils.data.labels import read_label_file
+from utils.data.splits import load_split
 from utils.evaluation.predictions import read_predictions
-from utils.inference.sources import Source
+from utils.inference.sources import FrameReader, Source, find_sources
 
 KINDS = {
     "pipe": (os.mkfifo, "it is a named pipe"),
@@ -93,6 +95,24 @@ def test_an_audit_reports_an_image_of_another_kind(tmp_path: Path, kind: str):
     make(tmp_path / "a.png")
     _, problems = inspect_image(tmp_path / "a.png", None)
     assert found in problems["unreadable_image"]
+
+
+def test_a_folder_of_all_kinds_has_frames_and_problems(tmp_path: Path):
+    image = write_image(tmp_path / "whole.png")
+    for kind, (make, _) in KINDS.items():
+        make(tmp_path / f"{kind}.png")
+    reader = FrameReader(find_sources([str(tmp_path)]))
+    assert [frame.path for frame in reader] == [image]
+    assert len(reader.problems) == len(KINDS)
+
+
+@pytest.mark.parametrize("key", ["path", "labels", "train"])
+def test_a_link_loop_in_a_data_yaml_is_no_traceback(tmp_path: Path, key: str):
+    (tmp_path / "loop").symlink_to("loop")
+    content = {"train": "x", "val": "y", "names": ["AR"]} | {key: "loop"}
+    data = load_data_config(write_yaml(tmp_path, content))
+    with pytest.raises(UserError, match="no folder or"):
+        load_split(data, "train")
 
 
 @pytest.mark.parametrize("kind", KINDS)

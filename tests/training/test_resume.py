@@ -144,6 +144,13 @@ def test_a_run_whose_last_checkpoint_is_gone_may_start_another(tmp_path: Path):
         checkpoint_of(folder)
 
 
+def test_weights_that_are_not_there_for_now_are_named(tmp_path: Path):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/weights").symlink_to(tmp_path / "not mounted")
+    with pytest.raises(UserError, match=r"exp/weights: a link to .*not mounted, which is not"):
+        checkpoint_of(tmp_path / "exp")
+
+
 def test_what_is_nothing_at_all_is_no_run(tmp_path: Path):
     for path in (tmp_path / "missing.pt", tmp_path / "exp", tmp_path / "exp/weights/last.pt"):
         with pytest.raises(UserError, match="no such checkpoint; expected the folder of a run"):
@@ -288,6 +295,36 @@ def test_a_run_that_is_stopped_early_says_so(tmp_path: Path):
 def test_a_run_that_is_stopped_after_its_end_is_finished(whole: Path):
     message, progress = noted(whole)
     assert "after the end of the run" in message and progress["state"] == "finished"
+
+
+# ---- the folder of an old run --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("removed", range(1, 5))
+def test_a_new_run_killed_in_an_old_ones_folder_is_not_taken_for_it(
+    options: dict, whole: Path, tmp_path: Path, monkeypatch, removed: int
+):
+    """Killed after it has removed so many of the old run's files."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    unlink, calls = Path.unlink, []
+
+    def killed(path: Path, *arguments: object, **options: object) -> None:
+        if path.parent in (folder, folder / "weights") and path.name[0] != ".":
+            calls.append(path)
+        if len(calls) > removed:
+            raise ZeroDivisionError("killed")
+        unlink(path, *arguments, **options)
+
+    changes = {"exist_ok": True, "seed": 1}
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Path, "unlink", killed)
+        run(options, folder, **changes)
+    if removed == 1:  # the old one is whole but for its end
+        train(new_job({"resume": str(folder)}))
+        assert_same_run(folder, whole)
+    else:
+        with pytest.raises(UserError, match=r"cannot be resumed|ended before its first checkpoint"):
+            new_job({"resume": str(folder)})
 
 
 # ---- what killed processes left ------------------------------------------------------------------

@@ -90,8 +90,8 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     """Whatever a file of this project's format holds, its bytes checked against its checksums.
 
     Raises:
-        UserError: no such file, no regular one, damaged, one that holds objects rather than data, or another format
-            or version.
+        UserError: no such file, no regular one, damaged, one that holds objects rather than data,
+            or another format or version.
     """
     path = Path(path)
     _require_file(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,10 +58,13 @@ CLASSES: Mapping[bytes, tuple[str, str]] = {
     b"cmmengine.": ("a checkpoint of MMDetection", OTHER_PROGRAM),
     b"pytorch-lightning_version": ("a checkpoint of PyTorch Lightning", OTHER_PROGRAM),
 }
+# What reading a part of an archive raises that is damaged, encrypted or packed in an odd way
+ZIP_ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "ema")  # of state dicts in a dict
 BEGINNING_BYTES = 4096
 TAR_PLACE = 257
 TFLITE_PLACE = 4
+SHORTEST_ONNX = 8  # bytes
 
 
 def foreign_kind(path: Path) -> tuple[str, str]:
@@ -80,7 +84,7 @@ def foreign_kind(path: Path) -> tuple[str, str]:
         return "a TensorFlow Lite model", ITS_SOURCE
     if _is_safetensors(beginning, path):
         return "a safetensors file", f"it has weights alone, and no architecture; {OURS}"
-    if beginning[:1] == b"\x08" and beginning[2:3] in (b"\x12", b"\x3a"):
+    if _is_onnx(beginning):
         return ONNX, "let its name end in .onnx"
     return _kind_of_text(beginning)
 
@@ -96,7 +100,7 @@ def _kind_of_archive(path: Path) -> tuple[str, str]:
             if not pickles:
                 return "a zip archive", "unpack it, and give the checkpoint in it"
             content = archive.read(pickles[0])
-    except (OSError, zipfile.BadZipFile):
+    except ZIP_ERRORS:
         return "", ""
     for part, found in CLASSES.items():
         if part in content:
@@ -108,6 +112,15 @@ def _is_safetensors(beginning: bytes, path: Path) -> bool:
     """Whether a header of JSON follows its own length."""
     length = int.from_bytes(beginning[:8], "little")
     return beginning[8:9] == b"{" and 2 <= length <= path.stat().st_size - 8
+
+
+def _is_onnx(beginning: bytes) -> bool:
+    """Whether a version and the producer's name, or the graph, begin a protocol buffer."""
+    if beginning[:1] != b"\x08" or len(beginning) < SHORTEST_ONNX:
+        return False
+    producer = beginning[4 : 4 + beginning[3]]
+    has_producer = beginning[2:3] == b"\x12" and producer.isascii()
+    return beginning[2:3] == b"\x3a" or (has_producer and producer.decode("ascii").isprintable())
 
 
 def _kind_of_text(beginning: bytes) -> tuple[str, str]:

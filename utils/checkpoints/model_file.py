@@ -160,7 +160,7 @@ class ModelMetadata:
             check(content, METADATA | OPTIONS, "metadata")
             check_prior(content, "metadata")
         # Made-up metadata can raise any of these; UserError is a ValueError.
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{source}: not an export of this project ({error}); make one with export.py"
             ) from None

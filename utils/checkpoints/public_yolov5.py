@@ -24,6 +24,7 @@ from models.common import Detect
 from models.graph import load_model_yaml
 from models.yolo import DetectionModel
 from utils.checkpoints.checkpoint import FORMAT
+from utils.checkpoints.foreign import ZIP_ERRORS, foreign_kind
 from utils.checkpoints.schema import check_checkpoint, check_finite, is_mapping
 from utils.core.script import UserError
 from utils.core.user_file import require_regular
@@ -172,9 +173,10 @@ def is_public_yolov5(path: Path) -> bool:
         require_regular(path)
         with zipfile.ZipFile(path) as archive:
             content = archive.read(f"{_folder(archive)}/data.pkl")
-    except (OSError, KeyError, StopIteration, zipfile.BadZipFile):
+    except (StopIteration, *ZIP_ERRORS):
         return False
-    return b"models.yolo" in content and FORMAT.encode() not in content
+    is_ours = FORMAT.encode() in content
+    return b"models.yolo" in content and not is_ours and not any(foreign_kind(path))
 
 
 def _folder(archive: zipfile.ZipFile) -> str:

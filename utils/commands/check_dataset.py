@@ -11,6 +11,7 @@ from pathlib import Path
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.lock import FolderLock, claim_run_folder
 from utils.core.script import LOGGER, UserError
+from utils.core.user_file import real_path
 from utils.curation.audit import Audit, audit, read_plausible
 from utils.curation.report import verdict, write_report
 from utils.data.splits import label_path
@@ -36,7 +37,7 @@ def claimed_folder(out: str | None) -> FolderLock:
         return claim_run_folder("runs/check", "exp")
     folder = Path(out)
     if folder.name in ("", ".."):
-        folder = folder.resolve()
+        folder = real_path(folder)
     return claim_run_folder(folder.parent, folder.name, exist_ok=True)
 
 
@@ -61,7 +62,7 @@ def refuse_folder_of_data(folder: Path, taken: Iterable[Path]) -> None:
     Nothing is written into the data set.
     """
     for place in taken:
-        if folder.resolve().is_relative_to(place.resolve()):
+        if real_path(folder).is_relative_to(real_path(place)):
             raise UserError(
                 f"--out {folder}: lies in the data set's {place}; choose another folder"
             )

@@ -14,6 +14,7 @@ from utils.core.data_config import DataConfig, load_data_config
 from utils.core.files import naming
 from utils.core.lock import LOCK_NAME, FolderLock, claim_run_folder
 from utils.core.script import LOGGER, UserError
+from utils.core.user_file import real_path
 from utils.curation.balance import (
     assign_groups,
     content_of,
@@ -59,7 +60,7 @@ def split(
         write_labels(folder / "labels", data, frames, harmonised)
         report_views(folder / "undecided.csv", data, clips, frames, harmonised)
         data = replace(data, labels=folder / "labels")
-    note = f"By split_dataset.py from {Path(args.data).resolve()}: {asked_for(args)}"
+    note = f"By split_dataset.py from {real_path(args.data)}: {asked_for(args)}"
     for place, images in folders.items():
         write_split(place, data, images, note)
     LOGGER.info("written: " + ", ".join(str(place / "data.yaml") for place in folders))
@@ -80,12 +81,12 @@ def new_folder(path: str, data: DataConfig, frames: Split) -> FolderLock:
     Raises:
         UserError: it is not, or another process works in it.
     """
-    folder = Path(path).resolve()
+    folder = real_path(path)
     refuse_full(folder, path)
     label_folders = {label_path(image, data).parent for image in frames.images}
     image_folders = {image.parent for image in frames.images}
     for taken in sorted({data.root} | label_folders | image_folders):
-        if folder.is_relative_to(taken.resolve()):
+        if folder.is_relative_to(real_path(taken)):
             raise UserError(
                 f"--out {path}: lies in the data set, {taken}; "
                 "nothing is written there, choose another"

@@ -29,6 +29,7 @@ from utils.core.lock import is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import LOGGER, UserError
 from utils.core.signals import Interrupted, signals_held_back, unwound_by_signals
+from utils.core.terminal import one_line
 from utils.core.values import from_mapping, to_mapping
 from utils.core.yaml_reader import read_yaml_mapping
 
@@ -340,7 +341,7 @@ class _Progress:
     def show(self, running: Sequence[Training]) -> None:
         self.bar.n = self._done()
         states = [f"{t.folder.name} {_epoch(t)}/{t.options['epochs']}" for t in running]
-        self.bar.set_description_str(", ".join(states))
+        self.bar.set_description_str(one_line(", ".join(states)))
         self.bar.refresh()
 
     def _done(self) -> int:

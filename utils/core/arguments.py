@@ -1,4 +1,4 @@
-"""The parser that every script has, and the arguments that several share, checked as they are read."""
+"""The parser of every script, and arguments that several share, checked as they are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class ScriptParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> typing.NoReturn:
         # What our own types say of a value is the end of a sentence about the option.
-        raise UserError(re.sub(r"^argument (\S+): is ", r"\1 is ", message))
+        sentence = re.sub(r"^argument (\S+): is ", r"\1 is ", message)
+        raise UserError(sentence.replace("\n", "\\n"))
 
 
 def script_parser(description: str | None, **arguments: object) -> ScriptParser:

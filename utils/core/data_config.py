@@ -11,6 +11,8 @@ from re import Match
 from utils.core.files import find_file
 from utils.core.patterns import check_pattern, search
 from utils.core.script import LOGGER, UserError
+from utils.core.terminal import one_line
+from utils.core.user_file import is_utf8, real_path
 from utils.core.values import did_you_mean, not_text
 from utils.core.yaml_reader import read_yaml_mapping
 
@@ -144,10 +146,10 @@ def load_data_config(path: str | Path) -> DataConfig:
     view_names = ()
     if content.get("cls_names") is not None:
         view_names = _names(content["cls_names"], "cls_names", path)
-    root = (path.parent / (content.get("path") or ".")).resolve()
+    root = real_path(path.parent / (content.get("path") or "."))
     labels = None
     if content.get("labels"):
-        labels = (path.parent / content["labels"]).resolve()
+        labels = real_path(path.parent / content["labels"])
     return DataConfig(
         source=path,
         root=root,
@@ -224,6 +226,9 @@ def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise UserError(f"{path}: {key} is {value!r}, expected a list of names")
     _refuse_other_than_text(value, key, path)
+    for name in value:
+        if not is_utf8(name):
+            raise UserError(f"{path}: {key}: '{one_line(name)}' is not UTF-8; write it anew")
     if len(set(value)) != len(value):
         raise UserError(f"{path}: {key} repeats a name: {list(value)}; every name must differ")
     return tuple(value)

@@ -58,7 +58,7 @@ def select_device(name: str) -> torch.device:
         raise UserError(
             f"--device is '{name}', expected auto, cpu or a CUDA device's number such as 0"
         )
-    if int(number) >= torch.cuda.device_count():
+    if len(number) > 3 or int(number) >= torch.cuda.device_count():
         raise UserError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; "
             "use --device cpu"

@@ -38,6 +38,7 @@ from utils.core.values import from_mapping, to_mapping
 LOCK_NAME = ".lock"
 TOUCH_INTERVAL_S = 60.0
 STALE_S = 600.0
+UNSIGNED_S = 5.0
 CONFIRM_INTERVAL_S = 1.0
 POLL_S = 1.0
 RESULT_SUFFIXES = (".csv", ".json", ".md", ".npz", ".png", ".yaml")
@@ -107,6 +108,8 @@ class _Found:
 
     @property
     def is_free(self) -> bool:
+        if not self.content:  # whoever made it was killed before it could write its name
+            return self.untouched_s > UNSIGNED_S
         return self.untouched_s > STALE_S or self.holder.is_dead() or self.holder.is_this_process()
 
 
@@ -346,6 +349,11 @@ def _machine() -> str:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether a process of that number runs here; one that has ended may still be listed."""
+    return _process_start(pid) is not None
+
+
+def _exists(pid: int) -> bool:
     """Whether there is a process of that number on this machine."""
     if pid <= 0:  # these stand for groups of processes
         return False
@@ -360,7 +368,7 @@ def is_alive(pid: int) -> bool:
 
 def _process_start(pid: int) -> str | None:
     """When a process of this machine began, "" if unknown; None if it is gone."""
-    if not is_alive(pid):
+    if not _exists(pid):
         return None
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

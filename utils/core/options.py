@@ -308,10 +308,10 @@ def training_parser(
         type=filled,
         metavar="RUN",
         help="go on with an unfinished run: its folder or weights/last.pt (without one: the newest "
-        "below --project), on the same data and with the options that it started with, so beside "
-        "--device, --workers and --project no other option is taken, and no best.pt, epochN.pt or "
-        "finished run; auto: begin the run --project/--name, or go on with it if it is there, by "
-        "the same command",
+        "below --project), on the same data and with the options that it started with; refused are "
+        "a finished run, best.pt and epochN.pt, an older version's file, and options other than "
+        "--device, --workers and --project; auto: begin the run --project/--name, or go on with it "
+        "if it was begun by the same options",
     )
     for title, names in options.hyp_options.items():
         group = parser.add_argument_group(title)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from utils.core.signals import Interrupted, unwound_by_signals
 from utils.core.terminal import outlets, plain
@@ -31,11 +33,15 @@ def run_script(main: Callable[[], None]) -> None:
 
     A stop signal ends in one line, too, and code 128 + its number.
     """
+    stopped_with: list[int] = []  # the exit code, if a signal stopped it
+    if main.__module__ == "__main__":
+        # What is registered first is called last: what packages have to give back is given back.
+        atexit.register(_end_at_once, stopped_with)
     with outlets() as output:
         handler = logging.StreamHandler(output)
         handler.setFormatter(PlainFormatter("%(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])
-        exit_code = _exit_code(main)
+        exit_code = _exit_code(main, stopped_with)
         output.flush()
         if output.problem:
             _complain(f"error: standard output: {output.problem}")
@@ -51,7 +57,7 @@ class PlainFormatter(logging.Formatter):
         return plain(super().format(record))
 
 
-def _exit_code(main: Callable[[], None]) -> object:
+def _exit_code(main: Callable[[], None], stopped_with: list[int]) -> object:
     """What `main` ends with, said on standard error; None where it just returns."""
     try:
         with unwound_by_signals():
@@ -69,6 +75,7 @@ def _exit_code(main: Callable[[], None]) -> object:
         return 2
     except Interrupted as stop:
         _complain(str(stop))
+        stopped_with.append(stop.exit_code)
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
@@ -78,3 +85,12 @@ def _exit_code(main: Callable[[], None]) -> object:
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed
         print(plain(text), file=sys.stderr, flush=True)
+
+
+def _end_at_once(stopped_with: Sequence[int]) -> None:
+    """End a stopped process without taking the interpreter apart: of torch, that takes seconds."""
+    if stopped_with:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(stopped_with[0])

@@ -57,6 +57,14 @@ def read_regular(path: str | Path, most_bytes: int | None = None) -> bytes:
         return stream.read()
 
 
+def real_path(path: str | Path) -> Path:
+    """The absolute path without symbolic links; a loop of these stays as it is.
+
+    `Path.resolve` raises a `RuntimeError` there, which nobody expects of a path.
+    """
+    return Path(os.path.realpath(path))
+
+
 def is_utf8(text: str | Path) -> bool:
     """Whether the text, or the name of a file, can be stored as UTF-8."""
     try:

@@ -75,7 +75,7 @@ def _to_float(key: str, value: object) -> float:
     if not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise UserError(f"{key} is {value!r}, expected a number")
 

@@ -122,7 +122,7 @@ def _refuse_deep(depth: int, line: int) -> None:
 
 
 def _refuse_odd(node: yaml.Node, line: int) -> None:
-    """Raise a `UserError` for a tag of what is no plain value, a long number, or a NUL."""
+    """Raise a `UserError` for a tag of what is no plain value, a long number, or odd text."""
     if node.tag not in PLAIN:
         tag = _shown(node.tag.replace(TAGS, "!!"))
         raise UserError(
@@ -138,6 +138,20 @@ def _refuse_odd(node: yaml.Node, line: int) -> None:
         )
     if "\0" in node.value:
         raise UserError(f"line {line}: '{_shown(node.value)}' holds a NUL, which no text needs")
+    if _has_half_characters(node.value):
+        raise UserError(
+            f"line {line}: '{_shown(node.value)}' holds half a character; "
+            "write the character itself, in UTF-8"
+        )
+
+
+def _has_half_characters(text: str) -> bool:
+    """Whether the text has others than those that stand for bytes of a file's name."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:

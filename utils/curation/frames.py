@@ -114,6 +114,8 @@ def _label_problems(
     problems = {}
     if data.view_names and labels.view == UNKNOWN_VIEW:
         problems["missing_view"] = ""
+    if whole.cut_boxes:
+        problems["cut_box"] = f"{whole.cut_boxes} of {len(whole.boxes)} boxes"
     repeated = len(whole.boxes) - len(labels.boxes)
     if repeated:
         problems["repeated_row"] = f"{repeated} of {len(whole.boxes)} rows"

@@ -26,11 +26,16 @@ KINDS = {
     "single_view": ("doubt", "splits whose frames all show one view"),
     "missing_view": ("doubt", "labelled frames without a view"),
     "missing_label": ("doubt", "images without a label file (taken as background)"),
+    "cut_box": (
+        "doubt",
+        "label files with boxes that reach far outside of the image (cut off at its edges)",
+    ),
     "repeated_row": ("doubt", "label files with identical rows (they count once)"),
     "two_classes": ("doubt", "label files with one box in two classes"),
     "doubtful_line": (
         "doubt",
-        "label files that may have lost line breaks, or whose outlines cross themselves",
+        "label files that may have lost line breaks, hold keypoints, or outlines that cross "
+        "themselves",
     ),
     "orphan_label": ("doubt", "label files without an image"),
     "unmatched_name": ("doubt", "file names that group_pattern or clip_pattern does not match"),

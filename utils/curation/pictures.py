@@ -48,6 +48,7 @@ SHEET_KINDS = (
     "near_duplicate",
     "two_classes",
     "doubtful_line",
+    "cut_box",
     "missing_view",
     "missing_label",
     "extreme_size",

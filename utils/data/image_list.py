@@ -15,7 +15,7 @@ from pathlib import Path
 
 from utils.core.script import UserError
 from utils.core.terminal import one_line
-from utils.core.user_file import read_regular
+from utils.core.user_file import read_regular, real_path
 
 LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
@@ -32,7 +32,7 @@ def read_image_list(path: Path) -> list[Path]:
         raise UserError(f"{path}: cannot be read as a list: {error.strerror}") from None
     text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
     lines = [line.strip() for line in LINE_BREAK.split(text)]
-    folder = path.parent.resolve()  # so that a line's leading ".." climbs real folders
+    folder = real_path(path.parent)  # so that a line's leading ".." climbs real folders
     images = [Path(os.path.normpath(folder / line)) for line in lines if line]
     missing = [image for image in images if not image.exists()]
     if missing:

@@ -10,6 +10,8 @@ The format (blank lines are skipped):
 - No detection: a true negative. No view: the frame counts for detection only.
 - A line that can only be several whose line breaks were lost is an error; see
   `utils.data.line_breaks`.
+- A line that can only be a box and keypoints is an error; see `utils.data.keypoints`.
+- A box that reaches outside of the image is cut off at its edges; `FrameLabels.cut_boxes` counts.
 - Rows that are identical count once (`without_repeats`): the same class, and numbers that agree to
   1e-6, however they were written. Two classes for one box are two boxes.
 """
@@ -27,12 +29,14 @@ import numpy as np
 from utils.core.script import UserError
 from utils.core.user_file import read_regular
 from utils.data.boxes import xywh_to_xyxy, xyxy_to_xywh
+from utils.data.keypoints import keypoints_in
 from utils.data.line_breaks import BOX_VALUES, LineKind, crosses_itself, is_rectangle, line_kind
 
 UNKNOWN_VIEW = -1
 MOST_BYTES = 1 << 24  # of a label file
 # Of a clip's labelled frames: a view with no more than that does not decide the clip.
 MAJORITY = Fraction(3, 5)
+MOST_OUTSIDE = 0.05  # of a box's area, which rounding and a hand's tremble explain
 TOLERANCE = 1e-3  # how far outside [0, 1] a coordinate may lie and still be clipped
 SAME = 1e-6  # by how much the numbers of identical rows may differ: the last digit that tools write
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -50,10 +54,13 @@ class FrameLabels:
     Attributes:
         boxes: (n, 5) float64: class, xc, yc, w, h as fractions of the image.
         view: column of the one-hot view line, or -1 if there is none.
+        cut_boxes: how many of them reached far outside of the image, see `MOST_OUTSIDE`, and were
+            cut off at its edges.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))
     view: int = UNKNOWN_VIEW
+    cut_boxes: int = 0
 
 
 def majority_view(votes: Sequence[int]) -> int:
@@ -110,8 +117,10 @@ def parse_labels(
             number, line = lines.pop()
             view = _parse_view(line, view_count)
         boxes = []
+        cut_boxes = 0
         for number, line in lines:
             boxes.append(_parse_detection(line, class_count, view_count))
+            cut_boxes += _reaches_outside(line.split())
             is_last = number == lines[-1][0]
             if view == UNKNOWN_VIEW and is_last:
                 _refuse_several_lines(line, class_count, view_count)
@@ -119,7 +128,7 @@ def parse_labels(
                 _refuse_several_lines(line, class_count, view_count=0)
     except ValueError as error:
         raise LabelError(f"{source}:{number}: {error}") from None
-    return FrameLabels(np.array(boxes, dtype=np.float64).reshape(-1, 5), view)
+    return FrameLabels(np.array(boxes, dtype=np.float64).reshape(-1, 5), view, cut_boxes)
 
 
 def _numbered_lines(text: str) -> list[tuple[int, str]]:
@@ -134,14 +143,21 @@ def _ends_in_view(lines: list[tuple[int, str]], view_count: int) -> bool:
 
 def without_repeats(labels: FrameLabels) -> FrameLabels:
     """Of rows that are identical the first only; the same object where there are none."""
-    kept: list[int] = []
-    for number, row in enumerate(labels.boxes):
-        differences = abs(labels.boxes[kept] - row).max(axis=1, initial=0)
-        if not (differences <= SAME).any():
-            kept.append(number)
-    if len(kept) == len(labels.boxes):
+    boxes = labels.boxes
+    # Only rows of almost the same centre are compared, so that thousands of rows take no minute.
+    centres = boxes[:, 1]
+    order = np.argsort(centres, kind="stable")
+    first = np.searchsorted(centres, centres - 2 * SAME, sorter=order)
+    end = np.searchsorted(centres, centres + 2 * SAME, side="right", sorter=order)
+    is_kept = np.ones(len(boxes), bool)
+    for number in np.flatnonzero(end - first > 1):
+        near = order[first[number] : end[number]]
+        earlier = near[(near < number) & is_kept[near]]
+        differences = abs(boxes[earlier] - boxes[number]).max(axis=1, initial=0)
+        is_kept[number] = not (differences <= SAME).any()
+    if is_kept.all():
         return labels
-    return replace(labels, boxes=labels.boxes[kept])
+    return replace(labels, boxes=boxes[is_kept])
 
 
 def same_boxes(boxes: np.ndarray) -> list[tuple[int, int]]:
@@ -180,6 +196,9 @@ def _doubt(tokens: list[str], class_count: int, view_count: int) -> str:
     kind, what = line_kind(tokens, class_count, view_count)
     if kind is not LineKind.ONE_LINE:
         return f" may be {what} on one line"
+    kind, count = keypoints_in(tokens)
+    if kind is not LineKind.ONE_LINE:
+        return f" may be a box and {count} keypoints, taken as an outline"
     corners = np.array([float(token) for token in tokens[1:]]).reshape(-1, 2)
     if not is_rectangle(corners) and crosses_itself(corners):
         return ": the outline crosses itself"
@@ -233,6 +252,7 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
     bad = next((token for token in tokens if not _NUMBER.fullmatch(token)), None)
     if bad is not None:
         raise ValueError(f"found '{_shorten(bad)}', expected a number in a detection line")
+    _refuse_keypoints(tokens, line)
     if len(tokens) != 5 and (len(tokens) < 7 or len(tokens) % 2 == 0):
         view = " (a view needs the key cls_names in data.yaml)"
         if view_count:
@@ -259,6 +279,15 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
     return [class_number, *_bounding_box_xywh(coordinates.clip(0, 1))]
 
 
+def _refuse_keypoints(tokens: list[str], line: str) -> None:
+    kind, count = keypoints_in(tokens)
+    if kind is LineKind.SEVERAL_LINES:
+        raise ValueError(
+            f"found what can only be a box and {count} keypoints in '{_shorten(line)}', "
+            "expected the box alone, 'class xc yc w h'"
+        )
+
+
 def _refuse_several_lines(line: str, class_count: int, view_count: int) -> None:
     tokens = line.split()
     if len(tokens) == BOX_VALUES:
@@ -268,6 +297,15 @@ def _refuse_several_lines(line: str, class_count: int, view_count: int) -> None:
         raise ValueError(
             f"found what can only be {what} in '{_shorten(line)}', expected a line for each"
         )
+
+
+def _reaches_outside(tokens: list[str]) -> bool:
+    """Whether more than `MOST_OUTSIDE` of a box with centre and size lies outside of the image."""
+    if len(tokens) != BOX_VALUES:
+        return False
+    box_xywh = np.array([float(token) for token in tokens[1:]])
+    inside = xyxy_to_xywh(xywh_to_xyxy(box_xywh).clip(0, 1))
+    return bool(inside[2:].prod() < (1 - MOST_OUTSIDE) * box_xywh[2:].prod())
 
 
 def _bounding_box_xywh(coordinates: np.ndarray) -> np.ndarray:

@@ -165,6 +165,7 @@ def load_split(data: DataConfig, split: str, skip_bad_labels: bool = False) -> S
         )
     if errors:
         _report_bad_labels(split, len(images), len(found.images), errors, skip_bad_labels)
+    _report_cut(split, found.cut)
     _report_repeats(split, found.images, found.repeats)
     return Split(split, tuple(found.images), tuple(found.labels), data.bits)
 
@@ -179,6 +180,7 @@ class _LabelsRead:
         unlabelled: images without a label file.
         errors: a text a bad label file.
         repeats: label file -> identical rows in it that do not count.
+        cut: label file -> boxes in it that were cut off at the image's edges.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -186,6 +188,7 @@ class _LabelsRead:
     unlabelled: list[Path] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     repeats: dict[Path, int] = field(default_factory=dict)
+    cut: dict[Path, int] = field(default_factory=dict)
 
 
 def _read_labels(images: Sequence[Path], shared: Container[Path], data: DataConfig) -> _LabelsRead:
@@ -207,6 +210,8 @@ def _read_labels(images: Sequence[Path], shared: Container[Path], data: DataConf
         distinct = without_repeats(labels)
         if distinct is not labels:
             found.repeats[path] = len(labels.boxes) - len(distinct.boxes)
+        if labels.cut_boxes:
+            found.cut[path] = labels.cut_boxes
         found.images.append(image)
         found.labels.append(distinct)
     return found
@@ -270,6 +275,14 @@ def _report_bad_labels(
     LOGGER.warning(
         f"warning: {split}: {total - kept} frames with bad labels are left out:\n  {listed}"
     )
+
+
+def _report_cut(split: str, cut: Mapping[Path, int]) -> None:
+    if cut:
+        LOGGER.warning(
+            f"warning: {split}: {sum(cut.values())} boxes in {len(cut)} label files reach far "
+            f"outside of the image and are cut off at its edges, the first: {next(iter(cut))}"
+        )
 
 
 def _report_repeats(split: str, images: Sequence[Path], repeated_rows: Mapping[Path, int]) -> None:

@@ -60,6 +60,7 @@ UNREADABLE = (
     LookupError,
     AttributeError,
     TypeError,
+    RecursionError,
     zipfile.BadZipFile,
 )
 ARRAYS = (

@@ -14,6 +14,7 @@ class; best first, then rows of zeros.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -104,8 +105,9 @@ def write_program(
 
 
 def _save_program(program: torch.export.ExportedProgram, path: Path, extra: dict[str, str]) -> None:
-    with path.open("wb") as stream:  # a path would have to end in .pt2
-        torch.export.save(program, stream, extra_files=extra)
+    stream = io.BytesIO()  # a path would have to end in .pt2, and a full disk would abort Python
+    torch.export.save(program, stream, extra_files=extra)
+    path.write_bytes(stream.getvalue())
 
 
 def onnx_model(

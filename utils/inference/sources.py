@@ -15,7 +15,7 @@ import numpy as np
 from utils.core.data_config import DataConfig
 from utils.core.files import shortened
 from utils.core.script import LOGGER, UserError
-from utils.core.user_file import is_utf8, require_regular
+from utils.core.user_file import is_utf8, real_path, require_regular
 from utils.data.images import IMAGE_SUFFIXES, left_out, read_image
 from utils.data.splits import below
 
@@ -168,7 +168,7 @@ def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list
                 passed_by[path] = None
                 continue
             name = _output_name(path.relative_to(folder))
-            found.setdefault(path.resolve(), Source(path, name, _clip_of(path, name, data)))
+            found.setdefault(real_path(path), Source(path, name, _clip_of(path, name, data)))
     sources = list(found.values())
     _refuse_shared_names(sources)
     _refuse_shared_clips(sources)
@@ -277,14 +277,14 @@ def refuse_folder_of_sources(
     folder: Path, entries: Sequence[str], sources: Sequence[Source]
 ) -> None:
     """Raise a `UserError` if the results in `folder` would lie beside the sources."""
-    place = folder.resolve()
+    place = real_path(folder)
     searched = []
     for entry in map(Path, entries):
         if entry.is_dir():
             linked = [path for path in below(entry) if path.is_symlink() and path.is_dir()]
-            searched += [path.resolve() for path in (entry, *linked)]
+            searched += [real_path(path) for path in (entry, *linked)]
     is_searched = any(place.is_relative_to(path) for path in searched)
-    if is_searched or any(source.path.resolve().is_relative_to(place) for source in sources):
+    if is_searched or any(real_path(source.path).is_relative_to(place) for source in sources):
         raise UserError(
             f"{folder}: results would lie beside what is looked at; "
             "choose another --project or --name"

@@ -12,6 +12,7 @@ from numbers import Real
 from pathlib import Path
 
 from utils.core.script import UserError
+from utils.core.user_file import is_utf8
 from utils.data.images import read_image
 
 BATCHES = "batches"  # the folder of what goes by batches
@@ -22,12 +23,17 @@ class Board:
     """Writes what it is given into event files; nothing at all unless `enabled`.
 
     Raises:
-        UserError: it is enabled and TensorBoard is not installed.
+        UserError: it is enabled, and TensorBoard is not installed or cannot take the folder's name.
     """
 
     def __init__(self, folder: Path, enabled: bool):
         self._folder = folder
         self._writer_class = None
+        if enabled and not is_utf8(folder):
+            raise UserError(
+                f"--tensorboard: {folder} is not UTF-8, which TensorBoard cannot take; "
+                "choose another --project or --name"
+            )
         if enabled:
             self._writer_class = _summary_writer()
         self._writers: dict[str, object] = {}  # "epoch" and "step" -> of the rows with that scale

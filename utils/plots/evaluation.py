@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from utils.plots.curves import LINES
 from utils.plots.style import CLASS_COLOURS, DETECTION, GREY, INK, PALE, new_figure, shorten
 
+MOST_NAMES = 100  # beside a matrix; more would be on top of each other
 LEGIBLE_CELL_IN = 0.35  # smaller cells of a matrix cannot hold a number
 
 
@@ -151,7 +153,8 @@ def plot_confusion_matrix(
 
 
 def _name_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str], cell_in: float) -> None:
-    ax.set_yticks(np.arange(len(rows)) + 0.5, [shorten(name, 22) for name in rows])
+    named = _named_places(len(rows))
+    ax.set_yticks(named + 0.5, [shorten(rows[place], 22) for place in named])
     width_in = max(map(len, columns)) * 0.085
     if width_in < cell_in:
         text_style = {"ha": "center", "va": "top", "rotation": 0}
@@ -159,9 +162,18 @@ def _name_cells(ax: Axes, rows: Sequence[str], columns: Sequence[str], cell_in: 
         text_style = {"ha": "right", "va": "center", "rotation": 40}
     else:
         text_style = {"ha": "right", "va": "center", "rotation": 90}
-    names = [shorten(name, 22) for name in columns]
-    ax.set_xticks(np.arange(len(columns)) + 0.5, names, rotation_mode="anchor", **text_style)
+    named = _named_places(len(columns))
+    names = [shorten(columns[place], 22) for place in named]
+    ax.set_xticks(named + 0.5, names, rotation_mode="anchor", **text_style)
     ax.tick_params(length=0)
+
+
+def _named_places(count: int) -> np.ndarray:
+    """The rows or columns that have a name: every one, or of many every second, third, ... .
+
+    The last is among them, which is no class but what was missed.
+    """
+    return np.arange(count - 1, -1, -math.ceil(count / MOST_NAMES))[::-1]
 
 
 def _write_counts(

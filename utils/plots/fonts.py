@@ -73,9 +73,8 @@ def _samples_in(path: str) -> frozenset[str]:
 @contextmanager
 def quiet_drawing() -> Iterator[None]:
     """Within the context matplotlib warns of nothing; letters without a font are named once."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _silent(logging.getLogger("matplotlib")):
         warnings.simplefilter("always")
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its caches
         yield
     letters = []
     for warning in caught:
@@ -87,6 +86,17 @@ def quiet_drawing() -> Iterator[None]:
                 warning.message, warning.category, warning.filename, warning.lineno
             )
     _note(letters)
+
+
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Within the context a logger tells of errors only; matplotlib's tells of its caches."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _note(letters: list[str]) -> None:

@@ -141,6 +141,17 @@ def draw_frame(
     top = (y1 + y2 - scale * height) / 2
     ax.imshow(frame, extent=(left, left + scale * width, top + scale * height, top), aspect="auto")
     boxes_xyxy = np.reshape(drawn["boxes_xyxy"], (-1, 4)) * scale + (left, top, left, top)
+    _draw_boxes(ax, area, boxes_xyxy, drawn, names)
+
+
+def _draw_boxes(
+    ax: Axes,
+    area: tuple[float, ...],
+    boxes_xyxy: np.ndarray,
+    drawn: Mapping,
+    names: Sequence[str],
+) -> None:
+    """The boxes' outlines and labels, and how many there are beside them."""
     shown = _best_first(boxes_xyxy, drawn.get("scores"))[:MOST_BOXES]
     spots = []  # of the texts so far, xyxy
     if len(shown) < len(boxes_xyxy):
@@ -153,10 +164,10 @@ def draw_frame(
         ax.add_artist(Rectangle(box[:2], *(box[2:] - box[:2]), **outline))
         if place >= MOST_LABELS:
             continue
-        label = shorten(names[number], 20)
+        words = shorten(names[number], 20)
         if "scores" in drawn:
-            label += f" {drawn['scores'][index]:.2f}"
-        text = ax.text(0, 0, label, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
+            words += f" {drawn['scores'][index]:.2f}"
+        text = ax.text(0, 0, words, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
         size = (text.get_window_extent().width + 10, LABEL)
         x, y = _label_corner(box, size, boxes_xyxy, spots, area)
         spots.append((x, y, x + size[0], y + LABEL))

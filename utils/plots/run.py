@@ -13,7 +13,7 @@ import pandas as pd
 
 from utils.core.arguments import script_parser
 from utils.core.script import UserError, run_script
-from utils.core.terminal import plain
+from utils.core.terminal import one_line, plain
 from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
 from utils.plots.frames import plot_mosaic
@@ -154,7 +154,7 @@ def draw_run(folder: Path) -> list[Path]:
         pictures["gradnorm_analysis_report"] = partial(plot_gradnorm_analysis, updates, results)
     if (folder / "interference.csv").is_file():
         rows = read_table(folder / "interference.csv", ("epoch", "place", "cosine"))
-        pictures["interference"] = partial(plot_interference, {folder.name: rows})
+        pictures["interference"] = partial(plot_interference, {one_line(folder.name): rows})
     return _draw(folder, pictures) + draw_evaluation(folder)
 
 

@@ -18,6 +18,7 @@ from utils.core.lock import LOCK_NAME, is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import UserError
 from utils.core.signals import Interrupted
+from utils.core.user_file import real_path
 from utils.core.values import to_mapping
 from utils.loggers.records import PROGRESS_FILE, SETTINGS_FILE
 
@@ -37,7 +38,7 @@ def run_folder_of(last: Path) -> Path | None:
     The place is as the path is written, so that `weights` may be a link to another disk; only
     where that is no place of a run, links are followed.
     """
-    for path in (last.absolute(), last.resolve()):
+    for path in (last.absolute(), real_path(last)):
         if path.parts[-2:] == LAST.parts:
             return path.parents[1]
     return None
@@ -73,7 +74,8 @@ def _newest_without_checkpoint(project: Path) -> Path | None:
     found = []
     for name in (SETTINGS_FILE, PROGRESS_FILE, LOCK_NAME):
         for path in project.glob(f"*/{name}"):
-            if not (path.parent / "weights").exists() and not is_in_use(path.parent):
+            has_weights = any(path.parent.glob("weights/*.pt"))
+            if not has_weights and not is_in_use(path.parent):
                 found.append(path.parent)
     return max(found, key=_written, default=None)
 
@@ -106,6 +108,11 @@ def checkpoint_of(run: str | Path) -> Path:
         raise UserError(
             f"{run}: no such checkpoint; expected the folder of a run, such as runs/train/exp, "
             "or its weights/last.pt"
+        )
+    weights = folder / LAST.parent
+    if weights.is_symlink() and not weights.exists():
+        raise UserError(
+            f"{weights}: a link to {weights.readlink()}, which is not there; put it back"
         )
     best = path.with_name("best.pt")
     if best.is_file():
@@ -148,7 +155,7 @@ def resumable(path: Path, kind: str) -> Mapping[str, object]:
 def refuse_other_options(
     state: Mapping[str, object], options: TrainOptions, hyp: HyperParameters, folder: Path
 ) -> None:
-    """Raise a `UserError` if a checkpoint's run was begun with other options, as far as they matter.
+    """Raise a `UserError` if a checkpoint's run was begun with other options that matter.
 
     Args:
         state: the checkpoint's content.

@@ -100,8 +100,8 @@ class Run:
         self.lock.release()
 
     @contextlib.contextmanager
-    def kept_if_whole(self) -> Iterator[None]:
-        """What begins the run: if it fails, or is stopped, the folder is given back."""
+    def given_back_on_failure(self) -> Iterator[None]:
+        """Around what begins the run: if that fails, or is stopped, the folder is given back."""
         try:
             yield
         except BaseException as error:
@@ -174,7 +174,7 @@ def _begun_or_new(new: Run, kind: str) -> Run:
         UserError: it was begun with other options.
     """
     run = _in_folder(new, lambda: _claim_or_wait(new.options))
-    with run.kept_if_whole():
+    with run.given_back_on_failure():
         path = run.folder / LAST
         if not distributed.from_main(path.exists()):
             return run
@@ -256,7 +256,7 @@ def _resumed_run(
     hyp = _stored(HyperParameters, state["hyp"], f"{path}: hyp")
     run = Run(options, hyp, Path(), _compute(options))
     run = _in_folder(run, lambda: lock_folder(run_folder_of(path), wait))
-    with run.kept_if_whole():
+    with run.given_back_on_failure():
         return replace(run, resume=resumable(path, kind))  # nobody else writes it from here on
 
 
@@ -358,7 +358,8 @@ def refuse_nothing_to_learn(
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
         raise UserError(
-            f"{data.source}: no training frame has a view; {example}; without: {SINGLE_TASK} detection"
+            f"{data.source}: no training frame has a view; {example}; "
+            f"without: {SINGLE_TASK} detection"
         )
 
 

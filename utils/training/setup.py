@@ -50,7 +50,7 @@ class Job:
 def least_batch(model: nn.Module, shape: tuple[int, int]) -> int:
     """How many frames of height x width `shape` a network can train on, at the least.
 
-    Batch norm refuses a single value a channel, which a map of one cell is where there is one frame.
+    Batch norm refuses a single value a channel: a map of one cell of a single frame.
     """
     cells = []
     hooks = []

@@ -36,6 +36,7 @@ import cv2
 import numpy as np
 
 from utils.core.files import write_bytes
+from utils.core.lock import is_alive
 from utils.core.script import UserError
 from utils.data.phantom.anatomy import KINDS, VIEWS
 from utils.data.phantom.frames import FrameSpec, draw
@@ -132,6 +133,14 @@ def _write_patient(
         write_bytes(label, label_text(spec, masks).encode())
 
 
+def _remove_half_made(folder: Path) -> None:
+    """Remove what processes left that were killed while they drew the data set."""
+    for path in folder.parent.glob(f".{folder.name}.*.tmp"):
+        pid = path.suffixes[-2].removeprefix(".")
+        if pid.isdecimal() and not is_alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def generate(
     folder: Path,
     seed: int = 0,
@@ -153,6 +162,7 @@ def generate(
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"{folder}: exists already; remove it to draw the data set again")
+    _remove_half_made(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         for kind, split in product(("images", "labels"), ("train", "val")):
