@@ -132,9 +132,9 @@ def test_a_layer_that_cannot_be_the_last_shared_is_an_error(last_shared: object)
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], r"model layers \[\] are a ViewHead"),
-        ([[17, 1, "ViewHead", ["views"]], [-2, 1, "Conv", [8]]], r"model layers \[25\]"),
-        ([[17, 1, "ViewHead", ["views"]]] * 2, r"model layers \[25, 26\]"),
+        ([], r"ViewHead found at layers \[\]"),
+        ([[17, 1, "ViewHead", ["views"]], [-2, 1, "Conv", [8]]], r"found at layers \[25\]"),
+        ([[17, 1, "ViewHead", ["views"]]] * 2, r"found at layers \[25, 26\]"),
         ([["a", 1, "ViewHead", ["views"]]], "model layer 25: reads 'a'"),
         (["ViewHead"], "model layer 25: found 'ViewHead'"),
         ([[17, 1, "ViewHead", ["views"], {"stop_gradient": True}]], "behind a stop-gradient"),
@@ -148,7 +148,7 @@ def test_rows_that_allow_no_branch_are_an_error(rows: list, message: str):
 
 
 def test_a_detector_alone_refuses_the_key():
-    with pytest.raises(UserError, match="expected one ViewHead"):
+    with pytest.raises(UserError, match="ViewHead found at"):
         DetectionModel(load_model_yaml("models/yolov5s.yaml") | {"view_branches_after": 9}, nc=4)
 
 
