@@ -40,8 +40,8 @@ def with_view_branch(cfg: Mapping, source: str) -> dict:
     heads = [index for index, row in enumerate(rows) if row[2] == "ViewHead"]
     if heads != [len(rows) - 1]:
         raise UserError(
-            f"{source}: {BRANCH_KEY}: model layers {heads} are a ViewHead, "
-            "expected one ViewHead, in the last row; or remove the key"
+            f"{source}: {BRANCH_KEY}: ViewHead found at layers {heads}, expected one, in the last "
+            "row; or remove the key"
         )
     last_shared = cfg[BRANCH_KEY]
     deepest = max(sources[-1])

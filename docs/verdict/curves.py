@@ -188,7 +188,7 @@ def mark_doses(ax: Axes, methods: Mapping[str, Method], places: Mapping[str, flo
     """Powers of ten, and what the methods beside them have in place of a dose."""
     doses = [places[name] for name, own in methods.items() if own.dose]
     ticks = {}
-    for power in range(math.floor(min(doses)), math.ceil(max(doses)) + 1):
+    for power in range(math.ceil(min(doses) - 0.5), math.floor(max(doses) + 0.5) + 1):
         ticks[float(power)] = f"{10.0**power:g}"
     zones = {"none": 0, "one gradient\nmade of both": None}
     for label, dose in zones.items():

@@ -102,6 +102,19 @@ def test_no_gradient_of_one_task_reaches_the_others_layers(last_shared: int):
     assert touched & set(model.view_layers)
 
 
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_a_task_alone_answers_as_beside_the_other(task: str):
+    torch.manual_seed(0)
+    alone = YOLOv5WithClassification(branched(9), nc=4, views=3, tasks=[task]).eval()
+    both = model_of(branched(9)).eval()
+    images = noise((1, 3, 64, 64))
+    with torch.no_grad():
+        found, expected = alone(images), both(images)
+    assert len(found) == 1
+    for name, output in found.items():
+        torch.testing.assert_close(output, expected[name], rtol=0, atol=0)
+
+
 def test_the_yaml_is_left_as_it_was():
     cfg = branched(9)
     before = copy.deepcopy(cfg)
@@ -119,9 +132,9 @@ def test_a_layer_that_cannot_be_the_last_shared_is_an_error(last_shared: object)
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], r"model layers \[\] are a ViewHead"),
-        ([[17, 1, "ViewHead", ["views"]], [-2, 1, "Conv", [8]]], r"model layers \[25\]"),
-        ([[17, 1, "ViewHead", ["views"]]] * 2, r"model layers \[25, 26\]"),
+        ([], r"ViewHead found at layers \[\]"),
+        ([[17, 1, "ViewHead", ["views"]], [-2, 1, "Conv", [8]]], r"found at layers \[25\]"),
+        ([[17, 1, "ViewHead", ["views"]]] * 2, r"found at layers \[25, 26\]"),
         ([["a", 1, "ViewHead", ["views"]]], "model layer 25: reads 'a'"),
         (["ViewHead"], "model layer 25: found 'ViewHead'"),
         ([[17, 1, "ViewHead", ["views"], {"stop_gradient": True}]], "behind a stop-gradient"),
@@ -135,7 +148,7 @@ def test_rows_that_allow_no_branch_are_an_error(rows: list, message: str):
 
 
 def test_a_detector_alone_refuses_the_key():
-    with pytest.raises(UserError, match="expected one ViewHead"):
+    with pytest.raises(UserError, match="ViewHead found at"):
         DetectionModel(load_model_yaml("models/yolov5s.yaml") | {"view_branches_after": 9}, nc=4)
 
 

@@ -1,5 +1,6 @@
 """docs/verdict/curves.py: the dose, the gaps and the pictures of made-up comparisons."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ import matplotlib.image
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from docs.verdict import curves
 from docs.verdict.methods import Method, gap, read_methods
@@ -150,6 +152,18 @@ def test_methods_of_one_dose_stand_side_by_side_in_their_order():
     found = curves.side_by_side({"c": 0.05, "a": 0.0, "b": 0.0, "d": 1.0})
     step = curves.NARROWEST
     assert found == pytest.approx({"a": 0, "b": step, "c": 2 * step, "d": 1})
+
+
+@pytest.mark.parametrize("doses", [(0.098, 100.0), (0.03, 0.03), (3.2, 40.0)])
+def test_the_axis_has_powers_of_ten_apart_from_other_words(doses: tuple[float, float]):
+    named = dict(zip("ab", doses, strict=True)) | {"apart": 0.0, "combined": None}
+    methods = {name: Method(name, {}, 1, 1, dose) for name, dose in named.items()}
+    ax = Figure().subplots()
+    curves.mark_doses(ax, methods, curves.positions(methods))
+    ticks = sorted(ax.get_xticks())
+    words = {label.get_text() for label in ax.get_xticklabels()}
+    assert len(ticks) > 2 and min(b - a for a, b in itertools.pairwise(ticks)) >= 0.5
+    assert {"none", "one gradient\nmade of both"} < words
 
 
 def test_the_pictures(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
