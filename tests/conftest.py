@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,14 @@ def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     }
     path.write_bytes(pickle.dumps(content, protocol=2))
     return path, marker
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged may hold half characters of file names, which xdist cannot send."""
+    report = yield
+    sections = []
+    for title, text in report.sections:
+        sections.append((title, text.encode("utf-8", "backslashreplace").decode()))
+    report.sections = sections
+    return report
