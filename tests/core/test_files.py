@@ -240,5 +240,12 @@ def test_a_file_of_the_folders_name(tmp_path: Path):
     for name in ("exp", "exp2"):
         with pytest.raises(UserError, match="found a file, expected a folder"):
             new_run_folder(tmp_path, name, exist_ok=True)
-    with pytest.raises(OSError):
-        new_run_folder(tmp_path / "exp", "exp")
+
+
+@pytest.mark.parametrize("exist_ok", [False, True])
+@pytest.mark.parametrize("name", ["exp", "x" * 300, "\ud800", "a\0b"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str, exist_ok: bool):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=r"cannot be made: .*; choose another place"):
+        new_run_folder(file, name, exist_ok)

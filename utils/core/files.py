@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from utils.core.script import UserError
+from utils.core.terminal import one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +73,7 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
     start together never get the same one, but with `exist_ok`.
 
     Raises:
-        UserError: see `run_folder`; or with `exist_ok`, a file has that name.
+        UserError: see `run_folder`; with `exist_ok`, a file has that name; or no folder can be made.
     """
     folder = run_folder(project, name)
     for number in itertools.count(1):
@@ -84,8 +85,13 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
         except FileExistsError:
             if exist_ok:
                 raise UserError(
-                    f"{folder}: found a file, expected a folder; choose another --name"
+                    f"{folder}: found a file, expected a folder; choose another place"
                 ) from None
+        except (OSError, ValueError) as error:  # the latter: a NUL or half a character in it
+            reason = getattr(error, "strerror", "no folder can have this name")
+            raise UserError(
+                f"{one_line(str(candidate))}: cannot be made: {reason}; choose another place"
+            ) from None
         else:
             return candidate
 
