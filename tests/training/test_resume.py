@@ -260,7 +260,7 @@ def test_auto_has_nothing_to_do_for_a_finished_run(options: dict, whole: Path, c
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 3), ("seed", 1), ("optimizer", "SGD")])
 def test_auto_refuses_a_run_of_other_options(options: dict, broken: Path, name: str, value: object):
-    with pytest.raises(UserError, match=f"was begun with {name} .*, not {value}; .*--name"):
+    with pytest.raises(UserError, match=f"was begun with --{name} .*, not {value}; .*--name"):
         auto(options, broken, **{name: value})
     assert not (broken / LOCK_NAME).exists()
 

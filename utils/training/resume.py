@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from utils.checkpoints.checkpoint import load_checkpoint, require_resumable
@@ -17,6 +18,7 @@ from utils.core.hyperparameters import HyperParameters
 from utils.core.lock import LOCK_NAME, is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import UserError
+from utils.core.settings import of_options
 from utils.core.signals import Interrupted
 from utils.core.user_file import real_path
 from utils.core.values import to_mapping
@@ -162,12 +164,14 @@ def refuse_other_options(
         folder: of the run.
     """
     given = to_mapping(options) | to_mapping(hyp)
+    named = to_mapping(options).keys() | set(chain.from_iterable(options.hyp_options.values()))
     begun_with = state["options"] | state["hyp"]
     for name, value in given.items():
         before = begun_with.get(name)
         if name not in INDIFFERENT and before != value:
+            begun = of_options(f"{name} {before}", named)
             raise UserError(
-                f"{folder}: this run was begun with {name} {before}, not {value}; "
+                f"{folder}: this run was begun with {begun}, not {value}; "
                 "give the same options, or another --name"
             )
 
