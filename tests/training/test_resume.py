@@ -152,7 +152,9 @@ def test_weights_that_are_not_there_for_now_are_named(tmp_path: Path):
 
 
 def test_what_is_nothing_at_all_is_no_run(tmp_path: Path):
-    for path in (tmp_path / "missing.pt", tmp_path / "exp", tmp_path / "exp/weights/last.pt"):
+    (tmp_path / "runs/exp/weights").mkdir(parents=True)
+    for name in ("missing.pt", "exp", "exp/weights/last.pt", "", "runs"):
+        path = tmp_path / name
         with pytest.raises(UserError, match="no such checkpoint; expected the folder of a run"):
             checkpoint_of(path)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -71,6 +72,12 @@ def newest_checkpoint(project: str | Path) -> Path:
     return found[0]
 
 
+def _is_begun(folder: Path) -> bool:
+    """Whether a run, or what is left of one, lies in the folder."""
+    names = (LAST.parent, SETTINGS_FILE, PROGRESS_FILE, LOCK_NAME)
+    return any(os.path.lexists(folder / name) for name in names)
+
+
 def _newest_without_checkpoint(project: Path) -> Path | None:
     """The newest run folder that has no checkpoint, and nobody at work in it."""
     found = []
@@ -106,7 +113,7 @@ def checkpoint_of(run: str | Path) -> Path:
     if path.is_file():
         return path
     folder = run_folder_of(path)
-    if folder is None or not folder.is_dir():
+    if folder is None or not _is_begun(folder):
         raise UserError(
             f"{run}: no such checkpoint; expected the folder of a run, such as runs/train/exp, "
             "or its weights/last.pt"
@@ -189,7 +196,7 @@ def note_stop(folder: Path, stop: Interrupted, epochs: int) -> None:
         stop.add(f"after the end of the run; everything is in {folder}")
         return
     progress: dict[str, object] = {"epoch": 0, "epochs": epochs}
-    with contextlib.suppress(OSError, ValueError):  # there is none yet
+    with contextlib.suppress(OSError, ValueError, TypeError):  # there is none yet
         progress |= json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
     last = folder / LAST
     if last.exists():
