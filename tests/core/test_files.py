@@ -163,7 +163,13 @@ def test_csv_log_mends_a_torn_row(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe\n", b"a,b\n1,2\n", b"\n", b"epoch,loss,loss\n", b"epoch,loss\n" + b"9" * 5000 + b",1\n"],
+    [
+        b"\xff\xfe\n",
+        b"a,b\n1,2\n",
+        b"\n",
+        b"epoch,loss,loss\n",
+        b"epoch,loss\n" + b"9" * 5000 + b",1\n",
+    ],
 )
 def test_a_csv_log_that_somebody_else_wrote_is_kept_and_named(tmp_path: Path, content: bytes):
     path = tmp_path / "log.csv"
