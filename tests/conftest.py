@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -116,6 +117,12 @@ def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     }
     path.write_bytes(pickle.dumps(content, protocol=2))
     return path, marker
+
+
+def pytest_configure() -> None:
+    """Tests send SIGHUP, which `nohup pytest` would make every process ignore."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
