@@ -120,7 +120,8 @@ def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def pytest_configure() -> None:
-    """Tests send SIGHUP, which `nohup pytest` would make every process ignore."""
+    """Tests send signals that `nohup` and a shell's `&` make every process ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
