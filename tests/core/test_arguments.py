@@ -58,6 +58,7 @@ def test_other_workers_are_refused_before_one_is_started(text: str):
     [
         (["--colour", "green"], "argument --colour: invalid choice: 'green'"),
         (["--colour", "red", "--other"], "unrecognized arguments: --other"),
+        (["--colour", "red", "--dice"], "unrecognized arguments: --dice"),
         (["--colour", "red", "two\nlines"], "unrecognized arguments: two\\nlines"),
         (
             ["--colour", "red", "--sise", "2"],
@@ -78,6 +79,7 @@ def test_what_the_parser_refuses_is_one_line(arguments: list[str], message: str,
     with pytest.raises(UserError) as error:
         parser.parse_args(arguments)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert ("did you mean" in str(error.value)) == ("did you mean" in message)
     assert capsys.readouterr().err == ""
 
 

@@ -31,7 +31,7 @@ class ScriptParser(argparse.ArgumentParser):
         sentence = re.sub(r"^argument (\S+): is ", r"\1 is ", message)
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
         if unknown:
-            sentence += did_you_mean(unknown[1], self._option_string_actions)
+            sentence += did_you_mean(unknown[1], self._option_string_actions, "--")
         raise UserError(sentence.replace("\n", "\\n"))
 
 
