@@ -73,9 +73,11 @@ def newest_checkpoint(project: str | Path) -> Path:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether a run, or what is left of one, lies in the folder."""
+    """Whether a run, or what is left of one, lies in the folder: if only the folder itself."""
     names = (LAST.parent, SETTINGS_FILE, PROGRESS_FILE, LOCK_NAME)
-    return any(os.path.lexists(folder / name) for name in names)
+    if any(os.path.lexists(folder / name) for name in names):
+        return True
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _newest_without_checkpoint(project: Path) -> Path | None:
