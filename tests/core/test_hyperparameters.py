@@ -234,6 +234,16 @@ def test_views_are_not_balanced_twice():
         HyperParameters(sampler="views", view_loss_weights="inverse")
 
 
+def test_one_of_our_hyp_files_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    by_path = load_hyperparameters(ROOT / "hyp/joint_with_augmentation.yaml")
+    assert load_hyperparameters("joint_with_augmentation") == by_path
+    (tmp_path / "mine").write_text("lr0: 0.5\n")
+    assert load_hyperparameters("mine").lr0 == 0.5
+    with pytest.raises(UserError, match=r"hyp/none\.yaml: no such file"):
+        load_hyperparameters("none")
+
+
 @pytest.mark.parametrize("wrong", [["half"], [0.5, 0.5], [0], [-1.0], [True], [float("nan")]])
 def test_recorded_averages_are_windows_of_epochs(wrong: list):
     with pytest.raises(

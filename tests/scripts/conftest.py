@@ -3,10 +3,11 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked_runs import Forge
 from made_once import made_once
 from small_comparisons import (
     Compared,
@@ -31,6 +32,13 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at them: they take longer than all else."""
     monkeypatch.setattr("utils.commands.val.draw_evaluation", lambda folder: [])
     monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
+
+
+@pytest.fixture(scope="module")
+def forge() -> Iterator[Forge]:
+    """Trains in forks of a process that has imported everything."""
+    with Forge() as forge:
+        yield forge
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,12 +9,12 @@ from types import ModuleType
 import pandas as pd
 import pytest
 import yaml
+from script_calls import exit_code_of
 from small_audits import VAL, images_of
 from small_runs import run, small_options
 
 import check_dataset
 import train_joint_gradnorm
-from utils.core.script import run_script
 from utils.data.splits import label_path
 
 
@@ -40,12 +39,7 @@ def call(
     monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
 
     def run_with(script: ModuleType, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
-        code = 0
-        try:
-            run_script(script.main)
-        except SystemExit as stop:
-            code = stop.code
+        code = exit_code_of(script, *arguments, monkeypatch=monkeypatch)
         return code, caplog.text, capfd.readouterr().err
 
     return run_with

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from utils.core.lock import LOCK_NAME
 
 KILL_POINTS = 64
 EVERY_FEW = 13  # five of them are quick
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
 
 
 @pytest.fixture(scope="module")

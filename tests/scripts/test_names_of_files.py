@@ -3,13 +3,13 @@
 import csv
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from detections import write_video
+from script_calls import exit_code_of
 from small_runs import small_options
 
 import check_dataset
@@ -19,7 +19,6 @@ import split_dataset
 import train_joint_gradnorm
 import val
 from utils.core.data_config import load_data_config
-from utils.core.script import run_script
 from utils.data.splits import load_split
 
 ODD = (b"\xa4\xa4", b"\xe9cho", b"x\ny", "x\u2028y".encode(), b"x\x0cy", b"a[1]")
@@ -47,12 +46,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Calla
     """Run a script with arguments; returns its exit code and what is on stderr."""
 
     def run_with(script: ModuleType, *arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
-        code = 0
-        try:
-            run_script(script.main)
-        except SystemExit as stop:
-            code = stop.code
+        code = exit_code_of(script, *arguments, monkeypatch=monkeypatch)
         stderr = capfd.readouterr().err
         assert "Traceback" not in stderr and "Logging error" not in stderr
         return code, stderr

@@ -5,7 +5,6 @@ Every script works on them.
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 import yaml
+from script_calls import exit_code_of
 from script_processes import run_script_process
 from small_comparisons import InThisProcess, compare
 from small_runs import small_options, write_tiny_data
@@ -26,7 +26,6 @@ import train_joint_dual_backbone
 import train_joint_gradnorm
 import val
 from utils.checkpoints.checkpoint import load_checkpoint
-from utils.core.script import run_script
 from utils.data.labels import FrameLabels, label_text, parse_labels, read_label_file, view_line
 
 TASK = {"boxes": "detection", "views": "classification"}
@@ -76,12 +75,8 @@ def call(
     caplog.set_level("INFO")
 
     def run_with(script: ModuleType, *arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
-        try:
-            run_script(script.main)
-        except SystemExit as stop:
-            return stop.code, caplog.text + "".join(capfd.readouterr())
-        return 0, caplog.text + "".join(capfd.readouterr())
+        code = exit_code_of(script, *arguments, monkeypatch=monkeypatch)
+        return code, caplog.text + "".join(capfd.readouterr())
 
     return run_with
 

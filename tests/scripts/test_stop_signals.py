@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,12 +40,6 @@ def cases() -> list:
             marks = () if is_quick else pytest.mark.slow
             found.append(pytest.param(phase, number, id=f"{phase}-{number.name}", marks=marks))
     return found
-
-
-@pytest.fixture(scope="module")
-def forge() -> Iterator[Forge]:
-    with Forge() as forge:
-        yield forge
 
 
 @pytest.fixture(scope="module")

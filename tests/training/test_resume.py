@@ -159,6 +159,12 @@ def test_what_is_nothing_at_all_is_no_run(tmp_path: Path):
             checkpoint_of(path)
 
 
+def test_a_run_killed_before_its_first_file_hardly_began(tmp_path: Path):
+    (tmp_path / "exp").mkdir()
+    with pytest.raises(UserError, match=r"exp: this run ended before its first checkpoint"):
+        checkpoint_of(tmp_path / "exp")
+
+
 def with_checkpoint(folder: Path) -> Path:
     begun(folder)
     (folder / "weights/last.pt").touch()
