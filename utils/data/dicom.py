@@ -31,7 +31,8 @@ from utils.data.dicom_pixels import (
     frame_bytes_of,
     pixel_element,
 )
-from utils.data.dicom_syntax import UID, plugin_of, require_readable, stated_or_seen
+from utils.data.dicom_process import frames_by_process
+from utils.data.dicom_syntax import GDCM, UID, plugin_of, require_readable, stated_or_seen
 from utils.data.jpeg_markers import Markers, markers_of
 
 PREAMBLE_BYTES = 128
@@ -140,6 +141,16 @@ class DicomClip:
 
     def _stored_frames(self) -> Iterator[np.ndarray]:
         """Decoded, but with the colours that they are stored in."""
+        stored = self.decoded_here()
+        if self._plugin == GDCM:
+            stored = frames_by_process(self.path)
+        for number in range(1, min(self.held, self.frame_count) + 1):
+            with self._decoding(number):
+                samples = next(stored)
+            yield samples
+
+    def decoded_here(self) -> Iterator[np.ndarray]:
+        """The frames as they are stored, decoded in this process, which GDCM may end."""
         from pydicom.pixels import iter_pixels
 
         syntax = self._object.syntax
@@ -153,11 +164,7 @@ class DicomClip:
         if source is self.path:
             facts["transfer_syntax_uid"] = syntax
         runs = (iter_pixels(source, indices=indices, **facts) for indices in self._runs())
-        stored = chain.from_iterable(runs)
-        for number in range(1, min(self.held, self.frame_count) + 1):
-            with self._decoding(number):
-                samples = next(stored)
-            yield samples
+        return chain.from_iterable(runs)
 
     def _decoding(self, number: int) -> AbstractContextManager[None]:
         """What goes wrong in there becomes a `UserError` that names the frame."""
