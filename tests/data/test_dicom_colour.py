@@ -16,6 +16,7 @@ from dicom_files import (
     psnr_db,
     pydicom,
     rgb_to_ybr,
+    segment,
     uid,
     with_markers,
     write_by_gdcm,
@@ -112,6 +113,19 @@ def test_losslessly_compressed_colours_are_what_the_header_says(
         stored = rgb_to_ybr(FRAME)
     path = write_by_gdcm(tmp_path / "a", [stored], syntax, photometric=tag)
     np.testing.assert_allclose(first_frame(path).astype(int), FRAME, atol=2)
+
+
+@pytest.mark.parametrize("tag", ["RGB", "YBR_FULL"])
+def test_lossless_jpeg_obeys_its_markers_too(tmp_path: Path, tag: str):
+    """GDCM leaves its colours as they are, where Pillow would convert them."""
+    path = write_by_gdcm(
+        tmp_path / "a", [rgb_to_ybr(FRAME)], uid.JPEGLosslessSV1, photometric="YBR_FULL"
+    )
+    encoded = pydicom.encaps.get_frame(pydicom.dcmread(path).PixelData, 0, number_of_frames=1)
+    marked = encoded[:2] + segment(*app14(1)) + encoded[2:]
+    write_encoded(path, [marked], uid.JPEGLosslessSV1, tag)
+    np.testing.assert_allclose(first_frame(path).astype(int), FRAME, atol=2)
+    assert bool(open_dicom(path).warnings) == (tag == "RGB")
 
 
 @pytest.mark.parametrize("tag", ["RGB", "YBR_RCT", "YBR_FULL"])

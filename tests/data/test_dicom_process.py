@@ -65,11 +65,11 @@ def test_a_clip_that_is_not_read_to_its_end_leaves_no_process(tmp_path: Path, mo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SC_rgb_jpeg_gdcm", "SC_rgb_jls_lossy_line"])
 def test_no_damage_ends_this_process(tmp_path: Path, name: str):
-    """A hundred files with random bytes; in one process, GDCM ends it within some dozens."""
+    """Files with random bytes; in one process, GDCM ends it within some dozens."""
     chance = random.Random(0)
     content = (PYDICOM_FILES / f"{name}.dcm").read_bytes()
     start = content.index(b"\xff\xd8")
-    for _ in range(100):
+    for _ in range(30):
         damaged = bytearray(content)
         for _ in range(4):
             damaged[chance.randrange(start, len(damaged))] = chance.randrange(256)

@@ -364,8 +364,13 @@ def _one_line_errors(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = one_line(str(error) or type(error).__name__)[:LONGEST_REASON]
-        raise UserError(f"{path}: {what}: {reason}") from None
+        raise UserError(f"{path}: {what}: {_reason_of(error)}") from None
+
+
+def _reason_of(error: Exception) -> str:
+    """The last line of what a library says, without the objects that it names."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return one_line(lines[-1].partition(" <")[0].strip())[:LONGEST_REASON]
 
 
 def _quieten() -> None:
