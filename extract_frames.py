@@ -51,6 +51,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="table that leads from a number back to the patient, outside --out; if it is there, "
         "known patients and clips keep their numbers, and counting goes on",
     )
+    add_selection(parser)
+    parser.add_argument(
+        "--manufacturer",
+        action="store_true",
+        help="write the machine's make, as one of a few words, into extracted.csv",
+    )
+    return parser
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """The options that choose frames."""
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
         "--every",
@@ -65,12 +76,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep at most so many frames a second, by the clip's own times; above 0",
     )
     parser.add_argument("--only-colour", action="store_true", help="keep frames with flow colour")
-    parser.add_argument(
-        "--manufacturer",
-        action="store_true",
-        help="write the machine's make, as one of a few words, into extracted.csv",
-    )
-    return parser
 
 
 def parse_arguments() -> argparse.Namespace:

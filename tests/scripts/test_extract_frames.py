@@ -152,6 +152,16 @@ def test_the_data_set_loads_once_it_has_labels_and_names(
     assert all(len(labels.boxes) == 1 for labels in train.labels + val.labels)
 
 
+def test_a_video_is_of_the_patient_whose_dicom_lies_beside_it(tmp_path: Path, run: Callable):
+    for folder in ("1", "2"):
+        write_clip(tmp_path / "clinic" / folder / "a", cine_frames(2), PatientID=folder)
+        write_video(tmp_path / "clinic" / folder / "b.mp4", cine_frames(3))
+    run(tmp_path / "clinic", tmp_path / "out")
+    patients = [row["patient"] for row in rows_of(tmp_path / "out")]
+    assert len(patients) == 4 and len(set(patients)) == 2
+    assert patients[0] == patients[1] and patients[2] == patients[3]
+
+
 def test_no_patient_is_in_two_splits_and_names_tell_patient_and_clip(
     clinic: Path, tmp_path: Path, run: Callable
 ):
@@ -205,6 +215,14 @@ def test_without_a_key_there_is_no_table_and_no_order(clinic: Path, tmp_path: Pa
         found |= {row["patient"] for row in rows_of(out)}
     assert len(found) > 4
     assert {path.name for path in tmp_path.iterdir()} == {"outs"}
+
+
+def test_names_that_are_no_utf_8_are_in_the_key_as_they_are(tmp_path: Path, run: Callable):
+    path = tmp_path / "clinic" / os.fsdecode(b'caf\xe9,"1"')
+    write_clip(path, cine_frames(2))
+    run(tmp_path / "clinic", tmp_path / "out", "--key", tmp_path / "key.csv")
+    (row,) = read_key(tmp_path / "key.csv")
+    assert row.identity.file == str(path)
 
 
 def test_a_copy_of_a_clip_is_left_out(tmp_path: Path, run: Callable):
@@ -273,7 +291,7 @@ SECRETS = {
     "SOPInstanceUID": "1.2.826.0.1.7700",
     "InstitutionName": "Saint Zeno Hospital",
     "ReferringPhysicianName": "ZWEIG^DOCTOR",
-    "OperatorsName": "OPERETTA^ANN",
+    "OperatorsName": "OPERETTA^ZUZANA",
     "StationName": "STATIONZ9",
     "DeviceSerialNumber": "SERIALZ00017",
     "Manufacturer": "Philips of Zanzibar",

@@ -7,23 +7,21 @@ a clip is called by its pseudonym, any other file by its place in the order of p
 from __future__ import annotations
 
 import argparse
-import csv
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from utils.commands.split_dataset import refuse_full
-from utils.core.data_config import DataConfig
-from utils.core.files import refuse_unwritable, write_atomically
+from utils.core.files import refuse_unwritable
 from utils.core.lock import claim_run_folder
 from utils.core.script import LOGGER, UserError
 from utils.core.terminal import one_line
 from utils.core.user_file import real_path
-from utils.curation.clips import write_split
+from utils.curation.extracted_set import write_data, write_table
 from utils.curation.extraction import ClipContent, Extracted, Selection, extract
 from utils.curation.identity import dicom_identity, file_identity, manufacturer_class
 from utils.curation.pseudonyms import (
@@ -38,23 +36,7 @@ from utils.data.dicom import INSTALL, has_reader, is_dicom, open_dicom, other_ki
 from utils.data.splits import below
 from utils.inference.sources import VIDEO_SUFFIXES, Source
 
-COLUMNS = (
-    "patient",
-    "clip",
-    "frames",
-    "clip_frames",
-    "width",
-    "height",
-    "frame_time_ms",
-    "spacing_x_mm",
-    "spacing_y_mm",
-    "kept",
-)
-VAL_SHARE = 0.2  # of the patients
 MS_A_SECOND = 1000
-DATA_NOTE = """By extract_frames.py. Text inside the image region was left as it is: see sheets/.
-Before you train: put nc, names (and cls_names: the views) in, and label files into labels/,
-one for each image of that name, as docs/reference/data-format.md says."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +71,13 @@ def run(args: argparse.Namespace) -> None:
     folder = real_path(args.out)
     refuse_places(args, folder)
     refuse_full(folder, args.out)
-    known: list[KeyRow] = []
     if args.key:
         refuse_unwritable(real_path(args.key))
-        known = read_key(real_path(args.key))
+        read_key(real_path(args.key))  # refused now rather than after the survey
     survey = look_through(Path(args.source))
     with claim_run_folder(folder.parent, folder.name, exist_ok=True) as claimed:
         refuse_full(claimed.folder, args.out)
-        identities = [clip.identity for clip in survey.clips]
-        names = give_names(identities, known, counts_on=bool(args.key))
-        if args.key:  # before the frames, so that none is left without its patient
-            new = [KeyRow(name, own) for name, own in zip(names, identities, strict=True)]
-            write_key(real_path(args.key), merged(known, new))
+        names = names_of(survey.clips, args.key)
         extracted = extract_all(args, survey, names, claimed.folder)
         write_results(args, survey, extracted, claimed.folder)
 
@@ -117,6 +94,19 @@ def refuse_places(args: argparse.Namespace, folder: Path) -> None:
             f"--key {args.key}: lies in --out, which others will get; "
             "put it where only you can read it"
         )
+
+
+def names_of(clips: Sequence[ClipFile], key: str | None) -> list[ClipName]:
+    """The clips' pseudonyms, which are in the key before the first frame is written."""
+    identities = [clip.identity for clip in clips]
+    if not key:
+        return give_names(identities, [], counts_on=False)
+    path = real_path(key)
+    known = read_key(path)
+    names = give_names(identities, known, counts_on=True)
+    new = [KeyRow(name, own) for name, own in zip(names, identities, strict=True)]
+    write_key(path, merged(known, new))
+    return names
 
 
 def merged(known: Sequence[KeyRow], new: Sequence[KeyRow]) -> list[KeyRow]:
@@ -141,10 +131,23 @@ def look_through(root: Path) -> Survey:
             add_dicom(survey, path, place, root)
         else:
             survey.passed_by["of other kinds"] += 1
+    known = patients_of_folders(survey.clips, root)
+    for index, clip in enumerate(survey.clips):
+        patient = known.get(clip.identity.patient, clip.identity.patient)
+        survey.clips[index] = replace(clip, identity=replace(clip.identity, patient=patient))
     if not survey.clips:
         problem = "; ".join([f"no clip among its {len(files)} files", *survey.problems])
         raise UserError(f"--source {root}: {problem}; expected DICOM clips or videos")
     return survey
+
+
+def patients_of_folders(clips: Sequence[ClipFile], root: Path) -> dict[str, str]:
+    """What stands for a folder's patient -> their ID, where all DICOM clips there have the same."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        if clip.is_dicom:
+            found[file_identity(clip.path, root).patient].add(clip.identity.patient)
+    return {folder: own.pop() for folder, own in found.items() if len(own) == 1}
 
 
 def add_dicom(survey: Survey, path: Path, place: str, root: Path) -> None:
@@ -254,58 +257,3 @@ def write_results(
         f"look at every picture in {folder / 'sheets'} before you give frames away: letters "
         "inside the image region are still there, and no program can promise that they name nobody"
     )
-
-
-def write_table(path: Path, extracted: Sequence[tuple[Extracted, str]], with_make: bool) -> None:
-    """A row a clip."""
-    columns = list(COLUMNS)
-    if with_make:
-        columns.append("manufacturer")
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
-            writer.writeheader()
-            for clip, make in extracted:
-                writer.writerow(row_of(clip) | {"manufacturer": make})
-
-    write_atomically(path, write)
-
-
-def row_of(clip: Extracted) -> dict[str, object]:
-    patient, _, number = str(clip.name).partition("_")
-    row = {"patient": patient, "clip": number, "frames": len(clip.files)}
-    row |= {"clip_frames": clip.clip_frames, "width": clip.width, "height": clip.height}
-    if clip.frame_time_ms is not None:
-        row["frame_time_ms"] = f"{clip.frame_time_ms:.3f}"
-    if clip.spacing_mm is not None:
-        across, down = clip.spacing_mm
-        row |= {"spacing_x_mm": f"{across:.5f}", "spacing_y_mm": f"{down:.5f}"}
-    return row | {"kept": clip.kept}
-
-
-def write_data(folder: Path, clips: Sequence[Extracted]) -> None:
-    """Write train.txt, val.txt and data.yaml: a fifth of the patients, the last ones, for val."""
-    patients = sorted({clip.name.patient for clip in clips})
-    held_out = set(patients[-max(1, round(VAL_SHARE * len(patients))) :])
-    splits: dict[str, list[Path]] = {"train": [], "val": []}
-    for clip in clips:
-        split = "train"
-        if clip.name.patient in held_out:
-            split = "val"
-        splits[split] += clip.files
-    if not splits["train"]:
-        splits["train"] = splits["val"]
-        LOGGER.warning(
-            "warning: all frames count as one patient's, so train.txt and val.txt are the same; "
-            "scores would say nothing of new patients"
-        )
-    data = DataConfig(
-        source=folder / "data.yaml",
-        root=folder,
-        splits={},
-        names=(),
-        group_pattern=r"^(P\d+)_",
-        clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
-    )
-    write_split(folder, data, splits, DATA_NOTE)

@@ -134,8 +134,10 @@ def read_key(path: Path) -> list[KeyRow]:
 
 
 def _row(path: Path, number: int, cells: Sequence[str]) -> KeyRow:
-    found = CLIP_NAME.fullmatch(cells[0]) if cells else None
-    if found is None or len(cells) != len(KEY_COLUMNS):
+    found = None
+    if len(cells) == len(KEY_COLUMNS):
+        found = CLIP_NAME.fullmatch(cells[0])
+    if found is None:
         raise UserError(
             f"--key {path}: row {number} is damaged, expected P0001_C002 and three texts; "
             "take an earlier copy of the file"

@@ -55,8 +55,11 @@ def find_sector(frames: Iterable[np.ndarray]) -> np.ndarray | None:
         return None
     changing = _largest_patch((brightest - darkest).max(axis=2) > LEAST_CHANGE)
     lit = _largest_patch(cv2.blur(brightest, (3, 3)).max(axis=2) > LEAST_LIGHT)
-    if changing.mean() < LEAST_SHARE:
-        return lit if LEAST_SHARE <= lit.mean() <= MOST_OF_STILL else None
+    is_moving = changing.mean() >= LEAST_SHARE
+    if not is_moving and not LEAST_SHARE <= lit.mean() <= MOST_OF_STILL:
+        return None
+    if not is_moving:
+        return lit
     if lit.mean() <= MOST_GROWTH * changing.mean():
         return lit | changing
     return changing
