@@ -67,7 +67,7 @@ def test_where_regions_tell_nothing_the_sector_is_kept(regions: tuple, tmp_path:
 
 
 def test_a_clip_without_a_clear_image_is_refused_and_nothing_is_written(tmp_path: Path):
-    with pytest.raises(UserError, match="no sector is found"):
+    with pytest.raises(UserError, match="no sector is found by what moves"):
         extract(content(np.zeros((3, 40, 40, 3), np.uint8)), NAME, tmp_path, Selection())
     assert not list(tmp_path.iterdir())
 

@@ -231,7 +231,7 @@ def test_a_copy_of_a_clip_is_left_out(tmp_path: Path, run: Callable):
             tmp_path / "clinic" / name, cine_frames(2), PatientID="A", SOPInstanceUID="1.2.3"
         )
     said = run(tmp_path / "clinic", tmp_path / "out")
-    assert re.search(r"file 2 of 2: a copy of P\d+_C001; left out", said)
+    assert re.search(r"file 2 of 2: has the UID of P\d+_C001; taken for a copy", said)
     assert len(frames_of(tmp_path / "out")) == 2
 
 

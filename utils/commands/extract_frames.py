@@ -186,7 +186,9 @@ def extract_all(
     pairs = list(zip(survey.clips, names, strict=True))
     for clip, name in tqdm(pairs, "extract", unit="clip", leave=False):
         if name in done:
-            survey.problems.append(f"{clip.place}: a copy of {name}; left out")
+            survey.problems.append(
+                f"{clip.place}: has the UID of {name}; taken for a copy and left out"
+            )
             continue
         try:
             found = extract(content_of(clip, name, survey), name, folder, selection)

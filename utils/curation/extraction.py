@@ -20,13 +20,12 @@ from utils.core.files import write_bytes
 from utils.core.script import UserError
 from utils.curation.contact_sheet import contact_sheet
 from utils.curation.pseudonyms import ClipName
-from utils.curation.sector import find_sector, is_tissue, region_mask
+from utils.curation.sector import MOST_SHARE, find_sector, is_tissue, region_mask
 from utils.data.dicom_header import Region
 from utils.data.flow_colour import has_flow_colour
 
 MS_A_SECOND = 1000
 ROUNDING = 1e-6  # times are sums of fractions
-WHOLE_PICTURE = 0.95  # share of it that regions cover
 
 
 @dataclass(frozen=True)
@@ -170,12 +169,13 @@ def image_mask(content: ClipContent) -> tuple[np.ndarray, str]:
     if first is None:
         raise UserError(reader.problem or "has no frame")
     mask = region_mask(content.regions, *first.shape[:2])
-    if 0 < mask.mean() < WHOLE_PICTURE:
+    if 0 < mask.mean() <= MOST_SHARE:
         return mask, "regions"
     sector = find_sector(FrameReader(content))
     if sector is None:
         raise UserError(
-            "states no image region that fits, and no sector is found in it; nothing of it is kept"
+            "states no image region that fits, and no sector is found by what moves; "
+            "nothing of it is kept"
         )
     return sector, "sector"
 

@@ -1,8 +1,9 @@
 """Where in a clip the ultrasound image lies, so that all around it can be blackened.
 
-The rectangles that the file states are taken where there are any. Else the sector is looked for:
-tissue and speckle change from frame to frame, while names, dates and scales stand still; and the
-image is a large patch of light, while letters and lines are thin.
+The rectangles that the file states are taken where there are any. Else the sector is looked for, by
+what changes from frame to frame: tissue and speckle do, while names, dates, scales and the bars
+behind them stand still. By its light alone no image can be told from a bar with a name in it, so in
+a still picture no sector is found.
 """
 
 from __future__ import annotations
@@ -14,13 +15,10 @@ import numpy as np
 
 from utils.data.dicom_header import Region
 
-LEAST_CHANGE = 32  # of 255, from the darkest to the brightest frame; compression changes less
-LEAST_LIGHT = 16  # of 255, in the brightest frame
+SMOOTHED = (5, 5)  # pixels, against the noise of compression
+LEAST_CHANGE = 8  # of 255, from the darkest to the brightest frame
 LEAST_SHARE = 0.03  # of the picture; a smaller patch is no image
-# The light may show more of the sector than the change does, but not many times more: then
-# something stands around it that is no image.
-MOST_GROWTH = 2
-MOST_OF_STILL = 0.8  # of the picture, where nothing changes
+MOST_SHARE = 0.95  # of the picture; where more changes, letters do, too, as between two pages
 FINEST = 40  # height or width over the gaps that are closed; patches of twice that are letters
 
 
@@ -41,28 +39,23 @@ def is_tissue(region: Region) -> bool:
 
 
 def find_sector(frames: Iterable[np.ndarray]) -> np.ndarray | None:
-    """(height, width) bool: the convex hull of the image in frames (height, width, 3) uint8.
+    """(height, width) bool: the convex hull of what changes in frames (height, width, 3) uint8.
 
-    None where it is not clear: no frame, no large patch, or a still picture that is light all over.
+    None where it is not clear: no frame, no large patch that changes, or one all over the picture.
     """
     darkest = brightest = None
     for frame in frames:
+        smooth = cv2.blur(frame, SMOOTHED)
         if darkest is None:
-            darkest, brightest = frame.copy(), frame.copy()
-        np.minimum(darkest, frame, out=darkest)
-        np.maximum(brightest, frame, out=brightest)
+            darkest, brightest = smooth, smooth.copy()
+        np.minimum(darkest, smooth, out=darkest)
+        np.maximum(brightest, smooth, out=brightest)
     if darkest is None:
         return None
-    changing = _largest_patch((brightest - darkest).max(axis=2) > LEAST_CHANGE)
-    lit = _largest_patch(cv2.blur(brightest, (3, 3)).max(axis=2) > LEAST_LIGHT)
-    is_moving = changing.mean() >= LEAST_SHARE
-    if not is_moving and not LEAST_SHARE <= lit.mean() <= MOST_OF_STILL:
+    sector = _largest_patch((brightest - darkest).max(axis=2) > LEAST_CHANGE)
+    if not LEAST_SHARE <= sector.mean() <= MOST_SHARE:
         return None
-    if not is_moving:
-        return lit
-    if lit.mean() <= MOST_GROWTH * changing.mean():
-        return lit | changing
-    return changing
+    return sector
 
 
 def _largest_patch(wanted: np.ndarray) -> np.ndarray:
