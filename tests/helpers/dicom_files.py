@@ -55,6 +55,7 @@ def header_of(
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     header.Modality = "US"
     header.NumberOfFrames = frames
+    header.FrameTime = "40"
     header.Rows = HEIGHT
     header.Columns = WIDTH
     header.SamplesPerPixel = 3
@@ -125,11 +126,16 @@ def write_encoded(
 
 
 def write_by_gdcm(
-    path: Path, frames: Sequence[np.ndarray], syntax: str, planar: int = 0, **changes: object
+    path: Path,
+    frames: Sequence[np.ndarray],
+    syntax: str,
+    planar: int = 0,
+    photometric: str = "RGB",
+    **changes: object,
 ) -> Path:
-    """RGB frames, compressed by GDCM."""
+    """Frames compressed by GDCM."""
     native = path.with_name(f"{path.name}.native")
-    write_native(native, frames, planar=planar, **changes)
+    write_native(native, frames, photometric=photometric, planar=planar, **changes)
     reader = gdcm.ImageReader()
     reader.SetFileName(str(native))
     assert reader.Read()
@@ -150,6 +156,13 @@ def jpeg(frame: np.ndarray, **options: object) -> bytes:
     """By Pillow: with a JFIF marker, or with APP14 and transform 0 if `keep_rgb`."""
     stream = io.BytesIO()
     Image.fromarray(frame).save(stream, "JPEG", quality=95, **options)
+    return stream.getvalue()
+
+
+def jpeg_2000(frame: np.ndarray, **options: object) -> bytes:
+    """By Pillow, without losses; with a colour transform of its own if `mct` is 1."""
+    stream = io.BytesIO()
+    Image.fromarray(frame).save(stream, "JPEG2000", no_jp2=True, irreversible=False, **options)
     return stream.getvalue()
 
 

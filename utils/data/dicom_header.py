@@ -47,11 +47,10 @@ def regions_of(
 
     Regions are stale where somebody scaled or cut the picture and left the header as it was.
     """
-    listed = [_region(item) for item in header.get("SequenceOfUltrasoundRegions") or ()]
+    items = header.get("SequenceOfUltrasoundRegions") or ()
+    listed = [region for region in map(_region, items) if region]
     fitting = []
     for region in listed:
-        if region is None:
-            continue
         fits_across = 0 <= region.left < region.right <= width
         fits_down = 0 <= region.top < region.bottom <= height
         if fits_across and fits_down:
@@ -95,7 +94,10 @@ def frame_times_of(
     if frames == 1:
         return None, ()
     warnings = []
-    for name in _time_elements(header):
+    names = _time_elements(header)
+    if not names:
+        warnings.append("its header does not say when its frames were taken")
+    for name in names:
         times = _times_by(name, header[name].value, frames)
         if times is not None:
             return times, tuple(warnings)
