@@ -61,6 +61,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clip(root / "y/IM_0002", cine_frames(2, seed=2), PatientID="B")
     write_video(root / "z/clip.mp4", cine_frames(5, seed=3))
     (root / "z/notes.docx").write_bytes(b"words")
+    write_clip(root / "z/screen", cine_frames(1), PatientID="C")
     return root
 
 
@@ -87,7 +88,7 @@ def test_dicom_and_videos_become_frames_sheets_and_a_table(
     sheets = {path.stem for path in (tmp_path / "out/sheets").iterdir()}
     assert sheets == {f"{row['patient']}_{row['clip']}" for row in rows}
     assert "17 frames of 4 of 4 clips of 3 patients" in said
-    assert "left out: 1 of other kinds" in said
+    assert "left out: 1 of other kinds, 1 single pictures without an image region" in said
     assert "look at every picture" in said and "letters inside the image region" in said
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {"images", "sheets", "extracted.csv", DATA_SET, "train.txt", "val.txt"}

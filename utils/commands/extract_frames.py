@@ -32,6 +32,7 @@ from utils.curation.pseudonyms import (
     read_key,
     write_key,
 )
+from utils.curation.sector import is_tissue
 from utils.data.dicom import INSTALL, has_reader, is_dicom, open_dicom, other_kind
 from utils.data.splits import below
 from utils.inference.sources import VIDEO_SUFFIXES, Source
@@ -157,9 +158,12 @@ def add_dicom(survey: Survey, path: Path, place: str, root: Path) -> None:
         survey.passed_by["DICOM without a picture"] += 1
         return
     try:
-        open_dicom(path)
+        clip = open_dicom(path)
     except UserError as error:
         survey.problems.append(anonymous(error, path, place))
+        return
+    if clip.frame_count == 1 and not any(map(is_tissue, clip.regions)):
+        survey.passed_by["single pictures without an image region"] += 1
         return
     survey.clips.append(ClipFile(path, place, True, dicom_identity(path, root)))
 
@@ -255,6 +259,8 @@ def write_results(
         f"{frames} frames of {len(clips)} of {len(survey.clips)} clips of {patients} patients "
         f"are in {folder}"
     )
+    if args.key:
+        LOGGER.info(f"who they are is in {args.key}: keep it apart from the frames")
     LOGGER.info(
         f"look at every picture in {folder / 'sheets'} before you give frames away: letters "
         "inside the image region are still there, and no program can promise that they name nobody"
