@@ -100,7 +100,8 @@ class DicomClip:
         frame_count: as stated; a file that holds another number is read as far as it goes, and then
             `frames` raises.
         height, width: of a frame, in pixels.
-        frame_times_ms: after the first frame; None where the header says nothing.
+        frame_times_ms: of every frame that is there, after the first; None where the header says
+            nothing.
         regions: those that lie in the picture.
         warnings: what the header says that is not so, a text each.
         held: how many frames are wholly in the file.
@@ -271,7 +272,7 @@ def _clip_of(found: _Object) -> DicomClip:
         rendering = rendering_of(header, frames.codestream)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    times_ms, time_notes = frame_times_of(header, frame_count)
+    times_ms, time_notes = frame_times_of(header, min(frames.held, frame_count))
     regions, region_notes = regions_of(header, header.Rows, header.Columns)
     return DicomClip(
         path,

@@ -90,6 +90,9 @@ def frame_times_of(
 
     What FrameIncrementPointer names comes first, then FrameTimeVector, FrameTime, CineRate and
     RecommendedDisplayFrameRate. None where nothing is stated, and for a single frame.
+
+    Args:
+        frames: that are there; a header may claim any number.
     """
     if frames == 1:
         return None, ()
@@ -129,7 +132,7 @@ def _times_by(name: str, value: object, frames: int) -> tuple[float, ...] | None
     except (TypeError, ValueError):
         return None
     if name == FRAME_TIME_VECTOR:
-        steps = numbers[1:]  # the first frame is 0 ms after itself
+        steps = numbers[1:frames]  # the first frame is 0 ms after itself
     else:
         step = numbers[0]
         if name in FRAME_RATES and step:
