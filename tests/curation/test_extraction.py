@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cine_clips import HEIGHT, WIDTH, cine_frames, sector_mask
+from dicom_files import PYDICOM_FILES
 
 from utils.core.script import UserError
 from utils.curation.extraction import ClipContent, Extracted, Selection, extract
 from utils.curation.pseudonyms import ClipName
+from utils.data.dicom import open_dicom
 from utils.data.dicom_header import Region
 from utils.data.images import read_image
 
@@ -150,3 +152,19 @@ def test_one_frame_is_in_memory_at_a_time(tmp_path: Path):
     held: list[weakref.ref] = []
     extract(ClipContent(frames, regions=(REGION,)), NAME, tmp_path, Selection())
     assert max(alive) <= 2
+
+
+def test_a_real_cine_with_a_stale_region_keeps_its_sector_and_loses_its_letters(tmp_path: Path):
+    clip = open_dicom(PYDICOM_FILES / "examples_ybr_color.dcm")
+    frames = list(clip.frames())
+    whole = content(frames, times_ms=clip.frame_times_ms, regions=clip.regions)
+    found = extract(whole, NAME, tmp_path, Selection(fps=10))
+    assert found.kept == "sector" and found.spacing_mm is None
+    assert found.frame_time_ms == pytest.approx(33.333)
+    assert numbers(found) == [1, 5, 8, 11, 14, 17, 20, 23, 26, 29]
+    for path in found.files:
+        pixels = read_image(path)
+        letters = (pixels[:22], pixels[225:], pixels[:, :60], pixels[:, 285:])
+        assert not any(part.any() for part in letters)
+        frame = frames[int(path.stem[-4:]) - 1]
+        assert np.array_equal(pixels[60:190, 130:180], frame[60:190, 130:180])
