@@ -62,8 +62,8 @@ def write_outputs(
             prediction = predictor(frame.image)
             for output in [tally, *files]:
                 output.add(frame, prediction)
-    for problem in reader.problems:
-        LOGGER.warning(f"warning: {problem}")
+    for text in [*reader.notes(), *reader.problems]:
+        LOGGER.warning(f"warning: {text}")
     parts = [tally.summary()]
     if reader.problems:
         parts.append(f"{len(reader.problems)} of {len(sources)} files not read to their end")

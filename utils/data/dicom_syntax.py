@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from utils.core.script import UserError
 
-if TYPE_CHECKING:
-    from pydicom.uid import UID
+# pydicom's UID; the package is optional.
+UID = Any
 
 VIDEO_HINT = "take the video out, as gdcmraw of the package libgdcm-tools does, and give that"
 # Part of a syntax's name -> what reads it, where the extra `dicom` does not.
