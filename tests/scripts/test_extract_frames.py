@@ -4,31 +4,25 @@ import csv
 import os
 import re
 import stat
-import struct
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from cine_clips import (
-    BURNT_IN,
     REGION,
     cine_frames,
     regions,
     write_clip,
     write_video,
 )
-from pydicom.dataset import Dataset
+from PIL import Image
 
 import extract_frames
 from utils.core.data_config import load_data_config
-from utils.core.files import ROOT
 from utils.core.script import LOGGER, UserError
 from utils.curation.pseudonyms import read_key
-from utils.data.images import read_image
 from utils.data.splits import find_images, load_splits
 
 DATA_SET = "data.yaml"
@@ -153,6 +147,24 @@ def test_the_data_set_loads_once_it_has_labels_and_names(
     assert all(len(labels.boxes) == 1 for labels in train.labels + val.labels)
 
 
+def test_a_gif_is_a_clip(tmp_path: Path, run: Callable):
+    pages = [Image.fromarray(frame) for frame in cine_frames(3)]
+    (tmp_path / "clinic").mkdir()
+    pages[0].save(tmp_path / "clinic/a.gif", save_all=True, append_images=pages[1:], duration=40)
+    run(tmp_path / "clinic", tmp_path / "out")
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["frames"], row["frame_time_ms"]) == ("3", "40.000")
+
+
+def test_dicom_without_pydicom_says_what_to_install(
+    clinic: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("utils.data.dicom.has_reader", lambda: False)
+    monkeypatch.setattr("utils.commands.extract_frames.has_reader", lambda: False)
+    with pytest.raises(UserError, match="pip install"):
+        run(clinic, tmp_path / "out")
+
+
 def test_a_video_is_of_the_patient_whose_dicom_lies_beside_it(tmp_path: Path, run: Callable):
     for folder in ("1", "2"):
         write_clip(tmp_path / "clinic" / folder / "a", cine_frames(2), PatientID=folder)
@@ -268,150 +280,3 @@ def test_what_cannot_go_well_is_refused_and_nothing_is_written(
     with pytest.raises(UserError, match=said):
         extract_frames.main()
     assert sorted(tmp_path.rglob("*")) == before
-
-
-# ---- privacy -------------------------------------------------------------------------------------
-
-FOLDER, FILE = "QUIMBYFOLDER", "QUIMBYFILE-19620403"
-SECRETS = {
-    "PatientName": "QUIMBY^AGATHA",
-    "PatientID": "QX77120",
-    "PatientBirthDate": "19620403",
-    "PatientSex": "F",
-    "PatientAddress": "12 Zebra Lane",
-    "PatientComments": "neighbour of the mayor",
-    "OtherPatientIDs": "OTHERQX9",
-    "AccessionNumber": "ACC88213",
-    "StudyID": "STUDY4711",
-    "StudyDate": "20251103",
-    "StudyTime": "101112",
-    "StudyDescription": "echo of a violinist",
-    "SeriesDescription": "seriesquimby",
-    "StudyInstanceUID": "1.2.826.0.1.7788",
-    "SeriesInstanceUID": "1.2.826.0.1.7799",
-    "SOPInstanceUID": "1.2.826.0.1.7700",
-    "InstitutionName": "Saint Zeno Hospital",
-    "ReferringPhysicianName": "ZWEIG^DOCTOR",
-    "OperatorsName": "OPERETTA^ZUZANA",
-    "StationName": "STATIONZ9",
-    "DeviceSerialNumber": "SERIALZ00017",
-    "Manufacturer": "Philips of Zanzibar",
-    "ManufacturerModelName": "MODELZ5",
-    "SoftwareVersions": "SOFTZ1.0",
-    "ImageComments": "commentquimby",
-    "DerivationDescription": "derivedquimby",
-}
-PRIVATE = "privatequimby"
-
-
-def add_private(header: Dataset) -> None:
-    block = header.private_block(0x0029, "CREATORQUIMBY", create=True)
-    block.add_new(0x01, "LO", PRIVATE)
-    block.add_new(0x02, "OB", PRIVATE.encode())
-
-
-@pytest.fixture
-def secret_clinic(tmp_path: Path) -> Path:
-    """Clips of one patient, named wherever a name can be: readable, broken off, damaged, a video."""
-    root = tmp_path / "source"
-    folder = root / FOLDER
-    item = Dataset()
-    add_private(item)
-    item.PatientName = SECRETS["PatientName"]
-    marked = SECRETS | {"SequenceOfUltrasoundRegions": regions(REGION)}
-    frames = cine_frames(4, inside="QUIMBY")
-    good = write_clip(folder / FILE, frames, ReferencedPatientSequence=[item], **marked)
-    content = good.read_bytes().replace(b"1.2.826.0.1.7700", b"1.2.826.0.1.7701")
-    (folder / f"{FILE}.cut").write_bytes(content[: -frames[0].size - 100])
-    (folder / f"{FILE}.bad").write_bytes(content[:2000])
-    (folder / f"{FILE}.QUIMBY").write_bytes(b"words")
-    write_video(folder / f"{FILE}.mp4", cine_frames(5))
-    (folder / f"{FILE}2.mp4").write_bytes(b"no video")
-    stale = SECRETS | {"SOPInstanceUID": "1.2.826.0.1.7702"}
-    stale |= {"SequenceOfUltrasoundRegions": regions((0, 0, 900, 900)), "FrameTime": "-5"}
-    write_clip(folder / f"{FILE}3", cine_frames(3), **stale)
-    return root
-
-
-def words() -> list[str]:
-    """What must not be found; of a person's name each part."""
-    found = [FOLDER, FILE, PRIVATE, "CREATORQUIMBY", BURNT_IN, "QUIMBY"]
-    for value in SECRETS.values():
-        found += [value, *value.split("^")]
-    return [word for word in found if len(word) > 1]
-
-
-def texts_of(word: str) -> Iterator[bytes]:
-    for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
-        yield word.lower().encode(encoding)
-
-
-def chunks_of(png: bytes) -> list[bytes]:
-    """The names of a PNG's parts; what is not pixels has other names than these."""
-    names, place = [], 8
-    while place < len(png):
-        length, name = struct.unpack(">I4s", png[place : place + 8])
-        names.append(name)
-        place += 12 + length
-    return names
-
-
-def test_nothing_that_is_written_or_printed_names_the_patient(secret_clinic: Path, tmp_path: Path):
-    """In a process of its own, so that what libraries print is seen as well."""
-    arguments = ["--source", ".", "--out", tmp_path / "out", "--manufacturer"]
-    done = subprocess.run(
-        [sys.executable, ROOT / "extract_frames.py", *arguments],
-        cwd=secret_clinic,
-        capture_output=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr
-    assert said.count(b"warning: P") + said.count(b"warning: file ") >= 4, said
-    outputs = {"said": said.replace(bytes(tmp_path), b"")}
-    for path in (tmp_path / "out").rglob("*"):
-        name = str(path.relative_to(tmp_path))
-        outputs[name] = name.encode()
-        if path.is_file():
-            outputs[name] += path.read_bytes()
-    assert len(outputs) > 10
-    for name, content in outputs.items():
-        lowered = content.lower()
-        for word in words():
-            assert not any(text in lowered for text in texts_of(word)), (name, word)
-
-
-def test_pictures_hold_pixels_only_and_black_outside_the_region(
-    secret_clinic: Path, tmp_path: Path, run: Callable
-):
-    run(secret_clinic, tmp_path / "out")
-    pictures = list((tmp_path / "out").rglob("*.png"))
-    for path in pictures:
-        assert set(chunks_of(path.read_bytes())) == {b"IHDR", b"IDAT", b"IEND"}
-    left, top, right, bottom = REGION
-    outside = np.ones((240, 320), bool)
-    outside[top : bottom + 1, left : right + 1] = False
-    by_clip = {(row["patient"], row["clip"]): row["kept"] for row in rows_of(tmp_path / "out")}
-    assert set(by_clip.values()) == {"regions", "sector"}
-    for path in (tmp_path / "out/images").iterdir():
-        pixels = read_image(path)
-        patient, clip, _ = path.stem.split("_")
-        if by_clip[patient, clip] == "regions":
-            assert not pixels[outside].any()
-        assert not pixels[:24].any() and not pixels[:, 290:].any()
-
-
-def test_letters_inside_the_sector_survive_and_the_user_is_told(
-    secret_clinic: Path, tmp_path: Path, run: Callable
-):
-    said = run(secret_clinic, tmp_path / "out")
-    row = next(row for row in rows_of(tmp_path / "out") if row["kept"] == "regions")
-    name = f"{row['patient']}_{row['clip']}_F0001.png"
-    left, top, right, bottom = REGION
-    pixels = read_image(tmp_path / "out/images" / name)[top : bottom + 1, left : right + 1]
-    frame = cine_frames(4, inside="QUIMBY")[0, top : bottom + 1, left : right + 1]
-    assert np.array_equal(pixels, frame)
-    assert "letters inside the image region are still there" in said
-    assert "Text inside it stays" in extract_frames.__doc__
-    assert "Text inside the image region was left" in (tmp_path / "out" / DATA_SET).read_text()

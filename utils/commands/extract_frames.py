@@ -33,9 +33,10 @@ from utils.curation.pseudonyms import (
     write_key,
 )
 from utils.curation.sector import is_tissue
-from utils.data.dicom import INSTALL, has_reader, is_dicom, open_dicom, other_kind
+from utils.data.dicom import INSTALL, has_reader, open_dicom
 from utils.data.splits import below
-from utils.inference.sources import VIDEO_SUFFIXES, Source
+from utils.inference.kinds import Content, Kind, content_of
+from utils.inference.sources import Source
 
 MS_A_SECOND = 1000
 
@@ -50,8 +51,12 @@ class ClipFile:
 
     path: Path
     place: str
-    is_dicom: bool
+    content: Content
     identity: Identity
+
+    @property
+    def is_dicom(self) -> bool:
+        return self.content.kind is Kind.DICOM
 
 
 @dataclass
@@ -126,12 +131,7 @@ def look_through(root: Path) -> Survey:
     files = sorted(path for path in below(root) if path.is_file())
     for number, path in enumerate(files, start=1):
         place = f"file {number} of {len(files)}"
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            survey.clips.append(ClipFile(path, place, False, file_identity(path, root)))
-        elif is_dicom(path):
-            add_dicom(survey, path, place, root)
-        else:
-            survey.passed_by["of other kinds"] += 1
+        add_file(survey, path, place, root)
     known = patients_of_folders(survey.clips, root)
     for index, clip in enumerate(survey.clips):
         patient = known.get(clip.identity.patient, clip.identity.patient)
@@ -151,21 +151,30 @@ def patients_of_folders(clips: Sequence[ClipFile], root: Path) -> dict[str, str]
     return {folder: own.pop() for folder, own in found.items() if len(own) == 1}
 
 
-def add_dicom(survey: Survey, path: Path, place: str, root: Path) -> None:
-    if not has_reader():
+def add_file(survey: Survey, path: Path, place: str, root: Path) -> None:
+    content = content_of(path)
+    if content.kind is Kind.DICOM:
+        add_dicom(survey, ClipFile(path, place, content, file_identity(path, root)), root)
+    elif content.name and not has_reader():
         raise UserError(f"--source {root}: it holds DICOM, which needs pydicom: {INSTALL}")
-    if other_kind(path):
+    elif content.name:  # which may repeat what is in the header
         survey.passed_by["DICOM without a picture"] += 1
-        return
+    elif content.is_clip:
+        survey.clips.append(ClipFile(path, place, content, file_identity(path, root)))
+    else:
+        survey.passed_by["of other kinds"] += 1
+
+
+def add_dicom(survey: Survey, file: ClipFile, root: Path) -> None:
     try:
-        clip = open_dicom(path)
+        clip = open_dicom(file.path)
     except UserError as error:
-        survey.problems.append(anonymous(error, path, place))
+        survey.problems.append(anonymous(error, file.path, file.place))
         return
     if clip.frame_count == 1 and not any(map(is_tissue, clip.regions)):
         survey.passed_by["single pictures without an image region"] += 1
         return
-    survey.clips.append(ClipFile(path, place, True, dicom_identity(path, root)))
+    survey.clips.append(replace(file, identity=dicom_identity(file.path, root)))
 
 
 def anonymous(error: UserError, path: Path, name: object) -> str:
@@ -195,7 +204,7 @@ def extract_all(
             )
             continue
         try:
-            found = extract(content_of(clip, name, survey), name, folder, selection)
+            found = extract(clip_content(clip, name, survey), name, folder, selection)
         except UserError as error:
             survey.problems.append(anonymous(error, clip.path, name))
             continue
@@ -208,18 +217,18 @@ def extract_all(
     return [done[name] for name in sorted(done, key=str)]
 
 
-def content_of(clip: ClipFile, name: ClipName, survey: Survey) -> ClipContent:
+def clip_content(clip: ClipFile, name: ClipName, survey: Survey) -> ClipContent:
     """A clip's frames, times and regions; what is odd about it is noted in the survey."""
     if not clip.is_dicom:
-        return video_content(clip.path)
+        return video_content(clip)
     opened = open_dicom(clip.path)
     survey.problems += [anonymous(UserError(text), clip.path, name) for text in opened.warnings]
     return ClipContent(opened.frames, opened.frame_times_ms, opened.regions)
 
 
-def video_content(path: Path) -> ClipContent:
-    """A video; its frames are equally far apart, by the rate that it states."""
-    source = Source(path, Path(path.stem), None)
+def video_content(clip: ClipFile) -> ClipContent:
+    """A video, a GIF or a stack; a video's frames are equally far apart, by the rate it states."""
+    source = Source(clip.path, Path(clip.path.stem), None, clip.content)
 
     def frames() -> Iterator[np.ndarray]:
         for frame in source.frames():
