@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cine_clips import BURNT_IN, REGION, cine_frames, regions, write_clip, write_video
+from cine_clips import BURNT_IN, REGION, cine_frames, regions, ultrasound, write_clip, write_video
 from pydicom.dataset import Dataset
 
 import extract_frames
@@ -73,6 +73,9 @@ def make_clinic(root: Path) -> None:
     (folder / f"{FILE}.cut").write_bytes(content[: -frames[0].size - 100])
     (folder / f"{FILE}.bad").write_bytes(content[:2000])
     (folder / f"{FILE}.QUIMBY").write_bytes(b"words")
+    report = ultrasound(frames, **SECRETS | {"Modality": "QUIMBYSR"})
+    del report.PixelData
+    report.save_as(folder / f"{FILE}4", enforce_file_format=True)
     write_video(folder / f"{FILE}.mp4", cine_frames(5))
     (folder / f"{FILE}2.mp4").write_bytes(b"no video")
     stale = SECRETS | {"SOPInstanceUID": "1.2.826.0.1.7702"}
