@@ -143,7 +143,7 @@ class DicomClip:
         facts = {
             "number_of_frames": self.held,
             "photometric_interpretation": self._photometric,
-            "decoding_plugin": plugin_of(syntax),
+            "decoding_plugin": plugin_of(syntax, self._object.header.BitsStored),
             "raw": True,
         }
         source = self._object.source()
