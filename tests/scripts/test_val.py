@@ -84,6 +84,8 @@ PICTURES = (
     "confusion_matrix_detection",
     "confusion_matrix_views",
     "val_batch_pred",
+    "clip_ROC",
+    "clip_calibration",
 )
 
 

@@ -14,6 +14,7 @@ from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Compute, select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import (
+    USUAL_CONFIDENCE,
     usual_confidence,
     warn_without_effect,
 )
@@ -22,8 +23,9 @@ from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
+from utils.evaluation.clip_metrics import clip_metrics
 from utils.evaluation.evaluate import evaluate, write_evaluation
-from utils.evaluation.metrics import summarise
+from utils.evaluation.metrics import confidence_of, plain, summarise
 from utils.evaluation.predictions import (
     FILE_NAME,
     Header,
@@ -33,6 +35,7 @@ from utils.evaluation.predictions import (
     write_predictions,
 )
 from utils.evaluation.results import ImageResult
+from utils.evaluation.summary import Summary
 from utils.evaluation.tables import format_table
 from utils.plots.run import draw_evaluation
 
@@ -117,12 +120,21 @@ def report(
         results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
     )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
+    metrics["clips"] = plain(clip_metrics(results, data, called_at(metrics), tasks=header.tasks))
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
+
+
+def called_at(metrics: Summary) -> float:
+    """From which evidence on a clip is called: the confidence of the boxes, or the usual one."""
+    confidence = confidence_of(metrics)
+    if confidence is None:
+        return USUAL_CONFIDENCE
+    return confidence
 
 
 def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]:
