@@ -160,22 +160,18 @@ def with_clip_evidence(
     class_count: int,
     strength: float = STRENGTH,
 ) -> list[ImageResult]:
-    """The results, boxes rescored and sorted again, views those of the clip.
-
-    Frames of no clip stay as they are.
-    """
+    """The results with the boxes of clips rescored and sorted again; the rest stays as it is."""
     pooled = list(results)
     for numbers in clips.values():
         frames = [results[number] for number in numbers]
         highest = [_highest_of(frame, class_count) for frame in frames]
         factors = score_factors(class_evidence(highest), strength)
-        view = mean_view(frame.view_probabilities for frame in frames)
         for number, frame in zip(numbers, frames, strict=True):
-            pooled[number] = _pooled(frame, factors, view)
+            pooled[number] = _pooled(frame, factors)
     return pooled
 
 
-def _pooled(frame: ImageResult, factors: np.ndarray, view: np.ndarray) -> ImageResult:
+def _pooled(frame: ImageResult, factors: np.ndarray) -> ImageResult:
     scores = rescored(frame.scores, frame.classes, factors)
     order = np.argsort(-scores, kind="stable")
     return dataclasses.replace(
@@ -183,7 +179,6 @@ def _pooled(frame: ImageResult, factors: np.ndarray, view: np.ndarray) -> ImageR
         boxes_xyxy=frame.boxes_xyxy[order],
         classes=frame.classes[order],
         scores=scores[order],
-        view_probabilities=view,
     )
 
 
