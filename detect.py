@@ -5,8 +5,9 @@ python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt -
 python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
 python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 
-A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with
-the highest mean probability. --save-txt writes label files as training reads them. Nothing is
+A clip is a video, or the images that a clip_pattern puts together: my.yaml's, else that of the
+model's training. Its view is the one with the highest mean probability; its boxes are rescored by
+what all its frames show (--clip-evidence). --save-txt writes label files as training reads them. Nothing is
 written beside the sources.
 """
 
@@ -68,6 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_device(parser)
     parser.add_argument(
+        "--clip-evidence",
+        action=argparse.BooleanOptionalAction,
+        help="rescore boxes by what all frames of their clip show; with --save-csv write clips.csv "
+        "and patients.csv (default: where the model was trained on clips)",
+    )
+    parser.add_argument(
         "--explain",
         action="store_true",
         help="draw beside the picture what the view was decided by (Grad-CAM)",
@@ -92,6 +99,8 @@ def parse_arguments() -> argparse.Namespace:
     args.given = given_options(parser, args)
     if args.explain and args.nosave:
         raise UserError("--explain is a part of the pictures; leave out --nosave")
+    if args.explain and args.clip_evidence:
+        raise UserError("--explain shows frames one by one; leave out --clip-evidence")
     return args
 
 

@@ -43,14 +43,15 @@ def run(
 ) -> Callable[..., str]:
     """Run detect.py in this process, with results in `tmp_path/runs/exp`.
 
-    Returns what it prints.
+    Frames are predicted one by one unless clips are asked for. Returns what it prints.
     """
     monkeypatch.setattr(LOGGER, "info", print)
     monkeypatch.setattr(LOGGER, "warning", print)
 
     def call(weights: Path, *arguments: object) -> str:
         place = () if "--project" in arguments else ("--project", tmp_path / "runs")
-        command = ("detect.py", "--weights", weights, *place, *arguments)
+        clips = () if "--clip-evidence" in arguments else ("--no-clip-evidence",)
+        command = ("detect.py", "--weights", weights, *place, *clips, *arguments)
         monkeypatch.setattr(sys, "argv", list(map(str, command)))
         detect.main()
         return capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,12 +13,14 @@ from tqdm import tqdm
 
 from models.common import ViewHead
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
-from utils.core.data_config import load_data_config
+from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.inference import outputs
+from utils.inference.clip_tables import ClipTables
+from utils.inference.clips import pooled_frames
 from utils.inference.predictor import Predictor
 from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
 
@@ -34,11 +37,33 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     refuse_folder_of_sources(folder, args.source, sources)
     compute = select_compute("auto", select_device(args.device))
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
+    file_names = data or metadata.file_names(args.weights)
+    if pools_clips(args, file_names.clip_pattern):
+        sources = in_clips(sources, file_names)
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
     warn_without_effect(args.given, without_effect(model, args.weights))
-    write_outputs(args, sources, predictor, metadata, folder)
+    write_outputs(args, sources, predictor, metadata, file_names, folder)
+
+
+def pools_clips(args: argparse.Namespace, clip_pattern: str | None) -> bool:
+    """Whether boxes are rescored by their clip: as asked, else where clips were trained on."""
+    if args.clip_evidence is not None:
+        return args.clip_evidence
+    return bool(clip_pattern) and not args.explain
+
+
+def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
+    """The sources, images in the clips that their names say; none in a clip called as a video."""
+    taken = {source.clip for source in sources}
+    found = []
+    for source in sources:
+        clip = file_names.clip_of(source.path)
+        if source.clip is None and clip and clip[0] not in taken:
+            source = dataclasses.replace(source, clip=clip[0])
+        found.append(source)
+    return found
 
 
 def write_outputs(
@@ -46,20 +71,27 @@ def write_outputs(
     sources: Sequence[Source],
     predictor: Predictor,
     metadata: ModelMetadata,
+    file_names: DataConfig,
     folder: Path,
 ) -> None:
     """Write the model's predictions of all frames into the folder."""
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
-    reader = FrameReader(sources, metadata.bits)
+    pooled = None
+    if pools_clips(args, file_names.clip_pattern) and any(source.clip for source in sources):
+        frames = tqdm(FrameReader(sources, metadata.bits), "look", unit="frame", leave=False)
+        pooled = pooled_frames(frames, predictor, len(names))
     tally = outputs.Tally(folder, names, view_names)
     files = [output(folder, names, view_names) for output in wanted(args)]
+    if pooled and args.save_csv:
+        files.append(ClipTables(folder, names, view_names, pooled.evidence, file_names))
+    reader = FrameReader(sources, metadata.bits)
     with ExitStack() as stack:
         for output in [tally, *files]:
             stack.enter_context(closing(output))
-        for frame in tqdm(reader, "detect", unit="frame", leave=False):
-            prediction = predictor(frame.image)
+        for number, frame in enumerate(tqdm(reader, "detect", unit="frame", leave=False)):
+            prediction = pooled.predictions[number] if pooled else predictor(frame.image)
             for output in [tally, *files]:
                 output.add(frame, prediction)
     for problem in reader.problems:

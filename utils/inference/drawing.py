@@ -50,6 +50,7 @@ def draw_prediction(
         ax.axis("off")
         area = (MARGIN, CAPTION, MARGIN + width, total_height)
         draw_frame(ax, area, image, vars(prediction), names)
+        view = "no view"
         if len(prediction.view_probabilities):
             view = view_names[prediction.view]
             _write(ax, MARGIN, f"{view} {prediction.view_probabilities.max():.2f}", width)

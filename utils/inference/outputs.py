@@ -217,7 +217,9 @@ class Tally(Output):
 
     def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
         super().__init__(folder, names, view_names)
-        self.frames = self.with_boxes = 0
+        self.frames = 0
+        self.with_boxes = 0
+        self.not_scored = 0
         self._boxes: Counter[str] = Counter()
         self._views: Counter[str] = Counter()
         self._clips = ClipViews()
@@ -225,6 +227,7 @@ class Tally(Output):
     def add(self, frame: Frame, prediction: Prediction) -> None:
         self.frames += 1
         self.with_boxes += len(prediction.classes) > 0
+        self.not_scored += not prediction.is_scored
         self._boxes.update(self.names[number] for number in prediction.classes)
         self._views.update(self.view_names[prediction.view : prediction.view + 1])
         self._clips.add(frame, prediction)
@@ -239,6 +242,8 @@ class Tally(Output):
     def summary(self) -> str:
         """One line."""
         parts = [f"{self.frames} frames"]
+        if self.not_scored:
+            parts.append(f"{self.not_scored} of them without flow colour are not scored")
         if self.names:
             found = ", ".join(f"{name} {self._boxes[name]}" for name in self.names)
             boxes = sum(self._boxes.values())

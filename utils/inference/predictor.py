@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from utils.core.device import Compute
 from utils.core.options import usual_confidence
 from utils.data.boxes import xyxy_to_xywh
 from utils.data.detections import boxes_in_pixels, no_detections
+from utils.data.flow_colour import has_flow_colour
 from utils.data.images import Letterbox
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.inference.grad_cam import grad_cam, inputs_of, to_image
@@ -31,6 +32,7 @@ class Prediction:
         view_probabilities: (views,); empty without a view head.
         attention: (height, width) float32 in [0, 1], how much each place raised the view's logit;
             None if not asked for.
+        is_scored: False of a frame that the model was not asked about.
     """
 
     height: int
@@ -40,6 +42,7 @@ class Prediction:
     classes: np.ndarray
     view_probabilities: np.ndarray
     attention: np.ndarray | None = None
+    is_scored: bool = True
 
     @property
     def view(self) -> int:
@@ -55,6 +58,23 @@ class Prediction:
         return FrameLabels(np.column_stack((self.classes, xywhn)), self.view)
 
 
+def not_scored(height: int, width: int, with_attention: bool = False) -> Prediction:
+    """Of an image that the model was not asked about: no box and no view."""
+    attention = None
+    if with_attention:  # so that the pictures of a video are of one size
+        attention = np.zeros((height, width), np.float32)
+    return Prediction(
+        height,
+        width,
+        boxes_xyxy=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        classes=np.zeros(0, int),
+        view_probabilities=np.zeros(0),
+        attention=attention,
+        is_scored=False,
+    )
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A model in eval mode and what is needed to use it: call it with an image.
@@ -64,6 +84,8 @@ class Predictor:
         confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`; None without a
             detector.
         explained: the model's view head, if its decision is to be explained.
+        several_labels: a box is kept once for every class above `confidence`, as in validation.
+        needs_colour: a frame without flow colour is not scored.
     """
 
     model: nn.Module
@@ -73,6 +95,8 @@ class Predictor:
     iou: float = 0.45
     max_detections: int = 300
     explained: nn.Module | None = None
+    several_labels: bool = False
+    needs_colour: bool = False
 
     @classmethod
     def of(
@@ -89,12 +113,15 @@ class Predictor:
             confidence = metadata.confidence
         if confidence is None and "detection" in model.tasks:
             confidence = usual_confidence()
-        return cls(model, compute, size or metadata.imgsz, confidence, *others)
+        predictor = cls(model, compute, size or metadata.imgsz, confidence, *others)
+        return replace(predictor, needs_colour=metadata.needs_colour)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:
         """(height, width, 3) uint8 RGB -> what the model finds in it."""
         height, width = image.shape[:2]
+        if self.needs_colour and not has_flow_colour(image):
+            return not_scored(height, width, with_attention=self.explained is not None)
         letterbox = Letterbox.fit(height, width, self.size)
         square = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1)[None]
         inputs = nullcontext()
@@ -112,6 +139,7 @@ class Predictor:
                 confidence=self.confidence,
                 iou=self.iou,
                 max_detections=self.max_detections,
+                several_labels=self.several_labels,
             )
         boxes_xyxy = rows[:, :4]
         # The others lie in the letterbox's border.
