@@ -20,7 +20,7 @@ from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.inference import outputs
 from utils.inference.clip_tables import ClipTables
-from utils.inference.clips import pooled_frames
+from utils.inference.clips import PooledFrames, pooled_frames
 from utils.inference.predictor import Predictor
 from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
 
@@ -78,22 +78,16 @@ def write_outputs(
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
+    tally = outputs.Tally(folder, names, view_names)
+    files = [output(folder, names, view_names) for output in wanted(args)]
     pooled = None
     if pools_clips(args, file_names.clip_pattern) and any(source.clip for source in sources):
         frames = tqdm(FrameReader(sources, metadata.bits), "look", unit="frame", leave=False)
         pooled = pooled_frames(frames, predictor, len(names))
-    tally = outputs.Tally(folder, names, view_names)
-    files = [output(folder, names, view_names) for output in wanted(args)]
-    if pooled and args.save_csv:
-        files.append(ClipTables(folder, names, view_names, pooled.evidence, file_names))
+        if args.save_csv:
+            files.append(ClipTables(folder, names, view_names, pooled.evidence, file_names))
     reader = FrameReader(sources, metadata.bits)
-    with ExitStack() as stack:
-        for output in [tally, *files]:
-            stack.enter_context(closing(output))
-        for number, frame in enumerate(tqdm(reader, "detect", unit="frame", leave=False)):
-            prediction = pooled.predictions[number] if pooled else predictor(frame.image)
-            for output in [tally, *files]:
-                output.add(frame, prediction)
+    write_frames(reader, predictor, pooled, [tally, *files])
     for problem in reader.problems:
         LOGGER.warning(f"warning: {problem}")
     parts = [tally.summary()]
@@ -102,6 +96,25 @@ def write_outputs(
     if files:
         parts.append(f"everything is in {folder}")
     LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
+
+
+def write_frames(
+    reader: FrameReader,
+    predictor: Predictor,
+    pooled: PooledFrames | None,
+    files: Sequence[outputs.Output],
+) -> None:
+    """Tell all outputs of every frame, predicted here unless that was done clip by clip."""
+    with ExitStack() as stack:
+        for output in files:
+            stack.enter_context(closing(output))
+        for number, frame in enumerate(tqdm(reader, "detect", unit="frame", leave=False)):
+            if pooled is None:
+                prediction = predictor(frame.image)
+            else:
+                prediction = pooled.predictions[number]
+            for output in files:
+                output.add(frame, prediction)
 
 
 def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
