@@ -87,6 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--save-csv", action="store_true", help="write predictions.csv, with confidences and clips"
     )
     parser.add_argument(
+        "--save-coco",
+        action="store_true",
+        help="write coco.json, frames and boxes in COCO's format",
+    )
+    parser.add_argument(
         "--save-crop", action="store_true", help="write every box's pixels, in a folder a class"
     )
     add_result_folder(parser, "runs/detect")

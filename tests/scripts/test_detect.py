@@ -263,23 +263,19 @@ def test_a_model_with_one_task(run, checkpoints, frames: Path, tmp_path: Path, k
 
 @pytest.mark.parametrize(
     ("option", "written"),
-    [("--save-txt", "labels"), ("--save-csv", "predictions.csv"), ("--save-crop", "crops")],
+    [
+        ("--save-txt", "labels"),
+        ("--save-csv", "predictions.csv"),
+        ("--save-coco", "coco.json"),
+        ("--save-crop", "crops"),
+    ],
 )
 def test_what_an_option_writes(
     run, checkpoints, frames: Path, tmp_path: Path, option: str, written: str
 ):
     source = min(frames.glob("*.png"))
-    run(
-        checkpoints["joint"],
-        "--source",
-        source,
-        "--nosave",
-        option,
-        "--conf-thres",
-        0.001,
-        "--max-det",
-        2,
-    )
+    limits = ("--conf-thres", 0.001, "--max-det", 2)
+    run(checkpoints["joint"], "--source", source, "--nosave", option, *limits)
     assert [path.name for path in (tmp_path / "runs/exp").iterdir()] == [written]
 
 

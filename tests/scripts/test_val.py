@@ -97,14 +97,15 @@ def test_predictions_come_to_the_same_without_a_network(
     monkeypatch,
     given: list[str],
 ):
+    saved = ("--save-json", "--save-coco")
     first = evaluate(
-        "first", "--weights", checkpoints["joint"], "--data", mixed.source, "--save-json", *given
+        "first", "--weights", checkpoints["joint"], "--data", mixed.source, *saved, *given
     )
     monkeypatch.setattr(command, "open_model", lambda *args: pytest.fail("a network is made"))
     again = evaluate(
-        "again", "--predictions", first / "predictions.npz", "--data", mixed.source, "--save-json"
+        "again", "--predictions", first / "predictions.npz", "--data", mixed.source, *saved
     )
-    for name in ("metrics.json", "predictions.json", "val_batch.json"):
+    for name in ("metrics.json", "predictions.json", "coco.json", "val_batch.json"):
         assert (first / name).read_text() == (again / name).read_text()
     for name in PICTURES:
         assert (first / f"{name}.png").read_bytes() == (again / f"{name}.png").read_bytes()

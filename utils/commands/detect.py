@@ -159,5 +159,6 @@ def wanted(args: argparse.Namespace) -> list[type[outputs.Output]]:
         outputs.LabelFiles: args.save_txt,
         outputs.Crops: args.save_crop,
         outputs.Table: args.save_csv,
+        outputs.Coco: args.save_coco,
     }
     return [output for output, is_wanted in asked.items() if is_wanted]

@@ -12,6 +12,7 @@ from torch import nn
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Compute, select_compute, select_device
+from utils.core.files import write_json
 from utils.core.lock import claim_run_folder
 from utils.core.options import (
     USUAL_CONFIDENCE,
@@ -24,6 +25,7 @@ from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
 from utils.evaluation.clip_metrics import clip_metrics
+from utils.evaluation.coco import CocoFrame, coco_document
 from utils.evaluation.evaluate import evaluate, write_evaluation
 from utils.evaluation.metrics import confidence_of, plain, summarise
 from utils.evaluation.predictions import (
@@ -124,6 +126,9 @@ def report(
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
+    if args.save_coco:
+        frames = [coco_frame(result, called_at(metrics), data) for result in results]
+        write_json(folder / "coco.json", coco_document(frames, data.names))
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
@@ -135,6 +140,24 @@ def called_at(metrics: Summary) -> float:
     if confidence is None:
         return USUAL_CONFIDENCE
     return confidence
+
+
+def coco_frame(result: ImageResult, confidence: float, data: DataConfig) -> CocoFrame:
+    """What is predicted of a frame, boxes of at least this confidence."""
+    kept = result.scores >= confidence
+    view = None
+    if len(result.view_probabilities):
+        view = data.view_names[result.view_probabilities.argmax()]
+    return CocoFrame(
+        file_name=result.image,
+        frame=None,
+        height=result.height,
+        width=result.width,
+        boxes_xyxy=result.boxes_xyxy[kept],
+        scores=result.scores[kept],
+        classes=result.classes[kept],
+        view=view,
+    )
 
 
 def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]:

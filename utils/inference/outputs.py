@@ -14,10 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.core.files import file_names, write_atomically, write_bytes
+from utils.core.files import file_names, write_atomically, write_bytes, write_json
 from utils.core.script import UserError
 from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
+from utils.evaluation.coco import CocoFrame, coco_document
 from utils.inference.drawing import draw_prediction
 from utils.inference.predictor import Prediction
 from utils.inference.sources import Frame, frame_count
@@ -210,6 +211,34 @@ class Table(Output):
             writer = csv.DictWriter(stream, columns)
             writer.writeheader()
             writer.writerows(row | means.get(row["clip"], {}) for row in self._rows)
+
+
+class Coco(Output):
+    """`coco.json`: all frames and boxes as a COCO data set, see `coco_document`."""
+
+    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+        super().__init__(folder, names, view_names)
+        self._frames: list[CocoFrame] = []
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        view = None
+        if prediction.view != UNKNOWN_VIEW:
+            view = self.view_names[prediction.view]
+        found = CocoFrame(
+            file_name=str(frame.path),
+            frame=frame.number,
+            height=prediction.height,
+            width=prediction.width,
+            boxes_xyxy=prediction.boxes_xyxy,
+            scores=prediction.scores,
+            classes=prediction.classes,
+            view=view,
+        )
+        self._frames.append(found)
+
+    def close(self) -> None:
+        if self._frames:
+            write_json(self.place("coco.json"), coco_document(self._frames, self.names))
 
 
 class Tally(Output):
