@@ -85,6 +85,7 @@ PICTURES = (
     "confusion_matrix_views",
     "val_batch_pred",
     "clip_ROC",
+    "risk_coverage",
     "clip_calibration",
 )
 

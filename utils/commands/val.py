@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
@@ -37,8 +38,10 @@ from utils.evaluation.predictions import (
     write_predictions,
 )
 from utils.evaluation.results import ImageResult
+from utils.evaluation.risk_coverage import risk_coverage
 from utils.evaluation.summary import Summary
 from utils.evaluation.tables import format_table
+from utils.evaluation.views import has_view
 from utils.plots.run import draw_evaluation
 
 # Of the frames that are predicted, and how; predictions in a file have them behind them
@@ -123,6 +126,7 @@ def report(
     )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
     metrics["clips"] = plain(clip_metrics(results, data, called_at(metrics), tasks=header.tasks))
+    metrics["risk_coverage"] = plain(risk_of_views(results))
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
@@ -140,6 +144,15 @@ def called_at(metrics: Summary) -> float:
     if confidence is None:
         return USUAL_CONFIDENCE
     return confidence
+
+
+def risk_of_views(results: Sequence[ImageResult]) -> dict[str, object] | None:
+    """Risk over coverage of the frames with a known and a predicted view."""
+    labelled = [result for result in results if has_view(result)]
+    if not labelled:
+        return None
+    probabilities = np.array([result.view_probabilities for result in labelled])
+    return risk_coverage(probabilities, np.array([result.true_view for result in labelled]))
 
 
 def coco_frame(result: ImageResult, confidence: float, data: DataConfig) -> CocoFrame:

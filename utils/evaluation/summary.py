@@ -230,6 +230,24 @@ class Clips(TypedDict):
     view: ClipView | None
 
 
+class AtAccuracy(TypedDict):
+    """The lowest threshold at which so many of the answered are right."""
+
+    accuracy: float
+    threshold: Figure  # None where no threshold reaches it
+    coverage: float
+
+
+class RiskCoverage(TypedDict):
+    """See `utils.evaluation.risk_coverage`."""
+
+    area: float
+    threshold: list[float]
+    coverage: list[float]
+    risk: list[float]
+    at_accuracy: list[AtAccuracy]
+
+
 class Summary(TypedDict):
     """All that an evaluation reports; `detection` and `views` for the tasks that it has only."""
 
@@ -245,3 +263,4 @@ class Summary(TypedDict):
     fitness: float
     reference: NotRequired[Reference | None]  # added by val.py
     clips: NotRequired[Clips | None]  # likewise
+    risk_coverage: NotRequired[RiskCoverage | None]  # likewise, of the view

@@ -190,6 +190,7 @@ def _view_lines(metrics: Summary) -> list[str]:
     lines += _same_clip_views(metrics)
     labels = {"accuracy": "accuracy", "balanced_accuracy": "balanced"}
     lines += _interval_lines(metrics, views, labels)
+    lines += _risk_lines(metrics)
     lines += ["", _row("view", "images", "patients", "P", "R", "F1")]
     for row in views["per_view"]:
         cells = [row[key] for key in ("images", "groups", "precision", "recall", "f1")]
@@ -239,6 +240,21 @@ def _clip_view_lines(view: ClipView) -> list[str]:
             f"{view['contradicting']} clips have labels of several views and count by the "
             f"majority; {view['undecided']} without one are left out"
         )
+    return lines
+
+
+def _risk_lines(metrics: Summary) -> list[str]:
+    """Which answers are to be left out, for fewer wrong ones."""
+    curve = metrics.get("risk_coverage")
+    if not curve:
+        return []
+    lines = [f"area under risk over coverage: {_cell(curve['area'])}"]
+    for row in curve["at_accuracy"]:
+        if row["threshold"] is not None:
+            lines.append(
+                f"{row['accuracy']:.0%} right on these frames if a view of less than "
+                f"{row['threshold']:.3f} is unknown: {row['coverage']:.0%} are answered"
+            )
     return lines
 
 

@@ -22,6 +22,7 @@ from utils.plots.frames import plot_mosaic
 from utils.plots.gradnorm import plot_gradnorm_analysis, plot_weight_evolution
 from utils.plots.interference import plot_interference
 from utils.plots.results import is_dual_run, plot_learning_rates, plot_results
+from utils.plots.risk_coverage import plot_risk_coverage
 from utils.plots.style import CLASSIFICATION
 
 
@@ -84,6 +85,8 @@ def draw_evaluation(folder: Path) -> list[Path]:
         pictures |= _detection_pictures(metrics["detection"], names)
     if metrics.get("views"):
         pictures["confusion_matrix_views"] = _view_confusion(metrics["views"], view_names)
+    if metrics.get("risk_coverage"):
+        pictures["risk_coverage"] = partial(plot_risk_coverage, metrics["risk_coverage"])
     if metrics.get("clips"):
         pictures |= _clip_pictures(metrics["clips"])
     if (folder / "val_batch.json").is_file():
