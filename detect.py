@@ -67,6 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=300,
         help="boxes an image, at most; at least 1 (default: 300)",
     )
+    parser.add_argument(
+        "--view-thres",
+        type=number(0, 1),
+        default=0.0,
+        help="a view of less probability is unknown; 0 to 1, val.py prints some (default: 0)",
+    )
     add_device(parser)
     parser.add_argument(
         "--clip-evidence",

@@ -139,3 +139,12 @@ def test_frames_without_flow_colour_are_not_scored(run, trained_on, frames: Path
 def test_frames_cannot_be_explained_and_pooled(run, trained_on, frames: Path):
     with pytest.raises(UserError, match="--explain shows frames one by one; leave out"):
         run(trained_on(), "--source", frames, "--explain", "--clip-evidence")
+
+
+def test_views_below_the_threshold_are_unknown_to_every_output(
+    run, trained_on, frames: Path, tmp_path: Path
+):
+    out = run(trained_on(), "--source", frames, *CLIPS, "--save-txt", "--view-thres", 1)
+    assert "views A4C 0, PSAX 0, PLAX 0, unknown 8" in out
+    assert {row["view"] for row in table(tmp_path / "runs/exp/clips.csv")} == {"unknown"}
+    assert {row["view"] for row in rows_of(tmp_path / "runs/exp")} == {"unknown"}

@@ -43,6 +43,7 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
+    predictor = dataclasses.replace(predictor, least_probability=args.view_thres)
     warn_without_effect(args.given, without_effect(model, args.weights))
     write_outputs(args, sources, predictor, metadata, file_names, folder)
 
@@ -123,6 +124,8 @@ def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
     if "detection" not in model.tasks:
         no_boxes = f"{weights}, which finds no boxes"
         idle |= dict.fromkeys(("conf_thres", "iou_thres", "max_det", "save_crop"), no_boxes)
+    if "classification" not in model.tasks:
+        idle["view_thres"] = f"{weights}, which names no views"
     if is_onnx(weights):
         idle["device"] = f"{weights}: ONNX runs on the CPU"
     return idle

@@ -15,7 +15,7 @@ from utils.core.files import write_atomically
 from utils.core.script import LOGGER
 from utils.evaluation.clips import mean_view, patient_evidence
 from utils.inference.outputs import Output
-from utils.inference.predictor import Prediction
+from utils.inference.predictor import Prediction, view_text
 from utils.inference.sources import Frame
 
 MOST_FRAMES = 20  # named in a cell
@@ -87,6 +87,7 @@ class ClipTables(Output):
         self._evidence = evidence
         self._data = data
         self._clips: dict[str, ClipRecord] = {}
+        self._least_probability = 0.0
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         if frame.clip is None:
@@ -94,6 +95,7 @@ class ClipTables(Output):
         if frame.clip not in self._clips:
             self._clips[frame.clip] = ClipRecord(self._data.found_group(frame.path))
         record = self._clips[frame.clip]
+        self._least_probability = prediction.least_probability
         record.frames += 1
         record.scored += prediction.is_scored
         record.views.append(prediction.view_probabilities)
@@ -176,7 +178,7 @@ class ClipTables(Output):
         columns = ["view", *(f"p_{name}" for name in self.view_names)]
         cells = [None] * len(columns)
         if len(probabilities):
-            view = self.view_names[probabilities.argmax()]
+            view = view_text(probabilities, self._least_probability, self.view_names)
             cells = [view, *(f"{p:.6f}" for p in probabilities)]
         return dict(zip(columns, cells, strict=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ class Prediction:
         attention: (height, width) float32 in [0, 1], how much each place raised the view's logit;
             None if not asked for.
         is_scored: False of a frame that the model was not asked about.
+        least_probability: a view that is less probable than this is unknown.
     """
 
     height: int
@@ -43,19 +45,35 @@ class Prediction:
     view_probabilities: np.ndarray
     attention: np.ndarray | None = None
     is_scored: bool = True
+    least_probability: float = 0
 
     @property
     def view(self) -> int:
-        """The most probable view; -1 without a view head."""
-        if not len(self.view_probabilities):
-            return UNKNOWN_VIEW
-        return int(self.view_probabilities.argmax())
+        """The most probable view; -1 if it is unknown, or there is no view head."""
+        return sure_view(self.view_probabilities, self.least_probability)
 
     def labels(self) -> FrameLabels:
         """The same as labels: without confidences, boxes as fractions of the image."""
         xywh = xyxy_to_xywh(torch.from_numpy(self.boxes_xyxy)).numpy()
         xywhn = xywh / [self.width, self.height, self.width, self.height]
         return FrameLabels(np.column_stack((self.classes, xywhn)), self.view)
+
+
+def sure_view(probabilities: np.ndarray, least_probability: float) -> int:
+    """The most probable of (views,); -1 if that is less probable than asked, or there is none."""
+    if not len(probabilities) or probabilities.max() < least_probability:
+        return UNKNOWN_VIEW
+    return int(probabilities.argmax())
+
+
+def view_text(
+    probabilities: np.ndarray, least_probability: float, view_names: Sequence[str]
+) -> str:
+    """The name of the `sure_view` of (views,), of which there are some; else "unknown"."""
+    view = sure_view(probabilities, least_probability)
+    if view == UNKNOWN_VIEW:
+        return "unknown"
+    return view_names[view]
 
 
 def not_scored(height: int, width: int, with_attention: bool = False) -> Prediction:
@@ -86,6 +104,7 @@ class Predictor:
         explained: the model's view head, if its decision is to be explained.
         several_labels: a box is kept once for every class above `confidence`, as in validation.
         needs_colour: a frame without flow colour is not scored.
+        least_probability: of a view, see `Prediction`.
     """
 
     model: nn.Module
@@ -97,6 +116,7 @@ class Predictor:
     explained: nn.Module | None = None
     several_labels: bool = False
     needs_colour: bool = False
+    least_probability: float = 0
 
     @classmethod
     def of(
@@ -121,7 +141,8 @@ class Predictor:
         """(height, width, 3) uint8 RGB -> what the model finds in it."""
         height, width = image.shape[:2]
         if self.needs_colour and not has_flow_colour(image):
-            return not_scored(height, width, with_attention=self.explained is not None)
+            blank = not_scored(height, width, with_attention=self.explained is not None)
+            return replace(blank, least_probability=self.least_probability)
         letterbox = Letterbox.fit(height, width, self.size)
         square = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1)[None]
         inputs = nullcontext()
@@ -160,4 +181,5 @@ class Predictor:
             classes=rows[kept, 5].astype(int),
             view_probabilities=probabilities,
             attention=attention,
+            least_probability=self.least_probability,
         )
