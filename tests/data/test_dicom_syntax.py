@@ -1,0 +1,49 @@
+"""Transfer syntaxes: what is read, and what is said of the others."""
+
+from pathlib import Path
+
+import pytest
+from dicom_files import pydicom, uid
+
+from utils.core.script import UserError
+from utils.data.dicom_syntax import plugin_of, require_readable, stated_or_seen
+
+
+def test_every_syntax_that_the_packages_decode_is_read_and_every_other_is_named():
+    for name in dir(uid):
+        syntax = getattr(uid, name)
+        if not isinstance(syntax, uid.UID) or not syntax.is_transfer_syntax:
+            continue
+        try:
+            is_decoded = pydicom.pixels.get_decoder(syntax).is_available
+        except NotImplementedError:
+            is_decoded = False
+        if is_decoded:
+            require_readable(syntax, 8, Path("a"))
+        else:
+            with pytest.raises(UserError) as caught:
+                require_readable(syntax, 8, Path("a"))
+            assert str(caught.value).startswith(
+                f"a: its transfer syntax is {syntax.name} ({syntax})"
+            )
+
+
+def test_without_gdcm_jpeg_is_not_left_to_a_decoder_that_converts_colours(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    decoder = pydicom.pixels.get_decoder(uid.JPEGBaseline8Bit)
+    assert "pillow" in decoder.available_plugins
+    monkeypatch.setattr(decoder, "_available", {"pillow": decoder._available["pillow"]})
+    with pytest.raises(UserError, match=r"JPEG Baseline .* pip install '\.\[dicom\]'"):
+        require_readable(uid.JPEGBaseline8Bit, 8, Path("a"))
+
+
+def test_jpeg_2000_and_rle_are_left_to_what_there_is():
+    assert plugin_of(uid.JPEG2000) == plugin_of(uid.RLELossless) == ""
+    assert plugin_of(uid.JPEGLSLossless) == "gdcm"
+
+
+def test_a_file_that_states_no_syntax_is_in_the_one_that_it_is_seen_to_be_in():
+    assert stated_or_seen(uid.JPEG2000, (True, True)) == uid.JPEG2000
+    assert stated_or_seen(None, (True, True)) == uid.ImplicitVRLittleEndian
+    assert stated_or_seen(None, (False, False)) == uid.ExplicitVRBigEndian
