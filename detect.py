@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--clip-evidence",
         action=argparse.BooleanOptionalAction,
         help="rescore boxes by what all frames of their clip show; with --save-csv write clips.csv "
-        "and patients.csv (default: where the model was trained on clips)",
+        "and patients.csv (default: of DICOM, and where the model was trained on clips)",
     )
     parser.add_argument(
         "--explain",

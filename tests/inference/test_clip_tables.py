@@ -4,10 +4,12 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from detections import prediction
 
 from utils.core.data_config import DataConfig
-from utils.inference.clip_tables import MOST_FRAMES, ClipTables
+from utils.data.dicom_header import Region
+from utils.inference.clip_tables import MOST_FRAMES, ClipTables, area_mm2
 from utils.inference.predictor import not_scored
 from utils.inference.sources import Frame
 
@@ -15,6 +17,7 @@ NAMES, VIEWS = ["AR", "MR"], ["A4C", "PSAX"]
 DATA = DataConfig(
     source=Path("d"), root=Path(), splits={}, names=tuple(NAMES), group_pattern=r"^(P\d+)_"
 )
+REGIONS = (Region(0, 0, 50, 60, 0.1, 0.25), Region(50, 0, 100, 60, None, None))
 IMAGE = np.zeros((60, 100, 3), np.uint8)
 
 
@@ -29,7 +32,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_a_clips_row(tmp_path: Path):
     evidence = {"P1_a": np.array([0.25, 0.5]), "P1_b": np.array([0.75, 0.125])}
-    tables = ClipTables(tmp_path, NAMES, VIEWS, evidence, DATA)
+    tables = ClipTables(tmp_path, NAMES, VIEWS, evidence, DATA, {"P1_a": REGIONS})
     boxes = [(0, 0, 10, 20, 0.9, 1), (0, 0, 30, 20, 0.8, 0), (5, 5, 9, 9, 0.4, 1)]
     tables.add(frame("P1_a_1", "P1_a", 1), prediction(boxes[1:], (0.8, 0.2)))
     tables.add(frame("P1_a_2", "P1_a", 2), prediction(boxes[:1], (0.1, 0.9)))
@@ -56,8 +59,10 @@ def test_a_clips_row(tmp_path: Path):
         "largest_width_px": "30.00",
         "largest_height_px": "20.00",
         "largest_area_px2": "600.00",
+        "largest_area_mm2": "15.00",
     }
     assert (second["frames_AR"], second["largest_class"]) == ("", "")
+    assert second["largest_area_mm2"] == ""
     assert rows_of(tmp_path / "patients.csv") == [
         {
             "patient": "P1",
@@ -72,8 +77,20 @@ def test_a_clips_row(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("box_xyxy", "expected"),
+    [
+        ((0, 0, 10, 20), 5.0),
+        ((40, 0, 70, 20), None),  # its middle is in the region without a length
+        ((0, 70, 10, 90), None),  # in none
+    ],
+)
+def test_the_scale_is_that_of_the_region_that_the_middle_of_a_box_lies_in(box_xyxy, expected):
+    assert area_mm2(np.array(box_xyxy, float), REGIONS) == expected
+
+
 def test_of_many_frames_the_rest_is_counted(tmp_path: Path):
-    tables = ClipTables(tmp_path, NAMES, [], {}, DATA)
+    tables = ClipTables(tmp_path, NAMES, [], {}, DATA, {})
     for number in range(MOST_FRAMES + 5):
         found = prediction([(0, 0, 9, 9, 0.5, 0)])
         tables.add(frame(f"P1_a_{number}", "P1_a", number), found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from torch import nn
@@ -18,6 +18,8 @@ from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
+from utils.data.dicom import is_dicom, open_dicom
+from utils.data.dicom_header import Region
 from utils.inference import outputs
 from utils.inference.clip_tables import ClipTables
 from utils.inference.clips import PooledFrames, pooled_frames
@@ -38,8 +40,10 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     compute = select_compute("auto", select_device(args.device))
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     file_names = data or metadata.file_names(args.weights)
-    if pools_clips(args, file_names.clip_pattern):
+    if pools_clips(args, file_names, sources):
         sources = in_clips(sources, file_names)
+    else:
+        file_names = None
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
@@ -48,11 +52,18 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     write_outputs(args, sources, predictor, metadata, file_names, folder)
 
 
-def pools_clips(args: argparse.Namespace, clip_pattern: str | None) -> bool:
-    """Whether boxes are rescored by their clip: as asked, else where clips were trained on."""
+def pools_clips(
+    args: argparse.Namespace, file_names: DataConfig, sources: Sequence[Source]
+) -> bool:
+    """Whether boxes are rescored by their clip.
+
+    If nothing is asked for: of DICOM, and where the model was trained on clips.
+    """
     if args.clip_evidence is not None:
         return args.clip_evidence
-    return bool(clip_pattern) and not args.explain
+    if args.explain:
+        return False
+    return bool(file_names.clip_pattern) or any(is_dicom(source.path) for source in sources)
 
 
 def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
@@ -67,26 +78,45 @@ def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
     return found
 
 
+def scales_of(sources: Sequence[Source]) -> dict[str, tuple[Region, ...]]:
+    """Clip -> its regions, of DICOM that has any."""
+    scales = {}
+    for source in sources:
+        if source.clip is None or not is_dicom(source.path):
+            continue
+        with suppress(UserError):  # who reads its frames says what is wrong
+            scales[source.clip] = open_dicom(source.path).regions
+    return scales
+
+
 def write_outputs(
     args: argparse.Namespace,
     sources: Sequence[Source],
     predictor: Predictor,
     metadata: ModelMetadata,
-    file_names: DataConfig,
+    file_names: DataConfig | None,
     folder: Path,
 ) -> None:
-    """Write the model's predictions of all frames into the folder."""
+    """Write the model's predictions of all frames into the folder.
+
+    Args:
+        file_names: say whose clips there are; None where every frame stands by itself.
+    """
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
     tally = outputs.Tally(folder, names, view_names)
     files = [output(folder, names, view_names) for output in wanted(args)]
     pooled = None
-    if pools_clips(args, file_names.clip_pattern) and any(source.clip for source in sources):
+    if file_names and any(source.clip for source in sources):
         frames = tqdm(FrameReader(sources, metadata.bits), "look", unit="frame", leave=False)
         pooled = pooled_frames(frames, predictor, len(names))
         if args.save_csv:
-            files.append(ClipTables(folder, names, view_names, pooled.evidence, file_names))
+            files.append(
+                ClipTables(
+                    folder, names, view_names, pooled.evidence, file_names, scales_of(sources)
+                )
+            )
     reader = FrameReader(sources, metadata.bits)
     write_frames(reader, predictor, pooled, [tally, *files])
     for problem in reader.problems:

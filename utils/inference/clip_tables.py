@@ -13,6 +13,7 @@ import numpy as np
 from utils.core.data_config import DataConfig
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER
+from utils.data.dicom_header import Region
 from utils.evaluation.clips import mean_view, patient_evidence
 from utils.inference.outputs import Output
 from utils.inference.predictor import Prediction, view_text
@@ -28,6 +29,7 @@ class LargestBox:
     Attributes:
         frame: its number in the video, or the image's name.
         width, height: pixels.
+        area_mm2: None where the scale is not known.
     """
 
     label: str
@@ -35,6 +37,7 @@ class LargestBox:
     frame: str
     width: float
     height: float
+    area_mm2: float | None
 
     @property
     def area(self) -> float:
@@ -73,6 +76,7 @@ class ClipTables(Output):
     Args:
         evidence: clip -> (classes,), see `utils.inference.clips`.
         data: its `group_pattern` finds the patient in a file name.
+        scales: clip -> the regions of its picture; of those that have any.
     """
 
     def __init__(
@@ -82,10 +86,12 @@ class ClipTables(Output):
         view_names: Sequence[str],
         evidence: Mapping[str, np.ndarray],
         data: DataConfig,
+        scales: Mapping[str, Sequence[Region]],
     ):
         super().__init__(folder, names, view_names)
         self._evidence = evidence
         self._data = data
+        self._scales = scales
         self._clips: dict[str, ClipRecord] = {}
         self._least_probability = 0.0
 
@@ -102,17 +108,20 @@ class ClipTables(Output):
         place = frame.name.as_posix()
         if frame.number is not None:
             place = str(frame.number)
-        self._note_boxes(record, place, prediction)
+        self._note_boxes(record, place, prediction, self._scales.get(frame.clip, ()))
 
-    def _note_boxes(self, record: ClipRecord, place: str, prediction: Prediction) -> None:
+    def _note_boxes(
+        self, record: ClipRecord, place: str, prediction: Prediction, regions: Sequence[Region]
+    ) -> None:
         noted = set()
         boxes = zip(prediction.classes, prediction.scores, prediction.boxes_xyxy, strict=True)
-        for number, score, (x1, y1, x2, y2) in boxes:  # best first
+        for number, score, box_xyxy in boxes:  # best first
             label = self.names[number]
             if label not in noted:
                 record.shown[label].append((float(score), place))
                 noted.add(label)
-            box = LargestBox(label, float(score), place, x2 - x1, y2 - y1)
+            sides = box_xyxy[2:] - box_xyxy[:2]
+            box = LargestBox(label, float(score), place, *sides, area_mm2(box_xyxy, regions))
             if record.largest is None or box.area > record.largest.area:
                 record.largest = box
 
@@ -190,12 +199,25 @@ class ClipTables(Output):
         return dict(zip(columns, cells, strict=True))
 
 
+def area_mm2(box_xyxy: np.ndarray, regions: Iterable[Region]) -> float | None:
+    """By the scale of the region that the middle of the box (4,) lies in; None without one."""
+    x, y = (box_xyxy[:2] + box_xyxy[2:]) / 2
+    width, height = box_xyxy[2:] - box_xyxy[:2]
+    for region in regions:
+        is_inside = region.left <= x < region.right and region.top <= y < region.bottom
+        if is_inside and region.spacing_x_mm and region.spacing_y_mm:
+            return float(width * region.spacing_x_mm * height * region.spacing_y_mm)
+    return None
+
+
 def _largest_cells(box: LargestBox | None) -> dict[str, object]:
-    columns = ("class", "confidence", "frame", "width_px", "height_px", "area_px2")
+    columns = ("class", "confidence", "frame", "width_px", "height_px", "area_px2", "area_mm2")
     cells = [None] * len(columns)
     if box is not None:
-        sides = [f"{side:.2f}" for side in (box.width, box.height, box.area)]
-        cells = [box.label, f"{box.confidence:.6f}", box.frame, *sides]
+        sizes = [f"{size:.2f}" for size in (box.width, box.height, box.area)]
+        cells = [box.label, f"{box.confidence:.6f}", box.frame, *sizes, None]
+        if box.area_mm2 is not None:
+            cells[-1] = f"{box.area_mm2:.2f}"
     return {f"largest_{name}": cell for name, cell in zip(columns, cells, strict=True)}
 
 
