@@ -1,14 +1,15 @@
-"""Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
+"""Find boxes and views in images, videos, DICOM, folders, globs; draw, write or explain them.
 
 python detect.py --weights runs/train/exp/weights/last.pt --source frames/    # pictures
 python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv
+python detect.py --weights last.pt --source study/    # DICOM clips, by content: pip install .[dicom]
 python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
 python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 
-A clip is a video, or the images that a clip_pattern puts together: my.yaml's, else that of the
-model's training. Its view is the one with the highest mean probability; its boxes are rescored by
-what all its frames show (--clip-evidence). --save-txt writes label files as training reads them. Nothing is
-written beside the sources.
+A clip is a file of several frames, or the images that a clip_pattern puts together: my.yaml's, else
+that of the model's training. Its view is the one with the highest mean probability; its boxes are
+rescored by what all its frames show (--clip-evidence). --save-txt writes label files as training
+reads them. Nothing is written beside the sources.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         type=filled,
-        help="images, folders, quoted globs and videos",
+        help="images, videos, DICOM, folders and quoted globs",
     )
     parser.add_argument(
         "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"

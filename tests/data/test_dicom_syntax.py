@@ -39,8 +39,16 @@ def test_without_gdcm_jpeg_is_not_left_to_a_decoder_that_converts_colours(
 
 
 def test_jpeg_2000_and_rle_are_left_to_what_there_is():
-    assert plugin_of(uid.JPEG2000) == plugin_of(uid.RLELossless) == ""
-    assert plugin_of(uid.JPEGLSLossless) == "gdcm"
+    assert plugin_of(uid.JPEG2000, 8) == plugin_of(uid.RLELossless, 8) == ""
+    assert plugin_of(uid.JPEGLSLossless, 12) == plugin_of(uid.JPEGExtended12Bit, 8) == "gdcm"
+
+
+def test_jpeg_of_12_bits_is_read_where_its_package_is_installed(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError, match="pylibjpeg-libjpeg"):
+        require_readable(uid.JPEGExtended12Bit, 12, Path("a"))
+    decoder = pydicom.pixels.get_decoder(uid.JPEGExtended12Bit)
+    monkeypatch.setattr(decoder, "_available", {"pylibjpeg": print})
+    require_readable(uid.JPEGExtended12Bit, 12, Path("a"))
 
 
 def test_a_file_that_states_no_syntax_is_in_the_one_that_it_is_seen_to_be_in():

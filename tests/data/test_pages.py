@@ -9,7 +9,7 @@ from deep_images import encoded
 from PIL import Image
 
 from utils.core.script import UserError
-from utils.data.pages import gif_frames, page_count, tiff_pages
+from utils.data.pages import gif_frames, gif_times_ms, page_count, tiff_pages
 
 SHADES = (20, 120, 220)
 
@@ -32,9 +32,8 @@ def write_tiff(path: Path, pages: list[np.ndarray]) -> Path:
 def test_frames_of_a_gif_have_their_times(tmp_path: Path):
     path = write_gif(tmp_path / "a.gif", [40, 100, 40])
     assert page_count(path) == 3
-    frames, times_ms = zip(*gif_frames(path), strict=True)
-    assert times_ms == (0, 40, 140)
-    for frame, shade in zip(frames, SHADES, strict=True):
+    assert gif_times_ms(path) == [0, 40, 140]
+    for frame, shade in zip(gif_frames(path), SHADES, strict=True):
         np.testing.assert_allclose(frame, flat(shade), atol=2)
 
 
@@ -47,8 +46,11 @@ def test_a_gif_that_only_stores_what_changes_is_shown_whole(tmp_path: Path):
         pictures.append(picture)
     images = [Image.fromarray(picture) for picture in pictures]
     images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], optimize=True)
-    found = [frame for frame, _ in gif_frames(tmp_path / "a.gif")]
-    np.testing.assert_allclose(found, pictures, atol=2)
+    np.testing.assert_allclose(list(gif_frames(tmp_path / "a.gif")), pictures, atol=2)
+
+
+def test_a_gif_without_durations_has_no_times(tmp_path: Path):
+    assert gif_times_ms(write_gif(tmp_path / "a.gif", [0, 0, 0])) == []
 
 
 def test_every_page_of_a_tiff_is_read(tmp_path: Path):

@@ -18,11 +18,12 @@ from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
-from utils.data.dicom import is_dicom, open_dicom
+from utils.data.dicom import open_dicom
 from utils.data.dicom_header import Region
 from utils.inference import outputs
 from utils.inference.clip_tables import ClipTables
 from utils.inference.clips import PooledFrames, pooled_frames
+from utils.inference.kinds import Kind
 from utils.inference.predictor import Predictor
 from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
 
@@ -63,7 +64,11 @@ def pools_clips(
         return args.clip_evidence
     if args.explain:
         return False
-    return bool(file_names.clip_pattern) or any(is_dicom(source.path) for source in sources)
+    return bool(file_names.clip_pattern) or any(is_dicom(source) for source in sources)
+
+
+def is_dicom(source: Source) -> bool:
+    return source.content.kind is Kind.DICOM
 
 
 def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
@@ -82,7 +87,7 @@ def scales_of(sources: Sequence[Source]) -> dict[str, tuple[Region, ...]]:
     """Clip -> its regions, of DICOM that has any."""
     scales = {}
     for source in sources:
-        if source.clip is None or not is_dicom(source.path):
+        if source.clip is None or not is_dicom(source):
             continue
         with suppress(UserError):  # who reads its frames says what is wrong
             scales[source.clip] = open_dicom(source.path).regions
@@ -119,8 +124,8 @@ def write_outputs(
             )
     reader = FrameReader(sources, metadata.bits)
     write_frames(reader, predictor, pooled, [tally, *files])
-    for problem in reader.problems:
-        LOGGER.warning(f"warning: {problem}")
+    for text in [*reader.notes(), *reader.problems]:
+        LOGGER.warning(f"warning: {text}")
     parts = [tally.summary()]
     if reader.problems:
         parts.append(f"{len(reader.problems)} of {len(sources)} files not read to their end")

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from utils.core.script import UserError
 from utils.core.terminal import one_line
 from utils.core.user_file import require_regular
 from utils.data.dicom_colour import Rendering, rendering_of
-from utils.data.dicom_header import Region, frame_times_of, regions_of
+from utils.data.dicom_header import Dataset, Region, frame_times_of, regions_of
 from utils.data.dicom_pixels import (
     PIXEL_DATA,
     FramesFound,
@@ -32,11 +31,7 @@ from utils.data.dicom_pixels import (
     frame_bytes_of,
     pixel_element,
 )
-from utils.data.dicom_syntax import plugin_of, require_readable, stated_or_seen
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
-    from pydicom.uid import UID
+from utils.data.dicom_syntax import UID, plugin_of, require_readable, stated_or_seen
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
@@ -148,7 +143,7 @@ class DicomClip:
         facts = {
             "number_of_frames": self.held,
             "photometric_interpretation": self._photometric,
-            "decoding_plugin": plugin_of(syntax),
+            "decoding_plugin": plugin_of(syntax, self._object.header.BitsStored),
             "raw": True,
         }
         source = self._object.source()

@@ -21,15 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from utils.core.script import UserError
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from utils.data.dicom_header import Dataset
 
 RGB = "RGB"
 YBR = "YBR"

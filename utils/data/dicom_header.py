@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
+# pydicom's Dataset; the package is optional.
+Dataset = Any
 
 CENTIMETRES = 3  # a value of PhysicalUnitsXDirection
 MM_A_CM = 10

@@ -10,10 +10,9 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from utils.data.dicom_header import Dataset
 
 PIXEL_DATA = (0x7FE0, 0x0010)
 PIXEL_ELEMENTS = ((0x7FE0, 0x0008), (0x7FE0, 0x0009), PIXEL_DATA)  # the first two: floating-point
@@ -22,8 +21,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 ITEM_HEADER_BYTES = 8
 # What a frame's first fragment begins with: JPEG and JPEG-LS, JPEG 2000, the same in a JP2 file.
 BEGINNINGS = (b"\xff\xd8", b"\xff\x4f", b"\x00\x00\x00\x0cjP")
-LONGEST_BEGINNING = 6
-MARKER_BYTES = 1 << 16  # of a frame; enough for the markers before its data
+BEGINNING_BYTES = 6
+MARKER_BYTES = 1 << 16  # of the first frame; enough for the markers before its data
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def fragments_of(stream: BinaryIO, element: PixelElement) -> Iterator[Fragment]:
     position = element.offset
     end = element.offset + element.available
     is_table = True
+    wanted = MARKER_BYTES
     while position + ITEM_HEADER_BYTES <= end:
         stream.seek(position)
         group, number, length = struct.unpack("<HHL", stream.read(ITEM_HEADER_BYTES))
@@ -105,8 +105,8 @@ def fragments_of(stream: BinaryIO, element: PixelElement) -> Iterator[Fragment]:
             return
         position += ITEM_HEADER_BYTES + length
         if not is_table:
-            wanted = min(length, MARKER_BYTES)
-            yield Fragment(stream.read(wanted), position <= end)
+            yield Fragment(stream.read(min(length, wanted)), position <= end)
+            wanted = BEGINNING_BYTES
         is_table = False
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from utils.core.script import UserError
 
-if TYPE_CHECKING:
-    from pydicom.uid import UID
+# pydicom's UID; the package is optional.
+UID = Any
 
 VIDEO_HINT = "take the video out, as gdcmraw of the package libgdcm-tools does, and give that"
 # Part of a syntax's name -> what reads it, where the extra `dicom` does not.
@@ -40,14 +40,16 @@ def stated_or_seen(stated: UID | None, encoding: tuple[bool, bool]) -> UID:
     return seen[encoding]
 
 
-def plugin_of(syntax: UID) -> str:
-    """Which of pydicom's decoders is used; empty: the one that works.
+def plugin_of(syntax: UID, bits: int) -> str:
+    """Which of pydicom's decoders is used for samples of `bits`; empty: the one that works.
 
     JPEG is always decoded by GDCM, which leaves the colours as they are stored. Pillow converts
-    them or not by the JPEG's markers, and pydicom converts them again.
+    them or not by the JPEG's markers, and pydicom converts them again. Of 12 bits, GDCM cannot.
     """
     from pydicom import uid
 
+    if syntax == uid.JPEGExtended12Bit and bits != 8:
+        return "pylibjpeg"
     if syntax in uid.JPEGTransferSyntaxes or syntax in uid.JPEGLSTransferSyntaxes:
         return "gdcm"
     return ""
@@ -55,24 +57,21 @@ def plugin_of(syntax: UID) -> str:
 
 def require_readable(syntax: UID, bits: int, path: Path) -> None:
     """Raise a `UserError` if frames of `bits` in this syntax cannot be decoded."""
-    from pydicom import uid
     from pydicom.pixels import get_decoder
 
+    plugin = plugin_of(syntax, bits)
     try:
         plugins = get_decoder(syntax).available_plugins
         is_readable = not syntax.is_encapsulated or bool(plugins)
     except NotImplementedError:
         plugins = ()
         is_readable = False
-    if plugin_of(syntax):
-        is_readable = plugin_of(syntax) in plugins
-    if syntax == uid.JPEGExtended12Bit and bits != 8:
-        is_readable = False
+    if plugin:
+        is_readable = plugin in plugins
     if is_readable:
         return
     hints = [hint for part, hint in OTHER_READERS.items() if part in syntax.name]
-    name = f"{syntax.name} ({syntax})"
     raise UserError(
-        f"{path}: its transfer syntax is {name}, which is not read here; "
-        f"{(*hints, UNKNOWN_HINT)[0]}"
+        f"{path}: its transfer syntax is {syntax.name} ({syntax}), which is not read here; "
+        f"{[*hints, UNKNOWN_HINT][0]}"
     )

@@ -22,27 +22,41 @@ def page_count(path: Path) -> int:
     """How many pictures a file has; 1 where that cannot be told, which reading it reports."""
     try:
         require_regular(path)
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return image.n_frames
+            with Image.open(path) as image:
+                return image.n_frames
     except Exception:  # a damaged file can raise anything
         return 1
 
 
-def gif_frames(path: Path) -> Iterator[tuple[np.ndarray, float]]:
-    """Each frame as it is shown, (height, width, 3) uint8 RGB, and since when, in ms.
+def gif_times_ms(path: Path) -> list[float]:
+    """Since when each frame of a GIF is shown; empty if it says nothing, or cannot be read."""
+    times_ms = [0.0]
+    try:
+        with Image.open(path, formats=["GIF"]) as image:
+            for number in range(image.n_frames):
+                image.seek(number)
+                times_ms.append(times_ms[-1] + image.info.get("duration", 0))
+    except Exception:  # a damaged file can raise anything; reading its frames reports it
+        return []
+    if times_ms[-1] == 0:
+        return []
+    return times_ms[:-1]
+
+
+def gif_frames(path: Path) -> Iterator[np.ndarray]:
+    """Each frame of a GIF as it is shown, (height, width, 3) uint8 RGB.
 
     Raises:
         UserError: the file is none, or ends early.
     """
-    time_ms = 0.0
     try:
         require_regular(path)
         with Image.open(path, formats=["GIF"]) as image:
             for number in range(image.n_frames):
                 image.seek(number)
-                yield np.asarray(image.convert("RGB")), time_ms
-                time_ms += image.info.get("duration", 0)
+                yield np.asarray(image.convert("RGB"))
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{path}: cannot be read as a GIF: {one_line(str(error))}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -150,18 +150,7 @@ class Predictor:
             inputs = inputs_of(self.explained)
         with inputs as head_inputs, self.compute.autocast():
             outputs = self.model(self.compute.images(square))
-        (rows,) = no_detections(1)
-        if "detect" in outputs:
-            (rows,) = boxes_in_pixels(
-                self.model,
-                outputs["detect"],
-                [letterbox],
-                [(height, width)],
-                confidence=self.confidence,
-                iou=self.iou,
-                max_detections=self.max_detections,
-                several_labels=self.several_labels,
-            )
+        rows = self._detections(outputs, letterbox, height, width)
         boxes_xyxy = rows[:, :4]
         # The others lie in the letterbox's border.
         kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
@@ -183,3 +172,21 @@ class Predictor:
             attention=attention,
             least_probability=self.least_probability,
         )
+
+    def _detections(
+        self, outputs: Mapping[str, object], letterbox: Letterbox, height: int, width: int
+    ) -> np.ndarray:
+        """The rows of `boxes_in_pixels` of one image; none without a detector."""
+        if "detect" not in outputs:
+            return no_detections(1)[0]
+        (rows,) = boxes_in_pixels(
+            self.model,
+            outputs["detect"],
+            [letterbox],
+            [(height, width)],
+            confidence=self.confidence,
+            iou=self.iou,
+            max_detections=self.max_detections,
+            several_labels=self.several_labels,
+        )
+        return rows
