@@ -29,12 +29,12 @@ def frames(tiny_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trained_on(checkpoints, tiny_data: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A joint model that keeps what the phantom's data.yaml says, but for `changes`."""
+    """A model that keeps what the phantom's data.yaml says, but for `changes`."""
 
-    def make(**changes: object) -> Path:
+    def make(kind: str = "joint", **changes: object) -> Path:
         settings = load_data_config(tiny_data).settings() | changes
         path = tmp_path / "model.pt"
-        save_checkpoint(path, load_checkpoint(checkpoints["joint"]) | {"data": settings})
+        save_checkpoint(path, load_checkpoint(checkpoints[kind]) | {"data": settings})
         return path
 
     return make
@@ -114,6 +114,22 @@ def test_clip_evidence_is_the_default_of_a_model_trained_on_clips_only(
     run(trained_on(**changes), "--source", frames, "--save-csv", "--nosave")
     assert (tmp_path / "runs/exp/clips.csv").exists() == pattern
     assert (tmp_path / "runs/exp/predictions.csv").exists()
+
+
+@pytest.mark.parametrize("kind", ["detection", "classification"])
+def test_a_model_with_one_task_has_columns_of_that_task(
+    run, trained_on, frames: Path, tmp_path: Path, kind: str
+):
+    run(trained_on(kind), "--source", frames, "--clip-evidence", "--save-csv", "--nosave")
+    row = table(tmp_path / "runs/exp/clips.csv")[0]
+    assert ("evidence_MR" in row) == ("largest_class" in row) == (kind == "detection")
+    assert ("view" in row) == ("p_A4C" in row) == (kind == "classification")
+
+
+def test_explained_frames_stand_by_themselves(run, trained_on, frames: Path, tmp_path: Path):
+    run(trained_on(), "--source", min(frames.glob("*.png")), "--save-csv", "--explain")
+    written = sorted(path.suffix for path in (tmp_path / "runs/exp").iterdir())
+    assert written == [".csv", ".jpg"]
 
 
 def test_a_video_without_a_known_patient(run, trained_on, tmp_path: Path):

@@ -23,6 +23,8 @@ from utils.core.options import (
 from utils.core.script import LOGGER, UserError
 from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
+from utils.data.flow_colour import has_flow_colour
+from utils.data.images import read_image
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
 from utils.evaluation.clip_metrics import clip_metrics
@@ -80,6 +82,8 @@ def predict(
     dataset = JointDataset(split, args.imgsz or metadata.imgsz, cache="off", rect=metadata.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, compute.device.type == "cuda")
     results, _ = evaluate(model, loader, compute, data, iou=args.iou_thres)
+    if data.needs_colour or metadata.needs_colour:
+        results = without_boxes_in_grey(results)
     confidence = args.conf_thres
     if confidence is None:
         confidence = metadata.confidence
@@ -88,6 +92,26 @@ def predict(
         prior = metadata.view_prior
     trained_on = metadata.fingerprint.partition("-")[0]  # the training split's
     return results, Header.of(data, dataset, model.tasks, compute, confidence, prior, trained_on)
+
+
+def without_boxes_in_grey(results: Sequence[ImageResult]) -> list[ImageResult]:
+    """The results, without the boxes of frames that show no flow colour; says how many there are.
+
+    Their views stay, since a file of predictions has a view for every frame.
+    """
+    nothing = {
+        "boxes_xyxy": np.zeros((0, 4)),
+        "scores": np.zeros(0),
+        "classes": np.zeros(0, int),
+    }
+    kept = list(results)
+    grey = 0
+    for number, result in enumerate(results):
+        if not has_flow_colour(read_image(Path(result.image), result.bits)):
+            kept[number] = dataclasses.replace(result, **nothing)
+            grey += 1
+    LOGGER.info(f"{grey} of {len(results)} frames show no flow colour; no box is looked for there")
+    return kept
 
 
 def rescore(args: argparse.Namespace, folder: Path) -> None:
