@@ -22,6 +22,7 @@ from utils.core.values import did_you_mean, is_whole
 from utils.core.yaml_reader import read_yaml_mapping
 
 CONFIGURATION = "model configuration"  # what errors call one that is no file
+MODEL_YAML_HINT = "expected a model YAML, e.g. models/yolov5s_joint.yaml"
 PLACEHOLDERS = {"nc", "anchors", "views"}  # names in a row's args that stand for a value
 LARGEST_MULTIPLE = 4.0
 SILU = ("nn.SiLU()", "nn.SiLU(inplace=True)", "nn.SiLU(True)", "torch.nn.SiLU()")
@@ -261,9 +262,7 @@ def load_model_yaml(
     """
     source = source_of(cfg)
     if not isinstance(cfg, Mapping):
-        cfg = read_yaml_mapping(
-            find_file(cfg), "expected a model YAML, e.g. models/yolov5s_joint.yaml"
-        )
+        cfg = read_yaml_mapping(find_file(cfg), MODEL_YAML_HINT)
         for key in sorted(cfg.keys() - KNOWN_KEYS, key=str):
             LOGGER.warning(
                 f"warning: {source}: unknown key '{key}' is ignored{did_you_mean(key, KNOWN_KEYS)}"

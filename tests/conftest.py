@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +117,21 @@ def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     }
     path.write_bytes(pickle.dumps(content, protocol=2))
     return path, marker
+
+
+def pytest_configure() -> None:
+    """Tests send signals that `nohup` and a shell's `&` make every process ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged may hold half characters of file names, which xdist cannot send."""
+    report = yield
+    sections = []
+    for title, text in report.sections:
+        sections.append((title, text.encode("utf-8", "backslashreplace").decode()))
+    report.sections = sections
+    return report

@@ -10,10 +10,12 @@ from utils.core.arguments import (
     MOST_ASKED_WORKERS,
     MOST_SIDE,
     add_workers,
+    filled,
     image_side,
     script_parser,
     workers,
 )
+from utils.core.options import TrainOptions
 from utils.core.script import UserError
 
 
@@ -56,7 +58,16 @@ def test_other_workers_are_refused_before_one_is_started(text: str):
     [
         (["--colour", "green"], "argument --colour: invalid choice: 'green'"),
         (["--colour", "red", "--other"], "unrecognized arguments: --other"),
+        (["--colour", "red", "--dice"], "unrecognized arguments: --dice"),
         (["--colour", "red", "two\nlines"], "unrecognized arguments: two\\nlines"),
+        (
+            ["--colour", "red", "--sise", "2"],
+            "unrecognized arguments: --sise 2; did you mean '--size'",
+        ),
+        (
+            ["--colour", "red", "--sise=2"],
+            "unrecognized arguments: --sise=2; did you mean '--size'",
+        ),
         (["--colour"], "argument --colour: expected one argument"),
         ([], "the following arguments are required: --colour"),
     ],
@@ -64,7 +75,17 @@ def test_other_workers_are_refused_before_one_is_started(text: str):
 def test_what_the_parser_refuses_is_one_line(arguments: list[str], message: str, capsys):
     parser = script_parser("")
     parser.add_argument("--colour", choices=("red", "blue"), required=True)
+    parser.add_argument("--size")
     with pytest.raises(UserError) as error:
         parser.parse_args(arguments)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert ("did you mean" in str(error.value)) == ("did you mean" in message)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n", "\u3000"])
+def test_a_blank_argument_is_empty(text: str):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^is empty; give a value"):
+        filled(text)
+    with pytest.raises(UserError, match=r"^--data is empty; leave it out for "):
+        TrainOptions(data=text)

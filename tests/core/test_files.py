@@ -161,6 +161,32 @@ def test_csv_log_mends_a_torn_row(tmp_path):
     assert log.path.read_text() == "epoch,value\n0,0\n"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\n",
+        b"a,b\n1,2\n",
+        b"\n",
+        b"epoch,loss,loss\n",
+        b"epoch,loss\n" + b"9" * 5000 + b",1\n",
+    ],
+)
+def test_a_csv_log_that_somebody_else_wrote_is_kept_and_named(tmp_path: Path, content: bytes):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"log\.csv: not what was written there"):
+        CsvLog(path, ("epoch", "loss")).keep_before(3)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"epoch", b"epoch,loss\n\xff,1\n\xc2\xb2,1\n"])
+def test_of_a_torn_csv_log_whole_rows_stay(tmp_path: Path, content: bytes):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    CsvLog(path, ("epoch", "loss")).keep_before(3)
+    assert path.read_bytes() == b"epoch,loss\r\n"
+
+
 def test_run_folders_count_up(tmp_path):
     for expected in ("exp", "exp2", "exp3"):
         folder = new_run_folder(tmp_path, "exp")
@@ -240,5 +266,12 @@ def test_a_file_of_the_folders_name(tmp_path: Path):
     for name in ("exp", "exp2"):
         with pytest.raises(UserError, match="found a file, expected a folder"):
             new_run_folder(tmp_path, name, exist_ok=True)
-    with pytest.raises(OSError):
-        new_run_folder(tmp_path / "exp", "exp")
+
+
+@pytest.mark.parametrize("exist_ok", [False, True])
+@pytest.mark.parametrize("name", ["exp", "x" * 300, "\ud800", "a\0b"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str, exist_ok: bool):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=r"cannot be made: .*; choose another place"):
+        new_run_folder(file, name, exist_ok)

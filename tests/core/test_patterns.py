@@ -59,6 +59,22 @@ def test_a_pattern_that_takes_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatc
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
+def test_a_pattern_that_is_slow_on_every_name_is_stopped(monkeypatch: pytest.MonkeyPatch):
+    """None of the names alone takes long, but a data set has thousands of them."""
+    monkeypatch.setattr(patterns, "LONGEST_S", 0.5)
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"takes more than 0.5 s on the file name .* those before"):
+        for number in range(1000):
+            search("^(a+)+$", "a" * 20 + f"{number}.png")
+    assert time.perf_counter() - start < 5
+
+
+def test_a_name_is_searched_once(monkeypatch: pytest.MonkeyPatch):
+    first = search("(b)", "a name that is asked for twice, b")
+    monkeypatch.setattr(patterns, "_compiled", None)
+    assert search("(b)", "a name that is asked for twice, b") is first
+
+
 def test_in_another_thread_it_is_searched_for_as_well():
     found = []
     thread = threading.Thread(target=lambda: found.append(search("(b)", "abc")))

@@ -39,6 +39,24 @@ def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture):
     assert capsys.readouterr().err == "error: --epochs is 0, expected at least 1\n"
 
 
+@pytest.mark.parametrize(
+    ("message", "printed"),
+    [
+        ("a\nb: no such file", "a\\nb: no such file"),
+        ("2 are wrong:\n  c\nd.txt: 1\n  e.txt: 2", "2 are wrong:\n  c\\nd.txt: 1\n  e.txt: 2"),
+    ],
+)
+def test_a_line_break_in_a_name_is_written_out(
+    capsys: pytest.CaptureFixture, message: str, printed: str
+):
+    def main() -> None:
+        raise UserError(message)
+
+    with pytest.raises(SystemExit):
+        run_script(main)
+    assert capsys.readouterr().err == f"error: {printed}\n"
+
+
 def test_an_error_cannot_steer_the_terminal(capsys: pytest.CaptureFixture):
     def main() -> None:
         raise UserError("a.txt:1: found '\x1b[2J\r'")

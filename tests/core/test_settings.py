@@ -132,6 +132,7 @@ def test_a_number_is_finite(text: str):
         (number(0, 1), "2", "is 2.0, expected 0 to 1"),
         (number(0, 1), "nan", "is nan, expected 0 to 1"),
         (number(TINY), "0", "is 0.0, expected above 0"),
+        (number(), "nan", "is nan, expected a finite number"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_the_range(kind, text: str, problem: str):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from small_files import write_yaml
 
 from models.graph import load_model_yaml
 from utils.core.data_config import load_data_config
@@ -180,3 +181,22 @@ def test_another_encoding_is_named(tmp_path: Path, content: bytes):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"byte \d is not UTF-8; expected YAML, saved as UTF-8"):
         read_yaml_mapping(path, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty, expected 'key: value' lines"),
+        ("# only a comment\n", "is empty, expected 'key: value' lines"),
+        ("- a", "found list, expected 'key: value' lines"),
+        ("a: 1\n\tb: 2", "line 2: while scanning for the next token, found character '\\t'"),
+        ("a: 1\nb: [1,", "line 2: while parsing a flow node, "),
+        ("a: 1\nb: *c", "line 2: found undefined alias 'c'"),
+        ("a: x\n---\na: y", "line 2: expected a single document in the stream, but found another"),
+    ],
+)
+def test_where_a_file_is_no_yaml_is_said_in_words(tmp_path: Path, text: str, message: str):
+    with pytest.raises(UserError) as error:
+        read_yaml_mapping(write_yaml(tmp_path, text), "a hint")
+    assert message in str(error.value)
+    assert "<unicode string>" not in str(error.value)

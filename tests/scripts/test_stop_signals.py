@@ -28,15 +28,16 @@ PHASES = {
 }
 BEFORE_THE_FIRST_CHECKPOINT = ("scan", "caching", "model", "first save")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+QUICK = ("scan", "batch", "last validation", "bootstrap", "pictures")
 SOON_S = 2.0
 
 
 def cases() -> list:
-    """Every phase with every signal; ten of them are quick."""
+    """Every phase with every signal; five of them are quick."""
     found = []
     for place, phase in enumerate(PHASES):
         for offset, number in enumerate(SIGNALS):
-            is_quick = offset == place % len(SIGNALS) and phase not in ("model", "predictions")
+            is_quick = phase in QUICK and offset == place % len(SIGNALS)
             marks = () if is_quick else pytest.mark.slow
             found.append(pytest.param(phase, number, id=f"{phase}-{number.name}", marks=marks))
     return found

@@ -342,8 +342,8 @@ def test_val_evaluates_a_dual_checkpoint(finished, tmp_path, monkeypatch):
         ({"classification_start_epoch": 2, "classification_epochs": 2}, "expected 1 to 1"),
         ({"freeze_task": ["detection"], "classification_start_epoch": 1}, "goes with neither"),
         ({"freeze_task": ["classification"], "classification_epochs": 2}, "goes with neither"),
-        ({"detection_lr0": -0.1}, "detection_lr0 is -0.1, expected"),
-        ({"classification_lrf": 1.5}, "classification_lrf is 1.5, expected"),
+        ({"detection_lr0": -0.1}, "--detection-lr0 is -0.1, expected"),
+        ({"classification_lrf": 1.5}, "--classification-lrf is 1.5, expected"),
         ({"freeze": 25}, "nothing to train of the detection network"),
     ],
 )

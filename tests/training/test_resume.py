@@ -152,7 +152,9 @@ def test_weights_that_are_not_there_for_now_are_named(tmp_path: Path):
 
 
 def test_what_is_nothing_at_all_is_no_run(tmp_path: Path):
-    for path in (tmp_path / "missing.pt", tmp_path / "exp", tmp_path / "exp/weights/last.pt"):
+    (tmp_path / "runs/exp/weights").mkdir(parents=True)
+    for name in ("missing.pt", "exp", "exp/weights/last.pt", "", "runs"):
+        path = tmp_path / name
         with pytest.raises(UserError, match="no such checkpoint; expected the folder of a run"):
             checkpoint_of(path)
 
@@ -260,7 +262,7 @@ def test_auto_has_nothing_to_do_for_a_finished_run(options: dict, whole: Path, c
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 3), ("seed", 1), ("optimizer", "SGD")])
 def test_auto_refuses_a_run_of_other_options(options: dict, broken: Path, name: str, value: object):
-    with pytest.raises(UserError, match=f"was begun with {name} .*, not {value}; .*--name"):
+    with pytest.raises(UserError, match=f"was begun with --{name} .*, not {value}; .*--name"):
         auto(options, broken, **{name: value})
     assert not (broken / LOCK_NAME).exists()
 

@@ -1,5 +1,6 @@
 """What a run is resumed from, and data that there is nothing to learn from."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from utils.core.data_config import DataConfig
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
+from utils.core.options import DualOptions, JointOptions
 from utils.core.script import UserError
 from utils.data.labels import FrameLabels
 from utils.data.splits import Split
 from utils.training.run import (
+    prepare_start,
     refuse_missing_names,
     refuse_nothing_to_learn,
 )
@@ -81,3 +84,23 @@ def test_a_task_needs_names(tasks: list, names: tuple, view_names: tuple):
         match=rf"^data.yaml: .*{missing[0]}; expected .*: train_joint_gradnorm.py --tasks",
     ):
         refuse_missing_names(data, tasks)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (JointOptions(cfg="gone.yaml"), "gone.yaml: no such file; expected a model YAML"),
+        (JointOptions(cfg="."), ".: cannot be read: it is a folder; expected a model YAML"),
+        (DualOptions(cfg="gone.yaml"), "gone.yaml: no such file; expected a model YAML"),
+        (DualOptions(classifier_cfg="gone.yaml"), "gone.yaml: no such file"),
+        (JointOptions(weights="gone.pt"), "gone.pt: no such checkpoint"),
+        (JointOptions(weights="/dev/zero"), "/dev/zero: cannot be read: it is a device"),
+        (JointOptions(weights="README.md"), "README.md: refused: it is a text file"),
+        (JointOptions(weights="yolov5q.pt", download=True), "--download fetches only"),
+    ],
+)
+def test_what_no_model_can_be_made_of_is_said_before_frames_are_read(
+    options: JointOptions | DualOptions, message: str
+):
+    with pytest.raises(UserError, match=re.escape(message)):
+        prepare_start(options)

@@ -94,8 +94,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
             or another format or version.
     """
     path = Path(path)
-    _require_file(path)
-    refuse_file(path)
+    require_checkpoint_file(path)
     try:
         _verify(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -124,7 +123,8 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     return content
 
 
-def _require_file(path: Path) -> None:
+def require_checkpoint_file(path: Path) -> None:
+    """Raise a `UserError` for what cannot be a checkpoint, as its first bytes show."""
     try:
         require_regular(path)
     except FileNotFoundError:
@@ -138,6 +138,7 @@ def _require_file(path: Path) -> None:
             f"{path}: cannot be read: {error.strerror}; "
             "expected a .pt file such as runs/train/exp/weights/last.pt"
         ) from None
+    refuse_file(path)
 
 
 def reason_of(error: Exception) -> str:

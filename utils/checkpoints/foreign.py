@@ -67,8 +67,9 @@ TFLITE_PLACE = 4
 SHORTEST_ONNX = 8  # bytes
 
 
-def foreign_kind(path: Path) -> tuple[str, str]:
+def foreign_kind(path: str | Path) -> tuple[str, str]:
     """What a regular file is, and what to do; empty where nothing is recognised."""
+    path = Path(path)
     with path.open("rb") as stream:
         beginning = stream.read(BEGINNING_BYTES)
     if not beginning:

@@ -164,7 +164,7 @@ STAND_INS: dict[str, Callable] = dict.fromkeys(NOTES, Note) | {
 }
 
 
-def is_public_yolov5(path: Path) -> bool:
+def is_public_yolov5(path: str | Path) -> bool:
     """Whether a file is a zip archive whose pickle names the public trainer's model class.
 
     And not our format.

@@ -9,6 +9,7 @@ import typing
 from utils.core.names import STRIDE
 from utils.core.script import UserError
 from utils.core.settings import number, whole_number
+from utils.core.values import did_you_mean
 
 MOST_ASKED_WORKERS = 64  # loader processes; each is a Python with torch in it
 MOST_SIDE = 16384  # pixels of an image's side; OpenCV warps none of 32768
@@ -17,7 +18,7 @@ WORKERS = f"0 to {MOST_ASKED_WORKERS}, or -1 for as many as there are cores, up 
 
 def filled(text: str) -> str:
     """An argument that must not be empty, as one from an unset variable of a shell is."""
-    if not text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
     return text
 
@@ -28,6 +29,9 @@ class ScriptParser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         # What our own types say of a value is the end of a sentence about the option.
         sentence = re.sub(r"^argument (\S+): is ", r"\1 is ", message)
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            sentence += did_you_mean(unknown[1], self._option_string_actions, "--")
         raise UserError(sentence.replace("\n", "\\n"))
 
 

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from utils.core.script import UserError
+from utils.core.terminal import one_line
+from utils.core.user_file import read_regular
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,7 +74,7 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
     start together never get the same one, but with `exist_ok`.
 
     Raises:
-        UserError: see `run_folder`; or with `exist_ok`, a file has that name.
+        UserError: see `run_folder`; with `exist_ok`, a file has that name; or no folder can be made.
     """
     folder = run_folder(project, name)
     for number in itertools.count(1):
@@ -84,8 +86,13 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
         except FileExistsError:
             if exist_ok:
                 raise UserError(
-                    f"{folder}: found a file, expected a folder; choose another --name"
+                    f"{folder}: found a file, expected a folder; choose another place"
                 ) from None
+        except (OSError, ValueError) as error:  # the latter: a NUL or half a character in it
+            reason = getattr(error, "strerror", "no folder can have this name")
+            raise UserError(
+                f"{one_line(str(candidate))}: cannot be made: {reason}; choose another place"
+            ) from None
         else:
             return candidate
 
@@ -259,16 +266,28 @@ class CsvLog:
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
     def keep_before(self, epoch: int) -> None:
-        """Drop rows of `epoch` and later, and a last row that a killed process left torn."""
+        """Drop rows of `epoch` and later, and a last row that a killed process left torn.
+
+        Raises:
+            UserError: the file is no longer one that was written here.
+        """
         if not self.path.exists():
             return
-        text = self.path.read_text(encoding="utf-8")
+        text = read_regular(self.path).decode("utf-8", "replace")
         whole_lines = text[: text.rfind("\n") + 1].splitlines()
-        rows = []
-        for row in csv.DictReader(whole_lines):
-            if _is_before(row, epoch, len(self.columns)):
-                rows.append(row)
+        try:
+            rows = self._rows_before(epoch, whole_lines)
+        except (csv.Error, ValueError) as error:
+            raise UserError(
+                f"{self.path}: not what was written there ({error}); put it back, or move it away"
+            ) from None
         write_atomically(self.path, partial(self._write, rows))
+
+    def _rows_before(self, epoch: int, lines: Sequence[str]) -> list[dict]:
+        reader = csv.DictReader(lines)
+        if lines and tuple(reader.fieldnames or ()) != self.columns:
+            raise ValueError("other columns")
+        return [row for row in reader if _is_before(row, epoch, len(self.columns))]
 
     def _write(self, rows: list[dict], path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as stream:
@@ -279,7 +298,7 @@ class CsvLog:
 
 def _is_before(row: dict, epoch: int, width: int) -> bool:
     complete = len(row) == width and None not in row and None not in row.values()
-    return complete and row["epoch"].isdigit() and int(row["epoch"]) < epoch
+    return complete and row["epoch"].isdecimal() and int(row["epoch"]) < epoch
 
 
 def _cell(value: object) -> object:

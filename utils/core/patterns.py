@@ -10,18 +10,23 @@ import contextlib
 import re
 import signal
 import threading
+import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 from utils.core.script import UserError
 from utils.core.terminal import one_line
 
-LONGEST_S = 2.0  # for one name
+LONGEST_S = 2.0  # for all names together, beyond `USUAL_S` for each
+USUAL_S = 0.001
 LONGEST_PATTERN = 1000  # characters
 # What Python raises for an expression that is none, with flags that contradict, numbers that are
 # too large, or too many parentheses
 COMPILE_ERRORS = (re.error, ValueError, OverflowError, RecursionError, MemoryError)
+
+_late_s: Counter[str] = Counter()  # pattern -> seconds that it took beyond the usual
 
 
 def check_pattern(pattern: str, groups: int) -> None:
@@ -39,20 +44,24 @@ def check_pattern(pattern: str, groups: int) -> None:
         raise UserError(f"{pattern!r} has {found} groups in parentheses, expected {groups}")
 
 
+@lru_cache(maxsize=2**18)
 def search(pattern: str, name: str) -> re.Match | None:
     """The first match of a pattern in a file's name.
 
     Raises:
-        UserError: it takes too long.
+        UserError: it takes too long, for this name or for all so far.
     """
+    start_s = time.thread_time()
     try:
-        with _time_limit():
-            return _compiled(pattern).search(name)
+        with _time_limit(LONGEST_S - _late_s[pattern]):
+            found = _compiled(pattern).search(name)
     except TimeoutError:
         raise UserError(
             f"the pattern {pattern!r} takes more than {LONGEST_S:g} s on the file name "
-            f"{one_line(name)}; leave out repeats within repeats, such as (a+)+"
+            f"{one_line(name)} and those before; leave out repeats within repeats, such as (a+)+"
         ) from None
+    _late_s[pattern] += max(0.0, time.thread_time() - start_s - USUAL_S)
+    return found
 
 
 @cache
@@ -63,8 +72,8 @@ def _compiled(pattern: str) -> re.Pattern:
 
 
 @contextlib.contextmanager
-def _time_limit() -> Iterator[None]:
-    """Within the context a `TimeoutError` comes after `LONGEST_S`.
+def _time_limit(limit_s: float) -> Iterator[None]:
+    """Within the context a `TimeoutError` comes after `limit_s`.
 
     Nothing does where no signal can: in other threads than the main one, on Windows, and beside
     another alarm.
@@ -74,7 +83,7 @@ def _time_limit() -> Iterator[None]:
         yield
         return
     previous = signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    signal.setitimer(signal.ITIMER_REAL, max(limit_s, USUAL_S))  # 0 would be none
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -83,8 +84,10 @@ def _exit_code(main: Callable[[], None], stopped_with: list[int]) -> object:
 
 
 def _complain(text: str) -> None:
+    """Say on standard error why it ends, on one line and the indented ones of a list."""
+    text = re.sub(r"\n(?! )", r"\\n", plain(text))
     with contextlib.suppress(OSError):  # the terminal may be closed
-        print(plain(text), file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 def _end_at_once(stopped_with: Sequence[int]) -> None:

@@ -48,6 +48,8 @@ class Setting:
 
 def range_in_words(least: float, most: float) -> str:
     """`at least 1`, `above 0`, `0 to 1`: a `most` that does not matter is not named."""
+    if (least, most) == (-HUGE, HUGE):
+        return "a finite number"
     if most >= MANY:
         if least == TINY:
             return "above 0"
@@ -156,7 +158,7 @@ def problem_of(field: dataclasses.Field, value: object) -> str:
     declared = setting_of(field)
     if value == default_of(field):
         return ""
-    if declared.refuses_empty and value == "":
+    if declared.refuses_empty and not str(value).strip():
         return f"is empty; leave it out for {default_of(field)}"
     if declared.choices and not isinstance(value, list) and value not in declared.choices:
         return f"is {value!r}, expected one of {', '.join(declared.choices)}"

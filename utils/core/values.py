@@ -47,12 +47,17 @@ def is_number(value: object, low: float, high: float) -> bool:
     return type(value) in (int, float) and low <= value <= high
 
 
-def did_you_mean(key: object, valid: typing.Iterable[str]) -> str:
-    """The nearest of the valid keys as the end of a message; empty if none is near."""
-    matches = difflib.get_close_matches(str(key), list(valid), n=1)
+def did_you_mean(key: object, valid: typing.Iterable[str], prefix: str = "") -> str:
+    """The nearest of the valid keys as the end of a message; empty if none is near.
+
+    Args:
+        prefix: that all keys begin with, so that it makes none of them near.
+    """
+    names = [name.removeprefix(prefix) for name in valid]
+    matches = difflib.get_close_matches(str(key).removeprefix(prefix), names, n=1)
     if not matches:
         return ""
-    return f"; did you mean '{matches[0]}'?"
+    return f"; did you mean '{prefix}{matches[0]}'?"
 
 
 def _convert(key: str, value: object, annotation: object) -> object:

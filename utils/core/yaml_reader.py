@@ -170,7 +170,9 @@ def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not readable as YAML: {_in_words(error)}") from None
+    if content is None:
+        raise UserError(f"{path}: is empty, expected 'key: value' lines; {hint}")
     if not isinstance(content, dict):
         raise UserError(
             f"{path}: found {type(content).__name__}, expected 'key: value' lines; {hint}"
@@ -180,6 +182,14 @@ def read_yaml_mapping(path: Path, hint: str) -> dict[str, object]:
         if problem:
             raise UserError(f"{path}: key {problem}")
     return content
+
+
+def _in_words(error: Exception) -> str:
+    """What PyYAML found, and in which line, without its drawing of the place."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    parts = [part for part in (error.context, error.problem) if part]
+    return f"line {error.problem_mark.line + 1}: {', '.join(parts)}"
 
 
 def _text_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import imagehash
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from utils.core.data_config import DataConfig
 from utils.core.pixels import largest_value
@@ -152,6 +152,8 @@ def inspect_image(path: Path, bits: int | None) -> tuple[dict[str, object], dict
             return {}, problems
         stored = decode_image(content, path)
         image = reduce_depth(stored, bits, path)
+    except UnidentifiedImageError:  # whose text names an object of Python
+        return {}, {"unreadable_image": "its content is no image of a known format"}
     except (OSError, UserError, Image.DecompressionBombError) as error:
         return {}, {"unreadable_image": str(error).removeprefix(f"{path}: ")}
     digest = hashlib.sha256(f"{stored.shape}".encode() + stored.tobytes())

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from utils.checkpoints.checkpoint import load_checkpoint, require_resumable
@@ -17,6 +19,7 @@ from utils.core.hyperparameters import HyperParameters
 from utils.core.lock import LOCK_NAME, is_in_use
 from utils.core.options import TrainOptions
 from utils.core.script import UserError
+from utils.core.settings import of_options
 from utils.core.signals import Interrupted
 from utils.core.user_file import real_path
 from utils.core.values import to_mapping
@@ -69,6 +72,12 @@ def newest_checkpoint(project: str | Path) -> Path:
     return found[0]
 
 
+def _is_begun(folder: Path) -> bool:
+    """Whether a run, or what is left of one, lies in the folder."""
+    names = (LAST.parent, SETTINGS_FILE, PROGRESS_FILE, LOCK_NAME)
+    return any(os.path.lexists(folder / name) for name in names)
+
+
 def _newest_without_checkpoint(project: Path) -> Path | None:
     """The newest run folder that has no checkpoint, and nobody at work in it."""
     found = []
@@ -104,7 +113,7 @@ def checkpoint_of(run: str | Path) -> Path:
     if path.is_file():
         return path
     folder = run_folder_of(path)
-    if folder is None or not folder.is_dir():
+    if folder is None or not _is_begun(folder):
         raise UserError(
             f"{run}: no such checkpoint; expected the folder of a run, such as runs/train/exp, "
             "or its weights/last.pt"
@@ -162,12 +171,14 @@ def refuse_other_options(
         folder: of the run.
     """
     given = to_mapping(options) | to_mapping(hyp)
+    named = to_mapping(options).keys() | set(chain.from_iterable(options.hyp_options.values()))
     begun_with = state["options"] | state["hyp"]
     for name, value in given.items():
         before = begun_with.get(name)
         if name not in INDIFFERENT and before != value:
+            begun = of_options(f"{name} {before}", named)
             raise UserError(
-                f"{folder}: this run was begun with {name} {before}, not {value}; "
+                f"{folder}: this run was begun with {begun}, not {value}; "
                 "give the same options, or another --name"
             )
 
@@ -185,7 +196,7 @@ def note_stop(folder: Path, stop: Interrupted, epochs: int) -> None:
         stop.add(f"after the end of the run; everything is in {folder}")
         return
     progress: dict[str, object] = {"epoch": 0, "epochs": epochs}
-    with contextlib.suppress(OSError, ValueError):  # there is none yet
+    with contextlib.suppress(OSError, ValueError, TypeError):  # there is none yet
         progress |= json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
     last = folder / LAST
     if last.exists():

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from torch import nn
 
+from models.graph import MODEL_YAML_HINT
 from utils.checkpoints.checkpoint import (
+    YAMLS,
     averaged_weights,
     load_checkpoint,
+    require_checkpoint_file,
     transfer_weights,
 )
 from utils.checkpoints.download import weights_file
@@ -29,6 +32,7 @@ from utils.core.script import LOGGER, UserError
 from utils.core.settings import of_options
 from utils.core.signals import Interrupted
 from utils.core.values import from_mapping, to_mapping
+from utils.core.yaml_reader import read_yaml_mapping
 from utils.curation.audit import quick_warnings
 from utils.data.dataset import JointDataset
 from utils.data.labels import UNKNOWN_VIEW
@@ -311,6 +315,8 @@ def load_frames(
     options, hyp = run.options, run.hyp
     if trained is None:
         trained = tasks
+    if run.resume is None:
+        prepare_start(options)
     data = read_data(run)
     refuse_missing_names(data, tasks)
     with distributed.main_first():  # which may have to generate the data
@@ -333,6 +339,20 @@ def load_frames(
     counts = f"{len(train_set)} training and {len(val_set)} validation frames"
     LOGGER.info(f"{counts}; {run.compute}; {run.folder}")
     return Frames(data, train_set, val_set)
+
+
+def prepare_start(options: TrainOptions) -> None:
+    """Fetch the weights if asked to; raise an error for files that a model cannot be made of.
+
+    This comes first: reading the frames can take minutes.
+    """
+    for key in YAMLS:
+        if hasattr(options, key):
+            read_yaml_mapping(find_file(getattr(options, key)), MODEL_YAML_HINT)
+    if options.weights:
+        with distributed.main_first():
+            path = weights_file(options.weights, options.download)
+        require_checkpoint_file(path)
 
 
 def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
@@ -381,8 +401,7 @@ def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -
 
 
 def _take_starting_weights(model: nn.Module, options: TrainOptions) -> None:
-    with distributed.main_first():  # which may have to fetch it
-        path = weights_file(options.weights, options.download)
+    path = Path(options.weights)
     if is_public_yolov5(path):
         prefix = model.detection_path
         state = {f"{prefix}{name}": tensor for name, tensor in read_public_yolov5(path).items()}
