@@ -28,19 +28,21 @@ def test_every_syntax_that_the_packages_decode_is_read_and_every_other_is_named(
             )
 
 
-def test_without_gdcm_jpeg_is_not_left_to_a_decoder_that_converts_colours(
+def test_without_gdcm_jpeg_lossless_is_refused_and_the_command_named(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    decoder = pydicom.pixels.get_decoder(uid.JPEGBaseline8Bit)
-    assert "pillow" in decoder.available_plugins
-    monkeypatch.setattr(decoder, "_available", {"pillow": decoder._available["pillow"]})
-    with pytest.raises(UserError, match=r"JPEG Baseline .* pip install '\.\[dicom\]'"):
-        require_readable(uid.JPEGBaseline8Bit, 8, Path("a"))
+    decoder = pydicom.pixels.get_decoder(uid.JPEGLosslessSV1)
+    monkeypatch.setattr(decoder, "_available", {})
+    with pytest.raises(UserError, match=r"JPEG Lossless.* pip install '\.\[dicom\]'"):
+        require_readable(uid.JPEGLosslessSV1, 8, Path("a"))
 
 
-def test_jpeg_2000_and_rle_are_left_to_what_there_is():
-    assert plugin_of(uid.JPEG2000, 8) == plugin_of(uid.RLELossless, 8) == ""
-    assert plugin_of(uid.JPEGLSLossless, 12) == plugin_of(uid.JPEGExtended12Bit, 8) == "gdcm"
+def test_gdcm_decodes_only_what_nothing_else_does():
+    """It ends the process at some damaged files."""
+    for syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000Lossless):
+        assert plugin_of(syntax, 8) == "pillow"
+    assert plugin_of(uid.JPEGLSLossless, 12) == plugin_of(uid.JPEGLosslessSV1, 8) == "gdcm"
+    assert plugin_of(uid.JPEG2000, 12) == plugin_of(uid.RLELossless, 8) == ""
 
 
 def test_jpeg_of_12_bits_is_read_where_its_package_is_installed(monkeypatch: pytest.MonkeyPatch):

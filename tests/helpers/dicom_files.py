@@ -169,10 +169,12 @@ def jpeg_2000(frame: np.ndarray, **options: object) -> bytes:
 def with_markers(codestream: bytes, *segments: tuple[int, bytes]) -> bytes:
     """A JPEG with these segments in place of its first, which names its colours."""
     size = int.from_bytes(codestream[4:6], "big")
-    parts = [codestream[:2]]
-    for marker, content in segments:
-        parts += [b"\xff", bytes([marker]), (len(content) + 2).to_bytes(2, "big"), content]
-    return b"".join([*parts, codestream[4 + size :]])
+    parts = [segment(*known) for known in segments]
+    return b"".join([codestream[:2], *parts, codestream[4 + size :]])
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + (len(content) + 2).to_bytes(2, "big") + content
 
 
 JFIF = (0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")

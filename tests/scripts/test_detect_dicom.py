@@ -23,6 +23,7 @@ from dicom_files import (
     write_encoded,
     write_native,
 )
+from script_processes import run_script_process
 
 import detect
 from utils.core.data_config import load_data_config
@@ -156,6 +157,35 @@ def test_a_study_becomes_annotated_videos_and_the_rest_is_counted(run, checkpoin
     assert "its header says RGB, but its pixels are YBR by their JFIF marker" in text
     assert "JPGExtended.dcm: its transfer syntax is JPEG Extended" in text
     assert "5 frames; " in text and "1 of 3 files not read to their end" in text
+
+
+def test_every_damaged_file_is_one_line_and_the_rest_is_done(checkpoints, tmp_path: Path):
+    """In a process of its own, since libraries print where Python does not see it."""
+    study = tmp_path / "study"
+    study.mkdir()
+    frames = doppler_frames(3)
+    write_by_gdcm(study / "good", frames, uid.JPEGLSLossless)
+    for name in ("MR_truncated.dcm", "JPGExtended.dcm"):
+        shutil.copy(PYDICOM_FILES / name, study)
+    write_encoded(study / "torn", [jpeg(frames[0]), jpeg(frames[1])[:40] + b"\0" * 300])
+    write_encoded(study / "unknown", [b"\0\0"], "1.2.3.4")
+    (study / "empty.dcm").touch()
+    arguments = ("--weights", checkpoints["joint"], "--source", study, "--nosave")
+    done = run_script_process("detect.py", *arguments, "--project", tmp_path / "runs")
+    assert done.returncode == 0
+    said = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    said = [line.removeprefix("warning: ").removeprefix(f"{study}/") for line in said]
+    assert [line.partition(":")[0] for line in said] == [
+        "--source",
+        "JPGExtended.dcm",
+        "MR_truncated.dcm",
+        "torn",
+        "unknown",
+    ]
+    assert "4 frames; " in done.stdout and "4 of 5 files not read to their end" in done.stdout
+    assert [
+        line for line in done.stderr.splitlines() if "detect: " not in line and line.strip()
+    ] == []
 
 
 def test_nothing_of_the_header_is_written_or_said(run, checkpoints, tmp_path: Path):

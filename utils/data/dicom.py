@@ -11,14 +11,14 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from utils.core.script import UserError
+from utils.core.script import UserError, errors_in
 from utils.core.terminal import one_line
 from utils.core.user_file import require_regular
 from utils.data.dicom_colour import Rendering, rendering_of
@@ -31,7 +31,9 @@ from utils.data.dicom_pixels import (
     frame_bytes_of,
     pixel_element,
 )
-from utils.data.dicom_syntax import UID, plugin_of, require_readable, stated_or_seen
+from utils.data.dicom_process import frames_by_process
+from utils.data.dicom_syntax import GDCM, UID, plugin_of, require_readable, stated_or_seen
+from utils.data.jpeg_markers import Markers, markers_of
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
@@ -81,7 +83,7 @@ def other_kind(path: Path) -> str | None:
     if not has_reader():
         return f"DICOM (to read it: {INSTALL})"
     try:
-        return _read(path).other_kind()
+        return _read(path).other_kind
     except UserError:
         return None  # damaged; who reads it hears about it
 
@@ -112,6 +114,7 @@ class DicomClip:
     held: int
     _object: _Object
     _photometric: str
+    _plugin: str
     _rendering: Rendering
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -121,9 +124,10 @@ class DicomClip:
             UserError: a frame cannot be decoded; or, after the last, the file holds more or fewer
                 than it states.
         """
-        readable = min(self.held, self.frame_count)
-        for samples in islice(self._stored_frames(), readable):
-            yield self._rendering.convert(samples)
+        for number, samples in enumerate(self._stored_frames(), start=1):
+            with self._decoding(number):
+                picture = self._rendering.convert(samples)
+            yield picture
         if self.held < self.frame_count:
             raise UserError(
                 f"{self.path}: ends after {self.held} of {self.frame_count} frames; "
@@ -137,25 +141,35 @@ class DicomClip:
 
     def _stored_frames(self) -> Iterator[np.ndarray]:
         """Decoded, but with the colours that they are stored in."""
+        stored = self.decoded_here()
+        if self._plugin == GDCM:
+            stored = frames_by_process(self.path)
+        for number in range(1, min(self.held, self.frame_count) + 1):
+            with self._decoding(number):
+                samples = next(stored)
+            yield samples
+
+    def decoded_here(self) -> Iterator[np.ndarray]:
+        """The frames as they are stored, decoded in this process, which GDCM may end."""
         from pydicom.pixels import iter_pixels
 
         syntax = self._object.syntax
         facts = {
             "number_of_frames": self.held,
             "photometric_interpretation": self._photometric,
-            "decoding_plugin": plugin_of(syntax, self._object.header.BitsStored),
+            "decoding_plugin": self._plugin,
             "raw": True,
         }
         source = self._object.source()
         if source is self.path:
             facts["transfer_syntax_uid"] = syntax
         runs = (iter_pixels(source, indices=indices, **facts) for indices in self._runs())
-        stored = chain.from_iterable(runs)
-        for number in range(1, self.held + 1):
-            place = f"frame {number} of {self.frame_count} cannot be decoded"
-            with _one_line_errors(self.path, place):
-                samples = next(stored)
-            yield samples
+        return chain.from_iterable(runs)
+
+    def _decoding(self, number: int) -> AbstractContextManager[None]:
+        """What goes wrong in there becomes a `UserError` that names the frame."""
+        place = f"frame {number} of {self.frame_count} cannot be decoded"
+        return _one_line_errors(self.path, place)
 
     def _runs(self) -> list[list[int] | None]:
         """The frames that a call of pydicom decodes, from 0; None: all.
@@ -184,7 +198,7 @@ def open_dicom(path: str | Path) -> DicomClip:
     if not has_reader():
         raise UserError(f"{path}: is DICOM, and pydicom is not installed; {INSTALL}")
     found = _read(path)
-    other = found.other_kind()
+    other = found.other_kind
     if other:
         raise UserError(f"{path}: is {other}, which holds no picture; expected images or clips")
     with _one_line_errors(path, "its header cannot be understood"):
@@ -199,6 +213,7 @@ class _Object:
         syntax: the transfer syntax: how elements are written and frames compressed.
         element: None if there are no pixels.
         is_streamed: frames can be read from the file one by one.
+        other_kind: what it is if it holds no picture, as in "DICOM SR"; else None.
     """
 
     path: Path
@@ -206,16 +221,7 @@ class _Object:
     syntax: UID
     element: PixelElement | None
     is_streamed: bool
-
-    def other_kind(self) -> str | None:
-        """See `other_kind` of this module."""
-        file_class = self.header.file_meta.get("MediaStorageSOPClassUID")
-        if file_class == DICOMDIR:
-            return "DICOMDIR"
-        modality = self.header.get("Modality")
-        if self.element is None or modality in NO_PICTURES:
-            return f"DICOM {modality or 'without pixel data'}"
-        return None
+    other_kind: str | None
 
     def source(self) -> Path | Dataset:
         """What pydicom reads the frames from."""
@@ -240,14 +246,32 @@ def _read(path: Path) -> _Object:
         is_known = syntax.is_transfer_syntax and not syntax.is_private
         if is_known and syntax.is_deflated:  # its pixels are nowhere in the file as they are
             header = dcmread(path, force=True)
-            size = len(header.get("PixelData") or b"")
-            element = PixelElement(PIXEL_DATA, 0, size, size) if size else None
-            return _Object(path, header, syntax, element, is_streamed=False)
-        element = pixel_element(stream, *encoding)
-        is_streamed = is_known and encoding == (syntax.is_implicit_VR, syntax.is_little_endian)
-        if element and not element.is_as_header:
+            element = _inflated_element(header)
             is_streamed = False
-        return _Object(path, header, syntax, element, is_streamed)
+        else:
+            element = pixel_element(stream, *encoding)
+            is_streamed = is_known and encoding == (syntax.is_implicit_VR, syntax.is_little_endian)
+            if element and not element.is_as_header:
+                is_streamed = False
+        return _Object(path, header, syntax, element, is_streamed, _other_kind(header, element))
+
+
+def _inflated_element(header: Dataset) -> PixelElement | None:
+    """The pixels of a deflated object, which are in memory."""
+    size = len(header.get("PixelData") or b"")
+    if not size:
+        return None
+    return PixelElement(PIXEL_DATA, 0, size, size)
+
+
+def _other_kind(header: Dataset, element: PixelElement | None) -> str | None:
+    """See `_Object`."""
+    if header.file_meta.get("MediaStorageSOPClassUID") == DICOMDIR:
+        return "DICOMDIR"
+    modality = header.get("Modality")
+    if element is None or modality in NO_PICTURES:
+        return f"DICOM {modality or 'without pixel data'}"
+    return None
 
 
 def _clip_of(found: _Object) -> DicomClip:
@@ -263,10 +287,11 @@ def _clip_of(found: _Object) -> DicomClip:
     frames = _frames_in(found, photometric)
     if frames.held < 1:
         raise UserError(f"{path}: ends before its first frame does; is the file complete?")
-    try:
-        rendering = rendering_of(header, frames.codestream)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    markers = markers_of(frames.codestream)
+    _refuse_other_size(header, markers, path)
+    plugin = plugin_of(found.syntax, header.BitsStored, markers)
+    with errors_in(path):
+        rendering = rendering_of(header, markers, plugin)
     times_ms, time_notes = frame_times_of(header, min(frames.held, frame_count))
     regions, region_notes = regions_of(header, header.Rows, header.Columns)
     return DicomClip(
@@ -280,6 +305,7 @@ def _clip_of(found: _Object) -> DicomClip:
         frames.held,
         found,
         photometric,
+        plugin,
         rendering,
     )
 
@@ -297,6 +323,14 @@ def _refuse_odd_pixels(found: _Object, path: Path) -> None:
             f"{path}: its header claims {frame_bytes:.0f} bytes a frame; "
             f"expected at most {MOST_FRAME_BYTES}"
         )
+
+
+def _refuse_other_size(header: Dataset, markers: Markers, path: Path) -> None:
+    """Raise a `UserError` if a JPEG has another size than its header says."""
+    stated = (header.Rows, header.Columns, header.SamplesPerPixel)
+    if markers.size not in (None, stated):
+        sizes = ["{1} x {0} pixels of {2} samples".format(*size) for size in (stated, markers.size)]
+        raise UserError(f"{path}: its header says {sizes[0]}, its JPEG has {sizes[1]}")
 
 
 def _photometric_of(found: _Object, frame_count: int) -> tuple[str, tuple[str, ...]]:
@@ -330,8 +364,13 @@ def _one_line_errors(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = one_line(str(error) or type(error).__name__)[:LONGEST_REASON]
-        raise UserError(f"{path}: {what}: {reason}") from None
+        raise UserError(f"{path}: {what}: {_reason_of(error)}") from None
+
+
+def _reason_of(error: Exception) -> str:
+    """The last line of what a library says, without the objects that it names."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return one_line(lines[-1].partition(" <")[0].strip())[:LONGEST_REASON]
 
 
 def _quieten() -> None:

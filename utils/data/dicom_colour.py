@@ -1,15 +1,8 @@
 """How the stored samples of a DICOM picture become RGB of 8 bits a channel.
 
 In colour Doppler the hue is the direction of flow, so colours are converted once and never twice.
-What a JPEG holds is decided by its own markers, in the order of libjpeg, and only where it has none
-by the header: objects whose header says RGB and whose JPEG holds YBR are common.
-
-1. JFIF: YBR.
-2. Adobe's APP14: RGB if its transform is 0, else YBR.
-3. Components called R, G, B: RGB.
-4. Components of different resolution: YBR, since nobody thins out red or blue.
-
-JPEG 2000 undoes its own colour transform, if it has one, so what it gives is RGB then.
+What a JPEG holds is decided by its own markers (`utils.data.jpeg_markers`), and only where it has
+none by the header: objects whose header says RGB and whose JPEG holds YBR are common.
 
 Grey: the modality LUT (or slope and intercept) and the VOI LUT (or window) of the object, the first
 where there are several; then the range that values can have is cut into 256 equal steps. Without a
@@ -27,9 +20,9 @@ import numpy as np
 
 from utils.core.script import UserError
 from utils.data.dicom_header import Dataset
+from utils.data.dicom_syntax import PILLOW
+from utils.data.jpeg_markers import RGB, YBR, Markers
 
-RGB = "RGB"
-YBR = "YBR"
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 YBR_TAGS = ("YBR_FULL", "YBR_FULL_422")
@@ -39,16 +32,6 @@ READABLE = (*GREYS, PALETTE, *RGB_TAGS, *YBR_TAGS)
 
 DEEPEST_TABLE = 16  # bits; more are computed a frame, not looked up
 STEPS = 256
-
-# Markers of JPEG (ITU-T T.81), and of JPEG 2000 (T.800)
-APP0 = 0xE0
-APP14 = 0xEE
-START_OF_SCAN = 0xDA
-NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # among 0xC0 to 0xCF, which else begin a frame
-START_OF_FRAME_LS = 0xF7
-J2K_BEGINNING = b"\xff\x4f\xff\x51"
-J2K_CODING = 0x52
-J2K_DATA = (0x90, 0x93)
 
 Converter = Callable[[np.ndarray], np.ndarray]
 
@@ -67,11 +50,12 @@ class Rendering:
     warnings: tuple[str, ...] = ()
 
 
-def rendering_of(header: Dataset, codestream: bytes) -> Rendering:
+def rendering_of(header: Dataset, markers: Markers, plugin: str) -> Rendering:
     """How a picture is to be shown.
 
     Args:
-        codestream: of its first frame, if it is compressed; its beginning is enough.
+        markers: of its first frame.
+        plugin: what decodes it, see `utils.data.dicom_syntax.plugin_of`.
 
     Raises:
         UserError: its colours are of a kind that is not read.
@@ -90,7 +74,9 @@ def rendering_of(header: Dataset, codestream: bytes) -> Rendering:
         return Rendering(_looked_up(lambda stored: _grey(stored, header), header))
     if tag == PALETTE:
         return Rendering(_looked_up(lambda stored: _palette(stored, header), header))
-    space, warnings = colour_space(tag, codestream)
+    space, warnings = colour_space(tag, markers)
+    if plugin == PILLOW and markers.has_app14:  # then Pillow converts what is YBR
+        space = RGB
     bits = header.BitsStored
 
     def convert(samples: np.ndarray) -> np.ndarray:
@@ -105,65 +91,20 @@ def rendering_of(header: Dataset, codestream: bytes) -> Rendering:
 # ---- colour --------------------------------------------------------------------------------------
 
 
-def colour_space(tag: str, codestream: bytes) -> tuple[str, tuple[str, ...]]:
-    """What decoded samples are, RGB or YBR, and a warning where the header says otherwise.
+def colour_space(tag: str, markers: Markers) -> tuple[str, tuple[str, ...]]:
+    """What stored samples are, RGB or YBR, and a warning where the header says otherwise.
 
     Args:
         tag: the header's PhotometricInterpretation.
-        codestream: see `rendering_of`.
+        markers: of the first frame.
     """
     stated = RGB
     if tag in YBR_TAGS:
         stated = YBR
-    found, sign = _by_markers(codestream)
+    found = markers.colours
     if found is None or found == stated:
         return stated, ()
-    return found, (f"its header says {tag}, but its pixels are {found} by their {sign}",)
-
-
-def _by_markers(codestream: bytes) -> tuple[str | None, str]:
-    """What a JPEG's own markers say, and which of them; None if they say nothing."""
-    if J2K_BEGINNING in codestream:
-        coding = _segments_of(codestream[codestream.index(J2K_BEGINNING) :]).get(J2K_CODING, b"")
-        if coding[4:5] == b"\x01":
-            return RGB, "JPEG 2000 colour transform"
-        return None, ""
-    segments = _segments_of(codestream)
-    adobe = segments.get(APP14, b"")
-    frame = segments.get(START_OF_SCAN, b"")
-    components = [frame[6 + 3 * number : 9 + 3 * number] for number in range(3)]
-    names = b"".join(component[:1] for component in components)
-    sizes = {component[1:2] for component in components}
-    if segments.get(APP0, b"").startswith(b"JFIF"):
-        return YBR, "JFIF marker"
-    if adobe.startswith(b"Adobe") and len(adobe) >= 12:
-        return (RGB, YBR)[adobe[11] > 0], "APP14 marker"
-    if names.upper() == b"RGB":
-        return RGB, "JPEG's component names"
-    if len(sizes) > 1:
-        return YBR, "JPEG's thinned-out components"
-    return None, ""
-
-
-def _segments_of(codestream: bytes) -> dict[int, bytes]:
-    """Marker -> content of a codestream's segments before its data.
-
-    A JPEG's frame header is filed under START_OF_SCAN, whichever of its markers it has.
-    """
-    segments: dict[int, bytes] = {}
-    position = 2
-    while codestream[position : position + 1] == b"\xff" and position + 4 <= len(codestream):
-        marker = codestream[position + 1]
-        if marker == START_OF_SCAN or marker in J2K_DATA:
-            break
-        size = int.from_bytes(codestream[position + 2 : position + 4], "big")
-        content = codestream[position + 4 : position + 2 + size]
-        is_frame = 0xC0 <= marker <= 0xCF and marker not in NOT_FRAMES
-        if is_frame or marker == START_OF_FRAME_LS:
-            marker = START_OF_SCAN
-        segments.setdefault(marker, content)
-        position += 2 + size
-    return segments
+    return found, (f"its header says {tag}, but its pixels are {found} by their {markers.sign}",)
 
 
 def ybr_to_rgb(colours: np.ndarray) -> np.ndarray:

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from utils.core.script import UserError
+from utils.data.jpeg_markers import COMPONENT_NAMES, Markers
 
 # pydicom's UID; the package is optional.
 UID = Any
+
+# Names of pydicom's plugins
+PILLOW = "pillow"
+GDCM = "gdcm"
 
 VIDEO_HINT = "take the video out, as gdcmraw of the package libgdcm-tools does, and give that"
 # Part of a syntax's name -> what reads it, where the extra `dicom` does not.
@@ -40,18 +45,32 @@ def stated_or_seen(stated: UID | None, encoding: tuple[bool, bool]) -> UID:
     return seen[encoding]
 
 
-def plugin_of(syntax: UID, bits: int) -> str:
+def plugin_of(syntax: UID, bits: int, markers: Markers | None = None) -> str:
     """Which of pydicom's decoders is used for samples of `bits`; empty: the one that works.
 
-    JPEG is always decoded by GDCM, which leaves the colours as they are stored. Pillow converts
-    them or not by the JPEG's markers, and pydicom converts them again. Of 12 bits, GDCM cannot.
+    GDCM ends the whole process at some damaged pictures, so it decodes only what nothing else does.
+    What Pillow does with colours, see `utils.data.dicom_colour.rendering_of`;
+    pydicom asks it for YBR where there is no APP14, which libjpeg does not make of RGB.
+
+    Args:
+        markers: of the first frame, once they are known.
     """
     from pydicom import uid
 
-    if syntax == uid.JPEGExtended12Bit and bits != 8:
-        return "pylibjpeg"
-    if syntax in uid.JPEGTransferSyntaxes or syntax in uid.JPEGLSTransferSyntaxes:
-        return "gdcm"
+    if markers and markers.sign == COMPONENT_NAMES:
+        return GDCM
+
+    by_plugin = {
+        PILLOW: [uid.JPEGBaseline8Bit],
+        GDCM: [uid.JPEGLossless, uid.JPEGLosslessSV1, *uid.JPEGLSTransferSyntaxes],
+    }
+    if bits <= 8:
+        by_plugin[PILLOW] += [uid.JPEGExtended12Bit, *uid.JPEG2000TransferSyntaxes]
+    else:
+        by_plugin["pylibjpeg"] = [uid.JPEGExtended12Bit]
+    for plugin, syntaxes in by_plugin.items():
+        if syntax in syntaxes:
+            return plugin
     return ""
 
 
