@@ -114,7 +114,9 @@ def write_outputs(
     files = [output(folder, names, view_names) for output in wanted(args)]
     pooled = None
     if file_names and any(source.clip for source in sources):
-        frames = tqdm(FrameReader(sources, metadata.bits), "look", unit="frame", leave=False)
+        frames = tqdm(
+            FrameReader(sources, metadata.bits), "detect: look", unit="frame", leave=False
+        )
         pooled = pooled_frames(frames, predictor, len(names))
         if args.save_csv:
             files.append(
