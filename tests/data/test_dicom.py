@@ -335,6 +335,14 @@ def test_a_length_that_the_file_does_not_have_takes_no_memory(tmp_path: Path):
     tracemalloc.stop()
 
 
+def test_an_element_of_the_header_that_claims_four_gigabytes_takes_no_memory(tmp_path: Path):
+    path = write_native(tmp_path / "a", doppler_frames(1), uid.ImplicitVRLittleEndian)
+    content = path.read_bytes()
+    place = content.index(struct.pack("<HHL", 0x0008, 0x0060, 2)) + 4
+    path.write_bytes(content[:place] + struct.pack("<L", 0xFFFFFFF0) + content[place + 4 :])
+    assert problem_of(path)
+
+
 def test_damaged_pixels_are_one_line(tmp_path: Path):
     frames = doppler_frames(2)
     codestreams = [jpeg(frame) for frame in frames]

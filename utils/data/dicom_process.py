@@ -1,7 +1,8 @@
 """Frames that only GDCM decodes, decoded in a process of their own.
 
 GDCM ends the process that it is in, by `std::terminate`, at some damaged frames of JPEG lossless and
-JPEG-LS. Here that is the end of one clip, and not of all work. For each frame, the process writes a
+JPEG-LS. Here that is the end of one clip, and not of all work. `utils.data.dicom_decoding` is what
+runs in the process. For each frame, the process writes a
 line with its type and its shape to standard output, then its bytes; what went wrong to standard
 error.
 """
@@ -21,7 +22,7 @@ import numpy as np
 from utils.core.files import ROOT
 from utils.core.terminal import one_line
 
-MODULE = "utils.data.dicom_process"
+MODULE = "utils.data.dicom_decoding"
 
 
 class DecodingError(Exception):
@@ -70,16 +71,3 @@ def write_frames(frames: Iterable[np.ndarray]) -> None:
         words = [frame.dtype.str, *map(str, frame.shape)]
         sys.stdout.buffer.write(" ".join(words).encode() + b"\n" + frame.tobytes())
         sys.stdout.buffer.flush()
-
-
-def main() -> None:
-    from utils.data.dicom import open_dicom
-
-    try:
-        write_frames(open_dicom(sys.argv[1]).decoded_here())
-    except Exception as error:  # a damaged file can raise anything
-        sys.exit(one_line(str(error)))
-
-
-if __name__ == "__main__":
-    main()
