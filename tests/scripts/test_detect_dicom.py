@@ -1,5 +1,6 @@
 """detect.py on DICOM: what it finds in the frames themselves, and nothing of the header."""
 
+import csv
 import shutil
 import sys
 from collections import defaultdict
@@ -10,7 +11,18 @@ import cv2
 import numpy as np
 import pytest
 from detections import rows_of
-from dicom_files import PYDICOM_FILES, doppler_frames, jpeg, uid, write_by_gdcm, write_encoded
+from dicom_files import (
+    HEIGHT,
+    PYDICOM_FILES,
+    WIDTH,
+    doppler_frames,
+    jpeg,
+    pydicom,
+    uid,
+    write_by_gdcm,
+    write_encoded,
+    write_native,
+)
 from script_processes import run_script_process
 
 import detect
@@ -19,7 +31,8 @@ from utils.core.script import LOGGER
 from utils.data.images import read_image
 from utils.data.splits import find_images
 
-FEW_BOXES = ("--save-csv", "--nosave", "--conf-thres", "0.001", "--max-det", "5")
+BY_FRAME = ("--no-clip-evidence", "--save-csv", "--nosave")
+FEW_BOXES = (*BY_FRAME, "--conf-thres", "0.001", "--max-det", "5")
 
 
 @pytest.fixture
@@ -92,6 +105,33 @@ def test_real_clips_as_dicom_are_what_their_frames_are(
         run(checkpoints["joint"], study, f"dicom{number}", *FEW_BOXES)
         run(checkpoints["joint"], images, f"images{number}", *FEW_BOXES)
         assert_same_figures(tmp_path / f"runs/dicom{number}", tmp_path / f"runs/images{number}")
+
+
+def region(spacing_cm: float) -> pydicom.Dataset:
+    """The whole picture, in cm."""
+    item = pydicom.Dataset()
+    item.RegionLocationMinX0 = item.RegionLocationMinY0 = 0
+    item.RegionLocationMaxX1 = WIDTH - 1
+    item.RegionLocationMaxY1 = HEIGHT - 1
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3
+    item.PhysicalDeltaX = item.PhysicalDeltaY = spacing_cm
+    return item
+
+
+def test_a_dicom_clip_has_a_row_with_mm2_where_it_has_a_scale(run, checkpoints, tmp_path: Path):
+    """By default: clips.csv is written of DICOM whatever the model was trained on."""
+    study = tmp_path / "study"
+    study.mkdir()
+    scale = {"SequenceOfUltrasoundRegions": [region(0.05)]}
+    write_native(study / "IM_0001", doppler_frames(3), **scale)
+    write_native(study / "IM_0002", doppler_frames(2))
+    run(checkpoints["joint"], study, "exp", "--save-csv", "--nosave", "--conf-thres", "0.001")
+    with (tmp_path / "runs/exp/clips.csv").open(newline="", encoding="utf-8") as stream:
+        with_scale, without = csv.DictReader(stream)
+    assert (with_scale["clip"], with_scale["frames"], without["frames"]) == ("IM_0001", "3", "2")
+    area_px2 = float(with_scale["largest_area_px2"])
+    assert float(with_scale["largest_area_mm2"]) == pytest.approx(area_px2 * 0.25, rel=1e-2)
+    assert without["largest_area_px2"] and not without["largest_area_mm2"]
 
 
 def test_a_study_becomes_annotated_videos_and_the_rest_is_counted(run, checkpoints, tmp_path: Path):
