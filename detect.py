@@ -1,13 +1,15 @@
-"""Find boxes and views in images, folders, globs and videos, and draw, write or explain them.
+"""Find boxes and views in images, videos, DICOM, folders, globs; draw, write or explain them.
 
 python detect.py --weights runs/train/exp/weights/last.pt --source frames/    # pictures
 python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv
+python detect.py --weights last.pt --source study/    # DICOM clips, by content: pip install .[dicom]
 python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
 python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 
-A clip is a video, or the images that my.yaml's clip_pattern puts together; its view is the one with
-the highest mean probability. --save-txt writes label files as training reads them. Nothing is
-written beside the sources.
+A clip is a file of several frames, or the images that a clip_pattern puts together: my.yaml's, else
+that of the model's training. Its view is the one with the highest mean probability; its boxes are
+rescored by what all its frames show (--clip-evidence). --save-txt writes label files as training
+reads them. Nothing is written beside the sources.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         type=filled,
-        help="images, folders, quoted globs and videos",
+        help="images, videos, DICOM, folders and quoted globs",
     )
     parser.add_argument(
         "--data", type=filled, help="data.yaml whose clip_pattern tells which images are a clip"
@@ -66,7 +68,19 @@ def build_parser() -> argparse.ArgumentParser:
         default=300,
         help="boxes an image, at most; at least 1 (default: 300)",
     )
+    parser.add_argument(
+        "--view-thres",
+        type=number(0, 1),
+        default=0.0,
+        help="a view of less probability is unknown; 0 to 1, val.py prints some (default: 0)",
+    )
     add_device(parser)
+    parser.add_argument(
+        "--clip-evidence",
+        action=argparse.BooleanOptionalAction,
+        help="rescore boxes by what all frames of their clip show; with --save-csv write clips.csv "
+        "and patients.csv (default: of DICOM, and where the model was trained on clips)",
+    )
     parser.add_argument(
         "--explain",
         action="store_true",
@@ -78,6 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--save-csv", action="store_true", help="write predictions.csv, with confidences and clips"
+    )
+    parser.add_argument(
+        "--save-coco",
+        action="store_true",
+        help="write coco.json, frames and boxes in COCO's format",
     )
     parser.add_argument(
         "--save-crop", action="store_true", help="write every box's pixels, in a folder a class"
@@ -92,6 +111,8 @@ def parse_arguments() -> argparse.Namespace:
     args.given = given_options(parser, args)
     if args.explain and args.nosave:
         raise UserError("--explain is a part of the pictures; leave out --nosave")
+    if args.explain and args.clip_evidence:
+        raise UserError("--explain shows frames one by one; leave out --clip-evidence")
     return args
 
 

@@ -67,6 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--save-json", action="store_true", help="write predictions.json too, COCO's result format"
     )
+    parser.add_argument(
+        "--save-coco",
+        action="store_true",
+        help="write coco.json too: frames and the boxes above the confidence as a COCO data set",
+    )
     add_device(parser)
     add_workers(parser, default=2)
     parser.add_argument(

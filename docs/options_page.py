@@ -26,6 +26,7 @@ SCRIPTS = (
     "export",
     "check_dataset",
     "split_dataset",
+    "extract_frames",
     "compare_solutions",
     "monitor_training",
     "benchmark",

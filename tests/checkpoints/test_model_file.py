@@ -25,9 +25,27 @@ def test_stored_bits_are_kept_and_older_files_do_not_say(bits: int | None):
     assert ModelMetadata.of_properties(properties, "x").bits is None
 
 
+FILE_NAMES = {"group_pattern": r"^(P\d+)_", "clip_pattern": r"^(.+)_F(\d+)", "needs_colour": True}
+
+
+def test_an_export_keeps_what_the_data_says_of_file_names_and_older_files_say_nothing():
+    metadata = ModelMetadata("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "1-2", **FILE_NAMES)
+    properties = metadata.to_properties()
+    again = ModelMetadata.of_properties(properties, "x")
+    assert again == metadata
+    assert again.file_names("x").clip_of("a/P1_C2_F17.png") == ("P1_C2", 17)
+    assert again.file_names("x").group_of("a/P1_C2_F17.png") == "P1"
+    for key in FILE_NAMES:
+        del properties[key]
+    older = ModelMetadata.of_properties(properties, "x")
+    assert older.clip_pattern is None and not older.needs_colour
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"clip_pattern": '"(a)"'}, "clip_pattern is '(a)', expected None, or a regular"),
+        ({"group_pattern": '"("'}, "group_pattern is '('"),
         ({"bits": '"12"'}, "bits is '12', expected int"),
         ({"format": '"other"'}, "no metadata of this project"),
         ({"version": "99"}, "version 99, expected 1 or 2"),

@@ -145,6 +145,14 @@ def test_a_wrong_data_yaml_names_file_and_key(tmp_path: Path, change: dict, foun
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("needed", [None, False, True])
+def test_whether_frames_need_colour(tmp_path: Path, needed: bool | None):
+    data = load_data_config(write_yaml(tmp_path, DATA | {"needs_colour": needed}))
+    assert data.needs_colour == data.settings()["needs_colour"] == bool(needed)
+    with pytest.raises(UserError, match="needs_colour is 'yes please', expected true or false"):
+        load_data_config(write_yaml(tmp_path, DATA | {"needs_colour": "yes please"}))
+
+
 @pytest.mark.parametrize("bits", [None, *range(8, 17)])
 def test_stored_bits(tmp_path: Path, bits: int | None):
     assert load_data_config(write_yaml(tmp_path, DATA | {"bits": bits})).bits == bits

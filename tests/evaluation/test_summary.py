@@ -3,15 +3,18 @@
 import json
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 from made_up_results import NAMES, VIEWS, random_results, without_predictions
 
+from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
-from utils.evaluation.metrics import summarise
+from utils.evaluation.clip_metrics import clip_metrics
+from utils.evaluation.metrics import plain, summarise
 from utils.evaluation.results import ViewPrior
-from utils.evaluation.summary import Summary
+from utils.evaluation.summary import Clips, Summary
 
 
 def check(value: object, kind: Any, where: str) -> None:
@@ -54,6 +57,22 @@ def test_a_summary_has_the_keys_and_types_that_are_written_down(tasks: Sequence[
         assert ("detection" in summary) == ("detection" in tasks)
         assert ("views" in summary) == ("classification" in tasks)
         check(json.loads(json.dumps(summary)), Summary, "summary")
+
+
+@pytest.mark.parametrize("tasks", [TASKS, ["detection"], ["classification"]])
+def test_the_figures_of_clips_have_the_keys_and_types_that_are_written_down(tasks: Sequence[str]):
+    data = DataConfig(
+        source=Path("data.yaml"),
+        root=Path(),
+        splits={},
+        names=NAMES,
+        view_names=VIEWS,
+        group_pattern="^(.)",
+        clip_pattern=r"^(.)(\d*)",
+    )
+    for own in (random_results(24), [without_predictions(result) for result in random_results(9)]):
+        found = plain(clip_metrics(own, data, 0.3, tasks))
+        check(json.loads(json.dumps(found)), Clips, "clips")
 
 
 def test_a_wrong_key_or_type_would_be_seen():

@@ -1,5 +1,6 @@
 """Tables, crops and summaries of predictions."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,34 @@ def test_summary_in_words(tmp_path: Path):
     boxes = outputs.Tally(tmp_path, NAMES, ())
     boxes.add(frame(image), prediction())
     assert boxes.summary() == "1 frames; 0 boxes in 0 of them (AR 0, MR 0, PR 0, TR 0)"
+
+
+def test_coco_has_frames_of_videos_and_frames_without_a_box(tmp_path: Path):
+    coco = outputs.Coco(tmp_path, NAMES, VIEWS)
+    coco.add(of_a_video(4), prediction([(1, 2, 31, 42, 0.75, 1)], (0.2, 0.5, 0.3)))
+    coco.add(frame(np.zeros((60, 100, 3), np.uint8)), prediction())
+    coco.close()
+    found = json.loads((tmp_path / "coco.json").read_text())
+    first, second = found["images"]
+    assert (first["file_name"], first["frame"], first["view"]) == ("c.mp4", 4, "PSAX")
+    assert (second["file_name"], second["view"], second["height"]) == ("a.png", None, 60)
+    (box,) = found["annotations"]
+    assert (box["image_id"], box["category_id"], box["bbox"]) == (1, 1, [1, 2, 30, 40])
+
+
+def test_a_view_that_is_not_sure_is_unknown_of_a_frame_and_of_a_clip(tmp_path: Path):
+    image = np.zeros((60, 100, 3), np.uint8)
+    outs = [kind(tmp_path, NAMES, VIEWS) for kind in (outputs.Table, outputs.Tally, outputs.Coco)]
+    for view in ((0.5, 0.3, 0.2), (0.7, 0.2, 0.1)):
+        found = prediction(view=view, least_probability=0.65)
+        for output in outs:
+            output.add(frame(image, clip="c"), found)
+    for output in outs:
+        output.close()
+    assert [row["view"] for row in rows_of(tmp_path)] == ["unknown", "A4C"]
+    assert [row["clip_view"] for row in rows_of(tmp_path)] == ["unknown"] * 2  # 0.6
+    assert outs[1].clips() == ["clip c: unknown 0.60"]
+    assert outs[1].summary().endswith("views A4C 1, PSAX 0, PLAX 0, unknown 1")
+    document = json.loads((tmp_path / "coco.json").read_text())
+    assert [image["view"] for image in document["images"]] == [None, "A4C"]
+    assert prediction(view=(0.5, 0.3, 0.2), least_probability=0.65).labels().view == -1

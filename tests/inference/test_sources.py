@@ -73,7 +73,7 @@ OTHERS = (
     "b/b.DCM",
     "b/IM01",
     "b/c/1.2.840.3",
-    "x.gif",
+    "x.jp2",
     "y.heic",
     "list.csv",
     "Thumbs.db",
@@ -89,7 +89,7 @@ def test_what_is_left_out_is_said_by_kind(
         (tree / name).touch()
     names_of(tree / pattern)
     assert caplog.messages == [
-        "warning: --source: left out: 2 .dcm, 2 without suffix, 1 .gif, 1 .heic"
+        "warning: --source: left out: 2 .dcm, 2 without suffix, 1 .heic, 1 .jp2"
     ]
 
 

@@ -43,14 +43,15 @@ def run(
 ) -> Callable[..., str]:
     """Run detect.py in this process, with results in `tmp_path/runs/exp`.
 
-    Returns what it prints.
+    Frames are predicted one by one unless clips are asked for. Returns what it prints.
     """
     monkeypatch.setattr(LOGGER, "info", print)
     monkeypatch.setattr(LOGGER, "warning", print)
 
     def call(weights: Path, *arguments: object) -> str:
         place = () if "--project" in arguments else ("--project", tmp_path / "runs")
-        command = ("detect.py", "--weights", weights, *place, *arguments)
+        clips = () if "--clip-evidence" in arguments else ("--no-clip-evidence",)
+        command = ("detect.py", "--weights", weights, *place, *clips, *arguments)
         monkeypatch.setattr(sys, "argv", list(map(str, command)))
         detect.main()
         return capsys.readouterr().out
@@ -262,23 +263,19 @@ def test_a_model_with_one_task(run, checkpoints, frames: Path, tmp_path: Path, k
 
 @pytest.mark.parametrize(
     ("option", "written"),
-    [("--save-txt", "labels"), ("--save-csv", "predictions.csv"), ("--save-crop", "crops")],
+    [
+        ("--save-txt", "labels"),
+        ("--save-csv", "predictions.csv"),
+        ("--save-coco", "coco.json"),
+        ("--save-crop", "crops"),
+    ],
 )
 def test_what_an_option_writes(
     run, checkpoints, frames: Path, tmp_path: Path, option: str, written: str
 ):
     source = min(frames.glob("*.png"))
-    run(
-        checkpoints["joint"],
-        "--source",
-        source,
-        "--nosave",
-        option,
-        "--conf-thres",
-        0.001,
-        "--max-det",
-        2,
-    )
+    limits = ("--conf-thres", 0.001, "--max-det", 2)
+    run(checkpoints["joint"], "--source", source, "--nosave", option, *limits)
     assert [path.name for path in (tmp_path / "runs/exp").iterdir()] == [written]
 
 

@@ -17,6 +17,7 @@ SCRIPTS = {
     "export": ["--weights", "a.pt"],
     "check_dataset": ["--data", "a.yaml"],
     "split_dataset": ["--data", "a.yaml", "--out", "out", "--folds", "3"],
+    "extract_frames": ["--source", "clinic", "--out", "out"],
     "compare_solutions": [],
     "monitor_training": ["runs/train/exp"],
     "benchmark": [],

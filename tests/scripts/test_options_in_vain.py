@@ -188,7 +188,7 @@ def test_an_empty_value_is_not_taken_for_none(parse: Callable, script: ModuleTyp
             "a.pt",
             {"conf_thres", "iou_thres", "max_det", "save_crop"},
         ),
-        (detect_command, ["detection"], "a.pt", set()),
+        (detect_command, ["detection"], "a.pt", {"view_thres"}),
         (detect_command, ["detection", "classification"], "a.onnx", {"device"}),
     ],
 )

@@ -25,6 +25,7 @@ from utils.data.images import read_image
 from utils.data.labels import read_label_file
 from utils.data.splits import load_split
 from utils.evaluation.predictions import read_predictions
+from utils.inference.kinds import Content, Kind
 from utils.inference.sources import FrameReader, Source, find_sources
 
 KINDS = {
@@ -41,7 +42,7 @@ def open_onnx(path: Path) -> object:
 
 
 def watch(path: Path) -> object:
-    source = Source(path, Path("x"), None)
+    source = Source(path, Path("x"), None, Content(Kind.VIDEO, 0))
     assert source.count() == 0
     return list(source.frames())
 

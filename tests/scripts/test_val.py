@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 from small_files import split_frame_by_frame
 from small_runs import run, small_options
@@ -17,6 +19,7 @@ from utils.core.data_config import DataConfig
 from utils.core.script import run_script
 from utils.curation.reference import same_clip_reference
 from utils.data.splits import load_split
+from utils.evaluation.predictions import read_predictions
 from utils.evaluation.results import SAME_CLIP
 
 
@@ -84,6 +87,9 @@ PICTURES = (
     "confusion_matrix_detection",
     "confusion_matrix_views",
     "val_batch_pred",
+    "clip_ROC",
+    "risk_coverage",
+    "clip_calibration",
 )
 
 
@@ -95,14 +101,15 @@ def test_predictions_come_to_the_same_without_a_network(
     monkeypatch,
     given: list[str],
 ):
+    saved = ("--save-json", "--save-coco")
     first = evaluate(
-        "first", "--weights", checkpoints["joint"], "--data", mixed.source, "--save-json", *given
+        "first", "--weights", checkpoints["joint"], "--data", mixed.source, *saved, *given
     )
     monkeypatch.setattr(command, "open_model", lambda *args: pytest.fail("a network is made"))
     again = evaluate(
-        "again", "--predictions", first / "predictions.npz", "--data", mixed.source, "--save-json"
+        "again", "--predictions", first / "predictions.npz", "--data", mixed.source, *saved
     )
-    for name in ("metrics.json", "predictions.json", "val_batch.json"):
+    for name in ("metrics.json", "predictions.json", "coco.json", "val_batch.json"):
         assert (first / name).read_text() == (again / name).read_text()
     for name in PICTURES:
         assert (first / f"{name}.png").read_bytes() == (again / f"{name}.png").read_bytes()
@@ -168,3 +175,19 @@ def test_predictions_that_cannot_be_scored(
         evaluate("out", *given)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and re.search(message, error) and "Traceback" not in error
+
+
+def test_frames_without_flow_colour_have_no_boxes_where_colour_is_needed(
+    checkpoints: dict[str, Path], tiny_data: Path, evaluate: Callable, tmp_path: Path, caplog
+):
+    caplog.set_level("INFO")
+    folder = Path(shutil.copytree(tiny_data.parent, tmp_path / "data"))
+    data = folder / "data.yaml"
+    data.write_text(data.read_text() + "\nneeds_colour: true\n")
+    grey = min((folder / "frames/images/val").glob("*.png"))
+    cv2.imwrite(str(grey), cv2.imread(str(grey), cv2.IMREAD_GRAYSCALE))
+    place = evaluate("grey", "--weights", checkpoints["joint"], "--data", data)
+    kept = read_predictions(place / "predictions.npz")
+    counts = [len(frame.scores) for frame in kept.frames()]
+    assert counts[0] == 0 and min(counts[1:]) > 0
+    assert "1 of 8 frames show no flow colour; no box is looked for there" in caplog.text

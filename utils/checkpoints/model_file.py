@@ -21,12 +21,15 @@ from utils.checkpoints.checkpoint import (
 from utils.checkpoints.foreign import ONNX, foreign_kind
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_public_yolov5, public_checkpoint
-from utils.checkpoints.schema import METADATA, OPTIONS, check, check_prior
+from utils.checkpoints.schema import FILE_NAMES, METADATA, OPTIONS, check, check_prior
+from utils.core.data_config import DataConfig
 from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
 from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
+# Entries that older exports lack
+LATER = ("bits", "group_pattern", "clip_pattern", "needs_colour")
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
 
 
@@ -106,6 +109,7 @@ class ModelMetadata:
         fingerprint: of the training and validation frames.
         bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained
             on none.
+        group_pattern, clip_pattern, needs_colour: of the data it was trained on, see `DataConfig`.
     """
 
     kind: str
@@ -117,12 +121,17 @@ class ModelMetadata:
     confidence: float | None
     view_prior: dict | None
     fingerprint: str
-    bits: int | None = None  # older files have no such entry
+    # Older files have no such entries
+    bits: int | None = None
+    group_pattern: str | None = None
+    clip_pattern: str | None = None
+    needs_colour: bool = False
 
     @classmethod
     def of_checkpoint(cls, content: Mapping[str, object]) -> ModelMetadata:
         """From what `load_checkpoint` returns."""
         options = content["options"]
+        data = content.get("data", {})
         return cls(
             kind=content["kind"],
             names=content["names"],
@@ -134,6 +143,25 @@ class ModelMetadata:
             view_prior=content["view_prior"],
             fingerprint=content["fingerprint"],
             bits=content.get("bits"),
+            group_pattern=data.get("group_pattern"),
+            clip_pattern=data.get("clip_pattern"),
+            needs_colour=data.get("needs_colour", False),
+        )
+
+    def file_names(self, source: str | Path) -> DataConfig:
+        """What the training's data says of file names: which frames are a clip, and whose.
+
+        Args:
+            source: the model's file, for messages.
+        """
+        return DataConfig(
+            source=Path(source),
+            root=Path(),
+            splits={},
+            names=tuple(self.names),
+            view_names=tuple(self.view_names),
+            group_pattern=self.group_pattern,
+            clip_pattern=self.clip_pattern,
         )
 
     def to_properties(self) -> dict[str, str]:
@@ -158,6 +186,7 @@ class ModelMetadata:
             content = cls._content_of(properties)
             metadata = from_mapping(cls, content)
             check(content, METADATA | OPTIONS, "metadata")
+            check(content, FILE_NAMES, "metadata")
             check_prior(content, "metadata")
         # Made-up metadata can raise any of these; UserError is a ValueError.
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -178,7 +207,7 @@ class ModelMetadata:
         version = content.pop("version", None)
         if type(version) is not int or version not in READABLE:
             raise UserError(f"version {version}, expected {' or '.join(map(str, READABLE))}")
-        missing = [key for key in fields if key not in content and key != "bits"]
+        missing = [key for key in fields if key not in content and key not in LATER]
         if missing:
             raise UserError(f"metadata {missing} are missing")
         prior = content["view_prior"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.core.names import STRIDE, TASKS
+from utils.core.patterns import check_pattern
 from utils.core.script import UserError
 from utils.core.values import is_number, is_whole
 
@@ -95,6 +96,26 @@ def _is_fitness(value: object) -> bool:
     )  # minus infinity: never validated
 
 
+def _is_pattern(value: object, groups: int) -> bool:
+    """Whether a value is None, or a regular expression with so many groups."""
+    if value is None:
+        return True
+    if not isinstance(value, str):
+        return False
+    try:
+        check_pattern(value, groups)
+    except UserError:
+        return False
+    return True
+
+
+def _is_data(value: object) -> bool:
+    """The settings of a data.yaml; older trainings noted fewer."""
+    if not is_mapping(value):
+        return False
+    return all(field.holds(value[key]) for key, field in FILE_NAMES.items() if key in value)
+
+
 _MAPPING = Field("a mapping", is_mapping)
 _NUMBER = Field("a whole number of at least 0", lambda value: is_whole(value, 0))
 _ARCHITECTURE = {"cfg": Field("a model YAML's content", is_mapping), "nc": _NUMBER}
@@ -117,6 +138,17 @@ OPTIONS: Table = {
     ),
     "data": Field("text, the data.yaml", _is_text),
     "rect": Field("True or False", lambda value: isinstance(value, bool), required=False),
+}
+
+# What is read of the data.yaml's settings; older files have none of it.
+FILE_NAMES: Table = {
+    "group_pattern": Field(
+        "None, or a regular expression with a group", lambda value: _is_pattern(value, 1), False
+    ),
+    "clip_pattern": Field(
+        "None, or a regular expression with two groups", lambda value: _is_pattern(value, 2), False
+    ),
+    "needs_colour": Field("True or False", lambda value: isinstance(value, bool), False),
 }
 
 # The metadata in a model's file, exported ones too.
@@ -143,11 +175,15 @@ CHECKPOINT: Table = METADATA | {
     ),
     "best": Field("epoch and fitness of every network", _is_best, required=False),
     "hyp": Field("a mapping", is_mapping, required=False),
+    "data": Field(
+        "group_pattern, clip_pattern and needs_colour as in a data.yaml", _is_data, required=False
+    ),
 }
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RESUMED: Table = {
     **{key: Field(field.expected, field.holds) for key, field in CHECKPOINT.items()},
+    "data": CHECKPOINT["data"],
     "networks": Field("a mapping of networks to their states", is_mapping),
     "balancer": _MAPPING,
     "random": Field(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from torch import nn
@@ -12,12 +13,17 @@ from tqdm import tqdm
 
 from models.common import ViewHead
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
-from utils.core.data_config import load_data_config
+from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
+from utils.data.dicom import open_dicom
+from utils.data.dicom_header import Region
 from utils.inference import outputs
+from utils.inference.clip_tables import ClipTables
+from utils.inference.clips import PooledFrames, pooled_frames
+from utils.inference.kinds import Kind
 from utils.inference.predictor import Predictor
 from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
 
@@ -34,11 +40,58 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     refuse_folder_of_sources(folder, args.source, sources)
     compute = select_compute("auto", select_device(args.device))
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
+    file_names = data or metadata.file_names(args.weights)
+    if pools_clips(args, file_names, sources):
+        sources = in_clips(sources, file_names)
+    else:
+        file_names = None
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
+    predictor = dataclasses.replace(predictor, least_probability=args.view_thres)
     warn_without_effect(args.given, without_effect(model, args.weights))
-    write_outputs(args, sources, predictor, metadata, folder)
+    write_outputs(args, sources, predictor, metadata, file_names, folder)
+
+
+def pools_clips(
+    args: argparse.Namespace, file_names: DataConfig, sources: Sequence[Source]
+) -> bool:
+    """Whether boxes are rescored by their clip.
+
+    If nothing is asked for: of DICOM, and where the model was trained on clips.
+    """
+    if args.clip_evidence is not None:
+        return args.clip_evidence
+    if args.explain:
+        return False
+    return bool(file_names.clip_pattern) or any(is_dicom(source) for source in sources)
+
+
+def is_dicom(source: Source) -> bool:
+    return source.content.kind is Kind.DICOM
+
+
+def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
+    """The sources, images in the clips that their names say; none in a clip called as a video."""
+    taken = {source.clip for source in sources}
+    found = []
+    for source in sources:
+        clip = file_names.clip_of(source.path)
+        if source.clip is None and clip and clip[0] not in taken:
+            source = dataclasses.replace(source, clip=clip[0])
+        found.append(source)
+    return found
+
+
+def scales_of(sources: Sequence[Source]) -> dict[str, tuple[Region, ...]]:
+    """Clip -> its regions, of DICOM that has any."""
+    scales = {}
+    for source in sources:
+        if source.clip is None or not is_dicom(source):
+            continue
+        with suppress(UserError):  # who reads its frames says what is wrong
+            scales[source.clip] = open_dicom(source.path).regions
+    return scales
 
 
 def write_outputs(
@@ -46,24 +99,35 @@ def write_outputs(
     sources: Sequence[Source],
     predictor: Predictor,
     metadata: ModelMetadata,
+    file_names: DataConfig | None,
     folder: Path,
 ) -> None:
-    """Write the model's predictions of all frames into the folder."""
+    """Write the model's predictions of all frames into the folder.
+
+    Args:
+        file_names: say whose clips there are; None where every frame stands by itself.
+    """
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
-    reader = FrameReader(sources, metadata.bits)
     tally = outputs.Tally(folder, names, view_names)
     files = [output(folder, names, view_names) for output in wanted(args)]
-    with ExitStack() as stack:
-        for output in [tally, *files]:
-            stack.enter_context(closing(output))
-        for frame in tqdm(reader, "detect", unit="frame", leave=False):
-            prediction = predictor(frame.image)
-            for output in [tally, *files]:
-                output.add(frame, prediction)
-    for problem in reader.problems:
-        LOGGER.warning(f"warning: {problem}")
+    pooled = None
+    if file_names and any(source.clip for source in sources):
+        frames = tqdm(
+            FrameReader(sources, metadata.bits), "detect: look", unit="frame", leave=False
+        )
+        pooled = pooled_frames(frames, predictor, len(names))
+        if args.save_csv:
+            files.append(
+                ClipTables(
+                    folder, names, view_names, pooled.evidence, file_names, scales_of(sources)
+                )
+            )
+    reader = FrameReader(sources, metadata.bits)
+    write_frames(reader, predictor, pooled, [tally, *files])
+    for text in [*reader.notes(), *reader.problems]:
+        LOGGER.warning(f"warning: {text}")
     parts = [tally.summary()]
     if reader.problems:
         parts.append(f"{len(reader.problems)} of {len(sources)} files not read to their end")
@@ -72,12 +136,33 @@ def write_outputs(
     LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
 
 
+def write_frames(
+    reader: FrameReader,
+    predictor: Predictor,
+    pooled: PooledFrames | None,
+    files: Sequence[outputs.Output],
+) -> None:
+    """Tell all outputs of every frame, predicted here unless that was done clip by clip."""
+    with ExitStack() as stack:
+        for output in files:
+            stack.enter_context(closing(output))
+        for number, frame in enumerate(tqdm(reader, "detect", unit="frame", leave=False)):
+            if pooled is None:
+                prediction = predictor(frame.image)
+            else:
+                prediction = pooled.predictions[number]
+            for output in files:
+                output.add(frame, prediction)
+
+
 def without_effect(model: nn.Module, weights: str) -> dict[str, str]:
     """Options that change nothing for this model -> because of what."""
     idle = {}
     if "detection" not in model.tasks:
         no_boxes = f"{weights}, which finds no boxes"
         idle |= dict.fromkeys(("conf_thres", "iou_thres", "max_det", "save_crop"), no_boxes)
+    if "classification" not in model.tasks:
+        idle["view_thres"] = f"{weights}, which names no views"
     if is_onnx(weights):
         idle["device"] = f"{weights}: ONNX runs on the CPU"
     return idle
@@ -114,5 +199,6 @@ def wanted(args: argparse.Namespace) -> list[type[outputs.Output]]:
         outputs.LabelFiles: args.save_txt,
         outputs.Crops: args.save_crop,
         outputs.Table: args.save_csv,
+        outputs.Coco: args.save_coco,
     }
     return [output for output, is_wanted in asked.items() if is_wanted]

@@ -7,23 +7,30 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Compute, select_compute, select_device
+from utils.core.files import write_json
 from utils.core.lock import claim_run_folder
 from utils.core.options import (
+    USUAL_CONFIDENCE,
     usual_confidence,
     warn_without_effect,
 )
 from utils.core.script import LOGGER, UserError
 from utils.curation.reference import same_clip_reference
 from utils.data.dataset import JointDataset
+from utils.data.flow_colour import has_flow_colour
+from utils.data.images import read_image
 from utils.data.loader import make_loader
 from utils.data.splits import Split, load_split
+from utils.evaluation.clip_metrics import clip_metrics
+from utils.evaluation.coco import CocoFrame, coco_document
 from utils.evaluation.evaluate import evaluate, write_evaluation
-from utils.evaluation.metrics import summarise
+from utils.evaluation.metrics import confidence_of, plain, summarise
 from utils.evaluation.predictions import (
     FILE_NAME,
     Header,
@@ -33,7 +40,10 @@ from utils.evaluation.predictions import (
     write_predictions,
 )
 from utils.evaluation.results import ImageResult
+from utils.evaluation.risk_coverage import risk_coverage
+from utils.evaluation.summary import Summary
 from utils.evaluation.tables import format_table
+from utils.evaluation.views import has_view
 from utils.plots.run import draw_evaluation
 
 # Of the frames that are predicted, and how; predictions in a file have them behind them
@@ -72,6 +82,8 @@ def predict(
     dataset = JointDataset(split, args.imgsz or metadata.imgsz, cache="off", rect=metadata.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, compute.device.type == "cuda")
     results, _ = evaluate(model, loader, compute, data, iou=args.iou_thres)
+    if data.needs_colour or metadata.needs_colour:
+        results = without_boxes_in_grey(results)
     confidence = args.conf_thres
     if confidence is None:
         confidence = metadata.confidence
@@ -80,6 +92,26 @@ def predict(
         prior = metadata.view_prior
     trained_on = metadata.fingerprint.partition("-")[0]  # the training split's
     return results, Header.of(data, dataset, model.tasks, compute, confidence, prior, trained_on)
+
+
+def without_boxes_in_grey(results: Sequence[ImageResult]) -> list[ImageResult]:
+    """The results, without the boxes of frames that show no flow colour; says how many there are.
+
+    Their views stay, since a file of predictions has a view for every frame.
+    """
+    nothing = {
+        "boxes_xyxy": np.zeros((0, 4)),
+        "scores": np.zeros(0),
+        "classes": np.zeros(0, int),
+    }
+    kept = list(results)
+    grey = 0
+    for number, result in enumerate(results):
+        if not has_flow_colour(read_image(Path(result.image), result.bits)):
+            kept[number] = dataclasses.replace(result, **nothing)
+            grey += 1
+    LOGGER.info(f"{grey} of {len(results)} frames show no flow colour; no box is looked for there")
+    return kept
 
 
 def rescore(args: argparse.Namespace, folder: Path) -> None:
@@ -117,12 +149,52 @@ def report(
         results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
     )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
+    metrics["clips"] = plain(clip_metrics(results, data, called_at(metrics), tasks=header.tasks))
+    metrics["risk_coverage"] = plain(risk_of_views(results))
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
+    if args.save_coco:
+        frames = [coco_frame(result, called_at(metrics), data) for result in results]
+        write_json(folder / "coco.json", coco_document(frames, data.names))
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
+
+
+def called_at(metrics: Summary) -> float:
+    """From which evidence on a clip is called: the confidence of the boxes, or the usual one."""
+    confidence = confidence_of(metrics)
+    if confidence is None:
+        return USUAL_CONFIDENCE
+    return confidence
+
+
+def risk_of_views(results: Sequence[ImageResult]) -> dict[str, object] | None:
+    """Risk over coverage of the frames with a known and a predicted view."""
+    labelled = [result for result in results if has_view(result)]
+    if not labelled:
+        return None
+    probabilities = np.array([result.view_probabilities for result in labelled])
+    return risk_coverage(probabilities, np.array([result.true_view for result in labelled]))
+
+
+def coco_frame(result: ImageResult, confidence: float, data: DataConfig) -> CocoFrame:
+    """What is predicted of a frame, boxes of at least this confidence."""
+    kept = result.scores >= confidence
+    view = None
+    if len(result.view_probabilities):
+        view = data.view_names[result.view_probabilities.argmax()]
+    return CocoFrame(
+        file_name=result.image,
+        frame=None,
+        height=result.height,
+        width=result.width,
+        boxes_xyxy=result.boxes_xyxy[kept],
+        scores=result.scores[kept],
+        classes=result.classes[kept],
+        view=view,
+    )
 
 
 def without_effect(predictor: nn.Module | Header, source: str) -> dict[str, str]:

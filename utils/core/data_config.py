@@ -36,6 +36,7 @@ class DataConfig:
             `utils.data.splits.label_path`.
         bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the
             file has no such key.
+        needs_colour: frames without flow colour are not scored, see `utils.data.flow_colour`.
     """
 
     source: Path
@@ -48,6 +49,7 @@ class DataConfig:
     generate: str | None = None
     labels: Path | None = None
     bits: int | None = None
+    needs_colour: bool = False
 
     def lacks(self, task: str) -> str:
         """What `task` needs and the data.yaml does not name; empty if nothing."""
@@ -89,6 +91,7 @@ class DataConfig:
             "group_pattern": self.group_pattern,
             "clip_pattern": self.clip_pattern,
             "bits": self.bits,
+            "needs_colour": self.needs_colour,
         }
 
     def difference(self, before: Mapping[str, object]) -> str:
@@ -120,6 +123,7 @@ DATA_KEYS = (
     "clip_pattern",
     "generate",
     "bits",
+    "needs_colour",
 )
 
 
@@ -161,6 +165,7 @@ def load_data_config(path: str | Path) -> DataConfig:
         generate=content.get("generate"),
         labels=labels,
         bits=_bits(content.get("bits"), path),
+        needs_colour=_needs_colour(content.get("needs_colour"), path),
     )
 
 
@@ -211,6 +216,14 @@ def _bits(value: object, path: Path) -> int | None:
     if value is not None and (type(value) is not int or value not in STORED_BITS):
         limits = f"{STORED_BITS.start} to {STORED_BITS.stop - 1}"
         raise UserError(f"{path}: bits is {value!r}, expected a whole number from {limits}, as 12")
+    return value
+
+
+def _needs_colour(value: object, path: Path) -> bool:
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise UserError(f"{path}: needs_colour is {value!r}, expected true or false")
     return value
 
 

@@ -37,25 +37,22 @@ EXPECTED = (
 SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point"}
 
 
-def decode(content: bytes) -> np.ndarray:
+def decode(content: bytes, page: int = 0) -> np.ndarray:
     """An image file's content -> (height, width, 3) RGB.
 
     It is uint8, or uint16 if the file has more than 8 bits a channel. Grey becomes three equal
-    channels, transparency is left out, EXIF's orientation is applied. Of several pages it is the
-    first.
+    channels, transparency is left out, EXIF's orientation is applied.
+
+    Args:
+        page: which one of a TIFF of several, from 0.
 
     Raises:
         UserError: it is not an image, or its pixels are of a type that cannot be read as they are.
     """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors below are enough
-    tags = _tiff_tags(content)
+    tags = _tiff_tags(content, page)
     _refuse_odd_tiff(tags)
-    try:
-        pixels = cv2.imdecode(
-            np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-        )
-    except cv2.error:  # of a file of 0 bytes
-        pixels = None
+    pixels = _decoded(content, page)
     if pixels is None:
         raise UserError(
             f"cannot be read as an image (of {len(content)} bytes); replace or remove it"
@@ -66,8 +63,21 @@ def decode(content: bytes) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _tiff_tags(content: bytes) -> dict[int, int]:
-    """Tag -> value, the largest of all channels, of a TIFF's first page.
+def _decoded(content: bytes, page: int) -> np.ndarray | None:
+    """The pixels as OpenCV gives them, blue first; None if it cannot."""
+    buffer = np.frombuffer(content, np.uint8)
+    how = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        if page == 0:
+            return cv2.imdecode(buffer, how)
+        pages = cv2.imdecodemulti(buffer, how, range=(page, page + 1))[1]
+        return next(iter(pages), None)
+    except cv2.error:  # of a file of 0 bytes
+        return None
+
+
+def _tiff_tags(content: bytes, page: int) -> dict[int, int]:
+    """Tag -> value, the largest of all channels, of a TIFF's page.
 
     Empty for other or damaged files.
     """
@@ -79,8 +89,9 @@ def _tiff_tags(content: bytes) -> dict[int, int]:
         header_bytes = 16
     try:
         tags = ImageFileDirectory_v2(stream.read(header_bytes))
-        stream.seek(tags.next)
-        tags.load(stream)
+        for _ in range(page + 1):
+            stream.seek(tags.next)
+            tags.load(stream)
         return {tag: int(np.max(tags[tag])) for tag in TAGS if tag in tags}
     except Exception:  # a damaged file can raise anything; decoding reports it
         return {}

@@ -2,5 +2,5 @@
 
 In: a `DataConfig`, which names folders or lists of images. Out: `Split` (which frames, with their
 labels), `JointDataset` (letterboxed frames), and batches of tensors. `phantom` draws the embedded
-data set.
+data set. `open_dicom` gives a clinic's clip as frames, `pages` those of GIFs and TIFFs.
 """

@@ -142,7 +142,12 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
         UserError: the file cannot be read, is not an image, or has 16 bits a channel and it is
             unknown how many of them are stored.
     """
-    pixels = decode_image(read_bytes(path), path)
+    return to_rgb_of_8_bits(read_bytes(path), bits, path)
+
+
+def to_rgb_of_8_bits(content: bytes, bits: int | None, path: Path, page: int = 0) -> np.ndarray:
+    """`read_image` of a file's content; of a TIFF, one of its pages, from 0."""
+    pixels = decode_image(content, path, page)
     largest = largest_value(pixels)
     if bits is None and fits_few_bits(largest):
         raise UserError(
@@ -153,14 +158,17 @@ def read_image(path: Path, bits: int | None = None) -> np.ndarray:
     return reduce_depth(pixels, bits, path)
 
 
-def decode_image(content: bytes, path: Path) -> np.ndarray:
+def decode_image(content: bytes, path: Path, page: int = 0) -> np.ndarray:
     """An image file's content -> (height, width, 3) RGB, uint8 or uint16; `path` is for the error.
+
+    Args:
+        page: of a TIFF, from 0.
 
     Raises:
         UserError: it is not an image, see `utils.core.pixels.decode`.
     """
     try:
-        return decode(content)
+        return decode(content, page)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

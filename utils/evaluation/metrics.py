@@ -59,7 +59,7 @@ def summarise(
         metrics["views"] = view_metrics(results, names, view_names, view_prior, resample_counts)
     metrics["interval_unit"] = interval_unit
     metrics["resamples"] = resamples
-    summary = _plain(metrics)
+    summary = plain(metrics)
     summary["fitness"] = fitness(fitness_parts(summary, tasks))
     return summary
 
@@ -100,14 +100,14 @@ def fitness(parts: Mapping[str, float], detection_scale: float = 1.0) -> float:
     return sum(scaled.values()) / len(scaled)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Numpy's types as Python's, NaN as None, so that JSON can hold the result."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value != value:  # only NaN differs from itself
         return None
     return value

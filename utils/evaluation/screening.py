@@ -122,7 +122,7 @@ def _rate(
     if resample_counts is not None and groups is None:
         interval = wilson(is_right.sum(), truth.sum())
     elif resample_counts is not None:
-        interval = _over_groups(is_right, truth, groups, resample_counts)
+        interval = interval_over_groups(is_right, truth, groups, resample_counts)
     group_count = None
     if groups is not None:
         group_count = len(set(groups[truth]))
@@ -147,7 +147,7 @@ def wilson(hits: np.ndarray, attempts: np.ndarray) -> np.ndarray:
     return limits.clip(0, 1)
 
 
-def _over_groups(
+def interval_over_groups(
     is_right: np.ndarray, truth: np.ndarray, groups: np.ndarray, resample_counts: np.ndarray
 ) -> np.ndarray:
     """The 95 % interval (2,) of the share of `truth` that is right, over groups.

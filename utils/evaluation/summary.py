@@ -171,6 +171,83 @@ class Reference(TypedDict):
     views: dict[str, object] | None
 
 
+class ClipRates(FrameRates):
+    """Of clips or patients, one class or any finding."""
+
+    auroc: Figure
+    auroc_interval: Interval
+
+
+class RocCurve(TypedDict):
+    """Its points, from (0, 0) to (1, 1)."""
+
+    name: str
+    auroc: float
+    false_positive_rate: list[float]
+    sensitivity: list[float]
+
+
+class Calibration(TypedDict):
+    """In bins of equal width, None in an empty one."""
+
+    said: list[Figure]  # mean probability, or evidence
+    true: list[Figure]  # share
+    count: list[int]
+
+
+class ClipFindings(TypedDict):
+    """By clip, or by patient."""
+
+    count: int
+    rows: list[ClipRates]  # any finding first, then the classes
+    notes: list[str]  # what cannot be measured
+    roc: list[RocCurve]  # of those that have positives and negatives
+    calibration: Calibration  # of the evidence, over all classes
+
+
+class ClipView(TypedDict):
+    """Against the majority of the clip's labels."""
+
+    clips: int  # with such a majority
+    accuracy: Figure
+    accuracy_interval: Interval
+    contradicting: int  # with labels of several views
+    undecided: int  # of these, without a majority
+    unlabelled: int
+    calibration: Calibration  # of the most probable view
+
+
+class Clips(TypedDict):
+    """See `utils.evaluation.clip_metrics.clip_metrics`; None for a task that there is not."""
+
+    count: int
+    frames_outside: int  # in no clip
+    confidence: float  # from which evidence on something is called
+    strength: float
+    by_clip: ClipFindings | None
+    by_patient: ClipFindings | None
+    with_evidence: dict[str, Figure] | None  # frame AP, boxes rescored by their clip
+    view: ClipView | None
+
+
+class AtAccuracy(TypedDict):
+    """The lowest threshold at which so many of the answered are right."""
+
+    accuracy: float
+    threshold: Figure  # None where no threshold reaches it
+    coverage: float
+
+
+class RiskCoverage(TypedDict):
+    """See `utils.evaluation.risk_coverage`."""
+
+    area: float
+    threshold: list[float]
+    coverage: list[float]
+    risk: list[float]
+    at_accuracy: list[AtAccuracy]
+
+
 class Summary(TypedDict):
     """All that an evaluation reports; `detection` and `views` for the tasks that it has only."""
 
@@ -185,3 +262,5 @@ class Summary(TypedDict):
     resamples: int
     fitness: float
     reference: NotRequired[Reference | None]  # added by val.py
+    clips: NotRequired[Clips | None]  # likewise
+    risk_coverage: NotRequired[RiskCoverage | None]  # likewise, of the view

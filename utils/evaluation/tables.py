@@ -8,7 +8,15 @@ from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation.detection import CLASS_METRICS
 from utils.evaluation.error_kinds import KINDS
 from utils.evaluation.results import SAME_CLIP
-from utils.evaluation.summary import Detection, FrameRates, Intervals, Summary
+from utils.evaluation.summary import (
+    ClipFindings,
+    Clips,
+    ClipView,
+    Detection,
+    FrameRates,
+    Intervals,
+    Summary,
+)
 
 
 def format_table(metrics: Summary) -> str:
@@ -25,6 +33,8 @@ def format_table(metrics: Summary) -> str:
         parts.append(_image_level_lines(metrics))
     if "views" in metrics:
         parts.append(_view_lines(metrics))
+    if metrics.get("clips"):
+        parts.append(clip_lines(metrics["clips"]))
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 
@@ -180,10 +190,71 @@ def _view_lines(metrics: Summary) -> list[str]:
     lines += _same_clip_views(metrics)
     labels = {"accuracy": "accuracy", "balanced_accuracy": "balanced"}
     lines += _interval_lines(metrics, views, labels)
+    lines += _risk_lines(metrics)
     lines += ["", _row("view", "images", "patients", "P", "R", "F1")]
     for row in views["per_view"]:
         cells = [row[key] for key in ("images", "groups", "precision", "recall", "f1")]
         lines.append(_row(row["name"], *cells))
+    return lines
+
+
+def clip_lines(clips: Clips) -> list[str]:
+    """What `utils.evaluation.clip_metrics.clip_metrics` found, at most 110 columns."""
+    lines = []
+    for kind in ("clip", "patient"):
+        if clips[f"by_{kind}"]:
+            lines += _finding_lines(clips[f"by_{kind}"], kind)
+    if clips["by_clip"]:
+        confidence = _cell(clips["confidence"])
+        pooled = [_cell(value) for value in clips["with_evidence"].values()]
+        lines += [
+            "evidence of a class: mean over a clip's frames of its highest confidence; of a "
+            "patient: that of the best clip",
+            f"called: evidence of at least {confidence}; intervals of 95 % over patients",
+            f"boxes times the clip's evidence ** {clips['strength']}: "
+            f"AP50 {pooled[0]}, AP50-95 {pooled[1]}, AP30 {pooled[2]}",
+        ]
+    if clips["view"]:
+        lines += _clip_view_lines(clips["view"])
+    if clips["frames_outside"]:
+        lines.append(f"{clips['frames_outside']} frames are in no clip and are left out here")
+    return lines
+
+
+def _finding_lines(findings: ClipFindings, kind: str) -> list[str]:
+    rates = ("AUROC", "sensitivity", "specificity")
+    header = "".join(f"{rate:>22}" for rate in rates)
+    lines = [_row(f"by {kind} ({findings['count']})", "with", "without") + header]
+    for row in findings["rows"]:
+        spans = [_span(row[rate.lower()], row[f"{rate.lower()}_interval"]) for rate in rates]
+        cells = "".join(f"{span:>22}" for span in spans)
+        lines.append(_row(row["name"], row["positives"], row["negatives"]) + cells)
+    return [*lines, *findings["notes"], ""]
+
+
+def _clip_view_lines(view: ClipView) -> list[str]:
+    accuracy = _span(view["accuracy"], view["accuracy_interval"])
+    lines = [f"view by clip (mean over its frames): right in {accuracy} of {view['clips']} clips"]
+    if view["contradicting"]:
+        lines.append(
+            f"{view['contradicting']} clips have labels of several views and count by the "
+            f"majority; {view['undecided']} without one are left out"
+        )
+    return lines
+
+
+def _risk_lines(metrics: Summary) -> list[str]:
+    """Which answers are to be left out, for fewer wrong ones."""
+    curve = metrics.get("risk_coverage")
+    if not curve:
+        return []
+    lines = [f"area under risk over coverage: {_cell(curve['area'])}"]
+    for row in curve["at_accuracy"]:
+        if row["threshold"] is not None:
+            lines.append(
+                f"{row['accuracy']:.0%} right on these frames if a view of less than "
+                f"{row['threshold']:.3f} is unknown: {row['coverage']:.0%} are answered"
+            )
     return lines
 
 

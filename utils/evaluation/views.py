@@ -81,7 +81,8 @@ def _view_rates(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _has_view(result: ImageResult) -> bool:
+def has_view(result: ImageResult) -> bool:
+    """Whether the view is known, and one was predicted."""
     return result.true_view >= 0 and len(result.view_probabilities) > 0
 
 
@@ -92,7 +93,7 @@ def _view_confusions(results: Sequence[ImageResult], view_count: int) -> np.ndar
     """
     confusions = np.zeros((len(results), view_count, view_count), int)
     for confusion, result in zip(confusions, results, strict=True):
-        if _has_view(result):
+        if has_view(result):
             confusion[result.true_view, result.view_probabilities.argmax()] = 1
     return confusions
 
@@ -126,7 +127,7 @@ def view_metrics(
     It is over images with a known view and a predicted one. `resample_counts` (R, images), how
     often a resample holds an image, adds intervals.
     """
-    labelled = [result for result in results if _has_view(result)]
+    labelled = [result for result in results if has_view(result)]
     confusion = _view_confusions(results, len(view_names)).sum(0)
     rates = _view_rates(confusion)
     counts = view_counts(results, len(view_names))

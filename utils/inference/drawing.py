@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
 from utils.core.terminal import plain
-from utils.inference.predictor import Prediction
+from utils.inference.predictor import Prediction, view_text
 from utils.plots.frames import STRIP, draw_frame
 from utils.plots.style import CLASSIFICATION, DPI, styled_figure
 
@@ -50,8 +50,10 @@ def draw_prediction(
         ax.axis("off")
         area = (MARGIN, CAPTION, MARGIN + width, total_height)
         draw_frame(ax, area, image, vars(prediction), names)
+        view = "no view"
         if len(prediction.view_probabilities):
-            view = view_names[prediction.view]
+            least = prediction.least_probability
+            view = view_text(prediction.view_probabilities, least, view_names)
             _write(ax, MARGIN, f"{view} {prediction.view_probabilities.max():.2f}", width)
         if prediction.attention is not None:
             left = width + 2 * MARGIN

@@ -11,6 +11,7 @@ import numpy as np
 from utils.checkpoints.model_file import ModelMetadata
 from utils.core.script import UserError
 from utils.data.images import read_image
+from utils.data.labels import UNKNOWN_VIEW
 from utils.inference.predictor import Predictor
 
 
@@ -28,7 +29,7 @@ class Answer(NamedTuple):
     Attributes:
         boxes: (n, 6) float64: x1, y1, x2, y2 in pixels of the image, confidence, class number; best
             first. None of a model that finds no boxes.
-        view: None of a model that names no views.
+        view: None of a model that names no views, and of an image that it does not score.
     """
 
     boxes: np.ndarray | None
@@ -75,7 +76,7 @@ class HubModel:
         if "detection" in tasks:
             boxes = np.column_stack((found.boxes_xyxy, found.scores, found.classes))
         view = None
-        if "classification" in tasks:
+        if "classification" in tasks and found.view != UNKNOWN_VIEW:
             probability = float(found.view_probabilities[found.view])
             view = View(self.view_names[found.view], probability)
         return Answer(boxes, view)

@@ -14,12 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.core.files import file_names, write_atomically, write_bytes
+from utils.core.files import file_names, write_atomically, write_bytes, write_json
 from utils.core.script import UserError
 from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
+from utils.evaluation.coco import CocoFrame, coco_document
 from utils.inference.drawing import draw_prediction
-from utils.inference.predictor import Prediction
+from utils.inference.predictor import Prediction, view_text
 from utils.inference.sources import Frame, frame_count
 
 BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
@@ -148,7 +149,7 @@ class ClipViews:
         self._found: dict[str, list[np.ndarray]] = defaultdict(list)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        if frame.clip is not None and prediction.view != UNKNOWN_VIEW:
+        if frame.clip is not None and len(prediction.view_probabilities):
             self._found[frame.clip].append(prediction.view_probabilities)
 
     def means(self) -> dict[str, np.ndarray]:
@@ -167,10 +168,12 @@ class Table(Output):
         super().__init__(folder, names, view_names)
         self._rows: list[dict[str, object]] = []
         self._clips = ClipViews()
+        self._least_probability = 0.0
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         self._clips.add(frame, prediction)
         known = {"image": frame.path, "frame": frame.number, "clip": frame.clip}
+        self._least_probability = prediction.least_probability
         known |= self._view_cells("", prediction.view_probabilities)
         if not len(prediction.classes):
             self._rows.append(known)
@@ -186,7 +189,7 @@ class Table(Output):
     def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
         if not len(probabilities):
             return {}
-        view = self.view_names[probabilities.argmax()]
+        view = view_text(probabilities, self._least_probability, self.view_names)
         cells = (view, *(f"{p:.6f}" for p in probabilities))
         return dict(zip(self._view_columns(prefix), cells, strict=True))
 
@@ -212,38 +215,80 @@ class Table(Output):
             writer.writerows(row | means.get(row["clip"], {}) for row in self._rows)
 
 
+class Coco(Output):
+    """`coco.json`: all frames and boxes as a COCO data set, see `coco_document`."""
+
+    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+        super().__init__(folder, names, view_names)
+        self._frames: list[CocoFrame] = []
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        view = None
+        if prediction.view != UNKNOWN_VIEW:
+            view = self.view_names[prediction.view]
+        found = CocoFrame(
+            file_name=str(frame.path),
+            frame=frame.number,
+            height=prediction.height,
+            width=prediction.width,
+            boxes_xyxy=prediction.boxes_xyxy,
+            scores=prediction.scores,
+            classes=prediction.classes,
+            view=view,
+        )
+        self._frames.append(found)
+
+    def close(self) -> None:
+        if self._frames:
+            write_json(self.place("coco.json"), coco_document(self._frames, self.names))
+
+
 class Tally(Output):
     """Counts, for the summary."""
 
     def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
         super().__init__(folder, names, view_names)
-        self.frames = self.with_boxes = 0
+        self.frames = 0
+        self.with_boxes = 0
+        self.not_scored = 0
         self._boxes: Counter[str] = Counter()
         self._views: Counter[str] = Counter()
         self._clips = ClipViews()
+        self._least_probability = 0.0
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         self.frames += 1
         self.with_boxes += len(prediction.classes) > 0
+        self.not_scored += not prediction.is_scored
         self._boxes.update(self.names[number] for number in prediction.classes)
-        self._views.update(self.view_names[prediction.view : prediction.view + 1])
+        if len(prediction.view_probabilities):
+            self._least_probability = prediction.least_probability
+            self._views[self._text(prediction.view_probabilities)] += 1
         self._clips.add(frame, prediction)
 
     def clips(self) -> list[str]:
         """A line for every clip: its view."""
         return [
-            f"clip {clip}: {self.view_names[p.argmax()]} {p.max():.2f}"
-            for clip, p in self._clips.means().items()
+            f"clip {clip}: {self._text(probabilities)} {probabilities.max():.2f}"
+            for clip, probabilities in self._clips.means().items()
         ]
+
+    def _text(self, probabilities: np.ndarray) -> str:
+        return view_text(probabilities, self._least_probability, self.view_names)
 
     def summary(self) -> str:
         """One line."""
         parts = [f"{self.frames} frames"]
+        if self.not_scored:
+            parts.append(f"{self.not_scored} of them without flow colour are not scored")
         if self.names:
             found = ", ".join(f"{name} {self._boxes[name]}" for name in self.names)
             boxes = sum(self._boxes.values())
             parts.append(f"{boxes} boxes in {self.with_boxes} of them ({found})")
         if self.view_names:
-            found = ", ".join(f"{name} {self._views[name]}" for name in self.view_names)
+            names = [*self.view_names]
+            if self._least_probability > 0:
+                names.append("unknown")
+            found = ", ".join(f"{name} {self._views[name]}" for name in names)
             parts.append(f"views {found}")
         return "; ".join(parts)

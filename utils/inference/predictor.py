@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from utils.core.device import Compute
 from utils.core.options import usual_confidence
 from utils.data.boxes import xyxy_to_xywh
 from utils.data.detections import boxes_in_pixels, no_detections
+from utils.data.flow_colour import has_flow_colour
 from utils.data.images import Letterbox
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.inference.grad_cam import grad_cam, inputs_of, to_image
@@ -31,6 +33,8 @@ class Prediction:
         view_probabilities: (views,); empty without a view head.
         attention: (height, width) float32 in [0, 1], how much each place raised the view's logit;
             None if not asked for.
+        is_scored: False of a frame that the model was not asked about.
+        least_probability: a view that is less probable than this is unknown.
     """
 
     height: int
@@ -40,19 +44,53 @@ class Prediction:
     classes: np.ndarray
     view_probabilities: np.ndarray
     attention: np.ndarray | None = None
+    is_scored: bool = True
+    least_probability: float = 0
 
     @property
     def view(self) -> int:
-        """The most probable view; -1 without a view head."""
-        if not len(self.view_probabilities):
-            return UNKNOWN_VIEW
-        return int(self.view_probabilities.argmax())
+        """The most probable view; -1 if it is unknown, or there is no view head."""
+        return sure_view(self.view_probabilities, self.least_probability)
 
     def labels(self) -> FrameLabels:
         """The same as labels: without confidences, boxes as fractions of the image."""
         xywh = xyxy_to_xywh(torch.from_numpy(self.boxes_xyxy)).numpy()
         xywhn = xywh / [self.width, self.height, self.width, self.height]
         return FrameLabels(np.column_stack((self.classes, xywhn)), self.view)
+
+
+def sure_view(probabilities: np.ndarray, least_probability: float) -> int:
+    """The most probable of (views,); -1 if that is less probable than asked, or there is none."""
+    if not len(probabilities) or probabilities.max() < least_probability:
+        return UNKNOWN_VIEW
+    return int(probabilities.argmax())
+
+
+def view_text(
+    probabilities: np.ndarray, least_probability: float, view_names: Sequence[str]
+) -> str:
+    """The name of the `sure_view` of (views,), of which there are some; else "unknown"."""
+    view = sure_view(probabilities, least_probability)
+    if view == UNKNOWN_VIEW:
+        return "unknown"
+    return view_names[view]
+
+
+def not_scored(height: int, width: int, with_attention: bool = False) -> Prediction:
+    """Of an image that the model was not asked about: no box and no view."""
+    attention = None
+    if with_attention:  # so that the pictures of a video are of one size
+        attention = np.zeros((height, width), np.float32)
+    return Prediction(
+        height,
+        width,
+        boxes_xyxy=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        classes=np.zeros(0, int),
+        view_probabilities=np.zeros(0),
+        attention=attention,
+        is_scored=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,6 +102,9 @@ class Predictor:
         confidence, iou, max_detections: of `utils.data.boxes.non_max_suppression`; None without a
             detector.
         explained: the model's view head, if its decision is to be explained.
+        several_labels: a box is kept once for every class above `confidence`, as in validation.
+        needs_colour: a frame without flow colour is not scored.
+        least_probability: of a view, see `Prediction`.
     """
 
     model: nn.Module
@@ -73,6 +114,9 @@ class Predictor:
     iou: float = 0.45
     max_detections: int = 300
     explained: nn.Module | None = None
+    several_labels: bool = False
+    needs_colour: bool = False
+    least_probability: float = 0
 
     @classmethod
     def of(
@@ -89,12 +133,16 @@ class Predictor:
             confidence = metadata.confidence
         if confidence is None and "detection" in model.tasks:
             confidence = usual_confidence()
-        return cls(model, compute, size or metadata.imgsz, confidence, *others)
+        predictor = cls(model, compute, size or metadata.imgsz, confidence, *others)
+        return replace(predictor, needs_colour=metadata.needs_colour)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:
         """(height, width, 3) uint8 RGB -> what the model finds in it."""
         height, width = image.shape[:2]
+        if self.needs_colour and not has_flow_colour(image):
+            blank = not_scored(height, width, with_attention=self.explained is not None)
+            return replace(blank, least_probability=self.least_probability)
         letterbox = Letterbox.fit(height, width, self.size)
         square = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1)[None]
         inputs = nullcontext()
@@ -102,17 +150,7 @@ class Predictor:
             inputs = inputs_of(self.explained)
         with inputs as head_inputs, self.compute.autocast():
             outputs = self.model(self.compute.images(square))
-        (rows,) = no_detections(1)
-        if "detect" in outputs:
-            (rows,) = boxes_in_pixels(
-                self.model,
-                outputs["detect"],
-                [letterbox],
-                [(height, width)],
-                confidence=self.confidence,
-                iou=self.iou,
-                max_detections=self.max_detections,
-            )
+        rows = self._detections(outputs, letterbox, height, width)
         boxes_xyxy = rows[:, :4]
         # The others lie in the letterbox's border.
         kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
@@ -132,4 +170,23 @@ class Predictor:
             classes=rows[kept, 5].astype(int),
             view_probabilities=probabilities,
             attention=attention,
+            least_probability=self.least_probability,
         )
+
+    def _detections(
+        self, outputs: Mapping[str, object], letterbox: Letterbox, height: int, width: int
+    ) -> np.ndarray:
+        """The rows of `boxes_in_pixels` of one image; none without a detector."""
+        if "detect" not in outputs:
+            return no_detections(1)[0]
+        (rows,) = boxes_in_pixels(
+            self.model,
+            outputs["detect"],
+            [letterbox],
+            [(height, width)],
+            confidence=self.confidence,
+            iou=self.iou,
+            max_detections=self.max_detections,
+            several_labels=self.several_labels,
+        )
+        return rows

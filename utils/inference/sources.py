@@ -1,11 +1,12 @@
-"""What a model is given: images, folders, globs and video files, as a stream of frames."""
+"""What a model is given: images, videos, DICOM, in folders and globs, as a stream of frames."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +17,28 @@ from utils.core.data_config import DataConfig
 from utils.core.files import shortened
 from utils.core.script import LOGGER, UserError
 from utils.core.user_file import is_utf8, real_path, require_regular
-from utils.data.images import IMAGE_SUFFIXES, left_out, read_image
+from utils.data.dicom import open_dicom
+from utils.data.images import IMAGE_SUFFIXES, read_image
+from utils.data.pages import gif_frames, gif_times_ms, tiff_pages
 from utils.data.splits import below
+from utils.inference.kinds import SUFFIXES, Content, Kind, content_of, left_out_by_kind
 
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
-SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+MS_A_SECOND = 1000
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image, or a frame of a video.
+    """An image, or a frame of a clip.
 
     Attributes:
         image: (height, width, 3) uint8 RGB.
         path: the file it is from.
         name: what its outputs are called: a relative path without suffix; `clip_12` for the 12th
             frame of `clip.mp4`.
-        clip: which clip it belongs to, if any; a video is one, by its name.
-        number: in its video, from 1; None for an image.
-        rate: frames a second, as stated in its video; 0 for an image.
+        clip: which clip it belongs to, if any; a file of several frames is one, by its name.
+        number: in its file, from 1; None for an image.
+        rate: frames a second, as stated in its file; 0 where nothing is stated.
+        time_ms: after the file's first frame; None where nothing is stated.
     """
 
     image: np.ndarray
@@ -43,11 +47,12 @@ class Frame:
     clip: str | None
     number: int | None = None
     rate: float = 0
+    time_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file: an image or a video.
+    """A file with one frame or several.
 
     Attributes:
         name: its path without suffix, below the folder it was found in.
@@ -57,16 +62,23 @@ class Source:
     path: Path
     name: Path
     clip: str | None
+    content: Content
 
     @property
-    def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+    def is_clip(self) -> bool:
+        return self.content.is_clip
 
     def count(self) -> int:
-        """How many frames it should have; 0 for a video that cannot be read."""
-        if not self.is_video:
-            return 1
-        return frame_count(self.path)
+        """How many frames it should have; 0 for a file that cannot be read."""
+        if self.content.kind is Kind.VIDEO:
+            return frame_count(self.path)
+        return self.content.frames
+
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of a file that can be read, see `DicomClip.warnings`."""
+        if self.content.kind is not Kind.DICOM or not self.content.frames:
+            return ()
+        return open_dicom(self.path).warnings
 
     def frames(self, bits: int | None = None) -> Iterator[Frame]:
         """Its frames in order.
@@ -75,13 +87,42 @@ class Source:
             bits: stored in an image of 16 bits a channel, see `read_image`.
 
         Raises:
-            UserError: it cannot be read; or, after its last frame, a video that has fewer than it
-                states.
+            UserError: it cannot be read; or, after its last frame, it has fewer than it states.
         """
-        if self.is_video:
+        kind = self.content.kind
+        if kind is Kind.VIDEO:
             yield from self._video_frames()
+        elif kind is Kind.DICOM:
+            clip = open_dicom(self.path)
+            yield from self._timed_frames(clip.frames(), clip.frame_times_ms or ())
+        elif kind is Kind.GIF:
+            yield from self._timed_frames(gif_frames(self.path), gif_times_ms(self.path))
+        elif kind is Kind.TIFF:
+            yield from self._timed_frames(tiff_pages(self.path, bits), ())
         else:
-            yield Frame(read_image(self.path, bits), self.path, self.name, self.clip)
+            yield self._frame(read_image(self.path, bits), 1)
+
+    def _frame(
+        self, image: np.ndarray, number: int, rate: float = 0, time_ms: float | None = None
+    ) -> Frame:
+        """The frame of this number; the only one of a file has none."""
+        if not self.is_clip:
+            return Frame(image, self.path, self.name, self.clip)
+        name = self.name.with_name(f"{self.name.name}_{number}")
+        return Frame(image, self.path, name, self.clip, number, rate, time_ms)
+
+    def _timed_frames(
+        self, images: Iterable[np.ndarray], times_ms: Sequence[float]
+    ) -> Iterator[Frame]:
+        """The images as frames; the times may be none or few."""
+        rate = 0.0
+        if len(times_ms) > 1:
+            rate = MS_A_SECOND * (len(times_ms) - 1) / (times_ms[-1] - times_ms[0])
+        for number, image in enumerate(images, start=1):
+            time_ms = None
+            if number <= len(times_ms):
+                time_ms = times_ms[number - 1]
+            yield self._frame(image, number, rate, time_ms)
 
     def _video_frames(self) -> Iterator[Frame]:
         video = _open_video(self.path)
@@ -91,9 +132,8 @@ class Source:
         is_read, pixels_bgr = video.read()
         while is_read:
             number += 1
-            name = self.name.with_name(f"{self.name.name}_{number}")
             image = cv2.cvtColor(pixels_bgr, cv2.COLOR_BGR2RGB)
-            yield Frame(image, self.path, name, self.clip, number, rate)
+            yield self._frame(image, number, rate)
             is_read, pixels_bgr = video.read()
         if number == 0:
             raise UserError(
@@ -142,10 +182,10 @@ def _frame_count(video: cv2.VideoCapture) -> int:
 
 
 def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list[Source]:
-    """The images and videos of files, folders and globs, each once, sorted within an entry.
+    """What can be looked at in files, folders and globs, each once, sorted within an entry.
 
     Folders are searched to any depth, symbolic links are followed. What else lies in folders or
-    matches a glob is counted by kind in a warning, see `left_out`.
+    matches a glob is counted by kind in a warning, see `left_out_by_kind`.
 
     Args:
         data: its `clip_pattern` finds the clips that images belong to.
@@ -160,31 +200,38 @@ def find_sources(entries: Sequence[str], data: DataConfig | None = None) -> list
             "and --data is read for nothing else here"
         )
     found: dict[Path, Source] = {}
-    passed_by: dict[Path, None] = {}
+    passed_by: dict[Path, Content] = {}
     for entry in entries:
-        files, folder = _files_of(entry)
-        for path in files:
-            if path.suffix.lower() not in SUFFIXES:
-                passed_by[path] = None
+        contents, folder = _contents_of(entry)
+        for path, content in contents.items():
+            if content.kind is None:
+                passed_by[path] = content
                 continue
-            name = _output_name(path.relative_to(folder))
-            found.setdefault(real_path(path), Source(path, name, _clip_of(path, name, data)))
+            name = _output_name(path.relative_to(folder), content)
+            clip = _clip_of(path, name, content, data)
+            found.setdefault(real_path(path), Source(path, name, clip, content))
     sources = list(found.values())
     _refuse_shared_names(sources)
     _refuse_shared_clips(sources)
-    others = left_out(passed_by, SUFFIXES)
+    others = left_out_by_kind(passed_by)
     if others:
         LOGGER.warning(f"warning: --source: left out: {others}")
     return sources
 
 
-def _output_name(path: Path) -> Path:
-    """A path without suffix, each part short enough for what is appended to it."""
-    return Path(*(shortened(part) for part in path.with_suffix("").parts))
+def _output_name(path: Path, content: Content) -> Path:
+    """A path without suffix, each part short enough for what is appended to it.
+
+    Digits after the last dot, as in the UIDs that DICOM files are called by, are no suffix.
+    """
+    is_uid = content.kind is Kind.DICOM and path.suffix[1:].isdecimal()
+    if not is_uid:
+        path = path.with_suffix("")
+    return Path(*map(shortened, path.parts))
 
 
-def _clip_of(path: Path, name: Path, data: DataConfig | None) -> str | None:
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+def _clip_of(path: Path, name: Path, content: Content, data: DataConfig | None) -> str | None:
+    if content.is_clip:
         return name.as_posix()
     if data is None:
         return None
@@ -192,26 +239,30 @@ def _clip_of(path: Path, name: Path, data: DataConfig | None) -> str | None:
     return clip[0] if clip else None
 
 
-def _files_of(entry: str) -> tuple[list[Path], Path]:
-    """An entry's files, and the folder below which they are named.
+def _contents_of(entry: str) -> tuple[dict[Path, Content], Path]:
+    """An entry's files with what they hold, and the folder below which they are named.
 
-    The files are of any kind, but some are images or videos.
+    Some of them can be looked at.
     """
     path = Path(entry)
     if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path}: expected an image or a video: {' '.join(sorted(SUFFIXES))}")
-        return [path], path.parent
-    found = map(Path, _matches(entry))
+        content = content_of(path)
+        if content.name:
+            raise UserError(f"{path}: is {content.name}; expected a picture or a clip")
+        if content.kind is None:
+            suffixes = " ".join(sorted(SUFFIXES))
+            raise UserError(f"{path}: expected an image or a video ({suffixes}), or DICOM")
+        return {path: content}, path.parent
+    files = map(Path, _matches(entry))
     if path.is_dir():
-        found = below(path)
-    files = sorted(found)
-    wanted = [file for file in files if file.suffix.lower() in SUFFIXES]
+        files = below(path)
+    contents = {file: content_of(file) for file in sorted(files)}
+    wanted = [file for file, content in contents.items() if content.kind]
     if not wanted:
-        raise _nothing_found(entry, files)
+        raise _nothing_found(entry, contents)
     if path.is_dir():
-        return files, path
-    return files, Path(os.path.commonpath([file.parent for file in wanted]))
+        return contents, path
+    return contents, Path(os.path.commonpath([file.parent for file in wanted]))
 
 
 def _matches(pattern: str) -> list[str]:
@@ -229,27 +280,27 @@ def _matches(pattern: str) -> list[str]:
     return []
 
 
-def _nothing_found(entry: str, files: Sequence[Path]) -> UserError:
-    """The error of an entry without an image or a video among its files."""
+def _nothing_found(entry: str, contents: Mapping[Path, Content]) -> UserError:
+    """The error of an entry with nothing to look at among its files."""
     problem = "no such file, folder or match"
-    if files or Path(entry).exists():
+    if contents or Path(entry).exists():
         problem = "no image or video in it"
-    others = left_out(files, SUFFIXES)
+    others = left_out_by_kind(contents)
     if others:
         problem += f" (left out: {others})"
-    expected = f"expected images ({' '.join(sorted(IMAGE_SUFFIXES))}) or videos"
+    expected = f"expected images ({' '.join(sorted(IMAGE_SUFFIXES))}), videos or DICOM"
     return UserError(f"--source {entry}: {problem}; {expected}")
 
 
 def _refuse_shared_names(sources: Sequence[Source]) -> None:
-    videos = {source.name for source in sources if source.is_video}
+    clips = {source.name for source in sources if source.is_clip}
     taken: dict[Path, Source] = {}
     for source in sources:
         name = source.name
-        # An image may be called as a frame of a video.
-        video = name.with_name(re.sub(r"_\d+$", "", name.name))
-        if video in videos and not source.is_video:
-            name = video
+        # An image may be called as a frame of a clip.
+        clip = name.with_name(re.sub(r"_\d+$", "", name.name))
+        if clip in clips and not source.is_clip:
+            name = clip
         other = taken.setdefault(name, source)
         if other is not source:
             raise UserError(
@@ -260,16 +311,16 @@ def _refuse_shared_names(sources: Sequence[Source]) -> None:
 
 
 def _refuse_shared_clips(sources: Sequence[Source]) -> None:
-    """Raise a `UserError` if a video is called as a clip of images.
+    """Raise a `UserError` if a file of several frames is called as a clip of images.
 
     Their views would be averaged together.
     """
-    videos = {source.clip: source.path for source in sources if source.is_video}
+    clips = {source.clip: source.path for source in sources if source.is_clip}
     for source in sources:
-        if source.clip in videos and not source.is_video:
-            video = videos[source.clip]
+        if source.clip in clips and not source.is_clip:
+            other = clips[source.clip]
             raise UserError(
-                f"{source.path} and {video}: both of clip {source.clip}; give them to separate runs"
+                f"{source.path} and {other}: both of clip {source.clip}; give them to separate runs"
             )
 
 
@@ -305,6 +356,17 @@ class FrameReader:
         self.sources = sources
         self.bits = bits
         self.problems: list[str] = []
+        self._noted: dict[str, list[Path]] = defaultdict(list)
+
+    def notes(self) -> list[str]:
+        """What is to be known of the files read so far, a line each."""
+        lines = []
+        for note, paths in self._noted.items():
+            place = str(paths[0])
+            if len(paths) > 1:
+                place = f"{len(paths)} files, the first {place}"
+            lines.append(f"{place}: {note}")
+        return lines
 
     def __len__(self) -> int:
         """How many frames there should be."""
@@ -314,6 +376,8 @@ class FrameReader:
         found = False
         for source in self.sources:
             try:
+                for note in source.notes():
+                    self._noted[note].append(source.path)
                 for frame in source.frames(self.bits):
                     found = True
                     yield frame

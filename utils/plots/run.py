@@ -15,12 +15,14 @@ import pandas as pd
 from utils.core.arguments import script_parser
 from utils.core.script import UserError, run_script
 from utils.core.terminal import one_line, plain
+from utils.plots.clips import plot_clip_calibration, plot_clip_roc
 from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
 from utils.plots.frames import plot_mosaic
 from utils.plots.gradnorm import plot_gradnorm_analysis, plot_weight_evolution
 from utils.plots.interference import plot_interference
 from utils.plots.results import is_dual_run, plot_learning_rates, plot_results
+from utils.plots.risk_coverage import plot_risk_coverage
 from utils.plots.style import CLASSIFICATION
 
 
@@ -65,7 +67,7 @@ def _draw(folder: Path, pictures: Mapping[str, Callable]) -> list[Path]:
 def draw_evaluation(folder: Path) -> list[Path]:
     """Draw what `metrics.json` and `val_batch.json` allow.
 
-    That is: PR and FROC curve, errors, confusion matrices, mosaics.
+    That is: PR and FROC curve, errors, confusion matrices, clips, mosaics.
 
     Returns:
         The PNGs written, into the same folder; none without `metrics.json`.
@@ -83,6 +85,10 @@ def draw_evaluation(folder: Path) -> list[Path]:
         pictures |= _detection_pictures(metrics["detection"], names)
     if metrics.get("views"):
         pictures["confusion_matrix_views"] = _view_confusion(metrics["views"], view_names)
+    if metrics.get("risk_coverage"):
+        pictures["risk_coverage"] = partial(plot_risk_coverage, metrics["risk_coverage"])
+    if metrics.get("clips"):
+        pictures |= _clip_pictures(metrics["clips"])
     if (folder / "val_batch.json").is_file():
         plot = partial(plot_mosaic, _read_json(folder / "val_batch.json"), names, view_names)
         pictures["val_batch_labels"] = partial(plot, predicted=False)
@@ -113,6 +119,14 @@ def _detection_pictures(detection: Mapping, names: Sequence[str]) -> dict[str, C
         title=f"Boxes at IoU 0.5, confidence {chosen}",
         share_of="column",
     )
+    return pictures
+
+
+def _clip_pictures(clips: Mapping) -> dict[str, Callable]:
+    """Name of the file -> a call that draws it."""
+    pictures = {"clip_calibration": partial(plot_clip_calibration, clips)}
+    if clips["by_clip"]:
+        pictures["clip_ROC"] = partial(plot_clip_roc, clips)
     return pictures
 
 

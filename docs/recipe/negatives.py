@@ -1,0 +1,106 @@
+"""False boxes on frames where there is nothing to find, with and without the look for flow colour.
+
+python -m docs.recipe.negatives runs/recipe/study --chest-xray ../shared/chest-xray --out docs/results/negatives.csv
+
+Each fold's network looks at its own validation frames as they are, at the same frames with their
+flow turned grey, and at chest X-rays. Boxes are counted from the mean of the confidences that the
+other folds' networks keep, so no threshold was chosen on these patients. A row a fold and kind of
+frame: boxes a frame, the share of frames with one, and the same if frames without flow colour are
+not scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from docs.recipe.measure import data_of, write_csv
+from utils.checkpoints.model_file import model_from_checkpoint, open_model
+from utils.core.arguments import script_parser
+from utils.core.device import select_compute, select_device
+from utils.core.script import run_script
+from utils.data.flow_colour import has_flow_colour
+from utils.data.images import IMAGE_SUFFIXES, read_image
+from utils.data.splits import load_split
+from utils.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one kind; `change` is done to each."""
+
+    kind: str
+    paths: Sequence[Path]
+    change: Callable[[np.ndarray], np.ndarray]
+
+
+def turned_grey(image_rgb: np.ndarray) -> np.ndarray:
+    """The luminance in all three channels, (height, width, 3) uint8."""
+    return cv2.cvtColor(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def as_it_is(image_rgb: np.ndarray) -> np.ndarray:
+    return image_rgb
+
+
+def predictor_of(folder: Path) -> Predictor:
+    compute = select_compute("off", select_device("cpu"))
+    model, metadata = open_model(folder / "weights/best.pt", model_from_checkpoint, compute)
+    return Predictor.of(model, metadata, compute)
+
+
+def row_of(predictor: Predictor, frames: Frames) -> dict[str, object]:
+    """What a network finds in frames of one kind."""
+    boxes = []
+    is_coloured = []
+    for path in tqdm(frames.paths, frames.kind, leave=False):
+        image = frames.change(read_image(path))
+        boxes.append(len(predictor(image).scores))
+        is_coloured.append(has_flow_colour(image))
+    boxes = np.array(boxes)
+    is_coloured = np.array(is_coloured)
+    return {
+        "frames": frames.kind,
+        "count": len(boxes),
+        "boxes_a_frame": boxes.mean(),
+        "share_with_box": (boxes > 0).mean(),
+        "share_with_colour": is_coloured.mean(),
+        "boxes_a_frame_if_coloured": (boxes * is_coloured).mean(),
+        "share_with_box_if_coloured": ((boxes > 0) & is_coloured).mean(),
+    }
+
+
+def rows_of(folders: Sequence[Path], chest_xray: Path) -> Iterable[dict[str, object]]:
+    files = sorted(chest_xray.rglob("*"))
+    xrays = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    predictors = {folder: predictor_of(folder) for folder in folders}
+    for folder, predictor in predictors.items():
+        others = [predictors[other].confidence for other in folders if other != folder]
+        own = load_split(data_of(folder), "val").images
+        at = replace(predictor, confidence=float(np.mean(others)))
+        for frames in (
+            Frames("as they are", own, as_it_is),
+            Frames("flow turned grey", own, turned_grey),
+            Frames("chest X-rays", xrays, as_it_is),
+        ):
+            fold = folder.name.partition("-")[0]
+            yield {"fold": fold, "confidence": at.confidence, **row_of(at, frames)}
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    parser.add_argument("study", type=Path, help="folder of the trainings")
+    parser.add_argument("--chest-xray", type=Path, required=True, help="folder of X-rays")
+    parser.add_argument("--out", type=Path, required=True, help="table to write")
+    args = parser.parse_args()
+    folders = sorted(path.parent for path in args.study.glob("*-baseline-*/summary.json"))
+    write_csv(args.out, list(rows_of(folders, args.chest_xray)))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,67 @@
+"""Boxes of a clip's frames are rescored by what all of them show."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detections import prediction
+
+from utils.evaluation.clips import STRENGTH
+from utils.inference.clips import pooled_frames, with_evidence
+from utils.inference.predictor import Prediction, Predictor, not_scored
+from utils.inference.sources import Frame
+
+LEFT, RIGHT = (0, 0, 20, 20), (50, 10, 90, 50)
+
+
+class Told(Predictor):
+    """Says of an image what is told of the number in its first pixel."""
+
+    def __call__(self, image: np.ndarray) -> Prediction:
+        ASKED.append((self.confidence, self.several_labels))
+        return FOUND[image[0, 0, 0]]
+
+
+FOUND = [
+    prediction([(*LEFT, 0.6, 0), (*LEFT, 0.55, 1), (*RIGHT, 0.02, 1)]),
+    prediction([(*LEFT, 0.9, 1), (*LEFT, 0.1, 0)]),
+    prediction([(*RIGHT, 0.5, 2)]),
+    not_scored(60, 100),
+]
+ASKED = []
+
+
+def frame(number: int, clip: str | None) -> Frame:
+    image = np.full((60, 100, 3), number, np.uint8)
+    return Frame(image, Path(f"{number}.png"), Path(str(number)), clip, number)
+
+
+@pytest.fixture
+def told() -> Told:
+    ASKED.clear()
+    return Told(model=None, compute=None, size=64, confidence=0.3, max_detections=2)
+
+
+def test_evidence_of_the_clip_decides_a_box_that_one_frame_leaves_open(told: Told):
+    pooled = pooled_frames([frame(0, "c"), frame(1, "c"), frame(2, None)], told, 3)
+    np.testing.assert_allclose(pooled.evidence["c"], [0.35, 0.725, 0])
+    first, second, alone = pooled.predictions
+    assert first.classes.tolist() == [1]  # one label a box; the weak box is below the threshold
+    factor = (0.725 / ((0.35 + 0.725) / 3)) ** STRENGTH
+    np.testing.assert_allclose(first.scores, [0.55 * factor], rtol=1e-5)
+    assert second.classes.tolist() == [1] and second.scores[0] == 1
+    assert alone is FOUND[2]
+    assert ASKED == [(0.001, True), (0.001, True), (0.3, False)]
+
+
+def test_frames_that_are_not_scored_have_no_say(told: Told):
+    pooled = pooled_frames([frame(2, "c"), frame(3, "c"), frame(3, "d")], told, 3)
+    np.testing.assert_allclose(pooled.evidence["c"], [0, 0, 0.5])
+    assert pooled.evidence.keys() == {"c"}
+    assert not pooled.predictions[1].is_scored and not len(pooled.predictions[1].scores)
+
+
+def test_no_more_boxes_than_asked_for_best_first(told: Told):
+    rows = [(x, 0, x + 9, 9, 0.9 - x / 100, 0) for x in range(0, 50, 10)]
+    found = with_evidence(prediction(rows), np.ones(3), told)
+    np.testing.assert_allclose(found.scores, [0.9, 0.8])
