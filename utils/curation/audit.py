@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.core.script import UserError
@@ -43,7 +45,7 @@ from utils.curation.frames import (
 )
 from utils.curation.reference import NeighbourOracle, ViewOracle, neighbour_oracle, view_oracle
 from utils.data.labels import UNKNOWN_VIEW
-from utils.data.splits import Split, by_file
+from utils.data.splits import Split
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,12 @@ def _as_frames(split: Split) -> list[Frame]:
 def _shared_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     """What is in both splits: files, groups, clips; and file names that tell no group."""
     lines = []
-    known = by_file(train.images)
-    same = [image for image in val.images if os.path.realpath(image) in known]
-    if same:
+    same = np.flatnonzero(np.isin(val.file_numbers, train.file_numbers))
+    if len(same):
         share = f"{len(same)} of {val.name}'s {len(val.images)}"
+        first = val.images[same[0]]
         lines.append(
-            f"the same image files in {train.name} and {val.name}: {share}, the first: {same[0]}"
+            f"the same image files in {train.name} and {val.name}: {share}, the first: {first}"
         )
     shared = _shared_counts(data, train, val)
     if shared:
