@@ -63,10 +63,9 @@ def test_samples_are_the_same_with_and_without_the_cache(tiny_data: Path, cache:
         and not uncached.cached
         and len(cached) == len(uncached) == 8
     )
-    assert (
-        (cached.scaled_sizes == uncached.scaled_sizes).all()
-        and (cached.original_sizes == uncached.original_sizes).all()
-    )
+    assert (cached.scaled_sizes == uncached.scaled_sizes).all() and (
+        cached.original_sizes == uncached.original_sizes
+    ).all()
     for one, other in zip(cached, uncached, strict=False):
         assert one[0] == other[0] and one[3:] == other[3:]
         np.testing.assert_array_equal(one[1], other[1])

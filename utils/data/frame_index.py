@@ -74,7 +74,6 @@ START = struct.Struct("<q")
 HEAD = struct.Struct("<32sqqq")
 
 
-
 @dataclass
 class FrameIndex:
     """The frames of a split in memory.

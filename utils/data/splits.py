@@ -153,8 +153,7 @@ def _below_root(image: str, data: DataConfig) -> str:
     below_root = os.path.relpath(image, data.root)
     if os.pardir in Path(below_root).parts:
         raise UserError(
-            f"{data.source}: with 'labels', every image lies below path {data.root}; "
-            f"found {image}"
+            f"{data.source}: with 'labels', every image lies below path {data.root}; found {image}"
         )
     return below_root
 
@@ -306,8 +305,7 @@ def _report_missing(split: str, known: FrameIndex, missing: int) -> None:
         )
     if missing:
         LOGGER.warning(
-            f"warning: {split}: {missing} of {total} images have no label file: "
-            "taken as background"
+            f"warning: {split}: {missing} of {total} images have no label file: taken as background"
         )
 
 
