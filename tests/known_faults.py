@@ -335,4 +335,34 @@ FAULTS = (
         new="centres",
         test="tests/data/test_many_boxes.py",
     ),
+    Fault(
+        symbol="utils.data.frame_index._facts",
+        old="found.st_ctime_ns",
+        new="found.st_mtime_ns",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index.FrameIndex.lasting_rows",
+        old="changed_ns > self.looked_ns - YOUNG_NS",
+        new="changed_ns > self.looked_ns",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index.FrameIndex._read_label",
+        old="return FrameLabels(view=UNREAD)",
+        new="return FrameLabels()",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index.read_frames",
+        old="index.fill_from(file.read(label_of))",
+        new="index.fill_from(kept)",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.label_table.LabelTable.take",
+        old="np.repeat(ends_here - ends, counts)",
+        new="np.repeat(ends_here - counts, counts)",
+        test="tests/data/test_label_table.py",
+    ),
 )

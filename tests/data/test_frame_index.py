@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from small_files import LABEL, UNREADABLE, make_set
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.script import UserError
 from utils.curation.audit import quick_warnings
+from utils.curation.frames import read_frames
 from utils.data import dataset as dataset_module
 from utils.data import frame_index
 from utils.data.dataset import JointDataset
@@ -132,6 +134,19 @@ def test_files_that_have_just_changed_are_read_again(data: DataConfig, monkeypat
     reads = Reads(monkeypatch)
     start(data)
     assert len(reads.labels) == 3 and len(reads.images) == 4
+
+
+def test_an_audit_decodes_whatever_the_index_says(data: DataConfig, monkeypatch):
+    start(data)
+    decoded = []
+
+    def decode(content: bytes, path: Path) -> np.ndarray:
+        decoded.append(path.name)
+        return dataset_module.decode_image(content, path)
+
+    monkeypatch.setattr("utils.curation.frames.decode_image", decode)
+    frames = read_frames(data)
+    assert sorted(decoded) == [frame.path.name for frame in frames] and len(frames) == 4
 
 
 # ---- what has changed ----------------------------------------------------------------------------
@@ -275,7 +290,7 @@ def test_bad_labels_have_their_messages_at_every_start(data: DataConfig, index: 
     bad.write_text("9 0.5 0.5 0.1 0.1\n")
     messages = []
     for mode in ("off", "auto", index, index):
-        with pytest.raises(UserError, match="c.txt:1: found class 9") as error:
+        with pytest.raises(UserError, match=r"c\.txt:1: found class 9") as error:
             load_split(data, "train", index=mode)
         messages.append(str(error.value))
     assert len(set(messages)) == 1
@@ -420,6 +435,14 @@ def test_of_four_processes_on_a_cold_index_each_file_is_read_by_one(data: DataCo
     for fingerprint, sizes, *_ in found:
         assert fingerprint == expected.split.fingerprint()
         assert sizes == expected.original_sizes.tolist()
+
+
+def test_a_split_reaches_other_processes_whole(data: DataConfig):
+    start(data)
+    split = load_split(data, "train")  # of a mapped index
+    again = pickle.loads(pickle.dumps(split))
+    assert_same(JointDataset(again, SIZE, "off"), JointDataset(split, SIZE, "off"))
+    assert again.file_numbers.tolist() == split.file_numbers.tolist()
 
 
 # ---- which file an image is ----------------------------------------------------------------------

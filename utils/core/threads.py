@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+AT_ONCE = 4096  # calls that wait for a thread: a million of them would fill the memory
 
 
 def map_in_threads(
@@ -26,7 +28,17 @@ def map_in_threads(
     """
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        found = pool.map(work, *items)
+        found = _map_in_slices(pool, work, zip(*items, strict=False))
         return list(tqdm(found, title, total, unit="img", mininterval=0.5, disable=is_quiet))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _map_in_slices(
+    pool: ThreadPoolExecutor, work: Callable[..., T], calls: Iterator[tuple]
+) -> Iterator[T]:
+    while True:
+        some = list(itertools.islice(calls, AT_ONCE))
+        if not some:
+            return
+        yield from pool.map(work, *zip(*some, strict=True))

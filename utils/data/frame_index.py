@@ -207,11 +207,13 @@ class FrameIndex:
         return rows
 
     def look_again(self) -> None:
-        """Look at the files of a trusted index that are to be read."""
+        """Look at those files of a trusted index that are to be read."""
         self.looked_ns = time.time_ns()
-        self.rows = self.rows.copy()
         unread = np.flatnonzero(self.unread)
         unmeasured = np.flatnonzero(self.unmeasured)
+        if not len(unread) and not len(unmeasured):
+            return
+        self.rows = self.rows.copy()
         self.rows["label"][unread] = _stats(self.label_of(self.images[n]) for n in unread)
         self.rows["image"][unmeasured] = _stats(self.images[n] for n in unmeasured)
 
@@ -247,13 +249,12 @@ def read_frames(
         label_of: an image's path -> that of its label file.
     """
     file = IndexFile.of(data, split, mode)
-    kept = file.read(label_of)
-    index = kept
-    if mode == "trust" and kept is not None:
+    index = file.read(label_of)
+    if mode == "trust" and index is not None:
         index.is_trusted = True
-        if index.unread.any() or index.unmeasured.any():
-            index.look_again()
+        index.look_again()
     else:
+        kept = index
         index = FrameIndex.of(find(), label_of, file)
         index.fill_from(kept)
     index.number_files()

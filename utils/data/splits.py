@@ -96,7 +96,7 @@ class Paths(Sequence[Path]):
         return Path(self.texts[index])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Paths) and self.texts == other.texts
+        return isinstance(other, Sequence) and list(self) == list(other)
 
     @classmethod
     def of(cls, paths: Iterable[Path]) -> Paths:
@@ -167,7 +167,7 @@ def _with_label_suffix(path: str) -> str:
     return f"{path}.txt"
 
 
-def shared_labels(images: Iterable[Path], data: DataConfig) -> dict[Path, list[Path]]:
+def shared_labels(images: Iterable[str | Path], data: DataConfig) -> dict[Path, list[Path]]:
     """Label files that exist and belong to several images -> these images.
 
     Each of them would learn the others' boxes.
@@ -315,7 +315,7 @@ def load_splits(
     """`load_split` for several splits; bad and shared labels of all of them end up in one error."""
     splits: list[Split] = []
     errors: list[str] = []
-    images: list[Path] = []
+    images: list[str] = []
     for name in names:
         try:
             split = load_split(data, name, skip_bad_labels, index)
@@ -323,7 +323,7 @@ def load_splits(
             errors.append(str(error))
             continue
         splits.append(split)
-        images += split.images
+        images += split.images.texts
     errors += _shared_label_errors(shared_labels(images, data))
     if errors:
         raise LabelError("\n".join(errors))
