@@ -317,7 +317,7 @@ def training_parser(
         help="go on with an unfinished run: its folder or weights/last.pt (without one: the newest "
         "below --project), on the same data and with the options that it started with; refused are "
         "a finished run, best.pt and epochN.pt, an older version's file, and options other than "
-        "--device, --workers and --project; auto: begin the run --project/--name, or go on with it "
+        "--device, --workers, --index and --project; auto: begin the run --project/--name, or go on with it "
         "if it was begun by the same options",
     )
     for title, names in options.hyp_options.items():

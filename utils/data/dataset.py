@@ -59,7 +59,7 @@ class JointDataset(Dataset):
         self.split = split
         self.image_size = image_size
         self.augmenter: Augmenter | None = None
-        self.cached = self._keeps_frames(cache)
+        self.cached = all(distributed.gathered([self._keeps_frames(cache)]))  # or none does
         self._disk: FrameCache | None = None
         if cache == "disk":
             self._disk = FrameCache(image_size)

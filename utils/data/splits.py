@@ -269,6 +269,24 @@ def load_split(
         find=partial(image_paths, data.splits[split], split, data.source),
         label_of=partial(label_text, data=data),
     )
+    places = _usable(data, split, known, skip_bad_labels)
+    images = known.images
+    labels = known.labels
+    if len(places) < len(images):
+        images = [images[place] for place in places.tolist()]
+        labels = labels.take(places)
+    found = Split(split, Paths(images), labels, data.bits, known, places)
+    _report_cut(found)
+    _report_repeats(found)
+    return found
+
+
+def _usable(data: DataConfig, split: str, known: FrameIndex, skip_bad_labels: bool) -> np.ndarray:
+    """The numbers of the frames that have good labels, or no label file; says what there is.
+
+    Raises:
+        LabelError: there are others, and they may not be left out.
+    """
     shared = shared_labels(known.images, data)
     is_shared = np.zeros(len(known.images), bool)
     if shared:
@@ -280,15 +298,7 @@ def load_split(
     places = np.flatnonzero(~is_shared & ~known.unread)
     if errors:
         _report_bad_labels(split, len(known.images), len(places), errors, skip_bad_labels)
-    images = known.images
-    labels = known.labels
-    if len(places) < len(images):
-        images = [images[place] for place in places.tolist()]
-        labels = labels.take(places)
-    found = Split(split, Paths(images), labels, data.bits, known, places)
-    _report_cut(found)
-    _report_repeats(found)
-    return found
+    return places
 
 
 def _report_missing(split: str, known: FrameIndex, missing: int) -> None:

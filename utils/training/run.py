@@ -245,7 +245,7 @@ def _resumed_run(
     """
     given = dict(given)
     project = given.pop("project", None)
-    fixed = given.keys() - {"device", "workers"}
+    fixed = given.keys() - {"device", "workers", "index"}
     if fixed:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise UserError(f"--resume keeps the options the run started with; leave out {named}")
