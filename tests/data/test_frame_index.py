@@ -1,9 +1,9 @@
 """The frame index: a start reads what has changed, and finds what a start without one finds."""
 
+import json
 import logging
 import multiprocessing
 import os
-import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,9 @@ import pytest
 from small_files import LABEL, UNREADABLE, make_set
 
 from utils.core.data_config import DataConfig, load_data_config
+from utils.core.lock import LOCK_NAME, Holder
 from utils.core.script import UserError
+from utils.core.values import to_mapping
 from utils.curation.audit import quick_warnings
 from utils.curation.frames import read_frames
 from utils.data import dataset as dataset_module
@@ -440,9 +442,19 @@ def test_of_four_processes_on_a_cold_index_each_file_is_read_by_one(data: DataCo
 def test_a_split_reaches_other_processes_whole(data: DataConfig):
     start(data)
     split = load_split(data, "train")  # of a mapped index
-    again = pickle.loads(pickle.dumps(split))
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    sender.send(split)
+    again = receiver.recv()
     assert_same(JointDataset(again, SIZE, "off"), JointDataset(split, SIZE, "off"))
     assert again.file_numbers.tolist() == split.file_numbers.tolist()
+
+
+def test_who_keeps_the_pixels_waits_for_nobody(data: DataConfig):
+    load_split(data, "train")
+    lock = index_file().with_name(LOCK_NAME)
+    other = replace(Holder.this_process(), host="another machine")
+    lock.write_text(json.dumps(to_mapping(other)))
+    assert len(start(data, cache="ram")) == 4
 
 
 # ---- which file an image is ----------------------------------------------------------------------

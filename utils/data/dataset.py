@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from utils.core import distributed
 from utils.core.hyperparameters import HyperParameters
+from utils.core.lock import FolderInUse
 from utils.core.names import STRIDE
 from utils.core.pixels import DEEPEST, fits_few_bits, largest_value, unknown_bits
 from utils.core.script import UserError
@@ -122,12 +124,13 @@ class JointDataset(Dataset):
         return distributed.from_main(known.sizes[self.split.places])
 
     def _keep(self, sizes: np.ndarray) -> None:
-        """Let the index know what decoding all images has shown."""
+        """Let the index know what decoding all images has shown, if nobody else is at that."""
         known, places = self.split.known, self.split.places
-        if known.unmeasured[places].any():
-            known.set_sizes(places, sizes)
-            with known.file.alone():
-                known.file.write(known)
+        if not known.unmeasured[places].any():
+            return
+        known.set_sizes(places, sizes)
+        with contextlib.suppress(FolderInUse), known.file.alone(wait=False):
+            known.file.write(known)
 
     def _complete_index(self) -> None:
         """Decode the images that the index does not know.

@@ -290,13 +290,17 @@ class IndexFile:
         return user_cache_folder() / "index" / self.key.hex()[:32]
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """One process at a time, if the folder can be written to."""
+    def alone(self, wait: bool = True) -> Iterator[None]:
+        """One process at a time, if the folder can be written to.
+
+        Raises:
+            FolderInUse: another process is at work there, and `wait` is false.
+        """
         lock = contextlib.nullcontext()
         if self.mode != "off":
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                lock = lock_folder(self.folder, wait=True)
+                lock = lock_folder(self.folder, wait)
                 remove_temporaries(self.folder)
             except (OSError, RuntimeError) as error:
                 _say_unwritable(error)
