@@ -116,6 +116,17 @@ def _is_data(value: object) -> bool:
     return all(field.holds(value[key]) for key, field in FILE_NAMES.items() if key in value)
 
 
+def _is_thresholds(value: object) -> bool:
+    """What a checkpoint keeps of `utils.evaluation.thresholds`; older ones have none."""
+    if not is_mapping(value):
+        return False
+    return all(field.holds(value[key]) for key, field in THRESHOLDS.items() if key in value)
+
+
+def _is_share(value: object) -> bool:
+    return value is None or is_number(value, 0, 1)
+
+
 _MAPPING = Field("a mapping", is_mapping)
 _NUMBER = Field("a whole number of at least 0", lambda value: is_whole(value, 0))
 _ARCHITECTURE = {"cfg": Field("a model YAML's content", is_mapping), "nc": _NUMBER}
@@ -151,6 +162,12 @@ FILE_NAMES: Table = {
     "needs_colour": Field("True or False", lambda value: isinstance(value, bool), False),
 }
 
+_SHARE = "None, or a number from 0 to 1"
+THRESHOLDS: Table = {
+    "clip_evidence": Field(_SHARE, _is_share, False),
+    "view_probability": Field(_SHARE, _is_share, False),
+}
+
 # The metadata in a model's file, exported ones too.
 METADATA: Table = {
     "kind": Field(
@@ -158,9 +175,7 @@ METADATA: Table = {
     ),
     "names": Field("a list of different names", _is_names),
     "view_names": Field("a list of different names", _is_names),
-    "confidence": Field(
-        "None, or a number from 0 to 1", lambda value: value is None or is_number(value, 0, 1)
-    ),
+    "confidence": Field(_SHARE, _is_share),
     "view_prior": Field("None, or numbers of views: majority, by_class", _is_prior),
     "fingerprint": Field("text", _is_text),
 }
@@ -178,12 +193,14 @@ CHECKPOINT: Table = METADATA | {
     "data": Field(
         "group_pattern, clip_pattern and needs_colour as in a data.yaml", _is_data, required=False
     ),
+    "thresholds": Field("numbers from 0 to 1, or None", _is_thresholds, required=False),
 }
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RESUMED: Table = {
     **{key: Field(field.expected, field.holds) for key, field in CHECKPOINT.items()},
     "data": CHECKPOINT["data"],
+    "thresholds": CHECKPOINT["thresholds"],
     "networks": Field("a mapping of networks to their states", is_mapping),
     "balancer": _MAPPING,
     "random": Field(

@@ -48,7 +48,10 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
-    predictor = dataclasses.replace(predictor, least_probability=args.view_thres)
+    least_probability = args.view_thres
+    if least_probability is None:
+        least_probability = metadata.view_probability or 0.0
+    predictor = dataclasses.replace(predictor, least_probability=least_probability)
     warn_without_effect(args.given, without_effect(model, args.weights))
     write_outputs(args, sources, predictor, metadata, file_names, folder)
 
@@ -119,11 +122,8 @@ def write_outputs(
         )
         pooled = pooled_frames(frames, predictor, len(names))
         if args.save_csv:
-            files.append(
-                ClipTables(
-                    folder, names, view_names, pooled.evidence, file_names, scales_of(sources)
-                )
-            )
+            known = (pooled.evidence, metadata.clip_evidence, file_names, scales_of(sources))
+            files.append(ClipTables(folder, names, view_names, *known))
     reader = FrameReader(sources, metadata.bits)
     write_frames(reader, predictor, pooled, [tally, *files])
     for text in [*reader.notes(), *reader.problems]:

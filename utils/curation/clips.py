@@ -157,6 +157,7 @@ def write_split(
         "clip_pattern": data.clip_pattern,
         "generate": data.generate,
         "bits": data.bits,
+        "needs_colour": data.needs_colour or None,
     }
     content = {key: value for key, value in content.items() if value is not None}
     text = "".join(f"# {one_line(line)}\n" for line in note.splitlines())

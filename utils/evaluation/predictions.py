@@ -45,6 +45,7 @@ from utils.core.values import from_mapping, to_mapping
 from utils.data.dataset import JointDataset
 from utils.data.splits import Split
 from utils.evaluation.results import ImageResult, ViewPrior, no_heads
+from utils.evaluation.thresholds import Thresholds
 
 FILE_NAME = "predictions.npz"
 VERSION = 1
@@ -91,6 +92,7 @@ class Header:
         bits: see `JointDataset`.
         view_prior: the fields of `ViewPrior`, or None.
         trained_on: fingerprint of the training split; "" if unknown.
+        thresholds: the fields of `Thresholds`, of the model's file; None if it has none.
     """
 
     names: list[str]
@@ -106,6 +108,7 @@ class Header:
     bits: int | None = None
     view_prior: dict[str, object] | None = None
     trained_on: str = ""
+    thresholds: dict[str, object] | None = None
 
     @classmethod
     def of(
@@ -117,6 +120,7 @@ class Header:
         confidence: float | None = None,
         view_prior: Mapping[str, object] | None = None,
         trained_on: str = "",
+        thresholds: Mapping[str, object] | None = None,
     ) -> Header:
         """Of predictions on a split as it is loaded here, by this machine."""
         return cls(
@@ -133,7 +137,13 @@ class Header:
             bits=dataset.bits,
             view_prior=view_prior,
             trained_on=trained_on,
+            thresholds=thresholds,
         )
+
+    @property
+    def kept_thresholds(self) -> Thresholds:
+        """Those of the model's file."""
+        return from_mapping(Thresholds, self.thresholds or {})
 
     @property
     def prior(self) -> ViewPrior | None:

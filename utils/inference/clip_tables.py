@@ -75,6 +75,7 @@ class ClipTables(Output):
 
     Args:
         evidence: clip -> (classes,), see `utils.inference.clips`.
+        threshold: from which evidence of a class is a finding; None: the model has none.
         data: its `group_pattern` finds the patient in a file name.
         scales: clip -> the regions of its picture; of those that have any.
     """
@@ -85,11 +86,13 @@ class ClipTables(Output):
         names: Sequence[str],
         view_names: Sequence[str],
         evidence: Mapping[str, np.ndarray],
+        threshold: float | None,
         data: DataConfig,
         scales: Mapping[str, Sequence[Region]],
     ):
         super().__init__(folder, names, view_names)
         self._evidence = evidence
+        self._threshold = threshold
         self._data = data
         self._scales = scales
         self._clips: dict[str, ClipRecord] = {}
@@ -139,6 +142,11 @@ class ClipTables(Output):
                 f"{unknown} of {len(self._clips)} clips are of no known patient, so patients.csv "
                 f"is without them: group_pattern ({self._data.group_pattern}) finds none in the "
                 "names of their files"
+            )
+        if self.names and self._threshold is None:
+            LOGGER.info(
+                "findings are not named: the model's file keeps no threshold for clips, which a "
+                "training keeps whose data.yaml has a clip_pattern"
             )
 
     def _clip_row(self, name: str, record: ClipRecord) -> dict[str, object]:
@@ -196,7 +204,17 @@ class ClipTables(Output):
         if evidence is not None:
             cells = [f"{value:.6f}" for value in evidence]
         columns = [f"evidence_{name}" for name in self.names]
-        return dict(zip(columns, cells, strict=True))
+        evidence_cells = dict(zip(columns, cells, strict=True))
+        if not self.names:
+            return evidence_cells
+        return {"findings": self._findings(evidence)} | evidence_cells
+
+    def _findings(self, evidence: np.ndarray | None) -> str | None:
+        """The classes whose evidence (classes,) reaches the threshold, the clearest first."""
+        if evidence is None or self._threshold is None:
+            return None
+        found = [number for number in np.argsort(-evidence) if evidence[number] >= self._threshold]
+        return "; ".join(self.names[number] for number in found) or "none"
 
 
 def area_mm2(box_xyxy: np.ndarray, regions: Iterable[Region]) -> float | None:

@@ -87,7 +87,7 @@ class Setup:
         first_epoch: where the loop begins; above 0 in a resumed run.
         results, metrics: of the last evaluation; None before the first one.
         best: what best.pt holds of the weights: every part as of its best epoch, and the
-            confidence that goes with the boxes.
+            confidence and thresholds that go with them.
     """
 
     def __init__(self, job: Job):
@@ -103,7 +103,7 @@ class Setup:
         self.first_epoch = 0
         self.results: list[ImageResult] | None = None
         self.metrics: Summary | None = None
-        self.best: dict[str, object] = {"model": {}, "confidence": None}
+        self.best: dict[str, object] = {"model": {}, "confidence": None, "thresholds": {}}
 
     @property
     def last_path(self) -> Path:

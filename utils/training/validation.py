@@ -16,6 +16,7 @@ from utils.evaluation.metrics import confidence_of, summarise
 from utils.evaluation.predictions import Header, write_predictions
 from utils.evaluation.results import ImageResult
 from utils.evaluation.summary import Summary
+from utils.evaluation.thresholds import chosen_on
 from utils.loggers.records import loss_cells, metric_cells
 from utils.training.setup import Setup
 
@@ -41,9 +42,9 @@ def validate(setup: Setup, epoch: int) -> dict[str, float]:
 
 
 def summarise_results(setup: Setup, intervals: bool) -> Summary:
-    """The metrics of the last evaluation."""
+    """The metrics of the last evaluation, and the thresholds that it chooses."""
     data = setup.job.frames.data
-    return summarise(
+    metrics = summarise(
         setup.results,
         data.names,
         data.view_names,
@@ -51,6 +52,8 @@ def summarise_results(setup: Setup, intervals: bool) -> Summary:
         intervals=intervals,
         tasks=setup.tasks,
     )
+    metrics["thresholds"] = to_mapping(chosen_on(setup.results, data, setup.tasks))
+    return metrics
 
 
 def record_averages(setup: Setup, epoch: int) -> None:
@@ -63,7 +66,8 @@ def record_averages(setup: Setup, epoch: int) -> None:
         found[f"{window:g}"], _ = _evaluate(setup, average)
     if not distributed.is_main():
         return
-    header = replace(prediction_header(setup), confidence=None)  # none was chosen for these
+    # None were chosen for these
+    header = replace(prediction_header(setup), confidence=None, thresholds=None)
     for name, results in found.items():
         path = setup.job.run.folder / "predictions" / f"epoch{epoch}_{name}.npz"
         path.parent.mkdir(exist_ok=True)
@@ -83,6 +87,7 @@ def prediction_header(setup: Setup) -> Header:
         confidence_of(setup.metrics),
         prior,
         setup.fingerprint.partition("-")[0],
+        setup.metrics["thresholds"],
     )
 
 
