@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--view-thres",
         type=number(0, 1),
         help="a view of less probability is unknown; 0 to 1 (default: the checkpoint's, from "
-        "which 90 % were right on validation; 0 where it has none)",
+        "which four of five were right on validation; 0 where it has none)",
     )
     add_device(parser)
     parser.add_argument(

@@ -19,7 +19,7 @@ import numpy as np
 from utils.evaluation.results import ImageResult
 from utils.evaluation.views import has_view
 
-ACCURACIES = (0.9, 0.95)
+ACCURACIES = (0.8, 0.9, 0.95)
 MOST_POINTS = 200
 
 

@@ -249,7 +249,7 @@ def _finding_lines(findings: ClipFindings, kind: str) -> list[str]:
 def _clip_view_lines(view: ClipView) -> list[str]:
     accuracy = _span(view["accuracy"], view["accuracy_interval"])
     lines = [f"view by clip (mean over its frames): right in {accuracy} of {view['clips']} clips"]
-    if view["kept"]:
+    if view["kept"] and view["kept"]["threshold"]:
         lines.append(_kept_line(view["kept"], "clips"))
     if view["contradicting"]:
         lines.append(
@@ -265,7 +265,7 @@ def _risk_lines(metrics: Summary) -> list[str]:
     if not curve:
         return []
     lines = [f"area under risk over coverage: {_cell(curve['area'])}"]
-    if curve["kept"]:
+    if curve["kept"] and curve["kept"]["threshold"]:
         lines.append(_kept_line(curve["kept"], "frames"))
     for row in curve["at_accuracy"]:
         if row["threshold"] is not None:

@@ -18,9 +18,9 @@ from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.evaluation.clips import Unit, clip_units, clips_of
 from utils.evaluation.results import ImageResult
-from utils.evaluation.risk_coverage import ACCURACIES, risk_of_views
+from utils.evaluation.views import has_view
 
-SURE = ACCURACIES[0]
+SURE = 0.8
 # Task -> the threshold that goes with its network
 BY_TASK = dict(zip(TASKS, ("clip_evidence", "view_probability"), strict=True))
 
@@ -49,11 +49,10 @@ def chosen_on(results: Sequence[ImageResult], data: DataConfig, tasks: Sequence[
     if "detection" in tasks:
         clips = clip_units(results, clips_of(results, data), len(data.names), len(data.view_names))
         evidence = evidence_threshold(clips)
-    probability = None
-    curve = risk_of_views(results)
-    if curve and curve["at_accuracy"][0]["coverage"]:
-        probability = float(curve["at_accuracy"][0]["threshold"])
-    return Thresholds(evidence, probability)
+    labelled = [result for result in results if has_view(result)]
+    top = np.array([result.view_probabilities.max() for result in labelled])
+    answers = [result.view_probabilities.argmax() == result.true_view for result in labelled]
+    return Thresholds(evidence, view_threshold(top, np.array(answers, bool)))
 
 
 def evidence_threshold(units: Sequence[Unit]) -> float | None:
@@ -76,6 +75,26 @@ def evidence_threshold(units: Sequence[Unit]) -> float | None:
     if gain.max(initial=0) <= 0:
         return None
     return float(candidates[gain.argmax()])
+
+
+def view_threshold(top: np.ndarray, is_right: np.ndarray) -> float | None:
+    """The one that leaves the most answers, `SURE` of them right; 0 if all may stay.
+
+    Args:
+        top: (n,) the probability of each answer.
+        is_right: (n,) bool.
+    """
+    order = np.argsort(-top, kind="stable")
+    after = np.append(top[order][1:], -np.inf)
+    is_end = after < top[order]  # what has the same probability is answered together
+    accuracy = is_right[order].cumsum() / np.arange(1, len(top) + 1)
+    enough = np.flatnonzero(is_end & (accuracy >= SURE - 1e-9))  # but for rounding
+    if not len(enough):
+        return None
+    last = enough[-1]
+    if last == len(top) - 1:
+        return 0.0
+    return float((top[order][last] + after[last]) / 2)
 
 
 def _share_from(thresholds: np.ndarray, values: np.ndarray) -> np.ndarray:
