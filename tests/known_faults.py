@@ -335,4 +335,52 @@ FAULTS = (
         new="centres",
         test="tests/data/test_many_boxes.py",
     ),
+    Fault(
+        symbol="utils.data.dicom_colour.rendering_of",
+        old="if plugin == PILLOW and markers.has_app14:",
+        new="if plugin != PILLOW and markers.has_app14:",
+        test="tests/data/test_dicom_colour.py",
+    ),
+    Fault(
+        symbol="utils.data.dicom_header.regions_of",
+        old="if fits_across and fits_down:",
+        new="if fits_across or fits_down:",
+        test="tests/data/test_dicom_header.py",
+    ),
+    Fault(
+        symbol="utils.data.dicom._clip_of",
+        old='header.get("NumberOfFrames") or 1',
+        new='header.get("SamplesPerPixel") or 1',
+        test="tests/data/test_dicom.py",
+    ),
+    Fault(
+        symbol="utils.curation.pseudonyms._new_patients",
+        old="generator = random.SystemRandom()",
+        new="generator = random.Random(str(identities))",
+        test="tests/curation/test_pseudonyms.py",
+    ),
+    Fault(
+        symbol="utils.curation.extraction.extract",
+        old="blackened = frame * mask[..., None]",
+        new="blackened = frame",
+        test="tests/curation/test_extraction.py",
+    ),
+    Fault(
+        symbol="utils.evaluation.clips.class_evidence",
+        old="np.mean(highest, axis=0)",
+        new="np.max(highest, axis=0)",
+        test="tests/evaluation/test_clips.py",
+    ),
+    Fault(
+        symbol="utils.evaluation.clip_metrics._best_hits",
+        old="hits[first]",
+        new="hits",
+        test="tests/evaluation/test_clip_metrics.py",
+    ),
+    Fault(
+        symbol="docs.recipe.clips.of_other_folds",
+        old="if other is not fold",
+        new="if other",
+        test="tests/scripts/test_recipe_clips.py",
+    ),
 )
