@@ -18,6 +18,7 @@ from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
+from utils.curation.identity import patient_in
 from utils.data.dicom import open_dicom
 from utils.data.dicom_header import Region
 from utils.inference import outputs
@@ -86,6 +87,27 @@ def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
     return found
 
 
+def patients_of(sources: Sequence[Source], file_names: DataConfig) -> dict[str, str]:
+    """Clip -> its patient, of those that have a known one.
+
+    It is what `group_pattern` finds in the file's name; else, of DICOM, "patient 1", "patient 2",
+    ..., in the order of the sources: who that is stays in the header.
+    """
+    found: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for source in sources:
+        if source.clip is None or source.clip in found:
+            continue
+        patient = file_names.found_group(source.path)
+        if patient is None and is_dicom(source):
+            stated = patient_in(source.path)
+            if stated:
+                patient = f"patient {numbers.setdefault(stated, len(numbers) + 1)}"
+        if patient is not None:
+            found[source.clip] = patient
+    return found
+
+
 def scales_of(sources: Sequence[Source]) -> dict[str, tuple[Region, ...]]:
     """Clip -> its regions, of DICOM that has any."""
     scales = {}
@@ -122,8 +144,9 @@ def write_outputs(
         )
         pooled = pooled_frames(frames, predictor, len(names))
         if args.save_csv:
-            known = (pooled.evidence, metadata.clip_evidence, file_names, scales_of(sources))
-            files.append(ClipTables(folder, names, view_names, *known))
+            evidence = (pooled.evidence, metadata.clip_evidence)
+            known = (patients_of(sources, file_names), scales_of(sources))
+            files.append(ClipTables(folder, names, view_names, *evidence, *known))
     reader = FrameReader(sources, metadata.bits)
     write_frames(reader, predictor, pooled, [tally, *files])
     for text in [*reader.notes(), *reader.problems]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.core.data_config import DataConfig
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER
 from utils.data.dicom_header import Region
@@ -76,7 +75,7 @@ class ClipTables(Output):
     Args:
         evidence: clip -> (classes,), see `utils.inference.clips`.
         threshold: from which evidence of a class is a finding; None: the model has none.
-        data: its `group_pattern` finds the patient in a file name.
+        patients: clip -> its patient; of those that have a known one.
         scales: clip -> the regions of its picture; of those that have any.
     """
 
@@ -87,13 +86,13 @@ class ClipTables(Output):
         view_names: Sequence[str],
         evidence: Mapping[str, np.ndarray],
         threshold: float | None,
-        data: DataConfig,
+        patients: Mapping[str, str],
         scales: Mapping[str, Sequence[Region]],
     ):
         super().__init__(folder, names, view_names)
         self._evidence = evidence
         self._threshold = threshold
-        self._data = data
+        self._patients = patients
         self._scales = scales
         self._clips: dict[str, ClipRecord] = {}
         self._least_probability = 0.0
@@ -102,7 +101,7 @@ class ClipTables(Output):
         if frame.clip is None:
             return
         if frame.clip not in self._clips:
-            self._clips[frame.clip] = ClipRecord(self._data.found_group(frame.path))
+            self._clips[frame.clip] = ClipRecord(self._patients.get(frame.clip))
         record = self._clips[frame.clip]
         self._least_probability = prediction.least_probability
         record.frames += 1
@@ -140,8 +139,8 @@ class ClipTables(Output):
         if unknown:
             LOGGER.info(
                 f"{unknown} of {len(self._clips)} clips are of no known patient, so patients.csv "
-                f"is without them: group_pattern ({self._data.group_pattern}) finds none in the "
-                "names of their files"
+                "is without them: neither group_pattern, in the names of their files, nor a DICOM "
+                "header tells"
             )
         if self.names and self._threshold is None:
             LOGGER.info(

@@ -27,6 +27,7 @@ BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
 JPEG_QUALITY = 95
 # Frames a second: taken for a video that states none, or a higher one than can be true.
 USUAL_RATE = 25
+LOWEST_RATE = 0.1  # below, and above, OpenCV writes no video, or a rate is no rate
 HIGHEST_RATE = 1000
 
 
@@ -74,11 +75,12 @@ class Pictures(Output):
             self._write(frame, picture)
 
     def _write(self, frame: Frame, picture: np.ndarray) -> None:
-        path = self.place(f"{frame.clip}.mp4")
+        name = frame.clip.encode("utf-8", "backslashreplace").decode()  # OpenCV takes no other
+        path = self.place(f"{name}.mp4")
         if path != self._video_path:
             self.close()
             rate = USUAL_RATE
-            if 0 < frame.rate <= HIGHEST_RATE:
+            if LOWEST_RATE <= frame.rate <= HIGHEST_RATE:
                 rate = frame.rate
             size = picture.shape[1::-1]
             if not is_utf8(path):  # OpenCV crashes
