@@ -4,7 +4,7 @@ python -m docs.recipe.negatives runs/recipe/study --chest-xray ../shared/chest-x
 
 Each fold's network looks at its own validation frames as they are, at the same frames with their
 flow turned grey, at chest X-rays, and at phantom frames without a jet, most of which have the flow
-of open valves. Boxes are counted from the mean of the confidences that the
+of open valves; with one, for comparison. Boxes are counted from the mean of the confidences that the
 other folds' networks keep, so no threshold was chosen on these patients. A row a fold and kind of
 frame: boxes a frame, the share of frames with one, and the same if frames without flow colour are
 not scored.
@@ -41,12 +41,17 @@ def turned_grey(image_rgb: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-def phantoms_without_jets(count: int = PHANTOMS) -> Iterator[np.ndarray]:
+def phantoms(with_jets: bool, count: int = PHANTOMS) -> Iterator[np.ndarray]:
     """A patient each, the views in turn; (height, width, 3) uint8 RGB."""
     random = np.random.default_rng(0)
     views = list(VIEWS)
     for number in range(count):
-        spec = FrameSpec("", views[number % len(views)], (), number)
+        view = views[number % len(views)]
+        jets = ()
+        if with_jets:
+            findings = VIEWS[view].findings
+            jets = tuple(findings[number // len(views) % len(findings)].split("+"))
+        spec = FrameSpec("", view, jets, number)
         frame, _ = draw(spec, new_patient(number, random), random)
         yield frame
 
@@ -89,7 +94,8 @@ def rows_of(folders: Sequence[Path], chest_xray: Path) -> Iterable[dict[str, obj
             "as they are": map(read_image, own),
             "flow turned grey": map(turned_grey, map(read_image, own)),
             "chest X-rays": map(read_image, xrays),
-            "phantoms without a jet": phantoms_without_jets(),
+            "phantoms without a jet": phantoms(with_jets=False),
+            "phantoms with a jet": phantoms(with_jets=True),
         }
         for kind, images in kinds.items():
             fold = folder.name.partition("-")[0]

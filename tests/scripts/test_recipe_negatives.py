@@ -5,20 +5,28 @@ from itertools import islice
 
 import numpy as np
 
-from docs.recipe.negatives import phantoms_without_jets, turned_grey
+from docs.recipe.negatives import phantoms, turned_grey
 from utils.core.files import ROOT
 from utils.data.flow_colour import has_flow_colour
 
 
 def test_phantoms_without_a_jet_still_have_flow_and_are_the_same_every_time():
-    frames = list(islice(phantoms_without_jets(), 9))
+    frames = list(islice(phantoms(with_jets=False), 9))
     assert sum(map(has_flow_colour, frames)) > 4
-    for frame, again in zip(frames, phantoms_without_jets(9), strict=True):
+    for frame, again in zip(frames, phantoms(with_jets=False, count=9), strict=True):
         np.testing.assert_array_equal(frame, again)
 
 
+def test_phantoms_with_a_jet_have_more_colour():
+    def coloured(with_jets: bool) -> int:
+        frames = phantoms(with_jets, count=9)
+        return sum((np.ptp(frame.astype(int), axis=2) > 60).sum() for frame in frames)
+
+    assert coloured(True) > 1.5 * coloured(False)
+
+
 def test_flow_that_was_turned_grey_has_no_colour_left():
-    for frame in phantoms_without_jets(3):
+    for frame in phantoms(with_jets=True, count=3):
         grey = turned_grey(frame)
         assert not has_flow_colour(grey) and np.ptp(grey.astype(int), axis=2).max() == 0
 
