@@ -81,7 +81,7 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
 
 
 def test_our_own_hyp_files_have_every_key_that_applies():
-    every = {field.name for field in fields(HyperParameters)} - {"anchors", "record_averages"}
+    every = {field.name for field in fields(HyperParameters)} - {"anchors"}
     of_networks = {f"{task}_{name}" for task in TASKS for name in RATES}
     of_weights = {
         name
@@ -242,12 +242,3 @@ def test_one_of_our_hyp_files_is_found_by_its_name(tmp_path: Path, monkeypatch: 
     assert load_hyperparameters("mine").lr0 == 0.5
     with pytest.raises(UserError, match=r"hyp/none\.yaml: no such file"):
         load_hyperparameters("none")
-
-
-@pytest.mark.parametrize("wrong", [["half"], [0.5, 0.5], [0], [-1.0], [True], [float("nan")]])
-def test_recorded_averages_are_windows_of_epochs(wrong: list):
-    with pytest.raises(
-        UserError, match=r"record_averages is .*, expected different numbers of epochs"
-    ):
-        HyperParameters(record_averages=wrong)
-    assert HyperParameters(record_averages=["ramp", 0.5, 1]).averaging_windows == [0.5, 1]
