@@ -88,9 +88,18 @@ def test_our_own_hyp_files_have_every_key_that_applies():
         for name in every
         if name.startswith(("balancer", "gradnorm_", "initial_", "weight_sum"))
     }
-    assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
+    for name in ("joint_training_rules", "joint_with_augmentation", "new_patients"):
+        joint = yaml.safe_load((ROOT / "hyp" / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert joint.keys() == every - of_networks, name
     dual = yaml.safe_load((ROOT / DualOptions.hyp).read_text(encoding="utf-8"))
     assert dual.keys() == every - of_weights - set(RATES)
+
+
+def test_the_recipe_for_new_patients_differs_in_gradnorms_rule_only():
+    recipe = load_hyperparameters("new_patients")
+    augmented = load_hyperparameters("joint_with_augmentation")
+    assert recipe == replace(augmented, gradnorm_rule="log")
+    assert recipe.augmentation
 
 
 def test_our_own_hyp_file_has_no_augmentation():
