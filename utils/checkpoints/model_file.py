@@ -25,11 +25,12 @@ from utils.checkpoints.schema import FILE_NAMES, METADATA, OPTIONS, check, check
 from utils.core.data_config import DataConfig
 from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE
 from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
 # Entries that older exports lack
-LATER = ("bits", "group_pattern", "clip_pattern", "needs_colour")
+LATER = ("bits", "group_pattern", "clip_pattern", "needs_colour", "cls_title")
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
 
 
@@ -109,7 +110,8 @@ class ModelMetadata:
         fingerprint: of the training and validation frames.
         bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained
             on none.
-        group_pattern, clip_pattern, needs_colour: of the data it was trained on, see `DataConfig`.
+        group_pattern, clip_pattern, needs_colour, cls_title: of the data it was trained on, see
+            `DataConfig`.
     """
 
     kind: str
@@ -126,6 +128,7 @@ class ModelMetadata:
     group_pattern: str | None = None
     clip_pattern: str | None = None
     needs_colour: bool = False
+    cls_title: str = DEFAULT_TITLE
 
     @classmethod
     def of_checkpoint(cls, content: Mapping[str, object]) -> ModelMetadata:
@@ -146,6 +149,7 @@ class ModelMetadata:
             group_pattern=data.get("group_pattern"),
             clip_pattern=data.get("clip_pattern"),
             needs_colour=data.get("needs_colour", False),
+            cls_title=data.get("cls_title", DEFAULT_TITLE),
         )
 
     def file_names(self, source: str | Path) -> DataConfig:
@@ -162,6 +166,7 @@ class ModelMetadata:
             view_names=tuple(self.view_names),
             group_pattern=self.group_pattern,
             clip_pattern=self.clip_pattern,
+            cls_title=self.cls_title,
         )
 
     def to_properties(self) -> dict[str, str]:
