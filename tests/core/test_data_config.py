@@ -207,7 +207,10 @@ def test_our_own_data_files_load(path: Path, caplog: pytest.LogCaptureFixture):
     data = load_data_config(path)
     assert not caplog.records
     assert len(data.names) in (2, 4) and len(data.view_names) == 3
-    assert {data.found_group(name) for name in ("P07_V1-1_F0003.jpg", "Q07_01.jpg")} & {"P07", "Q07"}
+    assert {data.found_group(name) for name in ("P07_V1-1_F0003.jpg", "Q07_01.jpg")} & {
+        "P07",
+        "Q07",
+    }
     assert data.unpaired_sides == []
     assert ROOT / "datasets" in data.root.parents  # git-ignored
 

@@ -110,8 +110,9 @@ def write_outputs(
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
-    tally = outputs.Tally(folder, names, view_names)
-    files = [output(folder, names, view_names) for output in wanted(args)]
+    title = metadata.cls_title
+    tally = outputs.Tally(folder, names, view_names, title)
+    files = [output(folder, names, view_names, title) for output in wanted(args)]
     pooled = None
     if file_names and any(source.clip for source in sources):
         frames = tqdm(
@@ -121,7 +122,13 @@ def write_outputs(
         if args.save_csv:
             files.append(
                 ClipTables(
-                    folder, names, view_names, pooled.evidence, file_names, scales_of(sources)
+                    folder,
+                    names,
+                    view_names,
+                    pooled.evidence,
+                    file_names,
+                    scales_of(sources),
+                    title,
                 )
             )
     reader = FrameReader(sources, metadata.bits)

@@ -14,6 +14,8 @@ from utils.core.values import not_text
 
 DEFAULT_TITLE = "view"
 LONGEST_TITLE = 30
+# Columns of the tables that the title becomes a column of
+RESERVED = ("image", "frame", "clip", "patient", "class", "confidence", "frames", "groups")
 # Not as a part of options, keys and file names
 _WORD = re.compile(r"(?<![\w/.-])(?P<first>[Vv])iew(?P<many>s?)(?![\w-]|[/.]\w)")
 _HISSING = re.compile(r"(s|x|z|ch|sh)$")
@@ -32,6 +34,10 @@ def read_title(value: object) -> str:
     problem = not_text(value)
     if problem:
         raise UserError(f"cls_title {problem}")
+    if value.lower() in RESERVED:
+        raise UserError(
+            f"cls_title is {value!r}, which means something else in tables; choose another"
+        )
     is_plain = all(letter.isalnum() or letter in " -" for letter in value)
     if not is_plain or len(value) > LONGEST_TITLE or value != value.strip():
         raise UserError(

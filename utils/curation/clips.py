@@ -60,7 +60,8 @@ def find_clips(frames: Split, data: DataConfig) -> list[Clip]:
     """
     for key, value in (("cls_names", data.view_names), ("clip_pattern", data.clip_pattern)):
         if not value:
-            raise UserError(f"{data.source}: key '{key}' is missing; one view for a clip needs it")
+            needed = data.said("one view for a clip needs it")
+            raise UserError(f"{data.source}: key '{key}' is missing; {needed}")
     members = defaultdict(list)
     for number, image in enumerate(frames.images):
         clip = data.clip_of(image)
