@@ -100,7 +100,7 @@ def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
 
 
 def _view_caption(
-    record: Mapping, view_names: Sequence[str], predicted: bool, title: str
+    record: Mapping, view_names: Sequence[str], predicted: bool, title: str = DEFAULT_TITLE
 ) -> tuple[str, dict]:
     """The words above a frame and how they look: a wrong view stands out without any colour."""
     if not view_names:
