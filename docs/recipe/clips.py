@@ -3,9 +3,8 @@
 python -m docs.recipe.clips runs/recipe/folds --predictions docs/results/recipe --out docs/results/clips.csv
 
 Of every fold, the predictions after the last epoch are set beside the fold's validation frames; no
-network is needed. The view is that of the head in models/yolov5n_joint.yaml. Clips and patients are
-called at the mean of the confidences at which F1 is highest on the other folds, so no threshold was
-chosen on the patients it is used on.
+network is needed. Clips and patients are called at the mean of the confidences at which F1 is
+highest on the other folds, so no threshold was chosen on the patients it is used on.
 
 A row a figure: its value on every fold, the mean, and the 95 % interval over folds (Student's t),
 cut at -1 and 1.
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from docs.recipe.measure import mean_ap, of_head, write_csv
+from docs.recipe.tables import mean_ap, write_csv
 from utils.core.arguments import script_parser
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.script import run_script
@@ -32,8 +31,7 @@ from utils.evaluation.predictions import read_predictions, results_from
 from utils.evaluation.results import ImageResult
 from utils.evaluation.views import view_metrics
 
-HEAD = 1  # of docs/recipe/view_heads.yaml
-FILE = "{fold}-baseline-seed0/predictions/epoch19_ramp.npz"
+FILE = "{fold}-baseline-seed0/predictions.npz"
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,7 @@ class Fold:
 def read_fold(folder: Path, predictions: Path) -> Fold:
     data = load_data_config(folder / "data.yaml")
     kept = read_predictions(predictions / FILE.format(fold=folder.name))
-    recorded = results_from(kept, load_split(data, "val"), data)
-    results = [of_head(result, HEAD) for result in recorded]
+    results = results_from(kept, load_split(data, "val"), data)
     metrics = summarise(results, data.names, data.view_names, intervals=False)
     return Fold(folder.name, data, results, metrics["detection"]["confidence"])
 

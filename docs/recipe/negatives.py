@@ -1,6 +1,7 @@
 """False boxes on frames where there is nothing to find, with and without the look for flow colour.
 
-python -m docs.recipe.negatives runs/recipe/study --chest-xray ../shared/chest-xray --out docs/results/negatives.csv
+python -m docs.recipe.negatives runs/recipe/final/*-yolov5s-* --chest-xray ../shared/chest-xray \
+    --out docs/results/negatives.csv
 
 Each fold's network looks at its own validation frames as they are, at the same frames with their
 flow turned grey, and at chest X-rays. Boxes are counted from the mean of the confidences that the
@@ -17,11 +18,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from tqdm import tqdm
 
-from docs.recipe.measure import data_of, write_csv
+from docs.recipe.tables import write_csv
 from utils.checkpoints.model_file import model_from_checkpoint, open_model
 from utils.core.arguments import script_parser
+from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import select_compute, select_device
 from utils.core.script import run_script
 from utils.data.flow_colour import has_flow_colour
@@ -46,6 +49,12 @@ def turned_grey(image_rgb: np.ndarray) -> np.ndarray:
 
 def as_it_is(image_rgb: np.ndarray) -> np.ndarray:
     return image_rgb
+
+
+def data_of(folder: Path) -> DataConfig:
+    """The data set of a training."""
+    options = yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))
+    return load_data_config(options["data"])
 
 
 def predictor_of(folder: Path) -> Predictor:
@@ -94,12 +103,11 @@ def rows_of(folders: Sequence[Path], chest_xray: Path) -> Iterable[dict[str, obj
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("study", type=Path, help="folder of the trainings")
+    parser.add_argument("trainings", type=Path, nargs="+", help="folders of trainings, one a fold")
     parser.add_argument("--chest-xray", type=Path, required=True, help="folder of X-rays")
     parser.add_argument("--out", type=Path, required=True, help="table to write")
     args = parser.parse_args()
-    folders = sorted(path.parent for path in args.study.glob("*-baseline-*/summary.json"))
-    write_csv(args.out, list(rows_of(folders, args.chest_xray)))
+    write_csv(args.out, list(rows_of(args.trainings, args.chest_xray)))
 
 
 if __name__ == "__main__":

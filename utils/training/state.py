@@ -86,12 +86,10 @@ def description(setup: Setup, epoch: int) -> dict[str, object]:
 
 def training_state(setup: Setup, random_of_ranks: list[dict[str, object]]) -> dict[str, object]:
     """What a resumed run goes on from, beside its `description`."""
-    averages = {str(window): model.state_dict() for window, model in setup.recorded.items()}
     return {
         "confidence": confidence_of(setup.metrics or {}),
         "model": setup.model.state_dict(),
         "ema": {"model": setup.ema_model.state_dict()},
-        "recorded": averages,
         "networks": {learner.part.name: learner.state_dict() for learner in setup.learners},
         "balancer": setup.job.balancer.state_dict(),
         "random": random_of_ranks,
@@ -151,8 +149,6 @@ def restore(setup: Setup, state: Mapping[str, object]) -> None:
     last_path = setup.last_path
     take_weights(setup.model, state["model"], last_path)
     take_weights(setup.ema_model, state["ema"]["model"], last_path)
-    for window, average in setup.recorded.items():
-        take_weights(average, state["recorded"][str(window)], last_path)
     for learner in setup.learners:
         name = learner.part.name
         with _restoring(last_path, f"networks.{name}"):

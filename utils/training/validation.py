@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torch import nn
 
@@ -14,7 +13,7 @@ from utils.core.script import LOGGER
 from utils.core.values import to_mapping
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import confidence_of, summarise
-from utils.evaluation.predictions import Header, write_predictions
+from utils.evaluation.predictions import Header
 from utils.evaluation.results import ImageResult
 from utils.evaluation.summary import Summary
 from utils.loggers.records import loss_cells, metric_cells
@@ -54,23 +53,6 @@ def summarise_results(setup: Setup, intervals: bool) -> Summary:
         tasks=setup.tasks,
         cls_title=data.cls_title,
     )
-
-
-def record_averages(setup: Setup, epoch: int) -> None:
-    """Keep what every average in `record_averages` predicts: predictions/epoch0_ramp.npz, ..."""
-    found = {}
-    if "ramp" in setup.job.run.hyp.record_averages:
-        found["ramp"] = setup.results
-    for window, average in setup.recorded.items():
-        distributed.equalise(average.buffers())
-        found[f"{window:g}"], _ = _evaluate(setup, average)
-    if not distributed.is_main():
-        return
-    header = replace(prediction_header(setup), confidence=None)  # none was chosen for these
-    for name, results in found.items():
-        path = setup.job.run.folder / "predictions" / f"epoch{epoch}_{name}.npz"
-        path.parent.mkdir(exist_ok=True)
-        write_predictions(path, results, header)
 
 
 def prediction_header(setup: Setup) -> Header:
