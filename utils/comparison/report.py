@@ -234,7 +234,9 @@ def _cosine_span(interval: Sequence[float] | None) -> str:
 def _claims(results: Mapping) -> str:
     if not results["claims"]:
         return ""
-    rows = [[claim["claim"], claim["measured"], claim["verdict"]] for claim in results["claims"]]
+    rows = []
+    for claim in results["claims"]:
+        rows.append([claim["claim"], said(results, claim["measured"]), claim["verdict"]])
     table = markdown_table(["claimed", "measured here", "in words"], rows)
     return f"## The claims\n\n{table}\n\n{NOTES['claims']}"
 
