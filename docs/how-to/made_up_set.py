@@ -60,7 +60,7 @@ def picture(draw: np.random.Generator, colour: tuple[int, ...]) -> tuple[np.ndar
 
 
 def write_set(folder: Path, boxes: int = BOXES) -> Path:
-    """The data.yaml of a new data set in `folder`; a quarter of the shoe boxes is for validation."""
+    """The data.yaml of a new set in `folder`; a quarter of the shoe boxes is for validation."""
     for number in range(boxes):
         split = "val" if number % 4 == 3 else "train"
         draw = np.random.default_rng(number)

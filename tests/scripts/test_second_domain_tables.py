@@ -1,4 +1,4 @@
-"""docs/second_domain/tables.py: figures of finished comparisons, and the others named as missing."""
+"""docs/second_domain/tables.py: figures of finished comparisons, the others named."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Every command on a few images of each of the two public data sets, echo frames and chest X-rays."""
+"""Every command on a few images of both public data sets: echo frames and chest X-rays."""
 
 import json
 from pathlib import Path

@@ -41,7 +41,7 @@ def read_title(value: object) -> str:
     is_plain = all(letter.isalnum() or letter in " -" for letter in value)
     if not is_plain or len(value) > LONGEST_TITLE or value != value.strip():
         raise UserError(
-            f"cls_title is {value!r}, expected what one label of an image is called, as projection: "
+            f"cls_title is {value!r}, expected what one label of an image is called, as floor: "
             f"letters, digits, spaces and hyphens, at most {LONGEST_TITLE}"
         )
     return value

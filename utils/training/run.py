@@ -345,11 +345,9 @@ def load_frames(
 def warn_of_wrong_sides(data: DataConfig, hyp: HyperParameters) -> None:
     """Warn of flips that make labels wrong which say left or right."""
     if hyp.fliplr and data.unpaired_sides:
-        LOGGER.warning(
-            f"warning: {data.source}: fliplr {hyp.fliplr:g} mirrors images, but "
-            f"{', '.join(data.unpaired_sides)} stay as they are; name box classes that swap in "
-            "flip_pairs, as [[left, right]], or set fliplr to 0"
-        )
+        problem = f"mirrors images, but {', '.join(data.unpaired_sides)} stay as they are"
+        fix = "name box classes that swap in flip_pairs, or set fliplr to 0"
+        LOGGER.warning(f"warning: {data.source}: fliplr {hyp.fliplr:g} {problem}; {fix}")
 
 
 def prepare_start(options: TrainOptions) -> None:
