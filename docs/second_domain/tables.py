@@ -112,7 +112,7 @@ def sections(found: Mapping[str, Comparison], commit: str, folder: Path) -> dict
     stamp = f"Trained at `{commit}`."
     parts = {}
     for name, reference in TABLES.items():
-        parts[name] = f"**Missing**: `{name}` is still training."
+        parts[name] = f"**Missing**: `{name}` is not finished."
         if name in found:
             parts[name] = f"{comparison_table(found[name], reference)}\n\n{stamp}"
     missing = [name for name in LABELS if name not in found]
@@ -120,7 +120,7 @@ def sections(found: Mapping[str, Comparison], commit: str, folder: Path) -> dict
     if len(missing) < len(LABELS):
         texts += [label_table(found), stamp]
     if missing:
-        texts.append(f"**Missing**: {', '.join(missing)} are still training.")
+        texts.append(f"**Missing**: {', '.join(missing)} are not finished.")
     else:
         draw_curve(found, folder / CURVE)
         texts.append(f"![Both metrics over labelled patients]({CURVE})")
