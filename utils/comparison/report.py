@@ -236,7 +236,8 @@ def _claims(results: Mapping) -> str:
         return ""
     rows = []
     for claim in results["claims"]:
-        rows.append([claim["claim"], said(results, claim["measured"]), claim["verdict"]])
+        claimed, measured = (said(results, claim[key]) for key in ("claim", "measured"))
+        rows.append([claimed, measured, claim["verdict"]])
     table = markdown_table(["claimed", "measured here", "in words"], rows)
     return f"## The claims\n\n{table}\n\n{NOTES['claims']}"
 
