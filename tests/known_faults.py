@@ -383,4 +383,28 @@ FAULTS = (
         new="if other",
         test="tests/scripts/test_recipe_clips.py",
     ),
+    Fault(
+        symbol="utils.core.flips.mirrored",
+        old="other |= {first: second, second: first}",
+        new="other |= {first: second}",
+        test="tests/core/test_flips.py",
+    ),
+    Fault(
+        symbol="utils.data.augment.Augmenter._named",
+        old="if is_mirrored and len(",
+        new="if len(",
+        test="tests/data/test_augment.py",
+    ),
+    Fault(
+        symbol="utils.core.data_config.DataConfig.unpaired_sides",
+        old="if name not in paired",
+        new="if not paired",
+        test="tests/training/test_run.py",
+    ),
+    Fault(
+        symbol="utils.core.title._WORD",
+        old="(?![\\w-]|[/.]\\w)",
+        new="",
+        test="tests/core/test_title.py",
+    ),
 )

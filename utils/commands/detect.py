@@ -135,8 +135,9 @@ def write_outputs(
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
-    tally = outputs.Tally(folder, names, view_names)
-    files = [output(folder, names, view_names) for output in wanted(args)]
+    title = metadata.cls_title
+    tally = outputs.Tally(folder, names, view_names, title)
+    files = [output(folder, names, view_names, title) for output in wanted(args)]
     pooled = None
     if file_names and any(source.clip for source in sources):
         frames = tqdm(
@@ -146,7 +147,7 @@ def write_outputs(
         if args.save_csv:
             evidence = (pooled.evidence, metadata.clip_evidence)
             known = (patients_of(sources, file_names), scales_of(sources))
-            files.append(ClipTables(folder, names, view_names, *evidence, *known))
+            files.append(ClipTables(folder, names, view_names, *evidence, *known, title))
     reader = FrameReader(sources, metadata.bits)
     write_frames(reader, predictor, pooled, [tally, *files])
     for text in [*reader.notes(), *reader.problems]:

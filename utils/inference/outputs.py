@@ -16,6 +16,7 @@ import numpy as np
 
 from utils.core.files import file_names, write_atomically, write_bytes, write_json
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE, plural
 from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
 from utils.evaluation.coco import CocoFrame, coco_document
@@ -38,12 +39,20 @@ class Output:
         folder: of the run.
         names, view_names: of the box classes and the views; empty for a task that the model does
             not have.
+        cls_title: what a user calls a view.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        view_names: Sequence[str],
+        cls_title: str = DEFAULT_TITLE,
+    ):
         self.folder = folder
         self.names = names
         self.view_names = view_names
+        self.cls_title = cls_title
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         raise NotImplementedError
@@ -129,9 +138,9 @@ class Crops(Output):
     What a class's folder is called: see `file_names`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
-        self._folders = file_names(names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
+        self._folders = file_names(self.names)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         boxes = zip(prediction.boxes_xyxy, prediction.classes, strict=True)
@@ -163,11 +172,11 @@ class Table(Output):
     """`predictions.csv`: a row a box, in pixels; for a frame without any, one with empty cells.
 
     Every row has its frame's view, the probability of each view, and the same of the clip, if the
-    frame is of one.
+    frame is of one. The columns `view` and `clip_view` are called what the data set calls a view.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self._rows: list[dict[str, object]] = []
         self._clips = ClipViews()
         self._least_probability = 0.0
@@ -186,7 +195,7 @@ class Table(Output):
             self._rows.append(known | dict(zip(BOX_COLUMNS, cells, strict=True)))
 
     def _view_columns(self, prefix: str) -> list[str]:
-        return [f"{prefix}view", *(f"{prefix}p_{name}" for name in self.view_names)]
+        return [f"{prefix}{self.cls_title}", *(f"{prefix}p_{name}" for name in self.view_names)]
 
     def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
         if not len(probabilities):
@@ -220,8 +229,8 @@ class Table(Output):
 class Coco(Output):
     """`coco.json`: all frames and boxes as a COCO data set, see `coco_document`."""
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self._frames: list[CocoFrame] = []
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
@@ -248,8 +257,8 @@ class Coco(Output):
 class Tally(Output):
     """Counts, for the summary."""
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self.frames = 0
         self.with_boxes = 0
         self.not_scored = 0
@@ -292,5 +301,5 @@ class Tally(Output):
             if self._least_probability > 0:
                 names.append("unknown")
             found = ", ".join(f"{name} {self._views[name]}" for name in names)
-            parts.append(f"views {found}")
+            parts.append(f"{plural(self.cls_title)} {found}")
         return "; ".join(parts)
