@@ -324,7 +324,7 @@ FAULTS = (
         test="tests/core/test_settings.py",
     ),
     Fault(
-        symbol="utils.plots.frames._best_first",
+        symbol="utils.plots.frames.best_first",
         old="np.argsort(-np.asarray(worth)",
         new="np.argsort(np.asarray(worth)",
         test="tests/plots/test_frames.py",
