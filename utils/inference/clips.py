@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +35,9 @@ class PooledFrames:
     evidence: dict[str, np.ndarray]
 
 
-def pooled_frames(frames: Iterable[Frame], predictor: Predictor, class_count: int) -> PooledFrames:
+def pooled_frames(
+    batches: Iterable[Sequence[Frame]], predictor: Predictor, class_count: int
+) -> PooledFrames:
     """Predict every frame; boxes of a clip are rescored by the clip's evidence.
 
     Frames of no clip are predicted as they are without this.
@@ -48,12 +50,11 @@ def pooled_frames(frames: Iterable[Frame], predictor: Predictor, class_count: in
         )
     predictions = []
     members: dict[str, list[int]] = defaultdict(list)
-    for number, frame in enumerate(frames):
-        if frame.clip is None:
-            predictions.append(predictor(frame.image))
-            continue
-        members[frame.clip].append(number)
-        predictions.append(attentive(frame.image))
+    for batch in batches:
+        for number, frame in enumerate(batch, start=len(predictions)):
+            if frame.clip is not None:
+                members[frame.clip].append(number)
+        predictions += _predictions(batch, predictor, attentive)
     evidence = {}
     for clip, numbers in members.items():
         own = [predictions[number] for number in numbers]
@@ -65,6 +66,16 @@ def pooled_frames(frames: Iterable[Frame], predictor: Predictor, class_count: in
         for number in numbers:
             predictions[number] = with_evidence(predictions[number], evidence[clip], predictor)
     return PooledFrames(predictions, evidence)
+
+
+def _predictions(
+    batch: Sequence[Frame], predictor: Predictor, attentive: Predictor
+) -> list[Prediction]:
+    """Of frames of no clip by the one, of others by the attentive one, in the frames' order."""
+    alone = predictor.predict([frame.image for frame in batch if frame.clip is None])
+    others = attentive.predict([frame.image for frame in batch if frame.clip is not None])
+    answers = {True: iter(alone), False: iter(others)}
+    return [next(answers[frame.clip is None]) for frame in batch]
 
 
 def with_evidence(prediction: Prediction, evidence: np.ndarray, predictor: Predictor) -> Prediction:
