@@ -78,7 +78,7 @@ def test_a_label_that_is_wider_than_the_image_has_smaller_letters():
     drawn = draw_prediction(image, found, ["a very long name", *NAMES[1:]], VIEWS)
     label = (drawn == colour(CLASS_COLOURS[0])).all(axis=-1)
     columns = np.flatnonzero(label.any(axis=0))
-    assert MARGIN <= columns[0] and columns[-1] < drawn.shape[1] - MARGIN
+    assert columns[0] >= MARGIN and columns[-1] < drawn.shape[1] - MARGIN
 
 
 def test_boxes_have_sharp_edges_of_the_same_width():
