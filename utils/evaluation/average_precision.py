@@ -10,7 +10,7 @@ import numpy as np
 from utils.evaluation.matching import IOU_THRESHOLDS, Boxes, Matches, Overlaps, first_claims
 from utils.evaluation.results import ImageResult, nan_mean
 
-AT_ONCE = 2_000_000  # detections times resamples, so that memory does not grow with them
+AT_ONCE = 300_000  # detections times resamples: so few that the processor's cache holds them
 COCO_RECALLS = np.linspace(0, 1, 101)
 
 
@@ -195,26 +195,28 @@ def _resampled_class_ap(evaluation: Matches, index: int, weights: np.ndarray) ->
     at_once = max(1, AT_ONCE // (len(rows) + 1))
     for first in range(0, len(weights), at_once):
         part = slice(first, first + at_once)
-        counts = weights[part][:, image]  # (r, n)
-        seen = counts.cumsum(1, dtype=np.int32)
+        counts = weights[part].take(image, axis=1)  # (r, n)
+        seen = counts.cumsum(axis=1, dtype=np.int32).clip(1)
+        least_hits = _least_hits(boxes[part])
         for column, hit in enumerate(right):
-            found = counts[:, hit].cumsum(1, dtype=np.int32)
-            areas[part, column] = _areas(found, seen[:, hit], boxes[part])
+            found = counts.take(hit, axis=1).cumsum(axis=1, dtype=np.int32)
+            areas[part, column] = _areas(found, seen.take(hit, axis=1), least_hits)
     return np.where(boxes[:, None] > 0, areas, np.nan)
 
 
-def _areas(found: np.ndarray, seen: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _areas(found: np.ndarray, seen: np.ndarray, least_hits: np.ndarray) -> np.ndarray:
     """COCO's APs (r,), of what was found and seen up to each right detection (r, n).
 
     Precision has its highest values there. Of its maximum from a recall on, only the 101 values at
     COCO's recalls are made, from the maxima between them.
     """
     resamples, hits = found.shape
-    precision = np.zeros((resamples, hits + 1))  # 0 at recalls that are not reached
-    np.divide(found, np.maximum(seen, 1), out=precision[:, :hits])
+    precision = np.empty((resamples, hits + 1))
+    precision[:, hits] = 0  # at recalls that are not reached
+    np.divide(found, seen, out=precision[:, :hits])
     firsts = np.empty((resamples, len(COCO_RECALLS)), int)
-    for row, (own, count) in enumerate(zip(found, _least_hits(boxes), strict=True)):
-        firsts[row] = np.searchsorted(own, count)
+    for row, (own, least) in enumerate(zip(found, least_hits, strict=True)):
+        firsts[row] = own.searchsorted(least)
     firsts += np.arange(resamples)[:, None] * (hits + 1)
     between = np.maximum.reduceat(precision.ravel(), firsts.ravel())
     return _envelope(between.reshape(firsts.shape)).mean(axis=1)

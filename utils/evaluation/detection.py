@@ -102,7 +102,7 @@ def detection_metrics(
         "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
         "errors": error_kinds(names, evaluation, threshold),
         "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
-        "image_level": _image_level(results, names, threshold, resample_counts),
+        "image_level": _image_level(results, names, evaluation, threshold, resample_counts),
         **_resampled(results, evaluation, means, resample_counts),
     }
 
@@ -170,12 +170,16 @@ def _resampled(
 def _image_level(
     results: Sequence[ImageResult],
     names: Sequence[str],
+    evaluation: Matches,
     confidence: float,
     resample_counts: np.ndarray | None,
 ) -> dict[str, object]:
-    numbers = np.arange(len(names))
-    present = np.array([np.isin(numbers, r.true_classes) for r in results])
-    called = np.array([np.isin(numbers, r.classes[r.scores >= confidence]) for r in results])
+    truth, found = evaluation.truth, evaluation.found
+    is_shown = evaluation.scores >= confidence
+    present = np.zeros((len(results), len(names)), bool)
+    present[truth.image, truth.classes] = True
+    called = np.zeros_like(present)
+    called[found.image[is_shown], found.classes[is_shown]] = True
     groups = None
     if not has_no_groups(results):
         groups = np.array([result.group for result in results])

@@ -205,9 +205,14 @@ def _iou(
 ) -> np.ndarray:
     """Of rows (p, 4) with widths and heights (p, 2); 0 where they do not touch."""
     sides = np.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:]) - np.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
-    common = sides.clip(0).prod(axis=1)
-    union = a_sizes.prod(axis=1) + b_sizes.prod(axis=1) - common
+    common = _area(sides.clip(0))
+    union = _area(a_sizes) + _area(b_sizes) - common
     return np.divide(common, union, out=np.zeros(len(common)), where=common > 0)
+
+
+def _area(sizes: np.ndarray) -> np.ndarray:
+    """(p, 2) -> (p,); `prod` is slow along so short an axis."""
+    return sizes[:, 0] * sizes[:, 1]
 
 
 def first_claims(iou: np.ndarray, box: np.ndarray, least: float, boxes: int) -> np.ndarray:
