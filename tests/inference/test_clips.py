@@ -7,6 +7,7 @@ import pytest
 from detections import prediction
 
 from utils.evaluation.clips import STRENGTH
+from utils.inference import clips
 from utils.inference.clips import pooled_frames, with_evidence
 from utils.inference.predictor import Prediction, Predictor, not_scored
 from utils.inference.sources import Frame
@@ -43,7 +44,7 @@ def told() -> Told:
 
 
 def test_evidence_of_the_clip_decides_a_box_that_one_frame_leaves_open(told: Told):
-    pooled = pooled_frames([[frame(0, "c")], [frame(1, "c"), frame(2, None)]], told, 3)
+    pooled = pooled_frames([[frame(0, "c")], [frame(1, "c"), frame(2, None)]], told, 3, {})
     np.testing.assert_allclose(pooled.evidence["c"], [0.35, 0.725, 0])
     first, second, alone = pooled.predictions
     assert first.classes.tolist() == [1]  # one label a box; the weak box is below the threshold
@@ -55,10 +56,37 @@ def test_evidence_of_the_clip_decides_a_box_that_one_frame_leaves_open(told: Tol
 
 
 def test_frames_that_are_not_scored_have_no_say(told: Told):
-    pooled = pooled_frames([[frame(2, "c"), frame(3, "c"), frame(3, "d")]], told, 3)
+    pooled = pooled_frames([[frame(2, "c"), frame(3, "c"), frame(3, "d")]], told, 3, {})
     np.testing.assert_allclose(pooled.evidence["c"], [0, 0, 0.5])
     assert pooled.evidence.keys() == {"c"}
     assert not pooled.predictions[1].is_scored and not len(pooled.predictions[1].scores)
+
+
+def test_a_clip_is_rescored_after_its_last_file(told: Told):
+    """Or at the end, where that file cannot be read; the figures are the same."""
+    frames = [frame(0, "c"), frame(1, "c"), frame(2, "d"), frame(0, "d"), frame(2, None)]
+    at_the_end = pooled_frames([frames], told, 3, {})
+    last_files = {"c": Path("1.png"), "d": Path("lost.png")}
+    for batches in ([frames], [[one] for one in frames]):
+        pooled = pooled_frames(batches, told, 3, last_files)
+        assert pooled.evidence.keys() == {"c", "d"}
+        for one, other in zip(pooled.predictions, at_the_end.predictions, strict=True):
+            np.testing.assert_array_equal(one.scores, other.scores)
+            np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+
+
+def test_boxes_that_are_not_shown_do_not_stay_in_memory(told: Told, monkeypatch):
+    seen = []
+    monkeypatch.setattr(clips, "with_evidence", lambda *_: seen.append("rescored") or FOUND[3])
+
+    def batches():
+        for number, clip in ((0, "c"), (1, "c"), (2, "d")):
+            seen.append(clip)
+            yield [frame(number, clip)]
+        seen.append("end")
+
+    pooled_frames(batches(), told, 3, {"c": Path("1.png"), "d": Path("2.png")})
+    assert seen == ["c", "c", "d", "rescored", "rescored", "end", "rescored"]
 
 
 def test_no_more_boxes_than_asked_for_best_first(told: Told):

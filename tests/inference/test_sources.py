@@ -15,13 +15,8 @@ from small_files import write_image
 from utils.core.data_config import DataConfig
 from utils.core.files import LONGEST_NAME
 from utils.core.script import UserError
-from utils.inference.sources import (
-    Frame,
-    FrameReader,
-    find_sources,
-    in_batches,
-    refuse_folder_of_sources,
-)
+from utils.inference.reader import FrameReader
+from utils.inference.sources import find_sources, refuse_folder_of_sources
 
 
 @pytest.fixture
@@ -309,19 +304,3 @@ def test_a_video_whose_name_is_not_utf8_is_left_out_and_named(tmp_path: Path):
     assert len(reader) == 1 and len(list(reader)) == 1
     (problem,) = reader.problems
     assert problem.endswith("cannot be read as a video: its name is not UTF-8; rename it")
-
-
-def of_size(height: int, width: int) -> Frame:
-    return Frame(np.broadcast_to(np.uint8(0), (height, width, 3)), Path("a"), Path("a"), None)
-
-
-def test_batches_are_full_but_for_the_last():
-    frames = [of_size(4, 5) for _ in range(10)]
-    batches = list(in_batches(iter(frames), 4))
-    assert [len(batch) for batch in batches] == [4, 4, 2]
-    assert [id(frame) for batch in batches for frame in batch] == list(map(id, frames))
-
-
-def test_frames_so_large_that_memory_would_fill_are_in_smaller_batches():
-    batches = list(in_batches([of_size(6000, 6000)] * 5, 16))
-    assert [len(batch) for batch in batches] == [2, 2, 1]

@@ -26,14 +26,8 @@ from utils.inference.clip_tables import ClipTables
 from utils.inference.clips import PooledFrames, pooled_frames
 from utils.inference.kinds import Kind
 from utils.inference.predictor import Prediction, Predictor
-from utils.inference.sources import (
-    Frame,
-    FrameReader,
-    Source,
-    find_sources,
-    in_batches,
-    refuse_folder_of_sources,
-)
+from utils.inference.reader import FrameReader, in_batches
+from utils.inference.sources import Frame, Source, find_sources, refuse_folder_of_sources
 
 
 def run(args: argparse.Namespace) -> None:
@@ -124,7 +118,8 @@ def write_outputs(
     if file_names and any(source.clip for source in sources):
         looked_at = FrameReader(sources, metadata.bits)
         with batches_of(looked_at, args.batch_size, "detect: look") as batches:
-            pooled = pooled_frames(batches, predictor, len(names))
+            last_files = {source.clip: source.path for source in sources}
+            pooled = pooled_frames(batches, predictor, len(names), last_files)
         if args.save_csv:
             files.append(
                 ClipTables(
