@@ -1,12 +1,15 @@
 """Work in threads: the order of `map`, and nothing that goes on after an end."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Generator
+from contextlib import closing
 
 import pytest
 
+from utils.core.signals import Interrupted, unwound_by_signals
 from utils.core.threads import MOST_WAITING, Behind, ahead, map_in_threads, mapped_ahead
 
 
@@ -131,3 +134,39 @@ def test_after_a_call_that_fails_no_other_begins():
         for number in range(5):
             behind(done.append, number)
     assert not done
+
+
+def test_a_stop_signal_waits_for_calls_behind():
+    """Else what they write to would be closed under them."""
+    done = []
+
+    def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.1)
+        done.append(1)
+
+    with pytest.raises(Interrupted), unwound_by_signals(), Behind() as behind:
+        behind(time.sleep, 0.05)  # until the context has begun to end
+        behind(work)
+    assert done == [1]
+
+
+def test_a_stop_signal_waits_for_the_item_that_is_made():
+    made, is_begun = [], threading.Event()
+
+    def items() -> Generator[int]:
+        try:
+            yield 0
+            is_begun.set()
+            time.sleep(0.05)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.1)
+            made.append(1)
+            yield 1
+        finally:
+            made.append("closed")
+
+    with pytest.raises(Interrupted), unwound_by_signals(), closing(ahead(items())) as found:
+        next(found)
+        assert is_begun.wait(WAIT_S)
+    assert made == [1, "closed"]

@@ -6,9 +6,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from utils.core.signals import signals_held_back
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,16 +45,16 @@ def ahead(items: Generator[T]) -> Iterator[T]:
 
     When it is closed, it waits for the item that is being made, and closes `items`.
     """
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(next, items, END)
-            item = coming.result()
+    pool = ThreadPoolExecutor(1)
+    with closing(items):
+        try:
+            item = pool.submit(next, items, END).result()
             while item is not END:
                 coming = pool.submit(next, items, END)
                 yield item
                 item = coming.result()
-    finally:
-        items.close()
+        finally:
+            _end(pool)
 
 
 def mapped_ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
@@ -66,7 +69,13 @@ def mapped_ahead(work: Callable[[T], R], items: Iterable[T], count: int) -> Iter
         while coming:
             yield coming.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        _end(pool)
+
+
+def _end(pool: ThreadPoolExecutor, *, leaves_rest: bool = True) -> None:
+    """Wait for what the threads do; a signal waits, too, so that nothing goes on unseen."""
+    with signals_held_back():
+        pool.shutdown(cancel_futures=leaves_rest)
 
 
 class Behind:
@@ -100,7 +109,7 @@ class Behind:
             raise
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        self._pool.shutdown()
+        _end(self._pool, leaves_rest=False)
         if kind is None:
             for call in self._waiting:
                 call.result()

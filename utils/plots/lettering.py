@@ -21,7 +21,7 @@ from utils.plots.fonts import font_families, note_missing
 ASCENT = 1.05  # above the line that they stand on, with room for marks above them
 DESCENT = 0.3
 CAPITAL = 0.73  # height of a capital letter
-REMEMBERED = 4096  # texts; a label is some kilobytes
+REMEMBERED = 512  # texts; a label is some kilobytes, of a huge image some hundred
 
 
 @dataclass(frozen=True)
