@@ -309,9 +309,12 @@ class JointDataset(Dataset):
         sizes = [(letterbox.width, letterbox.height) for letterbox in self._letterboxes]
         return np.array(sizes)[self._kinds]
 
-    def augment(self, hyp: HyperParameters, seed: int) -> None:
+    def augment(
+        self, hyp: HyperParameters, seed: int, mirrored_classes: Sequence[int] = ()
+    ) -> None:
         """From now on, augment the frames that are asked for by epoch and index."""
-        self.augmenter = Augmenter(hyp, seed, self.plain, self.split.labels.views.tolist())
+        views = self.split.labels.views.tolist()
+        self.augmenter = Augmenter(hyp, seed, self.plain, views, mirrored_classes)
 
 
 def _value(largest: int | None) -> int:

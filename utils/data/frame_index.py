@@ -182,7 +182,8 @@ class FrameIndex:
         try:
             return read_label_file(path, len(data.names), len(data.view_names))
         except LabelError as error:
-            self.errors[number] = str(error)
+            what = str(error).removeprefix(str(path))
+            self.errors[number] = f"{path}{data.said(what)}"
             return FrameLabels(view=UNREAD)
 
     def number_files(self) -> None:
