@@ -21,7 +21,14 @@ from utils.checkpoints.checkpoint import (
 from utils.checkpoints.foreign import ONNX, foreign_kind
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_public_yolov5, public_checkpoint
-from utils.checkpoints.schema import FILE_NAMES, METADATA, OPTIONS, check, check_prior
+from utils.checkpoints.schema import (
+    FILE_NAMES,
+    METADATA,
+    OPTIONS,
+    THRESHOLDS,
+    check,
+    check_prior,
+)
 from utils.core.data_config import DataConfig
 from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
@@ -30,7 +37,15 @@ from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
 # Entries that older exports lack
-LATER = ("bits", "group_pattern", "clip_pattern", "needs_colour", "cls_title")
+LATER = (
+    "bits",
+    "group_pattern",
+    "clip_pattern",
+    "needs_colour",
+    "cls_title",
+    "clip_evidence",
+    "view_probability",
+)
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
 
 
@@ -112,6 +127,8 @@ class ModelMetadata:
             on none.
         group_pattern, clip_pattern, needs_colour, cls_title: of the data it was trained on, see
             `DataConfig`.
+        clip_evidence, view_probability: chosen on the validation split, see
+            `utils.evaluation.thresholds.Thresholds`.
     """
 
     kind: str
@@ -129,12 +146,15 @@ class ModelMetadata:
     clip_pattern: str | None = None
     needs_colour: bool = False
     cls_title: str = DEFAULT_TITLE
+    clip_evidence: float | None = None
+    view_probability: float | None = None
 
     @classmethod
     def of_checkpoint(cls, content: Mapping[str, object]) -> ModelMetadata:
         """From what `load_checkpoint` returns."""
         options = content["options"]
         data = content.get("data", {})
+        thresholds = content.get("thresholds", {})
         return cls(
             kind=content["kind"],
             names=content["names"],
@@ -150,6 +170,8 @@ class ModelMetadata:
             clip_pattern=data.get("clip_pattern"),
             needs_colour=data.get("needs_colour", False),
             cls_title=data.get("cls_title", DEFAULT_TITLE),
+            clip_evidence=thresholds.get("clip_evidence"),
+            view_probability=thresholds.get("view_probability"),
         )
 
     def file_names(self, source: str | Path) -> DataConfig:
@@ -191,7 +213,7 @@ class ModelMetadata:
             content = cls._content_of(properties)
             metadata = from_mapping(cls, content)
             check(content, METADATA | OPTIONS, "metadata")
-            check(content, FILE_NAMES, "metadata")
+            check(content, FILE_NAMES | THRESHOLDS, "metadata")
             check_prior(content, "metadata")
         # Made-up metadata can raise any of these; UserError is a ValueError.
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

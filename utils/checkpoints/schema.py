@@ -124,6 +124,17 @@ def _is_data(value: object) -> bool:
     return all(field.holds(value[key]) for key, field in FILE_NAMES.items() if key in value)
 
 
+def _is_thresholds(value: object) -> bool:
+    """What a checkpoint keeps of `utils.evaluation.thresholds`; older ones have none."""
+    if not is_mapping(value):
+        return False
+    return all(field.holds(value[key]) for key, field in THRESHOLDS.items() if key in value)
+
+
+def _is_share(value: object) -> bool:
+    return value is None or is_number(value, 0, 1)
+
+
 _MAPPING = Field("a mapping", is_mapping)
 _NUMBER = Field("a whole number of at least 0", lambda value: is_whole(value, 0))
 _ARCHITECTURE = {"cfg": Field("a model YAML's content", is_mapping), "nc": _NUMBER}
@@ -160,6 +171,12 @@ FILE_NAMES: Table = {
     "cls_title": Field("what one label of an image is called", _is_title, False),
 }
 
+_SHARE = "None, or a number from 0 to 1"
+THRESHOLDS: Table = {
+    "clip_evidence": Field(_SHARE, _is_share, False),
+    "view_probability": Field(_SHARE, _is_share, False),
+}
+
 # The metadata in a model's file, exported ones too.
 METADATA: Table = {
     "kind": Field(
@@ -167,9 +184,7 @@ METADATA: Table = {
     ),
     "names": Field("a list of different names", _is_names),
     "view_names": Field("a list of different names", _is_names),
-    "confidence": Field(
-        "None, or a number from 0 to 1", lambda value: value is None or is_number(value, 0, 1)
-    ),
+    "confidence": Field(_SHARE, _is_share),
     "view_prior": Field("None, or numbers of views: majority, by_class", _is_prior),
     "fingerprint": Field("text", _is_text),
 }
@@ -189,12 +204,14 @@ CHECKPOINT: Table = METADATA | {
         _is_data,
         required=False,
     ),
+    "thresholds": Field("numbers from 0 to 1, or None", _is_thresholds, required=False),
 }
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RESUMED: Table = {
     **{key: Field(field.expected, field.holds) for key, field in CHECKPOINT.items()},
     "data": CHECKPOINT["data"],
+    "thresholds": CHECKPOINT["thresholds"],
     "networks": Field("a mapping of networks to their states", is_mapping),
     "balancer": _MAPPING,
     "random": Field(

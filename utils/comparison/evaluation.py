@@ -125,6 +125,7 @@ def _predict(
         confidence=content["confidence"],
         view_prior=content["view_prior"],
         trained_on=content["fingerprint"].partition("-")[0],
+        thresholds=content.get("thresholds"),
     )
     write_predictions(predictions_path(training.folder, split), results, header)
 

@@ -44,6 +44,7 @@ from utils.core.values import from_mapping, to_mapping
 from utils.data.dataset import JointDataset
 from utils.data.splits import Split
 from utils.evaluation.results import ImageResult, ViewPrior
+from utils.evaluation.thresholds import Thresholds
 
 FILE_NAME = "predictions.npz"
 VERSION = 1
@@ -89,6 +90,7 @@ class Header:
         bits: see `JointDataset`.
         view_prior: the fields of `ViewPrior`, or None.
         trained_on: fingerprint of the training split; "" if unknown.
+        thresholds: the fields of `Thresholds`, of the model's file; None if it has none.
     """
 
     names: list[str]
@@ -104,6 +106,7 @@ class Header:
     bits: int | None = None
     view_prior: dict[str, object] | None = None
     trained_on: str = ""
+    thresholds: dict[str, object] | None = None
 
     @classmethod
     def of(
@@ -115,6 +118,7 @@ class Header:
         confidence: float | None = None,
         view_prior: Mapping[str, object] | None = None,
         trained_on: str = "",
+        thresholds: Mapping[str, object] | None = None,
     ) -> Header:
         """Of predictions on a split as it is loaded here, by this machine."""
         return cls(
@@ -131,7 +135,13 @@ class Header:
             bits=dataset.bits,
             view_prior=view_prior,
             trained_on=trained_on,
+            thresholds=thresholds,
         )
+
+    @property
+    def kept_thresholds(self) -> Thresholds:
+        """Those of the model's file."""
+        return from_mapping(Thresholds, self.thresholds or {})
 
     @property
     def prior(self) -> ViewPrior | None:

@@ -15,7 +15,9 @@ from utils.evaluation.summary import (
     ClipView,
     Detection,
     FrameRates,
+    Froc,
     Intervals,
+    Kept,
     Summary,
 )
 
@@ -129,15 +131,22 @@ def _error_lines(metrics: Summary) -> list[str]:
 
 
 def _froc_lines(metrics: Summary) -> list[str]:
-    froc = metrics["detection"]["froc"]
-    rates = [_rate(rate) for rate in froc["false_positives"]]
-    lines = [_row("false boxes a frame", *rates, "mean")]
-    for row in ({"name": "mean of classes"} | froc, *froc["per_class"]):
-        lines.append(_row(row["name"], *row["sensitivity"], row["mean"]))
+    lines = _froc_rows(metrics["detection"]["froc"], "frame")
     lines.append(
         "FROC: share of true boxes found (IoU 0.5) with at most so many false ones a frame; "
         "each class by itself"
     )
+    return lines
+
+
+def _froc_rows(froc: Froc, unit: str) -> list[str]:
+    rates = [_rate(rate) for rate in froc["false_positives"]]
+    rows = [{"name": "mean of classes"} | froc, *froc["per_class"]]
+    if "any" in froc:
+        rows.insert(0, froc["any"])
+    lines = [_row(f"false boxes a {unit}", *rates, "mean")]
+    for row in rows:
+        lines.append(_row(row["name"], *row["sensitivity"], row["mean"]))
     return lines
 
 
@@ -217,12 +226,17 @@ def clip_lines(clips: Clips, title: str = DEFAULT_TITLE) -> list[str]:
         if clips[f"by_{kind}"]:
             lines += _finding_lines(clips[f"by_{kind}"], kind)
     if clips["by_clip"]:
-        confidence = _cell(clips["confidence"])
+        threshold = _cell(clips["threshold"])
         pooled = [_cell(value) for value in clips["with_evidence"].values()]
         lines += [
+            *_froc_rows(clips["froc"], "clip"),
+            "FROC by clip: share of a clip's findings with a box on one of their true boxes; each "
+            "class by itself",
+            "",
             "evidence of a class: mean over a clip's frames of its highest confidence; of a "
             "patient: that of the best clip",
-            f"called: evidence of at least {confidence}; intervals of 95 % over patients",
+            f"called: evidence of at least {threshold} ({clips['threshold_source']}); intervals "
+            "of 95 % over patients",
             f"boxes times the clip's evidence ** {clips['strength']}: "
             f"AP50 {pooled[0]}, AP50-95 {pooled[1]}, AP30 {pooled[2]}",
         ]
@@ -247,6 +261,8 @@ def _finding_lines(findings: ClipFindings, kind: str) -> list[str]:
 def _clip_view_lines(view: ClipView) -> list[str]:
     accuracy = _span(view["accuracy"], view["accuracy_interval"])
     lines = [f"view by clip (mean over its frames): right in {accuracy} of {view['clips']} clips"]
+    if view["kept"] and view["kept"]["threshold"]:
+        lines.append(_kept_line(view["kept"], "clips"))
     if view["contradicting"]:
         lines.append(
             f"{view['contradicting']} clips have labels of several views and count by the "
@@ -261,6 +277,8 @@ def _risk_lines(metrics: Summary) -> list[str]:
     if not curve:
         return []
     lines = [f"area under risk over coverage: {_cell(curve['area'])}"]
+    if curve["kept"] and curve["kept"]["threshold"]:
+        lines.append(_kept_line(curve["kept"], "frames"))
     for row in curve["at_accuracy"]:
         if row["threshold"] is not None:
             answered = (
@@ -269,6 +287,13 @@ def _risk_lines(metrics: Summary) -> list[str]:
             )
             lines.append(titled(answered, _title(metrics)))
     return lines
+
+
+def _kept_line(kept: Kept, unit: str) -> str:
+    return (
+        f"a view of less than {_cell(kept['threshold'])} is unknown (the model's threshold): "
+        f"{kept['coverage']:.0%} of the {unit} have an answer, right in {_cell(kept['accuracy'])}"
+    )
 
 
 def _interval_lines(metrics: Summary, part: Intervals, labels: Mapping[str, str]) -> list[str]:

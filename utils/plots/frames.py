@@ -157,7 +157,7 @@ def _draw_boxes(
     names: Sequence[str],
 ) -> None:
     """The boxes' outlines and labels, and how many there are beside them."""
-    shown = _best_first(boxes_xyxy, drawn.get("scores"))[:MOST_BOXES]
+    shown = best_first(boxes_xyxy, drawn.get("scores"))[:MOST_BOXES]
     spots = []  # of the texts so far, xyxy
     if len(shown) < len(boxes_xyxy):
         spots.append(_write_how_many(ax, area, len(boxes_xyxy) - len(shown)))
@@ -174,13 +174,13 @@ def _draw_boxes(
             words += f" {drawn['scores'][index]:.2f}"
         text = ax.text(0, 0, words, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
         size = (text.get_window_extent().width + 10, LABEL)
-        x, y = _label_corner(box, size, boxes_xyxy, spots, area)
+        x, y = label_corner(box, size, boxes_xyxy, spots, area)
         spots.append((x, y, x + size[0], y + LABEL))
         ax.add_artist(Rectangle((x, y), *size, color=colour, zorder=3))
         text.set_position((x + size[0] / 2, y + LABEL / 2))
 
 
-def _best_first(boxes_xyxy: np.ndarray, scores: Sequence[float] | None) -> np.ndarray:
+def best_first(boxes_xyxy: np.ndarray, scores: Sequence[float] | None) -> np.ndarray:
     """The numbers of the boxes, as they are where all get labels.
 
     Otherwise they go from the surest on; true boxes, from the largest.
@@ -201,7 +201,7 @@ def _write_how_many(ax: Axes, area: tuple[float, ...], count: int) -> tuple[floa
     return right - text.get_window_extent().width, bottom - LABEL, right, bottom
 
 
-def _label_corner(
+def label_corner(
     box_xyxy: np.ndarray,
     size: Sequence[float],
     boxes_xyxy: np.ndarray,

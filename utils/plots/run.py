@@ -131,6 +131,8 @@ def _clip_pictures(clips: Mapping, title: str) -> dict[str, Callable]:
     pictures = {"clip_calibration": partial(plot_clip_calibration, clips, cls_title=title)}
     if clips["by_clip"]:
         pictures["clip_ROC"] = partial(plot_clip_roc, clips)
+    if clips.get("froc"):
+        pictures["clip_FROC"] = partial(plot_froc_curve, clips["froc"], unit="clip")
     return pictures
 
 

@@ -86,7 +86,7 @@ class Setup:
         first_epoch: where the loop begins; above 0 in a resumed run.
         results, metrics: of the last evaluation; None before the first one.
         best: what best.pt holds of the weights: every part as of its best epoch, and the
-            confidence that goes with the boxes.
+            confidence and thresholds that go with them.
     """
 
     def __init__(self, job: Job):
@@ -97,12 +97,12 @@ class Setup:
         self.learners = [self._learner(part) for part in job.parts]
         self.tasks = [task for task in TASKS if any(task in part.tasks for part in job.parts)]
         train, val = job.frames.train.split, job.frames.val.split
-        self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in train.labels)
+        self.prior = ViewPrior.fit(train.labels)
         self.fingerprint = f"{train.fingerprint()}-{val.fingerprint()}"
         self.first_epoch = 0
         self.results: list[ImageResult] | None = None
         self.metrics: Summary | None = None
-        self.best: dict[str, object] = {"model": {}, "confidence": None}
+        self.best: dict[str, object] = {"model": {}, "confidence": None, "thresholds": {}}
 
     @property
     def last_path(self) -> Path:

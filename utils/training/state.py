@@ -19,6 +19,7 @@ from utils.core import distributed
 from utils.core.script import LOGGER, UserError
 from utils.core.values import to_mapping
 from utils.evaluation.metrics import confidence_of
+from utils.evaluation.thresholds import BY_TASK
 from utils.training.learner import Learner
 from utils.training.setup import Setup
 from utils.training.validation import validate
@@ -88,6 +89,7 @@ def training_state(setup: Setup, random_of_ranks: list[dict[str, object]]) -> di
     """What a resumed run goes on from, beside its `description`."""
     return {
         "confidence": confidence_of(setup.metrics or {}),
+        "thresholds": (setup.metrics or {}).get("thresholds", {}),
         "model": setup.model.state_dict(),
         "ema": {"model": setup.ema_model.state_dict()},
         "networks": {learner.part.name: learner.state_dict() for learner in setup.learners},
@@ -132,6 +134,9 @@ def keep_best(setup: Setup, epoch: int) -> list[str]:
                 setup.best["model"][name] = tensor.cpu().clone()
         if "detection" in learner.part.tasks:
             setup.best["confidence"] = confidence_of(setup.metrics)
+        for task in learner.part.tasks:
+            name = BY_TASK[task]
+            setup.best["thresholds"][name] = setup.metrics["thresholds"][name]
     return improved
 
 
@@ -168,7 +173,7 @@ def _restore_best(setup: Setup) -> None:
     """From best.pt, perhaps of the interrupted epoch already, which then finds nothing better."""
     path = setup.last_path.with_name("best.pt")
     content = load_checkpoint(path)
-    setup.best = {key: content[key] for key in setup.best}
+    setup.best |= {key: content[key] for key in setup.best if key in content}
     for learner in setup.learners:
         with _restoring(path, f"best.{learner.part.name}"):
             _restore_best_epoch(learner, content["best"][learner.part.name])

@@ -16,6 +16,7 @@ from utils.evaluation.metrics import confidence_of, summarise
 from utils.evaluation.predictions import Header
 from utils.evaluation.results import ImageResult
 from utils.evaluation.summary import Summary
+from utils.evaluation.thresholds import chosen_on
 from utils.loggers.records import loss_cells, metric_cells
 from utils.training.setup import Setup
 
@@ -42,9 +43,9 @@ def validate(setup: Setup, epoch: int) -> dict[str, float]:
 
 
 def summarise_results(setup: Setup, intervals: bool) -> Summary:
-    """The metrics of the last evaluation."""
+    """The metrics of the last evaluation, and the thresholds that it chooses."""
     data = setup.job.frames.data
-    return summarise(
+    metrics = summarise(
         setup.results,
         data.names,
         data.view_names,
@@ -53,6 +54,8 @@ def summarise_results(setup: Setup, intervals: bool) -> Summary:
         tasks=setup.tasks,
         cls_title=data.cls_title,
     )
+    metrics["thresholds"] = to_mapping(chosen_on(setup.results, data, setup.tasks))
+    return metrics
 
 
 def prediction_header(setup: Setup) -> Header:
@@ -68,6 +71,7 @@ def prediction_header(setup: Setup) -> Header:
         confidence_of(setup.metrics),
         prior,
         setup.fingerprint.partition("-")[0],
+        setup.metrics["thresholds"],
     )
 
 
