@@ -223,8 +223,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.inference.outputs.ClipViews.means",
-        old="np.mean(found, axis=0)",
-        new="np.max(found, axis=0)",
+        old="total / self._frames[clip]",
+        new="total",
         test="tests/inference/test_outputs.py",
     ),
     Fault(
