@@ -222,9 +222,9 @@ FAULTS = (
         test="tests/scripts/test_detect.py",
     ),
     Fault(
-        symbol="utils.inference.outputs.ClipViews.means",
-        old="np.mean(found, axis=0)",
-        new="np.max(found, axis=0)",
+        symbol="utils.inference.outputs.ClipViews.add",
+        old="self._sums.get(frame.clip, 0) + prediction.view_probabilities",
+        new="self._sums.get(frame.clip, prediction.view_probabilities)",
         test="tests/inference/test_outputs.py",
     ),
     Fault(
