@@ -70,7 +70,7 @@ def test_the_view_heads_input_is_explained(checkpoints, tiny_data: Path, kind: s
     if kind == "dual":
         read = model.classifier.model[:-1](square)
     else:
-        (source,) = model.sources[model.view_indices[0]]
+        (source,) = model.sources[model.view_index]
         read = (
             model.trunk(square)[source]
             if kind == "joint"

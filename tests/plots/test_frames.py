@@ -54,6 +54,12 @@ def test_words_of_the_view(
     assert _view_caption(record, VIEWS, predicted=True)[0] == predicted_words
 
 
+def test_a_caption_is_in_the_words_of_its_data():
+    unknown = {"truth": {"view": -1}, "prediction": {}}
+    said = [_view_caption(unknown, VIEWS, predicted, "projection")[0] for predicted in (0, 1)]
+    assert said == ["projection unlabelled", "projection not predicted"]
+
+
 def test_labels_stay_in_their_tile_and_off_their_box_and_each_other():
     rng, area = np.random.default_rng(4), (20, 100, 450, 500)
     frame = np.array([20, 100 + STRIP, 450, 500 - STRIP])

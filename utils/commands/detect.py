@@ -19,6 +19,7 @@ from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.core.threads import Behind, ahead
+from utils.curation.identity import patient_in
 from utils.data.dicom import open_dicom
 from utils.data.dicom_header import Region
 from utils.inference import outputs
@@ -50,7 +51,10 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
-    predictor = dataclasses.replace(predictor, least_probability=args.view_thres)
+    least_probability = args.view_thres
+    if least_probability is None:
+        least_probability = metadata.view_probability or 0.0
+    predictor = dataclasses.replace(predictor, least_probability=least_probability)
     warn_without_effect(args.given, without_effect(model, args.weights))
     write_outputs(args, sources, predictor, metadata, file_names, folder)
 
@@ -85,6 +89,27 @@ def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
     return found
 
 
+def patients_of(sources: Sequence[Source], file_names: DataConfig) -> dict[str, str]:
+    """Clip -> its patient, of those that have a known one.
+
+    It is what `group_pattern` finds in the file's name; else, of DICOM, "patient 1", "patient 2",
+    ..., in the order of the sources: who that is stays in the header.
+    """
+    found: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for source in sources:
+        if source.clip is None or source.clip in found:
+            continue
+        patient = file_names.found_group(source.path)
+        if patient is None and is_dicom(source):
+            stated = patient_in(source.path)
+            if stated:
+                patient = f"patient {numbers.setdefault(stated, len(numbers) + 1)}"
+        if patient is not None:
+            found[source.clip] = patient
+    return found
+
+
 def scales_of(sources: Sequence[Source]) -> dict[str, tuple[Region, ...]]:
     """Clip -> its regions, of DICOM that has any."""
     scales = {}
@@ -112,8 +137,9 @@ def write_outputs(
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
-    tally = outputs.Tally(folder, names, view_names)
-    files = [output(folder, names, view_names) for output in wanted(args)]
+    title = metadata.cls_title
+    tally = outputs.Tally(folder, names, view_names, title)
+    files = [output(folder, names, view_names, title) for output in wanted(args)]
     pooled = None
     if file_names and any(source.clip for source in sources):
         looked_at = FrameReader(sources, metadata.bits)
@@ -121,11 +147,9 @@ def write_outputs(
             last_files = {source.clip: source.path for source in sources}
             pooled = pooled_frames(batches, predictor, len(names), last_files)
         if args.save_csv:
-            files.append(
-                ClipTables(
-                    folder, names, view_names, pooled.evidence, file_names, scales_of(sources)
-                )
-            )
+            evidence = (pooled.evidence, metadata.clip_evidence)
+            known = (patients_of(sources, file_names), scales_of(sources))
+            files.append(ClipTables(folder, names, view_names, *evidence, *known, title))
     reader = FrameReader(sources, metadata.bits)
     with batches_of(reader, args.batch_size, "detect") as batches:
         write_frames(batches, predictor, pooled, [tally, *files])

@@ -40,10 +40,9 @@ from utils.evaluation.predictions import (
     write_predictions,
 )
 from utils.evaluation.results import ImageResult
-from utils.evaluation.risk_coverage import risk_coverage
-from utils.evaluation.summary import Summary
+from utils.evaluation.risk_coverage import risk_of_views
 from utils.evaluation.tables import format_table
-from utils.evaluation.views import has_view
+from utils.evaluation.thresholds import BY_TASK
 from utils.plots.run import draw_evaluation
 
 # Of the frames that are predicted, and how; predictions in a file have them behind them
@@ -64,7 +63,7 @@ def evaluate_network(args: argparse.Namespace, folder: Path) -> None:
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     warn_without_effect(args.given, without_effect(model, args.weights))
     data = matching_data(args.data or metadata.data, metadata, args.weights, model.tasks)
-    split = load_split(data, args.task, args.skip_bad_labels)
+    split = load_split(data, args.task, args.skip_bad_labels, args.index)
     results, header = predict(args, model, metadata, compute, data, split)
     write_predictions(folder / FILE_NAME, results, header)
     report(args, data, split, results, header, folder)
@@ -79,7 +78,7 @@ def predict(
     split: Split,
 ) -> tuple[list[ImageResult], Header]:
     """The model's predictions of the split, and what a file of them begins with."""
-    dataset = JointDataset(split, args.imgsz or metadata.imgsz, cache="off", rect=metadata.rect)
+    dataset = JointDataset(split, args.imgsz or metadata.imgsz, rect=metadata.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, compute.device.type == "cuda")
     results, _ = evaluate(model, loader, compute, data, iou=args.iou_thres)
     if data.needs_colour or metadata.needs_colour:
@@ -91,7 +90,11 @@ def predict(
     if list(data.names) == list(metadata.names):
         prior = metadata.view_prior
     trained_on = metadata.fingerprint.partition("-")[0]  # the training split's
-    return results, Header.of(data, dataset, model.tasks, compute, confidence, prior, trained_on)
+    thresholds = {name: getattr(metadata, name) for name in BY_TASK.values()}
+    header = Header.of(
+        data, dataset, model.tasks, compute, confidence, prior, trained_on, thresholds
+    )
+    return results, header
 
 
 def without_boxes_in_grey(results: Sequence[ImageResult]) -> list[ImageResult]:
@@ -126,7 +129,7 @@ def rescore(args: argparse.Namespace, folder: Path) -> None:
         )
     data = load_data_config(args.data)
     data = dataclasses.replace(data, bits=data.bits or header.bits)
-    split = load_split(data, header.split, args.skip_bad_labels)
+    split = load_split(data, header.split, args.skip_bad_labels, args.index)
     results = results_from(predictions, split, data)
     report(args, data, split, results, header, folder)
 
@@ -146,37 +149,30 @@ def report(
     if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
     metrics = summarise(
-        results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
+        results,
+        data.names,
+        data.view_names,
+        confidence,
+        header.prior,
+        tasks=header.tasks,
+        cls_title=data.cls_title,
     )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
-    metrics["clips"] = plain(clip_metrics(results, data, called_at(metrics), tasks=header.tasks))
-    metrics["risk_coverage"] = plain(risk_of_views(results))
+    kept = header.kept_thresholds
+    metrics["clips"] = plain(clip_metrics(results, data, kept, header.tasks))
+    metrics["risk_coverage"] = plain(risk_of_views(results, kept.view_probability))
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
     if args.save_coco:
-        frames = [coco_frame(result, called_at(metrics), data) for result in results]
+        confidence = confidence_of(metrics)
+        if confidence is None:
+            confidence = USUAL_CONFIDENCE
+        frames = [coco_frame(result, confidence, data) for result in results]
         write_json(folder / "coco.json", coco_document(frames, data.names))
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
-
-
-def called_at(metrics: Summary) -> float:
-    """From which evidence on a clip is called: the confidence of the boxes, or the usual one."""
-    confidence = confidence_of(metrics)
-    if confidence is None:
-        return USUAL_CONFIDENCE
-    return confidence
-
-
-def risk_of_views(results: Sequence[ImageResult]) -> dict[str, object] | None:
-    """Risk over coverage of the frames with a known and a predicted view."""
-    labelled = [result for result in results if has_view(result)]
-    if not labelled:
-        return None
-    probabilities = np.array([result.view_probabilities for result in labelled])
-    return risk_coverage(probabilities, np.array([result.true_view for result in labelled]))
 
 
 def coco_frame(result: ImageResult, confidence: float, data: DataConfig) -> CocoFrame:

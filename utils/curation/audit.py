@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.core.script import UserError
+from utils.core.title import plural
 from utils.core.yaml_reader import read_yaml_mapping
 from utils.curation.findings import (
     KINDS,
@@ -39,11 +42,10 @@ from utils.curation.frames import (
     group_by,
     named,
     read_frames,
-    with_view,
 )
 from utils.curation.reference import NeighbourOracle, ViewOracle, neighbour_oracle, view_oracle
 from utils.data.labels import UNKNOWN_VIEW
-from utils.data.splits import Split, by_file
+from utils.data.splits import Split
 
 
 @dataclass(frozen=True)
@@ -143,44 +145,42 @@ def quick_warnings(data: DataConfig, train: Split, val: Split, tasks: Sequence[s
     return "\n  ".join([f"{data.source}:", *lines, more])
 
 
-def _as_frames(split: Split) -> list[Frame]:
-    pairs = zip(split.images, split.labels, strict=True)
-    return [Frame(split.name, path, labels) for path, labels in pairs]
-
-
 def _shared_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     """What is in both splits: files, groups, clips; and file names that tell no group."""
     lines = []
-    known = by_file(train.images)
-    same = [image for image in val.images if os.path.realpath(image) in known]
-    if same:
+    same = np.flatnonzero(np.isin(val.file_numbers, train.file_numbers))
+    if len(same):
         share = f"{len(same)} of {val.name}'s {len(val.images)}"
+        first = val.images[same[0]]
         lines.append(
-            f"the same image files in {train.name} and {val.name}: {share}, the first: {same[0]}"
+            f"the same image files in {train.name} and {val.name}: {share}, the first: {first}"
         )
-    shared = _shared_counts(data, train, val)
+    groups = [data.found_groups(split.images.texts) for split in (train, val)]
+    clips = [data.found_clips(split.images.texts) for split in (train, val)]
+    shared = [*_shared_names("group", *groups, val.name), *_shared_names("clip", *clips, val.name)]
     if shared:
         both = f"in both {train.name} and {val.name}: {', '.join(shared)}"
         lines.append(f"{both}; a score says that much less about new ones")
-    unnamed = [image for image in (*train.images, *val.images) if data.found_group(image) is None]
+    unnamed = sum(names.count(None) for names in groups)
     if data.group_pattern and unnamed:
+        images = train.images.texts + val.images.texts
+        first = images[(groups[0] + groups[1]).index(None)]
         lines.append(
-            f"file names without a group, each a group by itself: {len(unnamed)}, "
-            f"the first: {unnamed[0].name}"
+            f"file names without a group, each a group by itself: {unnamed}, "
+            f"the first: {os.path.basename(first)}"
         )
     return lines
 
 
-def _shared_counts(data: DataConfig, train: Split, val: Split) -> list[str]:
-    """How many groups and clips are in both splits; nothing where there are none."""
-    frames = _as_frames(train) + _as_frames(val)
-    counts = []
-    for what in ("group", "clip"):
-        found = overlap(data, frames, what)
-        if found and found.shared:
-            touched = f"{found.touched[val.name]:.0%} of {val.name}'s frames"
-            counts.append(f"{len(found.shared)} of {found.total} {what}s ({touched})")
-    return counts
+def _shared_names(
+    what: str, ours: Sequence[str | None], theirs: Sequence[str | None], split: str
+) -> Iterator[str]:
+    """How many groups or clips are in both splits, of which `theirs` are those of `split`."""
+    total = {*ours, *theirs} - {None}
+    shared = set(ours) & set(theirs) - {None}
+    if shared:
+        touched = sum(name in shared for name in theirs) / len(theirs)
+        yield f"{len(shared)} of {len(total)} {what}s ({touched:.0%} of {split}'s frames)"
 
 
 def _missing_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
@@ -197,7 +197,7 @@ def _missing_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     for kind, note in notes.items():
         details = [finding.detail for finding in found if finding.kind == kind]
         if details:
-            lines.append(f"{KINDS[kind][1]}: {'; '.join(details)}{note}")
+            lines.append(f"{data.said(KINDS[kind][1])}: {'; '.join(details)}{note}")
     return lines
 
 
@@ -206,18 +206,21 @@ def _view_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     without_view = []
     changing = []
     for split in (train, val):
-        frames = _as_frames(split)
-        without = len(frames) - len(with_view(frames))
+        views = split.labels.views.tolist()
+        without = views.count(UNKNOWN_VIEW)
         if without:
             without_view.append(f"{without} in {split.name}")
-        changes = len(list(find_view_changes(data, frames)))
+        clips = data.found_clips(split.images.texts)
+        shown = {(clip, view) for clip, view in zip(clips, views, strict=True) if view >= 0}
+        times = Counter(clip for clip, _ in shown if clip)
+        changes = sum(count > 1 for count in times.values())
         if changes:
             changing.append(f"{changes} in {split.name}")
     lines = []
     if without_view:
-        lines.append(f"frames without a view: {', '.join(without_view)}")
+        lines.append(f"{data.said('frames without a view')}: {', '.join(without_view)}")
     if changing:
-        lines.append(f"clips whose view changes: {', '.join(changing)}")
+        lines.append(f"{data.said('clips whose view changes')}: {', '.join(changing)}")
     return lines
 
 
@@ -234,17 +237,14 @@ def read_plausible(path: str | Path, data: DataConfig) -> dict[str, list[str]]:
         )
     for name, views in content.items():
         if not isinstance(views, list) or any(view not in data.view_names for view in views):
-            expected = f"a list of views out of {list(data.view_names)}"
+            expected = f"{data.said('a list of views')} out of {list(data.view_names)}"
             raise UserError(f"{path}: {name} is {views!r}, expected {expected}")
     if not any(content.values()):
-        raise UserError(
-            f"{path}: no class has a plausible view, so that no order is better than another; "
-            "name some"
-        )
+        found = data.said("no class has a plausible view")
+        raise UserError(f"{path}: {found}, so that no order is better than another; name some")
     if len(data.view_names) > 8:
-        raise UserError(
-            f"{path}: {len(data.view_names)} views have too many orders; at most 8 are tried"
-        )
+        many = f"{len(data.view_names)} {plural(data.cls_title)}"
+        raise UserError(f"{path}: {many} have too many orders; at most 8 are tried")
     return content
 
 
@@ -268,7 +268,7 @@ def to_mapping(audit: Audit) -> dict:
         "sizes": dict(sizes.most_common()),
         "class_by_view": {
             "rows": [*data.names, "no box"],
-            "columns": [*data.view_names, "no view"],
+            "columns": [*data.view_names, data.said("no view")],
             "frames": class_view_counts(data, audit.frames).tolist(),
         },
         "findings": _findings_by_kind(audit),
@@ -283,7 +283,8 @@ def to_mapping(audit: Audit) -> dict:
 def _findings_by_kind(audit: Audit) -> dict[str, dict]:
     kinds = {}
     for kind, found in group_by(audit.findings, lambda finding: finding.kind).items():
-        level, meaning = KINDS[kind]
+        level = KINDS[kind][0]
+        meaning = audit.data.said(KINDS[kind][1])
         rows = [_finding_mapping(audit, finding) for finding in found]
         kinds[kind] = {"level": level, "meaning": meaning, "count": len(found), "found": rows}
     return kinds
@@ -307,5 +308,5 @@ def _split_counts(data: DataConfig, frames: Sequence[Frame]) -> dict:
     if data.view_names:
         shown = Counter(own.view for own in labels)
         views = {name: shown[number] for number, name in enumerate(data.view_names)}
-        counts["views"] = views | {"no view": shown[UNKNOWN_VIEW]}
+        counts["views"] = views | {data.said("no view"): shown[UNKNOWN_VIEW]}
     return counts

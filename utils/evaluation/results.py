@@ -8,16 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from utils.data.label_table import LabelTable
 from utils.evaluation.intervals import figure_interval, kish
 
 RESAMPLES = 1000
 NO_INTERVALS = {"intervals": {}, "effective_groups": {}, "incomplete_resamples": 0}
 SAME_CLIP = "same clip in training"
-
-
-def no_heads() -> np.ndarray:
-    """The probabilities of no view head, (0, 0)."""
-    return np.zeros((0, 0))
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,6 @@ class ImageResult:
     after NMS, by falling score, at most 300. `view_probabilities` is empty where the model has no
     view head. `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`.
     `detection_loss` is that of a batch of this image alone, NaN where it was not measured.
-    `beside_probabilities` are those of the view heads that were trained beside the first.
     """
 
     image: str
@@ -44,7 +39,6 @@ class ImageResult:
     view_probabilities: np.ndarray  # (v,)
     bits: int | None = None
     detection_loss: float = math.nan
-    beside_probabilities: np.ndarray = field(default_factory=no_heads)  # (heads, v)
 
 
 @dataclass(frozen=True)
@@ -55,20 +49,21 @@ class ViewPrior:
     by_class: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, labels: Iterable[tuple[np.ndarray, int]]) -> ViewPrior | None:
-        """Learn from (box classes, view or -1) of all training images; None if no view is known.
+    def fit(cls, labels: LabelTable) -> ViewPrior | None:
+        """Learn from the labels of all training images; None if no view is known.
 
         An image counts once for every class it shows.
         """
-        labelled = [(np.unique(classes), view) for classes, view in labels if view >= 0]
-        if not labelled:
+        known = labels.views[labels.views >= 0]
+        if not len(known):
             return None
-        views: dict[int, list[int]] = {}
-        for classes, view in labelled:
-            for box_class in classes:
-                views.setdefault(int(box_class), []).append(view)
-        by_class = {box_class: _most_frequent(seen) for box_class, seen in sorted(views.items())}
-        return cls(_most_frequent([view for _, view in labelled]), by_class)
+        shown = np.column_stack((labels.boxes[:, 0].astype(int), labels.frames))
+        classes, frames = np.unique(shown, axis=0).T
+        views = labels.views[frames]
+        by_class = {}
+        for box_class in np.unique(classes[views >= 0]).tolist():
+            by_class[box_class] = _most_frequent(views[(classes == box_class) & (views >= 0)])
+        return cls(_most_frequent(known), by_class)
 
     def lookup(self, classes: np.ndarray) -> int:
         """The view that the most frequent box class suggests.

@@ -17,6 +17,7 @@ import numpy as np
 
 from utils.core.files import file_names, naming, write_atomically, write_bytes, write_json
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE, plural
 from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
 from utils.evaluation.coco import CocoFrame, coco_document
@@ -29,6 +30,7 @@ UNWRITABLE = "backslashreplace"  # halves of characters, in names of files
 JPEG_QUALITY = 95
 # Frames a second: taken for a video that states none, or a higher one than can be true.
 USUAL_RATE = 25
+LOWEST_RATE = 0.1  # below, and above, OpenCV writes no video, or a rate is no rate
 HIGHEST_RATE = 1000
 
 
@@ -39,12 +41,20 @@ class Output:
         folder: of the run.
         names, view_names: of the box classes and the views; empty for a task that the model does
             not have.
+        cls_title: what a user calls a view.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        view_names: Sequence[str],
+        cls_title: str = DEFAULT_TITLE,
+    ):
         self.folder = folder
         self.names = names
         self.view_names = view_names
+        self.cls_title = cls_title
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         raise NotImplementedError
@@ -76,11 +86,12 @@ class Pictures(Output):
             self._write(frame, picture)
 
     def _write(self, frame: Frame, picture: np.ndarray) -> None:
-        path = self.place(f"{frame.clip}.mp4")
+        name = frame.clip.encode("utf-8", "backslashreplace").decode()  # OpenCV takes no other
+        path = self.place(f"{name}.mp4")
         if path != self._video_path:
             self.close()
             rate = USUAL_RATE
-            if 0 < frame.rate <= HIGHEST_RATE:
+            if LOWEST_RATE <= frame.rate <= HIGHEST_RATE:
                 rate = frame.rate
             size = picture.shape[1::-1]
             if not is_utf8(path):  # OpenCV crashes
@@ -129,9 +140,9 @@ class Crops(Output):
     What a class's folder is called: see `file_names`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
-        self._folders = file_names(names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
+        self._folders = file_names(self.names)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         boxes = zip(prediction.boxes_xyxy, prediction.classes, strict=True)
@@ -166,14 +177,15 @@ class Table(Output):
     """`predictions.csv`: a row a box, in pixels; for a frame without any, one with empty cells.
 
     Every row has its frame's view, the probability of each view, and the same of the clip, if the
-    frame is of one. Rows are written as they come, so that a run which is killed leaves them; what
-    all frames of a clip say is filled in at the end.
+    frame is of one. The columns `view` and `clip_view` are called what the data set calls a view.
+    Rows are written as they come, so that a run which is killed leaves them; what all frames of a
+    clip say is filled in at the end.
     """
 
     _stream: io.TextIOBase | None = None
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, folder: Path, *about: object):
+        super().__init__(folder, *about)
         self._clips = ClipViews()
         self._least_probability = 0.0
         self._path = folder / "predictions.csv"
@@ -211,7 +223,7 @@ class Table(Output):
         return rows
 
     def _view_columns(self, prefix: str) -> list[str]:
-        return [f"{prefix}view", *(f"{prefix}p_{name}" for name in self.view_names)]
+        return [f"{prefix}{self.cls_title}", *(f"{prefix}p_{name}" for name in self.view_names)]
 
     def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
         if not len(probabilities):
@@ -256,8 +268,8 @@ def as_written(text: str) -> str:
 class Coco(Output):
     """`coco.json`: all frames and boxes as a COCO data set, see `coco_document`."""
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self._frames: list[CocoFrame] = []
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
@@ -284,8 +296,8 @@ class Coco(Output):
 class Tally(Output):
     """Counts, for the summary."""
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self.frames = 0
         self.with_boxes = 0
         self.not_scored = 0
@@ -328,5 +340,5 @@ class Tally(Output):
             if self._least_probability > 0:
                 names.append("unknown")
             found = ", ".join(f"{name} {self._views[name]}" for name in names)
-            parts.append(f"views {found}")
+            parts.append(f"{plural(self.cls_title)} {found}")
         return "; ".join(parts)

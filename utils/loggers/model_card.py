@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from utils.core.data_config import DataConfig
 from utils.core.files import markdown_table
 from utils.core.options import TrainOptions
+from utils.core.title import DEFAULT_TITLE, plural
 from utils.data.splits import Split
 from utils.loggers.balance import describe_balance
 
@@ -40,6 +39,7 @@ LEFT_OUT = {
     "device",
     "workers",
     "cache",
+    "index",
     "download",
     "tensorboard",
 }
@@ -81,7 +81,7 @@ def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainO
     if "detection" in metrics:
         purposes.append(f"finds boxes of {', '.join(data.names)}")
     if "views" in metrics:
-        purposes.append(f"names the view: {', '.join(data.view_names)}")
+        purposes.append(f"names the {data.cls_title}: {', '.join(data.view_names)}")
     trained = f"trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}"
     lines = [
         "; ".join(purposes),
@@ -120,24 +120,26 @@ def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:
 
 def _counts(data: DataConfig, split: Split) -> list[object]:
     """A row of the table of splits."""
-    classes = np.concatenate([labels.boxes[:, 0] for labels in split.labels])
-    views = np.array([labels.view for labels in split.labels])
+    classes = split.labels.boxes[:, 0]
+    views = split.labels.views
     row: list[object] = [split.name, len(split.images)]
     if data.group_pattern:
         row.append(len(_groups(data, split)))
     row += [int((classes == number).sum()) for number in range(len(data.names))]
-    row.append(sum(not len(labels.boxes) for labels in split.labels))
+    row.append(int((split.labels.counts == 0).sum()))
     row += [int((views == number).sum()) for number in range(len(data.view_names))]
     return row
 
 
 def _groups(data: DataConfig, split: Split) -> set[str]:
-    return {data.group_of(image) for image in split.images}
+    texts = split.images.texts
+    found = data.found_groups(texts)
+    return {group or text for group, text in zip(found, texts, strict=True)}
 
 
 def _without_group(data: DataConfig, *splits: Split) -> int:
     """Images whose file name tells no group."""
-    return sum(data.found_group(image) is None for split in splits for image in split.images)
+    return sum(data.found_groups(split.images.texts).count(None) for split in splits)
 
 
 def _unit(data: DataConfig, train: Split, val: Split) -> str:
@@ -159,7 +161,7 @@ def _unit(data: DataConfig, train: Split, val: Split) -> str:
 def _metrics(metrics: Mapping) -> str:
     """The last epoch's averaged weights on the validation split."""
     cells = _cells("boxes", metrics.get("detection", {}), DETECTION_METRICS)
-    cells += _cells("view", metrics.get("views", {}), VIEW_METRICS)
+    cells += _cells(metrics.get("cls_title", DEFAULT_TITLE), metrics.get("views", {}), VIEW_METRICS)
     table = markdown_table(["figure", "value", "95 % interval"], cells)
     text = "The last epoch's averaged weights (`last.pt`) on the validation split:"
     return f"{text}\n\n{table}\n\n{_bullets(_reading(metrics))}"
@@ -209,8 +211,9 @@ def _known(metrics: Mapping, data: DataConfig) -> str:
     if "detection" in metrics:
         known.append(f"{len(data.names)} classes")
     if "views" in metrics:
-        known.append(f"{len(data.view_names)} views")
-    return f"Other classes or views: it knows {' and '.join(known)}, and names one of them."
+        known.append(f"{len(data.view_names)} {plural(data.cls_title)}")
+    unknown = data.said("Other classes or views")
+    return f"{unknown}: it knows {' and '.join(known)}, and names one of them."
 
 
 def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str:
@@ -226,7 +229,7 @@ def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str
         lines.append(
             "Patients it has not seen: the figures above may be of patients that it has seen."
         )
-    if all(len(labels.boxes) for labels in val.labels):
+    if val.labels.counts.all():
         lines.append(
             "Images without a finding: false alarms were not measured, "
             "as every validation frame has a box."
