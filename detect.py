@@ -57,6 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_image_size(parser)
     parser.add_argument(
+        "--batch-size",
+        type=whole_number(1),
+        default=16,
+        help="frames that the model looks at together; at least 1 (default: 16)",
+    )
+    parser.add_argument(
         "--conf-thres",
         type=number(0, 1),
         help="lowest confidence of a box; 0 to 1 (default: the checkpoint's)",

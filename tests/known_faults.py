@@ -324,7 +324,7 @@ FAULTS = (
         test="tests/core/test_settings.py",
     ),
     Fault(
-        symbol="utils.plots.frames._best_first",
+        symbol="utils.plots.frames.best_first",
         old="np.argsort(-np.asarray(worth)",
         new="np.argsort(np.asarray(worth)",
         test="tests/plots/test_frames.py",
@@ -382,5 +382,59 @@ FAULTS = (
         old="if other is not fold",
         new="if other",
         test="tests/scripts/test_recipe_clips.py",
+    ),
+    Fault(
+        symbol="utils.core.flips.mirrored",
+        old="other |= {first: second, second: first}",
+        new="other |= {first: second}",
+        test="tests/core/test_flips.py",
+    ),
+    Fault(
+        symbol="utils.data.augment.Augmenter._named",
+        old="if is_mirrored and len(",
+        new="if len(",
+        test="tests/data/test_augment.py",
+    ),
+    Fault(
+        symbol="utils.core.data_config.DataConfig.unpaired_sides",
+        old="if name not in paired",
+        new="if not paired",
+        test="tests/training/test_run.py",
+    ),
+    Fault(
+        symbol="utils.core.title._WORD",
+        old="(?![\\w-]|[/.]\\w)",
+        new="",
+        test="tests/core/test_title.py",
+    ),
+    Fault(
+        symbol="utils.evaluation.matching._Pairs._take",
+        old="taken[boxes[rows, columns] - first_box, columns] = True",
+        new="taken[boxes[rows, columns] - first_box, columns] = False",
+        test="tests/evaluation/test_matching.py",
+    ),
+    Fault(
+        symbol="utils.evaluation.average_precision._least_hits",
+        old="least += least / counts < COCO_RECALLS",
+        new="least += 0",
+        test="tests/evaluation/test_matching.py",
+    ),
+    Fault(
+        symbol="utils.core.threads.Behind._call",
+        old="self._has_failed = True",
+        new="self._has_failed = False",
+        test="tests/core/test_threads.py",
+    ),
+    Fault(
+        symbol="utils.inference.outputs.Table.add",
+        old="self._stream.flush()",
+        new="pass",
+        test="tests/inference/test_outputs.py",
+    ),
+    Fault(
+        symbol="utils.inference.clips._predictions",
+        old="others = attentive.predict(",
+        new="others = predictor.predict(",
+        test="tests/inference/test_clips.py",
     ),
 )

@@ -67,13 +67,14 @@ def run(
 def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
     """What the predictor said, in order."""
     predictions = []
-    original = Predictor.__call__
+    original = Predictor.predict
 
-    def note(self: Predictor, image: np.ndarray) -> Prediction:
-        predictions.append(original(self, image))
-        return predictions[-1]
+    def note(self: Predictor, images: list[np.ndarray]) -> list[Prediction]:
+        found = original(self, images)
+        predictions.extend(found)
+        return found
 
-    monkeypatch.setattr(Predictor, "__call__", note)
+    monkeypatch.setattr(Predictor, "predict", note)
     return predictions
 
 

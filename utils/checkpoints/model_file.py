@@ -32,6 +32,7 @@ from utils.checkpoints.schema import (
 from utils.core.data_config import DataConfig
 from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE
 from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
@@ -41,6 +42,7 @@ LATER = (
     "group_pattern",
     "clip_pattern",
     "needs_colour",
+    "cls_title",
     "clip_evidence",
     "view_probability",
 )
@@ -123,7 +125,8 @@ class ModelMetadata:
         fingerprint: of the training and validation frames.
         bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained
             on none.
-        group_pattern, clip_pattern, needs_colour: of the data it was trained on, see `DataConfig`.
+        group_pattern, clip_pattern, needs_colour, cls_title: of the data it was trained on, see
+            `DataConfig`.
         clip_evidence, view_probability: chosen on the validation split, see
             `utils.evaluation.thresholds.Thresholds`.
     """
@@ -142,6 +145,7 @@ class ModelMetadata:
     group_pattern: str | None = None
     clip_pattern: str | None = None
     needs_colour: bool = False
+    cls_title: str = DEFAULT_TITLE
     clip_evidence: float | None = None
     view_probability: float | None = None
 
@@ -165,6 +169,7 @@ class ModelMetadata:
             group_pattern=data.get("group_pattern"),
             clip_pattern=data.get("clip_pattern"),
             needs_colour=data.get("needs_colour", False),
+            cls_title=data.get("cls_title", DEFAULT_TITLE),
             clip_evidence=thresholds.get("clip_evidence"),
             view_probability=thresholds.get("view_probability"),
         )
@@ -183,6 +188,7 @@ class ModelMetadata:
             view_names=tuple(self.view_names),
             group_pattern=self.group_pattern,
             clip_pattern=self.clip_pattern,
+            cls_title=self.cls_title,
         )
 
     def to_properties(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from utils.core.names import STRIDE, TASKS
 from utils.core.patterns import check_pattern
 from utils.core.script import UserError
+from utils.core.title import read_title
 from utils.core.values import is_number, is_whole
 
 FIX = "the file is damaged or was changed; take another one, or train again"
@@ -109,6 +110,13 @@ def _is_pattern(value: object, groups: int) -> bool:
     return True
 
 
+def _is_title(value: object) -> bool:
+    try:
+        return value is not None and read_title(value) == value
+    except UserError:
+        return False
+
+
 def _is_data(value: object) -> bool:
     """The settings of a data.yaml; older trainings noted fewer."""
     if not is_mapping(value):
@@ -160,6 +168,7 @@ FILE_NAMES: Table = {
         "None, or a regular expression with two groups", lambda value: _is_pattern(value, 2), False
     ),
     "needs_colour": Field("True or False", lambda value: isinstance(value, bool), False),
+    "cls_title": Field("what one label of an image is called", _is_title, False),
 }
 
 _SHARE = "None, or a number from 0 to 1"
@@ -191,7 +200,9 @@ CHECKPOINT: Table = METADATA | {
     "best": Field("epoch and fitness of every network", _is_best, required=False),
     "hyp": Field("a mapping", is_mapping, required=False),
     "data": Field(
-        "group_pattern, clip_pattern and needs_colour as in a data.yaml", _is_data, required=False
+        "group_pattern, clip_pattern, needs_colour and cls_title as in a data.yaml",
+        _is_data,
+        required=False,
     ),
     "thresholds": Field("numbers from 0 to 1, or None", _is_thresholds, required=False),
 }

@@ -149,7 +149,13 @@ def report(
     if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
     metrics = summarise(
-        results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
+        results,
+        data.names,
+        data.view_names,
+        confidence,
+        header.prior,
+        tasks=header.tasks,
+        cls_title=data.cls_title,
     )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
     kept = header.kept_thresholds

@@ -266,6 +266,7 @@ class Summary(TypedDict):
 
     names: list[str]
     view_names: list[str]
+    cls_title: str  # what the data set calls a view
     images: int
     groups: int | None
     boxes: int

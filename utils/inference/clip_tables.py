@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER
+from utils.core.title import DEFAULT_TITLE
 from utils.data.dicom_header import Region
 from utils.evaluation.clips import mean_view, patient_evidence
 from utils.inference.outputs import Output
@@ -88,8 +89,9 @@ class ClipTables(Output):
         threshold: float | None,
         patients: Mapping[str, str],
         scales: Mapping[str, Sequence[Region]],
+        cls_title: str = DEFAULT_TITLE,
     ):
-        super().__init__(folder, names, view_names)
+        super().__init__(folder, names, view_names, cls_title)
         self._evidence = evidence
         self._threshold = threshold
         self._patients = patients
@@ -191,7 +193,7 @@ class ClipTables(Output):
     def _view_cells(self, probabilities: np.ndarray) -> dict[str, object]:
         if not self.view_names:
             return {}
-        columns = ["view", *(f"p_{name}" for name in self.view_names)]
+        columns = [self.cls_title, *(f"p_{name}" for name in self.view_names)]
         cells = [None] * len(columns)
         if len(probabilities):
             view = view_text(probabilities, self._least_probability, self.view_names)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from utils.core import distributed
+from utils.core.data_config import DataConfig
 from utils.core.device import fused_copy
 from utils.core.script import LOGGER
 from utils.core.values import to_mapping
@@ -36,7 +37,8 @@ def validate(setup: Setup, epoch: int) -> dict[str, float]:
     setup.results, losses = _evaluate(setup, setup.ema_model)
     setup.metrics = summarise_results(setup, intervals=epoch == setup.options.epochs - 1)
     cells = metric_cells(setup.metrics) | loss_cells("val", losses)
-    LOGGER.info(f"epoch {epoch + 1}: {_one_line(cells)}")
+    shown = _one_line(cells, setup.job.frames.data)
+    LOGGER.info(f"epoch {epoch + 1}: {shown}")
     return cells
 
 
@@ -50,6 +52,7 @@ def summarise_results(setup: Setup, intervals: bool) -> Summary:
         view_prior=setup.prior,
         intervals=intervals,
         tasks=setup.tasks,
+        cls_title=data.cls_title,
     )
     metrics["thresholds"] = to_mapping(chosen_on(setup.results, data, setup.tasks))
     return metrics
@@ -78,11 +81,11 @@ def _evaluate(setup: Setup, average: nn.Module) -> tuple[list[ImageResult], dict
     return evaluate(fused_copy(average), setup.val_loader, setup.compute, data, setup.criterion)
 
 
-def _one_line(cells: Mapping[str, float | None]) -> str:
+def _one_line(cells: Mapping[str, float | None], data: DataConfig) -> str:
     """The metrics that one follows during a training."""
     texts = []
     for label, column in SHOWN_METRICS.items():
         value = cells.get(column)
         text = "-" if value is None else f"{value:.3f}"
-        texts.append(f"{label} {text}")
+        texts.append(f"{data.said(label)} {text}")
     return ", ".join(texts)
