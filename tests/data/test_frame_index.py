@@ -283,6 +283,13 @@ def test_trust_reads_what_the_index_does_not_know(data: DataConfig, monkeypatch)
     assert_same(found, start(data, "off"))
 
 
+def test_trust_has_the_frames_of_the_last_start(data: DataConfig):
+    start(data)
+    remove_image(data.root / "images/train/a.png")
+    start(data)
+    assert_same(start(data, "trust"), start(data, "off"))
+
+
 # ---- messages ------------------------------------------------------------------------------------
 
 

@@ -250,16 +250,17 @@ def read_frames(
         label_of: an image's path -> that of its label file.
     """
     file = IndexFile.of(data, split, mode)
-    index = file.read(label_of)
-    if mode == "trust" and index is not None:
+    kept = file.read(label_of)
+    if mode == "trust" and kept is not None:
+        index = kept
         index.is_trusted = True
         index.look_again()
     else:
-        kept = index
         index = FrameIndex.of(find(), label_of, file)
         index.fill_from(kept)
     index.number_files()
-    if index.unread.any():
+    is_other = kept is None or kept.images != index.images
+    if is_other or index.unread.any():
         with file.alone():
             index.fill_from(file.read(label_of))
             index.read_labels(data)
