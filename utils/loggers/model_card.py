@@ -42,6 +42,7 @@ LEFT_OUT = {
     "cache",
     "download",
     "tensorboard",
+    "report",
 }
 
 
