@@ -9,10 +9,11 @@ from made_up_pages import with_names, write_run
 from made_up_results import NAMES, VIEWS, image_result
 
 from utils.core.data_config import DataConfig
+from utils.evaluation.error_kinds import KINDS, NO_BOX
 from utils.report import records
 from utils.report.figures import overview
 from utils.report.page import write_page
-from utils.report.records import KINDS, LEAST_SCORE, NO_TRUE_BOX, frame_set
+from utils.report.records import LEAST_SCORE, frame_set
 from utils.report.run_page import SCRIPTS, write_report
 
 
@@ -231,8 +232,8 @@ def test_20000_frames_open_in_3_seconds_and_draw_what_is_visible(
     look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Seconds of the page's own work, however busy the machine is."""
-    kinds = [(np.array([0, 3, 5]), np.array([0, NO_TRUE_BOX, NO_TRUE_BOX]))] * 20_000
-    monkeypatch.setattr(records, "kinds_of", lambda results, class_count: kinds)
+    kinds = [(np.array([0, 3, 5]), np.array([0, NO_BOX, NO_BOX]))] * 20_000
+    monkeypatch.setattr(records, "frame_kinds", lambda results, class_count: kinds)
     data = DataConfig(
         source=Path("data.yaml"),
         root=Path(),

@@ -8,17 +8,13 @@ import numpy as np
 from made_up_results import NAMES, VIEWS, image_result, random_results
 
 from utils.core.data_config import DataConfig
-from utils.evaluation.average_precision import coco_evaluation
-from utils.evaluation.error_kinds import KINDS, error_kinds
 from utils.report.records import (
     LEAST_SCORE,
     MOST_BOXES,
-    NO_TRUE_BOX,
     STEPS,
     address_of,
     column,
     frame_set,
-    kinds_of,
 )
 
 DATA = DataConfig(
@@ -65,30 +61,6 @@ def test_a_set_holds_truth_and_the_surest_boxes():
         scores = columns["score"][end - count : end] / STEPS
         np.testing.assert_allclose(scores, result.scores[kept], atol=1e-5)
         assert columns["class"][end - count : end].tolist() == result.classes[kept].tolist()
-
-
-def test_kinds_are_those_of_the_metrics_in_the_frames_order():
-    results = random_results(60, seed=4)
-    frames = kinds_of(results, len(NAMES))
-    evaluation = coco_evaluation(results, len(NAMES))
-    for confidence in (0, 0.3, 0.7):
-        counts = dict.fromkeys(KINDS, 0)
-        for result, (kinds, meant) in zip(results, frames, strict=True):
-            shown = result.scores >= confidence
-            for number in kinds[shown]:
-                counts[KINDS[number]] += 1
-            found = set(meant[shown].tolist())
-            counts["missed"] += sum(own not in found for own in range(len(result.true_classes)))
-        assert counts == error_kinds(results, NAMES, evaluation, confidence)["counts"]
-
-
-def test_a_box_is_about_the_true_box_of_its_own_frame():
-    truth = [(0, 10, 10, 40, 40), (1, 60, 10, 90, 40)]
-    found = [(0.9, 1, 60, 10, 90, 40), (0.8, 2, 100, 50, 120, 70)]
-    frames = [image_result(truth, found, name=f"{number}.jpg") for number in range(2)]
-    for kinds, meant in kinds_of(frames, 3):
-        assert [KINDS[kind] for kind in kinds] == ["right", "background"]
-        assert meant.tolist() == [1, NO_TRUE_BOX]
 
 
 def test_networks_without_boxes_or_views_have_empty_columns():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.script import UserError
+from utils.core.script import LOGGER, UserError
 from utils.data.splits import Split, load_split
 from utils.evaluation.predictions import FILE_NAME, Predictions, read_predictions, results_from
 from utils.evaluation.results import ImageResult
@@ -72,6 +72,46 @@ class DataSets:
             f"{predictions.source}: the frames and labels that it is about (split {header.split}, "
             f"fingerprint {header.fingerprint}) are in no data set that was named: {named}; "
             "name the data.yaml, or the folds, that it was made with"
+        )
+
+
+def refuse_seen(held_out: Sequence[HeldOut]) -> None:
+    """Raise a `UserError` unless every frame was predicted once, by a network that never saw it.
+
+    Warns where a network saw other frames of the same patients.
+    """
+    owners: dict[Path, Path] = {}
+    for own in held_out:
+        if own.trained is None:
+            raise UserError(
+                f"{own.source}: the frames that its network learnt from are in no data set that "
+                "was named, so nobody can tell whether it had seen these; name the folds"
+            )
+        seen = set(own.trained.images) & set(own.split.images)
+        if seen:
+            raise UserError(
+                f"{own.source}: its network learnt from {len(seen)} of its {len(own.split.images)} "
+                "frames, and what it has learnt by heart it does not doubt; "
+                "expected predictions of frames that it never saw, as of folds"
+            )
+        for image in own.split.images:
+            if image in owners:
+                raise UserError(
+                    f"{image}: predicted in {owners[image]} and in {own.source}; name the runs of "
+                    "one arm and seed, such as runs/compare/exp/fold*-fixed-seed0"
+                )
+            owners[image] = own.source
+        _warn_of_known_patients(own)
+
+
+def _warn_of_known_patients(own: HeldOut) -> None:
+    found = own.data.found_group
+    shared = {found(image) for image in own.split.images} - {None}
+    shared &= {found(image) for image in own.trained.images}
+    if shared:
+        LOGGER.warning(
+            f"warning: {own.source}: its network saw other frames of {len(shared)} patients; "
+            "mistakes that it saw there as well are not found"
         )
 
 

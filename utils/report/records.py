@@ -21,8 +21,8 @@ import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.options import USUAL_CONFIDENCE
-from utils.evaluation.average_precision import coco_evaluation
-from utils.evaluation.error_kinds import KINDS, NO_BOX, detection_kinds
+from utils.evaluation.error_kinds import NO_BOX
+from utils.evaluation.frame_kinds import frame_kinds
 from utils.evaluation.results import ImageResult
 
 LEAST_SCORE = 0.05
@@ -127,44 +127,17 @@ def _detections(
         key: [] for key in ("box", "score", "class", "kind", "meant")
     }
     for results in parts:
-        for result, (kinds, meant) in zip(results, kinds_of(results, class_count), strict=True):
+        for result, (kinds, meant) in zip(results, frame_kinds(results, class_count), strict=True):
             kept = np.flatnonzero(result.scores >= LEAST_SCORE)[:MOST_BOXES]
             counts.append(len(kept))
             rows["box"].append(np.rint(result.boxes_xyxy[kept]).clip(0))
             rows["score"].append(np.rint(result.scores[kept] * STEPS))
             rows["class"].append(result.classes[kept])
             rows["kind"].append(kinds[kept])
-            rows["meant"].append(meant[kept])
+            numbers = np.where(meant[kept] == NO_BOX, NO_TRUE_BOX, meant[kept])
+            rows["meant"].append(numbers)
     types = {"kind": "uint8"}
     found = {"count": column(counts, "uint16")}
     for key, values in rows.items():
         found[key] = column(np.concatenate(values), types.get(key, "uint16"))
     return found
-
-
-def kinds_of(
-    results: Sequence[ImageResult], class_count: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of every frame's detections the number in `KINDS`, and the true box that each is about.
-
-    The latter is its number in the frame, or `NO_TRUE_BOX`.
-    """
-    counts = [len(result.scores) for result in results]
-    ends = np.cumsum(counts)
-    if not sum(counts):
-        return [(np.zeros(0, int), np.zeros(0, int)) for _ in results]
-    found = detection_kinds(results, coco_evaluation(results, class_count))
-    # `found` is by falling score over all frames; back to the order of the frames
-    scores = np.concatenate([result.scores for result in results])
-    by_score = np.argsort(-scores, kind="stable")
-    kinds = np.zeros(len(scores), int)
-    meant = np.zeros(len(scores), int)
-    kinds[by_score] = [KINDS.index(kind) for kind in found.kinds.tolist()]
-    meant[by_score] = found.meant
-    first_box = np.cumsum([0, *(len(result.true_classes) for result in results)])
-    frames = []
-    for end, count, first in zip(ends, counts, first_box[:-1], strict=True):
-        own = slice(end - count, end)
-        numbers = np.where(meant[own] == NO_BOX, NO_TRUE_BOX, meant[own] - first)
-        frames.append((kinds[own], numbers))
-    return frames
