@@ -21,6 +21,15 @@ from utils.evaluation.results import ImageResult
 
 CARD = "# Model card\n\n- finds boxes of `AR`\n\n| split | frames |\n| --- | --- |\n| val | 8 |\n"
 
+# File names that are markup, long, or written from right to left
+HOSTILE = (
+    "<script>document.title='pwned'<%2Fscript>",
+    "\"'><img src=x onerror=\"document.title='pwned'\">",
+    "x" * 200,
+    "\u202egpj.\u05d0\u05d1\u05d2",
+    "&amp;#{{7*7}}$&",
+)
+
 
 def cpu() -> Compute:
     return select_compute("off", select_device("cpu"))

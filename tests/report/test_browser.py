@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_pages import with_names, write_run
+from made_up_pages import HOSTILE, with_names, write_run
 from made_up_results import NAMES, VIEWS, image_result
 
 from utils.core.data_config import DataConfig
@@ -151,15 +151,6 @@ def test_the_page_speaks_two_languages(look, report_page: Path):
     assert opened.page.evaluate("document.documentElement.lang") == "zh-Hant"
     assert "張" in opened.page.inner_text("#count")
     assert look(report_page, locale="zh-TW").page.inner_text("#gallery-title") == "影格"
-
-
-HOSTILE = (
-    "<script>document.title='pwned'<%2Fscript>",
-    "\"'><img src=x onerror=\"document.title='pwned'\">",
-    "x" * 200,
-    "\u202egpj.\u05d0\u05d1\u05d2",
-    "&amp;#{{7*7}}$&",
-)
 
 
 def test_hostile_names_stay_text(look, tiny_data: Path, tmp_path: Path):

@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_pages import with_names, write_run
-from test_browser import HOSTILE
+from made_up_pages import HOSTILE, with_names, write_run
 
 from utils.core.data_config import load_data_config
 from utils.curation.decisions import decided, read_decisions

@@ -147,20 +147,25 @@ function decidedText(doubt) {
 
 /** A frame with its labels and, of the doubt's own frame, the box that was predicted. */
 function drawDoubt(doubt, frame, withNames) {
-  const truth = trueBoxes(SET, frame);
+  if (doubt.subject !== "box") {
+    return drawFrame(SET, frame, [], [], withNames);
+  }
+  const isOwn = frame === doubt.frame;
+  const truth = trueBoxes(SET, frame).map((own) => ({
+    ...own,
+    missed: isOwn && own.number === doubt.label,
+  }));
   const found = [];
-  if (doubt.subject === "box" && frame === doubt.frame && doubt.new) {
-    const own = truth.find((one) => doubt.old && one.class === doubt.old[0]);
+  if (isOwn && doubt.new) {
     found.push({
       box: inPixels(doubt.new, frame),
       class: doubt.new[0],
       score: doubt.score,
       kind: { class: "wrong class", loose: "loose box" }[doubt.kind] || "background",
-      meant: own ? own.number : NO_TRUE_BOX,
+      meant: NO_TRUE_BOX,
     });
   }
-  const shown = doubt.subject === "box" ? truth : [];
-  return drawFrame(SET, frame, shown, found, withNames);
+  return drawFrame(SET, frame, truth, found, withNames);
 }
 
 function inPixels([, x, y, width, height], frame) {
@@ -213,10 +218,10 @@ function onKey(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("input, textarea")) {
     return;
   }
-  const step_by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   const choice = choicesOf(doubtsOfSubject()[state.place])[Number(event.key) - 1];
-  if (step_by) {
-    step(step_by);
+  if (by) {
+    step(by);
   } else if (choice) {
     decide(choice);
   }

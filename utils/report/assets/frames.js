@@ -131,7 +131,7 @@ function viewName(view) {
  * A frame's picture, its true boxes and detections over it.
  * @param {object} set
  * @param {number} frame
- * @param {object[]} truth of `trueBoxes`
+ * @param {object[]} truth of `trueBoxes`; `missed` may say which are drawn so
  * @param {object[]} found of `detections`
  * @param {boolean} withNames whether classes and scores stand at the boxes
  * @returns {HTMLElement}
@@ -142,9 +142,9 @@ function drawFrame(set, frame, truth, found, withNames) {
   const image = make("img", { src: address(set, frame), alt: "", decoding: "async", width, height });
   image.addEventListener("error", () => askForRoot(set));
   const drawing = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
-  const found_boxes = new Set(found.map((own) => own.meant));
+  const foundBoxes = new Set(found.map((own) => own.meant));
   for (const own of truth) {
-    const missed = !found_boxes.has(own.number);
+    const missed = own.missed ?? !foundBoxes.has(own.number);
     drawing.append(...drawBox(own, missed ? "truth missed" : "truth"));
   }
   for (const own of found) {
