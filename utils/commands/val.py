@@ -161,6 +161,7 @@ def report(
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
     if args.report:
+        write_predictions(folder / FILE_NAME, results, header)  # of another folder, perhaps
         write_page([folder], data_sets=[str(data.source)])
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 
