@@ -35,7 +35,7 @@ def _frame_counts(rng: np.random.Generator, patients: int, unequal: bool) -> np.
 def draw_classes(
     rng: np.random.Generator, patients: int, classes: np.ndarray, unequal: bool
 ) -> np.ndarray:
-    """(2, patients, classes): how many frames a patient has of each class, and how many are right."""
+    """(2, patients, classes): a patient's frames of each class, and how many of them are right."""
     frames = _frame_counts(rng, patients, unequal)
     shares = rng.dirichlet(1.2 * classes, patients)  # a patient has one or two of the classes
     counts = rng.multinomial(frames, shares)

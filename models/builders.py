@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from models.common import C3, CBAM, POOLINGS, SPPF, Concat, Conv, Detect, ViewHead, same_padding
+from models.common import C3, CBAM, SPPF, Concat, Conv, Detect, ViewHead, same_padding
 from utils.core.script import UserError
 from utils.core.values import is_whole
 
@@ -288,11 +288,6 @@ MODULES = {
         _build_view_head,
         (_whole("views", 0, MOST_CLASSES, is_optional=False), _DROPOUT),
         reads_several=True,
-        keys=(
-            _one_of("pooling", *POOLINGS),
-            _yes_or_no("layer_norm"),
-            _yes_or_no("zero_start"),
-            _yes_or_no("stop_gradient"),
-        ),
+        keys=(_yes_or_no("stop_gradient"),),
     ),
 }

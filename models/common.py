@@ -149,45 +149,18 @@ class CBAM(nn.Module):
         return x * self.spatial(of_cells).sigmoid()
 
 
-class Attention(nn.Module):
-    """Mean of a map's cells, weighted by a softmax over scores that a linear layer gives them.
-
-    Attention pooling without a gate (Ilse et al., ICML 2018, arXiv:1802.04712, eq. 8). The scores
-    start at zero, so it begins as the mean.
-
-    Args:
-        channels: of the map.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.score = nn.Conv2d(channels, 1, 1, bias=False)  # a bias would cancel in the softmax
-        nn.init.zeros_(self.score.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C)."""
-        weights = self.score(x).flatten(2).softmax(dim=2)  # (B, 1, H W)
-        return (x.flatten(2) * weights).sum(dim=2)
-
-
-POOLINGS = ("mean_max", "mean", "max", "attention")
-
-
 class ViewHead(nn.Module):
     """Image-level classifier: every channel pooled over the frame, dropout, one linear layer.
 
-    By default a channel is pooled to its mean and its maximum. Nothing is normalised over the
-    batch, so a batch of one and a map of one cell are as good as any; `mean` and `amax` have
-    deterministic backward passes and take any frame size. Small, because a thousand frames with
-    contradictory labels are soon learnt by heart.
+    A channel is pooled to its mean and its maximum. Nothing is normalised over the batch, so a
+    batch of one and a map of one cell are as good as any; `mean` and `amax` have deterministic
+    backward passes and take any frame size. Small, because a thousand frames with contradictory
+    labels are soon learnt by heart.
 
     Args:
         view_count: number of views.
         channels: width of each map that is read.
         dropout: share of the pooled features left out in training.
-        pooling: of `POOLINGS`; attention: see `Attention`.
-        layer_norm: normalise the pooled features of a frame (Ba et al. 2016).
-        zero_start: the linear layer starts at zero, so that the first loss is ln(views).
         stop_gradient: the head learns from the maps, and nothing before it learns from the head.
     """
 
@@ -196,28 +169,13 @@ class ViewHead(nn.Module):
         view_count: int,
         channels: Sequence[int],
         dropout: float = 0.5,
-        pooling: str = "mean_max",
-        layer_norm: bool = False,
-        zero_start: bool = False,
         stop_gradient: bool = False,
     ):
         super().__init__()
         self.map_count = len(channels)
-        self.pooling = pooling
         self.stop_gradient = stop_gradient
-        width = sum(channels)
-        if pooling == "mean_max":
-            width *= 2
-        if pooling == "attention":
-            self.attention = nn.ModuleList(Attention(each) for each in channels)
-        self.norm = nn.Identity()
-        if layer_norm:
-            self.norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, view_count)
-        if zero_start:
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
+        self.linear = nn.Linear(2 * sum(channels), view_count)
 
     def forward(self, maps: Tensor | list[Tensor]) -> Tensor:
         """One (B, C, H, W) or several -> (B, views) logits."""
@@ -226,18 +184,10 @@ class ViewHead(nn.Module):
         # In training only, so that Grad-CAM can still ask what a trained head attends to.
         if self.stop_gradient and self.training:
             maps = [x.detach() for x in maps]
-        pooled = torch.cat([self._pool(number, x) for number, x in enumerate(maps)], dim=1)
-        return self.linear(self.drop(self.norm(pooled)))
-
-    def _pool(self, number: int, x: Tensor) -> Tensor:
-        """Map `number` (B, C, H, W) -> (B, C), or (B, 2 C) of mean and maximum."""
-        if self.pooling == "attention":
-            return self.attention[number](x)
-        if self.pooling == "mean":
-            return x.mean(dim=(2, 3))
-        if self.pooling == "max":
-            return x.amax(dim=(2, 3))
-        return torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)
+        pooled = []
+        for x in maps:
+            pooled += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3))]
+        return self.linear(self.drop(torch.cat(pooled, dim=1)))
 
 
 class Detect(nn.Module):

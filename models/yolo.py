@@ -6,10 +6,8 @@ The second has a trunk that both heads read, and the cut through which they read
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from models.branches import with_view_branch
@@ -76,9 +74,7 @@ class DetectionModel(LayerGraph):
 class YOLOv5WithClassification(DetectionModel):
     """YOLOv5 with a view head on one of its layers.
 
-    A head's row may end with keys, such as {stop_gradient: True}, see `models.common.ViewHead`.
-    Heads behind a stop-gradient change nothing but themselves, so there may be several: the first
-    is the model's, the others are trained beside it, for studies.
+    The head's row may end with {stop_gradient: True}, see `models.common.ViewHead`.
 
     Args:
         cfg: a model YAML's path or content with a `ViewHead` row; its `from` is where the head
@@ -89,7 +85,7 @@ class YOLOv5WithClassification(DetectionModel):
         tasks: of one alone, the other's head is removed: the single-task reference.
 
     Attributes:
-        view_indices: the layers that are view heads.
+        view_index: the layer that is the view head.
         stops_gradient: whether the view has no part in the trunk's training.
         trunk_layers: the layers that both heads depend on.
         cut: the trunk layers whose outputs a layer outside the trunk reads.
@@ -111,9 +107,9 @@ class YOLOv5WithClassification(DetectionModel):
         )
         self.view_count = views
         self.tasks = tuple(tasks)
-        self.view_indices = tuple(self.indices_of(ViewHead))
-        self._check_view_heads()
-        self.stops_gradient = all(self.model[index].stop_gradient for index in self.view_indices)
+        self.view_index = self.index_of(ViewHead)
+        self.stops_gradient = self.model[self.view_index].stop_gradient
+        self._refuse_untrained_layers()
         self._find_trunk_and_cut()
         # Removed only now, so that a seed gives the layers that stay the weights they have beside
         # both heads.
@@ -124,13 +120,11 @@ class YOLOv5WithClassification(DetectionModel):
 
     def _find_trunk_and_cut(self) -> None:
         detection_needs = self.ancestors(self.detect_index)
-        view_needs: set[int] = set()
-        for index in self.view_indices:
-            view_needs |= self.ancestors(index)
+        view_needs = self.ancestors(self.view_index)
         shared = detection_needs & view_needs
         self.trunk_layers = tuple(sorted(shared))
         self.detection_layers = (*sorted(detection_needs - shared), self.detect_index)
-        self.view_layers = (*sorted(view_needs - shared), *self.view_indices)
+        self.view_layers = (*sorted(view_needs - shared), self.view_index)
         read_outside: set[int] = set()
         for index in (*self.detection_layers, *self.view_layers):
             read_outside |= set(self.sources[index])
@@ -140,33 +134,17 @@ class YOLOv5WithClassification(DetectionModel):
         for index in layers:
             self.model[index] = nn.Identity()
 
-    def _check_view_heads(self) -> None:
-        """Look for view heads that nothing would train, or that disturb another.
-
-        Raises:
-            UserError: there is such a one, or no view head at all.
-        """
-        count = len(self.view_indices)
-        if not count:
+    def _refuse_untrained_layers(self) -> None:
+        """Raise a `UserError` if nothing would train some layer before the view head."""
+        if not self.stops_gradient:
+            return
+        untrained = self.ancestors(self.view_index) - self.ancestors(self.detect_index)
+        if untrained:
             raise UserError(
-                f"{self.source}: no ViewHead row, expected one, "
-                "such as [17, 1, ViewHead, [views, 0.5]]"
+                f"{self.source}: model layer {self.view_index} is behind a stop-gradient, so "
+                f"nothing would train layers {sorted(untrained)} before it; expected it to read "
+                "layers that the detector needs"
             )
-        detection_needs = self.ancestors(self.detect_index)
-        for index in self.view_indices:
-            stops_gradient = self.model[index].stop_gradient
-            if count > 1 and not stops_gradient:
-                raise UserError(
-                    f"{self.source}: model layer {index} is one of {count} view heads, so each "
-                    "needs {stop_gradient: True} after its args; or leave one head only"
-                )
-            alone = sorted(self.ancestors(index) - detection_needs)
-            if stops_gradient and alone:
-                raise UserError(
-                    f"{self.source}: model layer {index} is behind a stop-gradient, so nothing "
-                    f"would train layers {alone} before it; expected it to read layers that the "
-                    "detector needs"
-                )
 
     @property
     def detect(self) -> Detect | None:
@@ -182,8 +160,7 @@ class YOLOv5WithClassification(DetectionModel):
     def heads(self, features: Features, view_features: Features | None = None) -> dict[str, object]:
         """The cut's outputs -> {"detect": raw maps, "classify": (B, views) logits}.
 
-        The output of a task that the model lacks is left out. Where view heads are trained beside
-        the first, theirs are "classify_beside": (heads, B, views).
+        The output of a task that the model lacks is left out.
 
         Args:
             view_features: if given, the view head reads these in place of `features`: aliases that
@@ -195,11 +172,7 @@ class YOLOv5WithClassification(DetectionModel):
         if "detection" in self.tasks:
             outputs["detect"] = self.run(self.detection_layers, features)[self.detect_index]
         if "classification" in self.tasks:
-            found = self.run(self.view_layers, view_features)
-            first, *beside = [found[index] for index in self.view_indices]
-            outputs["classify"] = first
-            if beside:
-                outputs["classify_beside"] = torch.stack(beside)
+            outputs["classify"] = self.run(self.view_layers, view_features)[self.view_index]
         return outputs
 
     def forward(
@@ -235,19 +208,13 @@ class YOLOv5WithClassification(DetectionModel):
     def clipped_parts(self) -> tuple[list[nn.Parameter], ...]:
         """Trunk and detection head are a part, the view head is another.
 
-        So a large view gradient cannot scale the detector's step. Heads beside each other are a
-        part each.
+        So a large view gradient cannot scale the detector's step.
         """
-        _, *beside = self.view_indices
-        first = nn.ModuleList(
-            self.model[index] for index in self.view_layers if index not in beside
-        )
-        view_heads = [list(first.parameters())]
-        for index in beside:
-            view_heads.append(list(self.model[index].parameters()))
-        others = {id(parameter) for parameter in chain.from_iterable(view_heads)}
-        detector = [parameter for parameter in self.parameters() if id(parameter) not in others]
-        return detector, *view_heads
+        view_head = nn.ModuleList(self.model[index] for index in self.view_layers)
+        of_view = list(view_head.parameters())
+        known = set(map(id, of_view))
+        detector = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        return detector, of_view
 
     def arguments(self) -> dict[str, object]:
         return {**super().arguments(), "views": self.view_count, "tasks": list(self.tasks)}

@@ -320,17 +320,31 @@ def test_a_line_that_is_not_printed_would_be_seen():
     assert len(missing_lines(TUTORIALS[0], output.replace("always PLAX", "always"))) == 1
 
 
-@pytest.mark.slow
-def test_the_tutorials_commands_run_in_order_and_print_what_it_shows(tmp_path: Path):
-    (tmp_path / "datasets").symlink_to(ROOT / "datasets")
+def output_of(page: Path, folder: Path) -> str:
+    """What the page's python commands print, run in order in the folder."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     output = ""
-    for command in commands_of(TUTORIALS[0]):
+    for command in commands_of(page):
         program, *words = command.words
         if program != "python":
             continue
         line = [sys.executable, str(ROOT / words[0]), *words[1:]]
-        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         output += done.stdout + done.stderr
+    return output
+
+
+@pytest.mark.slow
+def test_the_tutorials_commands_run_in_order_and_print_what_it_shows(tmp_path: Path):
+    (tmp_path / "datasets").symlink_to(ROOT / "datasets")
+    output = output_of(TUTORIALS[0], tmp_path)
     assert not missing_lines(TUTORIALS[0], output.replace(f"{ROOT}/", ""))
+
+
+@pytest.mark.slow
+def test_the_commands_for_another_field_run_in_order(tmp_path: Path):
+    output = output_of(ROOT / "docs/how-to/other-field.md", tmp_path)
+    assert "floors" in output
+    assert (tmp_path / "runs/shoes/compared/report.md").is_file()
+    assert (tmp_path / "runs/shoes/joint/weights/last.onnx").is_file()

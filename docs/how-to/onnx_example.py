@@ -1,4 +1,6 @@
-"""Boxes and view of a frame from an exported model; needs onnxruntime, OpenCV and NumPy, and nothing of this project.
+"""Boxes and view of a frame from an exported model.
+
+It needs onnxruntime, OpenCV and NumPy, and nothing of this project.
 
 python docs/how-to/onnx_example.py last.onnx frame.jpg    # last.onnx as export.py --nms wrote it
 """

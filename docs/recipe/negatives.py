@@ -1,9 +1,11 @@
 """False boxes on frames where there is nothing to find, with and without the look for flow colour.
 
-python -m docs.recipe.negatives runs/recipe/study --chest-xray ../shared/chest-xray --out docs/results/negatives.csv
+python -m docs.recipe.negatives runs/recipe/final/*-yolov5s-* --chest-xray ../shared/chest-xray \
+    --out docs/results/negatives.csv
 
 Each fold's network looks at its own validation frames as they are, at the same frames with their
-flow turned grey, and at chest X-rays. Boxes are counted from the mean of the confidences that the
+flow turned grey, at chest X-rays, and at phantom frames without a jet, most of which have the flow
+of open valves; with one, for comparison. Boxes are counted from the mean of the confidences that the
 other folds' networks keep, so no threshold was chosen on these patients. A row a fold and kind of
 frame: boxes a frame, the share of frames with one, and the same if frames without flow colour are
 not scored.
@@ -11,32 +13,30 @@ not scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from tqdm import tqdm
 
-from docs.recipe.measure import data_of, write_csv
+from docs.recipe.tables import write_csv
 from utils.checkpoints.model_file import model_from_checkpoint, open_model
 from utils.core.arguments import script_parser
+from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import select_compute, select_device
 from utils.core.script import run_script
 from utils.data.flow_colour import has_flow_colour
 from utils.data.images import IMAGE_SUFFIXES, read_image
+from utils.data.phantom.anatomy import VIEWS
+from utils.data.phantom.frames import FrameSpec, draw
+from utils.data.phantom.patients import new_patient
 from utils.data.splits import load_split
 from utils.inference.predictor import Predictor
 
-
-@dataclass(frozen=True)
-class Frames:
-    """Frames of one kind; `change` is done to each."""
-
-    kind: str
-    paths: Sequence[Path]
-    change: Callable[[np.ndarray], np.ndarray]
+PHANTOMS = 240
 
 
 def turned_grey(image_rgb: np.ndarray) -> np.ndarray:
@@ -44,8 +44,25 @@ def turned_grey(image_rgb: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-def as_it_is(image_rgb: np.ndarray) -> np.ndarray:
-    return image_rgb
+def phantoms(with_jets: bool, count: int = PHANTOMS) -> Iterator[np.ndarray]:
+    """A patient each, the views in turn; (height, width, 3) uint8 RGB."""
+    random = np.random.default_rng(0)
+    views = list(VIEWS)
+    for number in range(count):
+        view = views[number % len(views)]
+        jets = ()
+        if with_jets:
+            findings = VIEWS[view].findings
+            jets = tuple(findings[number // len(views) % len(findings)].split("+"))
+        spec = FrameSpec("", view, jets, number)
+        frame, _ = draw(spec, new_patient(number, random), random)
+        yield frame
+
+
+def data_of(folder: Path) -> DataConfig:
+    """The data set of a training."""
+    options = yaml.safe_load((folder / "opt.yaml").read_text(encoding="utf-8"))
+    return load_data_config(options["data"])
 
 
 def predictor_of(folder: Path) -> Predictor:
@@ -54,18 +71,17 @@ def predictor_of(folder: Path) -> Predictor:
     return Predictor.of(model, metadata, compute)
 
 
-def row_of(predictor: Predictor, frames: Frames) -> dict[str, object]:
+def row_of(predictor: Predictor, kind: str, images: Iterable[np.ndarray]) -> dict[str, object]:
     """What a network finds in frames of one kind."""
     boxes = []
     is_coloured = []
-    for path in tqdm(frames.paths, frames.kind, leave=False):
-        image = frames.change(read_image(path))
+    for image in tqdm(images, kind, leave=False):
         boxes.append(len(predictor(image).scores))
         is_coloured.append(has_flow_colour(image))
     boxes = np.array(boxes)
     is_coloured = np.array(is_coloured)
     return {
-        "frames": frames.kind,
+        "frames": kind,
         "count": len(boxes),
         "boxes_a_frame": boxes.mean(),
         "share_with_box": (boxes > 0).mean(),
@@ -83,23 +99,25 @@ def rows_of(folders: Sequence[Path], chest_xray: Path) -> Iterable[dict[str, obj
         others = [predictors[other].confidence for other in folders if other != folder]
         own = load_split(data_of(folder), "val").images
         at = replace(predictor, confidence=float(np.mean(others)))
-        for frames in (
-            Frames("as they are", own, as_it_is),
-            Frames("flow turned grey", own, turned_grey),
-            Frames("chest X-rays", xrays, as_it_is),
-        ):
+        kinds = {
+            "as they are": map(read_image, own),
+            "flow turned grey": map(turned_grey, map(read_image, own)),
+            "chest X-rays": map(read_image, xrays),
+            "phantoms without a jet": phantoms(with_jets=False),
+            "phantoms with a jet": phantoms(with_jets=True),
+        }
+        for kind, images in kinds.items():
             fold = folder.name.partition("-")[0]
-            yield {"fold": fold, "confidence": at.confidence, **row_of(at, frames)}
+            yield {"fold": fold, "confidence": at.confidence, **row_of(at, kind, images)}
 
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("study", type=Path, help="folder of the trainings")
+    parser.add_argument("trainings", type=Path, nargs="+", help="folders of trainings, one a fold")
     parser.add_argument("--chest-xray", type=Path, required=True, help="folder of X-rays")
     parser.add_argument("--out", type=Path, required=True, help="table to write")
     args = parser.parse_args()
-    folders = sorted(path.parent for path in args.study.glob("*-baseline-*/summary.json"))
-    write_csv(args.out, list(rows_of(folders, args.chest_xray)))
+    write_csv(args.out, list(rows_of(args.trainings, args.chest_xray)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from traps import Trap
 
+from models.yolo import YOLOv5WithClassification
 from utils.checkpoints.checkpoint import (
     FORMAT,
     VERSION,
@@ -257,6 +258,36 @@ def test_everything_is_transferred_to_the_same_architecture(caplog: pytest.LogCa
         torch.equal(target.state_dict()[name], tensor)
         for name, tensor in source.state_dict().items()
     )
+
+
+@pytest.mark.parametrize(
+    ("nc", "views", "tasks", "left"),
+    [
+        (
+            2,
+            2,
+            ["detection", "classification"],
+            "model.24.m.0, model.24.m.1, model.24.m.2, model.25.linear",
+        ),
+        (2, 3, ["detection", "classification"], "model.24.m.0, model.24.m.1, model.24.m.2"),
+        (4, 5, ["detection", "classification"], "model.25.linear"),
+        (2, 0, ["detection"], "model.24.m.0, model.24.m.1, model.24.m.2"),
+    ],
+)
+def test_of_other_classes_all_but_the_heads_is_taken_and_said(
+    nc: int, views: int, tasks: list, left: str, caplog: pytest.LogCaptureFixture
+):
+    cfg = "models/yolov5n_joint.yaml"
+    source = YOLOv5WithClassification(cfg, nc=4, views=3)
+    target = YOLOv5WithClassification(cfg, nc=nc, views=views, tasks=tasks)
+    with caplog.at_level("INFO"):
+        count = transfer_weights(target, source.state_dict(), "other.pt")
+    total = len(target.state_dict())
+    assert f"other.pt: transferred {count} of {total} tensors" in caplog.text
+    assert f"left as initialised: {left}" in caplog.text
+    assert total - count == 2 * len(left.split(", "))
+    trunk = "model.0.conv.weight"
+    assert torch.equal(target.state_dict()[trunk], source.state_dict()[trunk])
 
 
 def test_nothing_to_transfer_is_an_error():

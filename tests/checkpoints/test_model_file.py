@@ -41,12 +41,26 @@ def test_an_export_keeps_what_the_data_says_of_file_names_and_older_files_say_no
     assert older.clip_pattern is None and not older.needs_colour
 
 
+def test_an_export_keeps_thresholds_and_older_files_have_none():
+    chosen = {"clip_evidence": 0.25, "view_probability": 0.75}
+    metadata = ModelMetadata("joint", ["a"], ["b"], 64, False, "d", 0.5, None, "1-2", **chosen)
+    properties = metadata.to_properties()
+    again = ModelMetadata.of_properties(properties, "x")
+    assert (again.clip_evidence, again.view_probability) == (0.25, 0.75)
+    for key in chosen:
+        del properties[key]
+    older = ModelMetadata.of_properties(properties, "x")
+    assert older.clip_evidence is older.view_probability is None
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"clip_pattern": '"(a)"'}, "clip_pattern is '(a)', expected None, or a regular"),
         ({"group_pattern": '"("'}, "group_pattern is '('"),
         ({"bits": '"12"'}, "bits is '12', expected int"),
+        ({"clip_evidence": "1.5"}, "clip_evidence is 1.5, expected None, or a number from 0 to 1"),
+        ({"view_probability": "-1"}, "view_probability is -1, expected None, or a number"),
         ({"format": '"other"'}, "no metadata of this project"),
         ({"version": "99"}, "version 99, expected 1 or 2"),
         ({"names": "not JSON"}, "Expecting value"),

@@ -88,6 +88,8 @@ CHANGES = {
               ["AR"], ["AR", "MR", "PR", "PR"], ["AR", "MR", "PR", 3], {0: "AR"}),
     "view_names": (GONE, None, "A4C", ["A4C"], ["A4C", "A4C", "PLAX"], [0, 1, 2]),
     "confidence": (GONE, NAN, INF, -INF, -0.1, 1.1, "0.5", True, [0.5], torch.tensor(0.5)),
+    "thresholds": (None, 0.5, [0.5], {"clip_evidence": NAN}, {"clip_evidence": "0.5"}, {"view_probability": 1.1},
+                   {"clip_evidence": 0.5, "view_probability": True}),
     "view_prior": (GONE, 1, {}, [1], {"majority": 3, "by_class": {}}, {"majority": -1, "by_class": {}},
                    {"majority": 0, "by_class": {4: 0}}, {"majority": 0, "by_class": {0: 3}},
                    {"majority": 0, "by_class": [1]},

@@ -7,6 +7,7 @@ from utils.comparison.arms import find_arm
 from utils.comparison.protocol import Contrast, Protocol
 from utils.comparison.report import to_markdown
 from utils.comparison.results import collect
+from utils.core.title import titled
 
 ABOUT = {
     **{
@@ -20,11 +21,11 @@ ABOUT = {
 }
 
 
-def report_of(outcomes: dict, *counted: Contrast) -> str:
+def report_of(outcomes: dict, *counted: Contrast, about: dict = ABOUT) -> str:
     made_up = {name: find_arm(name) for name in outcomes}
     rows = {"gradnorm": interference_rows({(0, seed): [0.1 * seed, 0.2] for seed in range(3)})}
     return to_markdown(
-        collect(ABOUT, Protocol(counted, {}), list(made_up.values()), outcomes, rows)
+        collect(about, Protocol(counted, {}), list(made_up.values()), outcomes, rows)
     )
 
 
@@ -34,6 +35,15 @@ def test_a_report_says_what_its_means_are_over():
         folds(gradnorm=several[0], fixed=several[1])
     )
     assert "over 3 trainings." in report_of(arms(gradnorm=[0.3, 0.4, 0.5], fixed=[0.3, 0.4, 0.4]))
+
+
+def test_a_report_is_in_the_words_of_its_data():
+    outcomes = arms(gradnorm=[0.7, 0.71, 0.72], fixed=[0.3, 0.31, 0.32], dual=[0.5, 0.6, 0.5])
+    text = report_of(outcomes, about=ABOUT | {"cls_title": "projection"})
+    assert "| projection acc. | balanced |" in text
+    assert "balanced projection accuracy" in text
+    assert titled(text, "season") == text  # the word view is nowhere
+    assert titled(report_of(outcomes), "projection") == text
 
 
 def test_only_what_was_fixed_before_gets_a_word():

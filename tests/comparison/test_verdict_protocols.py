@@ -9,7 +9,13 @@ from utils.comparison.protocol_file import load_protocol
 from utils.core.files import ROOT
 from utils.core.names import BALANCERS
 
-PROTOCOLS = {"weight-curve": 15, "depth-curve": 6, "permuted": 3, "rivals": 32}  # -> trainings
+PROTOCOLS = {  # -> trainings
+    "weight-curve": 15,
+    "depth-curve": 6,
+    "permuted": 3,
+    "rivals": 32,
+    "yolov5s": 10,
+}
 
 
 def loaded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -34,7 +40,8 @@ def test_a_protocol_is_valid_and_spends_its_budget(
     for arm in protocol.arms:
         options, _ = protocol.settings(arm)
         assert (ROOT / options.cfg).is_file()
-        assert (options.size, options.epochs, options.batch_size) == ("n", 20, 16)
+        assert options.size == ("s" if name == "yolov5s" else "n")
+        assert (options.epochs, options.batch_size) == (20, 16)
 
 
 def test_every_balancer_is_among_the_rivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -81,16 +81,25 @@ def test_keys_left_out_take_yolov5s_defaults_but_no_augmentation(tmp_path: Path)
 
 
 def test_our_own_hyp_files_have_every_key_that_applies():
-    every = {field.name for field in fields(HyperParameters)} - {"anchors", "record_averages"}
+    every = {field.name for field in fields(HyperParameters)} - {"anchors"}
     of_networks = {f"{task}_{name}" for task in TASKS for name in RATES}
     of_weights = {
         name
         for name in every
         if name.startswith(("balancer", "gradnorm_", "initial_", "weight_sum"))
     }
-    assert yaml.safe_load(RULES.read_text(encoding="utf-8")).keys() == every - of_networks
+    for name in ("joint_training_rules", "joint_with_augmentation", "new_patients"):
+        joint = yaml.safe_load((ROOT / "hyp" / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert joint.keys() == every - of_networks, name
     dual = yaml.safe_load((ROOT / DualOptions.hyp).read_text(encoding="utf-8"))
     assert dual.keys() == every - of_weights - set(RATES)
+
+
+def test_the_recipe_for_new_patients_differs_in_gradnorms_rule_only():
+    recipe = load_hyperparameters("new_patients")
+    augmented = load_hyperparameters("joint_with_augmentation")
+    assert recipe == replace(augmented, gradnorm_rule="log")
+    assert recipe.augmentation
 
 
 def test_our_own_hyp_file_has_no_augmentation():
@@ -242,12 +251,3 @@ def test_one_of_our_hyp_files_is_found_by_its_name(tmp_path: Path, monkeypatch: 
     assert load_hyperparameters("mine").lr0 == 0.5
     with pytest.raises(UserError, match=r"hyp/none\.yaml: no such file"):
         load_hyperparameters("none")
-
-
-@pytest.mark.parametrize("wrong", [["half"], [0.5, 0.5], [0], [-1.0], [True], [float("nan")]])
-def test_recorded_averages_are_windows_of_epochs(wrong: list):
-    with pytest.raises(
-        UserError, match=r"record_averages is .*, expected different numbers of epochs"
-    ):
-        HyperParameters(record_averages=wrong)
-    assert HyperParameters(record_averages=["ramp", 0.5, 1]).averaging_windows == [0.5, 1]

@@ -78,3 +78,11 @@ def test_a_split_that_is_written_keeps_the_stored_bits(tmp_path: Path, bits: int
     data = dataclasses.replace(load_data_config(make_set(tmp_path / "set")), bits=bits)
     write_split(tmp_path / "split", data, {name: [] for name in ("train", "val")}, "")
     assert load_data_config(tmp_path / "split/data.yaml").bits == bits
+
+
+@pytest.mark.parametrize("needs_colour", [True, False])
+def test_a_split_that_is_written_still_needs_colour(tmp_path: Path, needs_colour: bool):
+    made = load_data_config(make_set(tmp_path / "set"))
+    data = dataclasses.replace(made, needs_colour=needs_colour)
+    write_split(tmp_path / "split", data, {name: [] for name in ("train", "val")}, "")
+    assert load_data_config(tmp_path / "split/data.yaml").needs_colour == needs_colour

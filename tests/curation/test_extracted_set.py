@@ -23,7 +23,7 @@ def clip_of(patient: int, folder: Path) -> Extracted:
 
 @pytest.mark.parametrize(("patients", "for_val"), [(2, 1), (5, 1), (7, 1), (10, 2), (18, 4)])
 def test_a_fifth_of_the_patients_is_for_val(patients: int, for_val: int, tmp_path: Path):
-    write_data(tmp_path, [clip_of(number + 1, tmp_path) for number in range(patients)])
+    write_data(tmp_path, [clip_of(number + 1, tmp_path) for number in range(patients)], False)
     data = load_data_config(tmp_path / "data.yaml")
     found = {}
     for split in ("train", "val"):

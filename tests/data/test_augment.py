@@ -92,6 +92,30 @@ def test_a_flip_is_exact():
         np.testing.assert_allclose(moved, expected, atol=1e-6)
 
 
+def test_a_flip_left_to_right_swaps_the_classes_that_a_mirror_image_swaps():
+    frame, boxes = frame_of([(0, 10, 20, 40, 50), (2, 90, 5, 128, 96), (1, 50, 5, 60, 15)])
+    classes = {}
+    for key in ("fliplr", "flipud"):
+        augment = augmenter([(frame, boxes)], **{key: 1.0})
+        augment.mirrored_classes = np.array([2, 1, 0])
+        _, moved = augment(0, 0)
+        classes[key] = moved[:, 0].tolist()
+    assert classes == {"fliplr": [2, 0, 1], "flipud": [0, 2, 1]}
+
+
+def test_classes_are_swapped_in_mosaics_and_mixtures_too_and_nothing_else_changes():
+    samples = [frame_of([(0, 10, 20, 60, 70), (2, 64, 0, 128, 96), (1, 30, 5, 90, 55)])] * 3
+    keys = GEOMETRY | {"mosaic": 0.5, "mixup": 0.5, "fliplr": 1.0}
+    for epoch in range(10):
+        same, before = augmenter(samples, **keys)(epoch, 0)
+        augment = augmenter(samples, **keys)
+        augment.mirrored_classes = np.array([2, 1, 0])
+        frame, boxes = augment(epoch, 0)
+        assert (frame == same).all()
+        assert (boxes[:, 1:] == before[:, 1:]).all()
+        assert (boxes[:, 0] == 2 - before[:, 0]).all()
+
+
 def test_without_keys_a_frame_stays_as_it_is():
     frame, boxes = frame_of([(1, 10, 20, 40, 50)])
     same, moved = augmenter([(frame, boxes)])(3, 0)

@@ -191,6 +191,24 @@ def test_a_real_cine_is_what_another_decoder_makes_of_its_jpegs():
     assert np.ptp(found.astype(int), axis=3).max() > 50  # it has flow in it
 
 
+def test_a_jp2_file_within_dicom_has_its_colours():
+    """The words "red", "green" and "blue", each in its colour, on grey."""
+    (found,) = frames_of(PYDICOM_FILES / "GDCMJ2K_TextGBR.dcm").astype(int)
+    for channel, rows in enumerate((slice(30, 120), slice(130, 230), slice(235, 310))):
+        others = np.delete(found[rows], channel, axis=2).max(axis=2)
+        is_pure = (found[rows, :, channel] > 240) & (others < 20)
+        assert is_pure.sum() > 1000
+    assert not ((found[120:130] > 140) | (found[120:130] < 110)).any()
+
+
+def test_every_file_that_the_project_promises_to_read_is_among_them():
+    promised = {"examples_ybr_color", "examples_rgb_color", "examples_palette", "examples_jpeg2k"}
+    promised |= {"ExplVR_BigEnd", "SC_rgb_rle_2frame", "SC_rgb_jpeg_gdcm", "SC_rgb_jpeg_app14_dcmd"}
+    promised |= {f"SC_rgb_dcmtk_+eb+cy+{variant}" for variant in ("n1", "n2", "np", "s2", "s4")}
+    promised |= {"SC_ybr_full_422_uncompressed", "SC_rgb_gdcm_KY"}
+    assert {f"{name}.dcm" for name in promised} <= set(READABLE)
+
+
 def test_stale_regions_of_real_files_are_not_used():
     for name in ("examples_ybr_color.dcm", "examples_palette.dcm"):
         clip = open_dicom(PYDICOM_FILES / name)
@@ -316,6 +334,7 @@ def test_a_syntax_that_is_not_read_is_named_and_who_reads_it(
         ({"BitsStored": None}, "has no BitsStored in its header"),
         ({"PhotometricInterpretation": "CMYK"}, "its PhotometricInterpretation is CMYK with 3"),
         ({"SamplesPerPixel": 4}, "is RGB with 4 samples a pixel"),
+        ({"NumberOfFrames": -3}, "its NumberOfFrames is -3, expected at least 1"),
         ({"NumberOfFrames": 10**9}, "ends after 2 of 1000000000 frames"),
     ],
 )

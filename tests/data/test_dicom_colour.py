@@ -24,6 +24,7 @@ from dicom_files import (
     write_native,
 )
 
+from utils.core.script import UserError
 from utils.data.dicom import open_dicom
 from utils.data.dicom_colour import ybr_to_rgb
 
@@ -215,6 +216,17 @@ def test_the_rescaling_alone_changes_nothing(tmp_path: Path):
         tmp_path / "a", stored, BitsStored=12, RescaleSlope="0.5", RescaleIntercept="-1024"
     )
     np.testing.assert_array_equal(found, stored >> 4)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [("0", "5"), ("2", None)])
+def test_a_rescaling_to_nothing_or_from_nowhere_is_refused(
+    tmp_path: Path, slope: str, intercept: str | None
+):
+    changes = {"RescaleSlope": slope}
+    if intercept:
+        changes["RescaleIntercept"] = intercept
+    with pytest.raises(UserError, match=f"a: its RescaleSlope is {slope} and its RescaleInter"):
+        grey_of(tmp_path / "a", RAMP.astype(np.uint16), BitsStored=12, **changes)
 
 
 def test_a_window_is_spread_over_the_greys(tmp_path: Path):

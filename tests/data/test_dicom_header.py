@@ -1,5 +1,7 @@
 """Times and scales of a DICOM object's header; what is stale or contradicts itself is not used."""
 
+import math
+
 import numpy as np
 import pytest
 from dicom_files import Dataset
@@ -114,6 +116,18 @@ def test_a_scale_that_is_no_length_is_none():
     item = region_item(0, 0, 9, 9, PhysicalUnitsXDirection=4, PhysicalDeltaY=0.0)
     (region,), _ = regions_of(header_with(SequenceOfUltrasoundRegions=[item]), 10, 10)
     assert region == Region(0, 0, 10, 10, None, None)
+
+
+@pytest.mark.parametrize("delta", [math.nan, math.inf, -math.inf, [0.1, 0.2], None])
+def test_a_scale_that_is_no_number_is_none(delta: object):
+    item = region_item(0, 0, 9, 9, PhysicalDeltaX=delta)
+    (region,), _ = regions_of(header_with(SequenceOfUltrasoundRegions=[item]), 10, 10)
+    assert region == Region(0, 0, 10, 10, None, pytest.approx(0.4))
+
+
+def test_a_region_with_two_numbers_for_a_corner_is_none():
+    item = region_item(0, 0, 9, 9, RegionLocationMaxX1=[3, 4])
+    assert regions_of(header_with(SequenceOfUltrasoundRegions=[item]), 10, 10) == ((), ())
 
 
 def test_an_item_without_corners_is_no_region():

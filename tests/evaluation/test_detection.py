@@ -7,6 +7,7 @@ import pytest
 from made_up_results import NAMES, VIEWS, image_result, random_results
 
 from utils.core.options import USUAL_CONFIDENCE
+from utils.evaluation.average_precision import coco_evaluation
 from utils.evaluation.detection import detection_confusion
 from utils.evaluation.evaluate import write_evaluation
 from utils.evaluation.metrics import confidence_of, summarise
@@ -22,7 +23,8 @@ def test_confusion_by_hand():
         (0.7, 1, 20, 0, 30, 10),  # right, but that box is taken
         (0.2, 2, 40, 0, 50, 10),  # below the threshold
     ]
-    confusion = detection_confusion([image_result(truth, found)], 3, 0.5)
+    evaluation = coco_evaluation([image_result(truth, found)], 3)
+    confusion = detection_confusion(evaluation, 0.5)
     assert confusion.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0]]
 
 

@@ -17,11 +17,11 @@ NO_ERROR = dict.fromkeys(KINDS, 0)
 
 
 def errors_of(results: list[ImageResult], confidence: float = 0) -> dict:
-    return error_kinds(results, NAMES, coco_evaluation(results, len(NAMES)), confidence)
+    return error_kinds(NAMES, coco_evaluation(results, len(NAMES)), confidence)
 
 
 def kinds_of(results: list[ImageResult]) -> DetectionKinds:
-    return detection_kinds(results, coco_evaluation(results, len(NAMES)))
+    return detection_kinds(coco_evaluation(results, len(NAMES)))
 
 
 def mixed_up_results(images: int = 40, seed: int = 0, every: int = 1) -> list[ImageResult]:

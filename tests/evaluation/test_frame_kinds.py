@@ -19,7 +19,7 @@ def test_kinds_are_those_of_the_metrics_in_the_frames_order():
                 counts[KINDS[number]] += 1
             found = set(meant[shown].tolist())
             counts["missed"] += sum(own not in found for own in range(len(result.true_classes)))
-        assert counts == error_kinds(results, NAMES, evaluation, confidence)["counts"]
+        assert counts == error_kinds(NAMES, evaluation, confidence)["counts"]
 
 
 def test_a_box_is_about_the_true_box_of_its_own_frame():

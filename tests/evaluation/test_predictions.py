@@ -13,8 +13,10 @@ import yaml
 from made_up_results import random_results
 from small_runs import run, small_options
 
+from utils.checkpoints.checkpoint import load_checkpoint
 from utils.core.data_config import load_data_config
 from utils.core.script import UserError
+from utils.core.values import to_mapping
 from utils.data.splits import load_split
 from utils.evaluation.metrics import summarise
 from utils.evaluation.predictions import (
@@ -28,6 +30,7 @@ from utils.evaluation.predictions import (
     write_predictions,
 )
 from utils.evaluation.results import ImageResult
+from utils.evaluation.thresholds import chosen_on
 
 HEADER = Header(
     names=["AR", "MR", "PR"],
@@ -134,7 +137,15 @@ def test_a_training_is_scored_again_to_the_last_digit(
         results, header.names, header.view_names, None, header.prior, tasks=header.tasks
     )
     expected = json.loads((finished / "metrics.json").read_text())
+    thresholds = expected.pop("thresholds")
     assert json.loads(json.dumps(found)) == expected
+    assert (
+        header.thresholds
+        == thresholds
+        == load_checkpoint(finished / "weights/last.pt")["thresholds"]
+    )
+    data = load_data_config(tiny_data)
+    assert to_mapping(chosen_on(results, data, header.tasks)) == thresholds
     assert header.confidence == expected["detection"]["confidence"]
 
 

@@ -13,7 +13,10 @@ def test_by_hand():
     np.testing.assert_allclose(found["coverage"], [0.25, 0.75, 1])
     np.testing.assert_allclose(found["risk"], [0, 1 / 3, 1 / 4])
     assert found["area"] == pytest.approx((0 + 0 + 1 / 3 + 1 / 4) / 4)
-    assert found["at_accuracy"][0] == {"accuracy": 0.9, "threshold": 0.9, "coverage": 0.25}
+    assert found["at_accuracy"][1] == {"accuracy": 0.9, "threshold": 0.9, "coverage": 0.25}
+    assert found["kept"] is None
+    kept = risk_coverage(np.column_stack((sure, 1 - sure)), np.array([0, 0, 1, 0]), 0.8)["kept"]
+    assert kept == {"threshold": 0.8, "coverage": 0.75, "accuracy": pytest.approx(2 / 3)}
 
 
 def test_every_point_is_the_share_of_wrong_answers_among_those_as_sure():

@@ -14,7 +14,8 @@ from scipy import stats
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from utils.evaluation.average_precision import IOU_THRESHOLDS, match_predictions
+from utils.evaluation.average_precision import match_predictions
+from utils.evaluation.matching import IOU_THRESHOLDS
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult, group_draws
 from utils.evaluation.screening import FROC_RATES, NO_NEGATIVES, frame_rates, froc, wilson

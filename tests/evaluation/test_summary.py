@@ -15,6 +15,7 @@ from utils.evaluation.clip_metrics import clip_metrics
 from utils.evaluation.metrics import plain, summarise
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.summary import Clips, Summary
+from utils.evaluation.thresholds import Thresholds
 
 
 def check(value: object, kind: Any, where: str) -> None:
@@ -71,7 +72,7 @@ def test_the_figures_of_clips_have_the_keys_and_types_that_are_written_down(task
         clip_pattern=r"^(.)(\d*)",
     )
     for own in (random_results(24), [without_predictions(result) for result in random_results(9)]):
-        found = plain(clip_metrics(own, data, 0.3, tasks))
+        found = plain(clip_metrics(own, data, Thresholds(view_probability=0.4), tasks))
         check(json.loads(json.dumps(found)), Clips, "clips")
 
 

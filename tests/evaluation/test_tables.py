@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from made_up_results import NAMES, VIEWS, image_result, random_results, without_predictions
 
+from utils.core.title import titled
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ViewPrior
 from utils.evaluation.screening import NO_NEGATIVES
@@ -42,6 +43,17 @@ def test_the_result_is_json_and_its_table_is_narrow():
         == f"{metrics['views']['majority_baseline']['accuracy']:.3f}"
     )
     assert sum("patients (group_pattern), 10 groups" in line for line in lines) == 3
+
+
+def test_tables_are_in_the_words_of_their_data():
+    results = random_results(20)
+    prior = ViewPrior.fit([(result.true_classes, result.true_view) for result in results])
+    texts = {}
+    for title in ("view", "projection"):
+        metrics = summarise(results, NAMES, VIEWS, view_prior=prior, cls_title=title)
+        texts[title] = " ".join(format_table(metrics).split())
+    assert "projections images accuracy" in texts["projection"]
+    assert titled(texts["view"], "projection") == texts["projection"]
 
 
 def test_the_tables_show_both():

@@ -70,3 +70,36 @@ def test_tint_is_grey_where_nothing_was_looked_at():
     np.testing.assert_array_equal(
         grey, np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
     )
+
+
+def test_a_label_that_is_wider_than_the_image_has_smaller_letters():
+    image = np.full((400, 40, 3), (0, 0, 200), np.uint8)
+    found = prediction([(4, 100, 36, 300, 0.9, 0)], (1.0,), (400, 40))
+    drawn = draw_prediction(image, found, ["a very long name", *NAMES[1:]], VIEWS)
+    label = (drawn == colour(CLASS_COLOURS[0])).all(axis=-1)
+    columns = np.flatnonzero(label.any(axis=0))
+    assert columns[0] >= MARGIN and columns[-1] < drawn.shape[1] - MARGIN
+
+
+def test_boxes_have_sharp_edges_of_the_same_width():
+    image = np.zeros((480, 640, 3), np.uint8)
+    found = prediction([(100.2, 100.4, 300.7, 300.1, 0.9, 1)], size=(480, 640))
+    drawn = draw_prediction(image, found, NAMES, VIEWS)
+    row = drawn[CAPTION + STRIP + 200]
+    own = np.flatnonzero((row == colour(CLASS_COLOURS[1])).all(axis=-1))
+    left, right = np.split(own - MARGIN, [len(own) // 2])
+    assert len(left) == len(right) == 4
+    assert abs(left.mean() - 100.2) < 1 and abs(right.mean() - 300.7) < 1
+
+
+def test_boxes_that_are_too_many_are_counted_in_words():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 300, (130, 2))
+    rows = [(*low, *(low + 40), 0.5, 2) for low in corners]
+    image = np.zeros((340, 640, 3), np.uint8)
+    below = slice(-STRIP + 6, None), slice(-160, -MARGIN)
+    few, many = (
+        draw_prediction(image, prediction(rows[:count], size=(340, 640)), NAMES, VIEWS)[below]
+        for count in (100, 130)
+    )
+    assert (few == 255).all() and (many < 100).any()

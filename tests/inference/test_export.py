@@ -26,7 +26,15 @@ SHAPES = [
 # ---- the same answers as PyTorch -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["detection", "classification", "dual", "branched"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classification",
+        "dual",
+        pytest.param("detection", marks=pytest.mark.slow),
+        pytest.param("branched", marks=pytest.mark.slow),
+    ],
+)
 def test_every_kind_of_model(name: str):
     model = stirred(mini_models()[name])
     proto = export.onnx_model(export.exported_program(export.Deployed(model)), model.tasks)

@@ -70,7 +70,7 @@ def test_the_view_heads_input_is_explained(checkpoints, tiny_data: Path, kind: s
     if kind == "dual":
         read = model.classifier.model[:-1](square)
     else:
-        (source,) = model.sources[model.view_indices[0]]
+        (source,) = model.sources[model.view_index]
         read = (
             model.trunk(square)[source]
             if kind == "joint"
@@ -78,7 +78,7 @@ def test_the_view_heads_input_is_explained(checkpoints, tiny_data: Path, kind: s
         )
     cells = grad_cam(head, read, torch.tensor([found.view]))[0].numpy()
     np.testing.assert_allclose(
-        found.attention, to_image(cells, letterbox, *image.shape[:2]), atol=1e-5
+        found.attention, to_image(cells, letterbox, image.shape[:2]), atol=1e-5
     )
     assert found.attention.shape == image.shape[:2] and found.attention.max() > 0
     assert not head._forward_pre_hooks
@@ -91,7 +91,7 @@ def test_a_map_lies_where_its_cells_are(height: int, width: int):
     cells[8, 9] = 3
     centre = np.array([9.5, 8.5, 9.5, 8.5]) * 4  # of the cell, in pixels of the square
     x, y, *_ = letterbox.to_original(centre[None], height, width)[0]
-    found = to_image(cells, letterbox, height, width)
+    found = to_image(cells, letterbox, (height, width))
     assert found.shape == (height, width) and found.min() == 0 and 0.7 < found.max() <= 1
     weights = found / found.sum()
     np.testing.assert_allclose(
@@ -99,11 +99,11 @@ def test_a_map_lies_where_its_cells_are(height: int, width: int):
         (x, y),
         atol=0.5,
     )
-    assert not to_image(np.zeros((16, 16), np.float32), letterbox, height, width).any()
+    assert not to_image(np.zeros((16, 16), np.float32), letterbox, (height, width)).any()
 
 
 def test_attention_to_the_letterboxs_border_makes_the_rest_pale():
     cells = np.zeros((16, 16), np.float32)
     cells[0], cells[8] = 4, 1
-    found = to_image(cells, Letterbox.fit(32, 64, 64), 32, 64)
+    found = to_image(cells, Letterbox.fit(32, 64, 64), (32, 64))
     assert 0.2 < found.max() <= 0.25

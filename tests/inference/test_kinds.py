@@ -11,7 +11,8 @@ from small_files import write_image
 
 from utils.core.script import UserError
 from utils.inference.kinds import Content, Kind, content_of, left_out_by_kind
-from utils.inference.sources import FrameReader, find_sources
+from utils.inference.reader import FrameReader
+from utils.inference.sources import find_sources
 
 
 @pytest.mark.parametrize("name", ["IM_0001", "a.dcm", "a.png", "a.mp4", "1.2.840.7", "a.txt"])

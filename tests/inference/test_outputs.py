@@ -1,5 +1,6 @@
 """Tables, crops and summaries of predictions."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -184,3 +185,37 @@ def test_a_view_that_is_not_sure_is_unknown_of_a_frame_and_of_a_clip(tmp_path: P
     document = json.loads((tmp_path / "coco.json").read_text())
     assert [image["view"] for image in document["images"]] == [None, "A4C"]
     assert prediction(view=(0.5, 0.3, 0.2), least_probability=0.65).labels().view == -1
+
+
+def test_rows_are_there_while_the_run_goes_on(tmp_path: Path):
+    """So that nothing is lost where it is killed; the clips' cells are filled in at the end."""
+    table = outputs.Table(tmp_path, NAMES, VIEWS)
+    image = np.zeros((60, 100, 3), np.uint8)
+    for number, view in enumerate([(0.2, 0.5, 0.3), (0.0, 1.0, 0.0)], start=1):
+        table.add(frame(image, clip="c"), prediction([(1, 2, 30, 40, 0.75, 1)], view))
+        rows = rows_of(tmp_path)
+        assert [row["view"] for row in rows] == ["PSAX"] * number
+        assert {row["clip_view"] for row in rows} == {""}
+    table.close()
+    assert [row["clip_p_PSAX"] for row in rows_of(tmp_path)] == ["0.750000"] * 2
+
+
+def test_a_clip_whose_name_is_not_utf_8_has_its_view(tmp_path: Path):
+    table = outputs.Table(tmp_path, ['a,"b"\n', "MR", "PR", "TR"], VIEWS)
+    found = prediction([(1, 2, 30, 40, 0.75, 0)], (0.2, 0.5, 0.3))
+    table.add(frame(np.zeros((60, 100, 3), np.uint8), "x\udcff", clip="x\udcff"), found)
+    table.close()
+    (row,) = rows_of(tmp_path)
+    assert (row["clip"], row["clip_view"]) == ("x\\udcff", "PSAX")
+    assert row["class"] == 'a,"b"\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_table(tmp_path: Path):
+    (tmp_path / "predictions.csv").symlink_to("/dev/full")
+    table = outputs.Table(tmp_path, NAMES, VIEWS)
+    with pytest.raises(OSError) as error:
+        table.add(frame(np.zeros((60, 100, 3), np.uint8)), FOUND)
+    assert error.value.filename == str(tmp_path / "predictions.csv")
+    with contextlib.suppress(OSError):
+        table.close()

@@ -8,6 +8,7 @@ import torch
 from small_models import load
 from torch import nn
 
+from models.common import ViewHead
 from utils.core.data_config import load_data_config
 from utils.core.device import select_compute
 from utils.data.dataset import JointDataset
@@ -65,3 +66,45 @@ def test_it_says_what_the_evaluation_says(checkpoints, tiny_data: Path):
         np.testing.assert_allclose(found.boxes_xyxy[0], result.boxes_xyxy[0], atol=0.01)
         assert found.classes[0] == result.classes[0]
         assert found.scores[0] == pytest.approx(result.scores[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["joint", "dual", "detection", "classification"])
+def test_many_images_at_once_are_predicted_as_one_by_one(checkpoints, tiny_data: Path, kind: str):
+    """Whatever their sizes; in float32 boxes are the same to a thousandth of a pixel."""
+    predictor = Predictor(load(checkpoints[kind]), FLOAT32, 64, confidence=0.001)
+    paths = sorted((tiny_data.parent / "frames/images/val").glob("*.png"))
+    images = [read_image(path) for path in paths]
+    images += [images[0][:90, :31], images[1][::2], images[2].repeat(3, axis=1)]
+    together = predictor.predict(images)
+    assert len(together) == len(images) == 11
+    for image, found in zip(images, together, strict=True):
+        alone = predictor(image)
+        assert (found.height, found.width) == image.shape[:2]
+        assert found.classes.tolist() == alone.classes.tolist()
+        np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(found.scores, alone.scores, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(
+            found.view_probabilities, alone.view_probabilities, rtol=0, atol=1e-6
+        )
+
+
+def test_every_image_has_its_own_explanation(checkpoints, tiny_data: Path):
+    model = load(checkpoints["joint"])
+    (head,) = [layer for layer in model.modules() if isinstance(layer, ViewHead)]
+    predictor = Predictor(model, FLOAT32, 64, confidence=0.5, explained=head)
+    paths = sorted((tiny_data.parent / "frames/images/val").glob("*.png"))[:3]
+    images = [read_image(path) for path in paths]
+    for image, found in zip(images, predictor.predict(images), strict=True):
+        np.testing.assert_allclose(found.attention, predictor(image).attention, atol=1e-4)
+
+
+def test_images_without_colour_are_left_out_of_a_batch_and_keep_their_place():
+    grey = np.full((60, 100, 3), 90, np.uint8)
+    red = grey.copy()
+    red[10:50, 10:80] = (220, 30, 10)
+    model = Oracle([[32, 32, 16, 8, 0.9, 0.1, 1.0]])
+    predictor = Predictor(model, FLOAT32, size=64, confidence=0.4, needs_colour=True)
+    found = predictor.predict([grey, red, grey])
+    assert [prediction.is_scored for prediction in found] == [False, True, False]
+    assert [len(prediction.classes) for prediction in found] == [0, 1, 0]
+    assert not predictor.predict([]) and not predictor.predict([grey])[0].is_scored

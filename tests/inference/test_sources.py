@@ -15,7 +15,8 @@ from small_files import write_image
 from utils.core.data_config import DataConfig
 from utils.core.files import LONGEST_NAME
 from utils.core.script import UserError
-from utils.inference.sources import FrameReader, find_sources, refuse_folder_of_sources
+from utils.inference.reader import FrameReader
+from utils.inference.sources import find_sources, refuse_folder_of_sources
 
 
 @pytest.fixture

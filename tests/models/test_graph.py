@@ -278,8 +278,7 @@ def test_a_detection_layer_takes_nc_and_anchors(args: list):
     "row",
     [[24, 1, "ViewHead", ["views", 0.5]], [17, 1, "ViewHead", [7, 0.5]], [17, 1, "ViewHead", ["views", 1]],
      [17, 1, "ViewHead", ["views", "half"]], [17, 1, "ViewHead", []], [17, 1, "ViewHead", ["views"], {"pool": "mean"}],
-     [17, 1, "ViewHead", ["views"], {"pooling": "median"}], [17, 1, "ViewHead", ["views"], {"stop_gradient": 1}],
-     [17, 1, "ViewHead", ["views"], ["mean"]]],
+     [17, 1, "ViewHead", ["views"], {"stop_gradient": 1}], [17, 1, "ViewHead", ["views"], ["mean"]]],
 )  # fmt: skip
 def test_a_wrong_view_head(row: list):
     cfg = load_model_yaml(JOINT)

@@ -237,7 +237,10 @@ def test_what_famo_looks_at_again_is_the_batch_after_its_step(tiny_data, tmp_pat
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize("name", ["uw", "dwa", "stch", "famo", "pcgrad", "config"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("stch", "pcgrad", "config")]
+
+
+@pytest.mark.parametrize("name", ["uw", "dwa", "famo", *OTHERS])
 def test_resume_is_exact(tiny_data, tmp_path, name):
     options = small_options(tiny_data, tmp_path) | {"balancer": name}
     whole = run(options, tmp_path / "whole")

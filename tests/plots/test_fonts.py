@@ -6,9 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
-from matplotlib import font_manager
+from made_up_fonts import add_font, only_own_fonts
 from pixels import pixels
 
 from utils.plots import fonts
@@ -27,33 +25,10 @@ SCRIPTS = {
 }
 
 
-def make_font(path: Path, name: str, letters: str) -> None:
-    """A font in which every one of the letters is a black square."""
-    builder = FontBuilder(1000, isTTF=True)
-    names = {ord(letter): f"letter{number}" for number, letter in enumerate(letters)}
-    order = [".notdef", *names.values()]
-    builder.setupGlyphOrder(order)
-    builder.setupCharacterMap(names)
-    pen = TTGlyphPen(None)
-    pen.moveTo((0, 0))
-    for corner in ((0, 900), (900, 900), (900, 0)):
-        pen.lineTo(corner)
-    pen.closePath()
-    builder.setupGlyf(dict.fromkeys(order, pen.glyph()))
-    builder.setupHorizontalMetrics(dict.fromkeys(order, (1000, 0)))
-    builder.setupHorizontalHeader(ascent=900, descent=-100)
-    builder.setupNameTable({"familyName": name, "styleName": "Regular"})
-    builder.setupOS2(sTypoAscender=900, usWinAscent=900, usWinDescent=100)
-    builder.setupPost()
-    builder.save(path)
-
-
 @pytest.fixture(autouse=True)
 def as_nobody_has_been_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """And only matplotlib's own fonts are installed."""
-    own = [font for font in font_manager.fontManager.ttflist if font.name.startswith("DejaVu")]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
-    monkeypatch.setattr(fonts, "_missing", set())
+    only_own_fonts(monkeypatch)
 
 
 def draw(path: Path, *texts: str) -> None:
@@ -96,13 +71,6 @@ def test_an_installed_font_is_found_by_what_it_has(
     assert font_families() == [OWN, name]
     draw(tmp_path / "a.png", letter)
     assert not caplog.messages
-
-
-def add_font(path: Path, name: str, letters: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_font(path, name, letters)
-    entry = font_manager.ttfFontProperty(font_manager.get_font(path))
-    known = [*font_manager.fontManager.ttflist, entry]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
 
 
 def test_the_letters_of_an_installed_font_are_drawn(tmp_path: Path, monkeypatch):

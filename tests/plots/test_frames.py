@@ -16,11 +16,11 @@ from utils.plots.frames import (
     MOST_LABELS,
     STRIP,
     TILE,
-    _best_first,
-    _label_corner,
     _overlaps,
     _view_caption,
+    best_first,
     draw_frame,
+    label_corner,
     plot_mosaic,
 )
 from utils.plots.style import PALE, styled_figure
@@ -54,6 +54,12 @@ def test_words_of_the_view(
     assert _view_caption(record, VIEWS, predicted=True)[0] == predicted_words
 
 
+def test_a_caption_is_in_the_words_of_its_data():
+    unknown = {"truth": {"view": -1}, "prediction": {}}
+    said = [_view_caption(unknown, VIEWS, predicted, "projection")[0] for predicted in (0, 1)]
+    assert said == ["projection unlabelled", "projection not predicted"]
+
+
 def test_labels_stay_in_their_tile_and_off_their_box_and_each_other():
     rng, area = np.random.default_rng(4), (20, 100, 450, 500)
     frame = np.array([20, 100 + STRIP, 450, 500 - STRIP])
@@ -61,8 +67,8 @@ def test_labels_stay_in_their_tile_and_off_their_box_and_each_other():
         corners = np.sort(rng.uniform(frame[:2], frame[2:], (2, 2)), axis=0).ravel()
         for box in (corners, frame, np.where(rng.random(4) < 0.5, corners, frame)):
             size = np.array([rng.uniform(20, 200), LABEL])
-            first = _label_corner(box, size, [box], [], area)
-            second = _label_corner(box, size, [box], [[*first, *(first + size)]], area)
+            first = label_corner(box, size, [box], [], area)
+            second = label_corner(box, size, [box], [[*first, *(first + size)]], area)
             for corner in (first, second):
                 assert (corner >= area[:2]).all() and (corner + size <= area[2:]).all()
                 assert _overlaps(np.array([[*corner, *(corner + size)]]), [box]) == 0
@@ -92,14 +98,14 @@ def crowd(count: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("count", [0, 1, MOST_LABELS])
 def test_boxes_stay_in_their_order_where_all_have_labels(count: int):
     boxes, scores = crowd(count)
-    assert list(_best_first(boxes, scores)) == list(_best_first(boxes, None)) == [*range(count)]
+    assert list(best_first(boxes, scores)) == list(best_first(boxes, None)) == [*range(count)]
 
 
 @pytest.mark.parametrize("count", [MOST_LABELS + 1, 1000, 10_000])
 def test_more_boxes_go_from_the_surest_or_largest_on(count: int):
     boxes, scores = crowd(count)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    for worth, found in ((scores, _best_first(boxes, scores)), (areas, _best_first(boxes, None))):
+    for worth, found in ((scores, best_first(boxes, scores)), (areas, best_first(boxes, None))):
         assert sorted(found) == [*range(count)]
         assert (np.diff(worth[found]) <= 0).all()
 

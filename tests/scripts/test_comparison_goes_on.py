@@ -262,9 +262,8 @@ def all_children_of(process: subprocess.Popen | ScriptProcess) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize(
-    "kill", [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, 9))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(9))
 def test_a_killed_comparison_comes_to_the_same(
     compared: Compared, part: SimpleNamespace, arguments: list[str], tmp_path: Path, kill: int
 ):

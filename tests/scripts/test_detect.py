@@ -62,9 +62,15 @@ def run(
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
     """What the predictor said, in order."""
-    predictions, original = [], Predictor.__call__
-    note = lambda self, image: predictions.append(original(self, image)) or predictions[-1]  # noqa: E731
-    monkeypatch.setattr(Predictor, "__call__", note)
+    predictions = []
+    original = Predictor.predict
+
+    def note(self: Predictor, images: list[np.ndarray]) -> list[Prediction]:
+        found = original(self, images)
+        predictions.extend(found)
+        return found
+
+    monkeypatch.setattr(Predictor, "predict", note)
     return predictions
 
 
@@ -119,9 +125,9 @@ def test_the_confidence_is_the_checkpoints(
     save_checkpoint(
         tmp_path / "a.pt", load_checkpoint(checkpoints["joint"]) | {"confidence": stored}
     )
-    used, original = [], Predictor.__call__
+    used, original = [], Predictor.predict
     monkeypatch.setattr(
-        Predictor, "__call__", lambda self, image: used.append(self) or original(self, image)
+        Predictor, "predict", lambda self, images: used.append(self) or original(self, images)
     )
     run(
         tmp_path / "a.pt", "--source", min(frames.glob("*.png")), "--nosave", "--max-det", 9, *given

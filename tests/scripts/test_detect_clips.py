@@ -3,7 +3,7 @@
 import csv
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -31,10 +31,15 @@ def frames(tiny_data: Path, tmp_path: Path) -> Path:
 def trained_on(checkpoints, tiny_data: Path, tmp_path: Path) -> Callable[..., Path]:
     """A model that keeps what the phantom's data.yaml says, but for `changes`."""
 
-    def make(kind: str = "joint", **changes: object) -> Path:
+    def make(
+        kind: str = "joint", thresholds: Mapping[str, float] | None = None, **changes: object
+    ) -> Path:
         settings = load_data_config(tiny_data).settings() | changes
+        content = load_checkpoint(checkpoints[kind]) | {"data": settings}
+        if thresholds is not None:
+            content["thresholds"] = thresholds
         path = tmp_path / "model.pt"
-        save_checkpoint(path, load_checkpoint(checkpoints[kind]) | {"data": settings})
+        save_checkpoint(path, content)
         return path
 
     return make
@@ -62,13 +67,14 @@ def run(
 def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
     """What the predictor said, in order."""
     predictions = []
-    original = Predictor.__call__
+    original = Predictor.predict
 
-    def note(self: Predictor, image: np.ndarray) -> Prediction:
-        predictions.append(original(self, image))
-        return predictions[-1]
+    def note(self: Predictor, images: list[np.ndarray]) -> list[Prediction]:
+        found = original(self, images)
+        predictions.extend(found)
+        return found
 
-    monkeypatch.setattr(Predictor, "__call__", note)
+    monkeypatch.setattr(Predictor, "predict", note)
     return predictions
 
 
@@ -155,6 +161,27 @@ def test_frames_without_flow_colour_are_not_scored(run, trained_on, frames: Path
 def test_frames_cannot_be_explained_and_pooled(run, trained_on, frames: Path):
     with pytest.raises(UserError, match="--explain shows frames one by one; leave out"):
         run(trained_on(), "--source", frames, "--explain", "--clip-evidence")
+
+
+def test_findings_and_unknown_views_are_by_the_thresholds_in_the_models_file(
+    run, trained_on, frames: Path, tmp_path: Path
+):
+    kept = {"clip_evidence": 0, "view_probability": 1}
+    out = run(trained_on(thresholds=kept), "--source", frames, *CLIPS)
+    rows = table(tmp_path / "runs/exp/clips.csv")
+    assert {row["view"] for row in rows} == {"unknown"} and "unknown 8" in out
+    assert all(len(row["findings"].split("; ")) == len(NAMES) for row in rows)
+    run(trained_on(thresholds=kept), "--source", frames, *CLIPS, "--view-thres", 0)
+    assert {row["view"] for row in table(tmp_path / "runs/exp2/clips.csv")} <= set(VIEWS)
+
+
+def test_a_model_without_thresholds_names_no_findings_and_always_a_view(
+    run, trained_on, frames: Path, tmp_path: Path
+):
+    out = run(trained_on(thresholds={}), "--source", frames, *CLIPS)
+    assert "findings are not named: the model's file keeps no threshold for clips" in out
+    for row in table(tmp_path / "runs/exp/clips.csv"):
+        assert row["findings"] == "" and row["view"] in VIEWS
 
 
 def test_views_below_the_threshold_are_unknown_to_every_output(

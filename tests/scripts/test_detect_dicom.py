@@ -1,7 +1,9 @@
 """detect.py on DICOM: what it finds in the frames themselves, and nothing of the header."""
 
 import csv
+import os
 import shutil
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from script_processes import run_script_process
 
 import detect
 from utils.core.data_config import load_data_config
+from utils.core.files import ROOT
 from utils.core.script import LOGGER
 from utils.data.images import read_image
 from utils.data.splits import find_images
@@ -134,6 +137,35 @@ def test_a_dicom_clip_has_a_row_with_mm2_where_it_has_a_scale(run, checkpoints, 
     assert without["largest_area_px2"] and not without["largest_area_mm2"]
 
 
+def test_patients_are_told_apart_by_their_headers_and_not_named(run, checkpoints, tmp_path: Path):
+    """Where group_pattern finds none; a file without an ID counts by its study."""
+    study = tmp_path / "study"
+    study.mkdir()
+    for number, patient in enumerate(("QX9", "QX1", "QX9", ""), start=1):
+        name = study / f"IM_{number}"
+        write_native(name, doppler_frames(2), PatientID=patient, StudyInstanceUID="1.2.77")
+    said = run(checkpoints["joint"], study, "exp", "--save-csv", "--nosave")
+    rows = {}
+    for name in ("clips", "patients"):
+        content = (tmp_path / f"runs/exp/{name}.csv").read_text(encoding="utf-8")
+        assert "QX" not in content and "1.2.77" not in content
+        rows[name] = list(csv.DictReader(content.splitlines()))
+    assert [row["patient"] for row in rows["clips"]] == [f"patient {n}" for n in (1, 2, 1, 3)]
+    assert [row["clips"] for row in rows["patients"]] == ["2", "1", "1"]
+    assert not any("of no known patient" in line for line in said)
+
+
+def test_a_clip_whose_name_or_rate_no_video_can_have_is_drawn_all_the_same(
+    run, checkpoints, tmp_path: Path
+):
+    study = tmp_path / "study"
+    study.mkdir()
+    write_native(study / "never", doppler_frames(2), FrameTime="1e200")
+    os.rename(study / "never", os.fsencode(study) + b"/M\xfcller")
+    run(checkpoints["joint"], study, "exp")
+    assert [path.name for path in (tmp_path / "runs/exp").glob("*.mp4")] == ["M\\udcfcller.mp4"]
+
+
 def test_a_study_becomes_annotated_videos_and_the_rest_is_counted(run, checkpoints, tmp_path: Path):
     study = tmp_path / "study"
     study.mkdir()
@@ -169,7 +201,13 @@ def test_every_damaged_file_is_one_line_and_the_rest_is_done(checkpoints, tmp_pa
         shutil.copy(PYDICOM_FILES / name, study)
     write_encoded(study / "torn", [jpeg(frames[0]), jpeg(frames[1])[:40] + b"\0" * 300])
     write_encoded(study / "unknown", [b"\0\0"], "1.2.3.4")
+    write_native(study / "more", frames, NumberOfFrames=2)
+    write_native(study / "negative", frames, NumberOfFrames=-2)
+    write_native(study / "vast", frames, Rows=60000, Columns=60000)
+    shutil.copy(PYDICOM_FILES / "dicomdirtests/DICOMDIR", study)
+    shutil.copy(PYDICOM_FILES / "no_meta_group_length.dcm", study)  # has no pixels
     (study / "empty.dcm").touch()
+    (study / "encrypted.dcm").write_bytes(np.random.default_rng(0).bytes(9000))
     arguments = ("--weights", checkpoints["joint"], "--source", study, "--nosave")
     done = run_script_process("detect.py", *arguments, "--project", tmp_path / "runs")
     assert done.returncode == 0
@@ -179,13 +217,35 @@ def test_every_damaged_file_is_one_line_and_the_rest_is_done(checkpoints, tmp_pa
         "--source",
         "JPGExtended.dcm",
         "MR_truncated.dcm",
+        "more",
+        "negative",
         "torn",
         "unknown",
+        "vast",
     ]
-    assert "4 frames; " in done.stdout and "4 of 5 files not read to their end" in done.stdout
+    assert "left out: 1 DICOM without pixel data, 1 DICOMDIR, 2 .dcm" in said[0]
+    assert "6 frames; " in done.stdout and "7 of 8 files not read to their end" in done.stdout
     assert [
         line for line in done.stderr.splitlines() if "detect: " not in line and line.strip()
     ] == []
+
+
+@pytest.mark.slow
+def test_a_clip_of_2000_frames_takes_less_than_a_gigabyte(checkpoints, tmp_path: Path):
+    """1.8 GB of pixels through the whole command, its libraries included; Linux counts in KiB."""
+    frame = doppler_frames(1, 480, 640)[0]
+    (tmp_path / "study").mkdir()
+    write_encoded(tmp_path / "study/IM_0001", [jpeg(frame)] * 2000, Rows=480, Columns=640)
+    code = "import resource, sys, detect; detect.main(); "
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    options = ("--imgsz", "32", "--nosave", "--save-csv", "--project", tmp_path / "runs")
+    command = [sys.executable, "-c", code, "--weights", checkpoints["joint"], *options]
+    command += ["--source", tmp_path / "study"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stderr.split()[-1]) < 1 << 20
+    with (tmp_path / "runs/exp/clips.csv").open(newline="", encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["frames"] == "2000"
 
 
 def test_nothing_of_the_header_is_written_or_said(run, checkpoints, tmp_path: Path):

@@ -295,9 +295,9 @@ def test_the_example_for_strangers_prints_what_detect_finds(
 def test_detect_reads_it_with_its_own_size_and_confidence(
     exported: Path, tiny_data: Path, tmp_path: Path, monkeypatch
 ):
-    predictors, original = [], Predictor.__call__
+    predictors, original = [], Predictor.predict
     monkeypatch.setattr(
-        Predictor, "__call__", lambda self, image: predictors.append(self) or original(self, image)
+        Predictor, "predict", lambda self, images: predictors.append(self) or original(self, images)
     )
     source = tiny_data.parent / "frames/images/val"
     call(

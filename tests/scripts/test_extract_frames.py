@@ -116,6 +116,8 @@ def test_every_and_only_colour_choose_frames(clinic: Path, tmp_path: Path, run: 
     assert sorted(numbers) == [1, 1, 1, 1, 5, 5]
     run(clinic, tmp_path / "colour", "--only-colour")
     assert [int(name[-4:]) for name in frames_of(tmp_path / "colour")] == [3, 4]
+    assert load_data_config(tmp_path / "colour/data.yaml").needs_colour
+    assert not load_data_config(tmp_path / "every/data.yaml").needs_colour
 
 
 def test_fps_leaves_out_clips_without_times_and_says_so(

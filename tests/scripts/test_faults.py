@@ -149,7 +149,9 @@ def test_an_image_that_breaks_stops_the_run_which_goes_on_when_it_is_mended(
     assert_same_run(folder, finished)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_all_processes_of_a_run_stops_it_cleanly(
     options: dict, tmp_path: Path, number: int
 ):

@@ -54,6 +54,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Calla
     return run_with
 
 
+@pytest.mark.slow
 def test_a_data_set_of_odd_names_is_audited_trained_on_and_looked_at(
     call, odd_data: Path, tmp_path: Path
 ):

@@ -45,7 +45,7 @@ def test_trainings_that_start_together_have_a_folder_each(options: list[str], tm
         assert not list(folder.glob(".*"))
 
 
-@pytest.mark.parametrize("script", ["detect.py", "val.py"])
+@pytest.mark.parametrize("script", ["detect.py", pytest.param("val.py", marks=pytest.mark.slow)])
 def test_evaluations_that_start_together_have_a_folder_each(
     script: str, checkpoints: dict[str, Path], tiny_data: Path, tmp_path: Path
 ):

@@ -26,7 +26,8 @@ from utils.data.labels import read_label_file
 from utils.data.splits import load_split
 from utils.evaluation.predictions import read_predictions
 from utils.inference.kinds import Content, Kind
-from utils.inference.sources import FrameReader, Source, find_sources
+from utils.inference.reader import FrameReader
+from utils.inference.sources import Source, find_sources
 
 KINDS = {
     "pipe": (os.mkfifo, "it is a named pipe"),

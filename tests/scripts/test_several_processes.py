@@ -132,8 +132,8 @@ AT_WEIGHTS = {"gradnorm_place": "weights", "diagnose_interval": 2, "view_loss_we
     ("script", "changes", "torchrun"),
     [
         (train_joint_gradnorm, {"gradnorm_place": "features"}, ["--max-restarts=0"]),
-        (train_joint_gradnorm, AT_WEIGHTS, []),
-        (train_joint_dual_backbone, {}, []),
+        pytest.param(train_joint_gradnorm, AT_WEIGHTS, [], marks=pytest.mark.slow),
+        pytest.param(train_joint_dual_backbone, {}, [], marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_train_what_one_trains(

@@ -13,7 +13,7 @@ from utils.core.device import frozen_copy, select_compute
 from utils.core.files import ROOT
 from utils.core.hyperparameters import HyperParameters
 from utils.core.names import TASKS
-from utils.training.learner import Learner, ModelEMA, Part, Ramp, Window
+from utils.training.learner import Learner, ModelEMA, Part, Ramp
 from utils.training.optimiser import Schedule, Stepper
 
 
@@ -43,8 +43,7 @@ def test_the_window_of_short_trainings_is_a_fraction_of_an_epoch(
     assert ema.window_steps() / epoch == pytest.approx(expected, rel=0.15)
 
 
-@pytest.mark.parametrize("course", [Ramp(decay=0.9, tau=5.0), Window(4.0), Window(0.5)])
-def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps(course: Ramp | Window):
+def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps():
     """Step k changes the model by one unit of coordinate k.
 
     The average then holds the weights themselves.
@@ -55,21 +54,13 @@ def test_the_window_is_that_of_the_weights_that_the_average_gives_the_steps(cour
         torch.nn.Linear(count, 1, bias=False).double(),
     )
     torch.nn.init.zeros_(average.weight)
-    ema = ModelEMA(model, average, course)
+    ema = ModelEMA(model, average, Ramp(decay=0.9, tau=5.0))
     for k in range(count):
         with torch.no_grad():
             model.weight.zero_()
             model.weight[0, k] = 1.0
         ema.update()
     assert ema.window_steps() == pytest.approx(1 / average.weight.square().sum().item())
-
-
-@pytest.mark.parametrize("steps", [1.0, 20.0, 66.0])
-def test_an_average_over_a_window_forgets_at_its_rate(steps: float):
-    """The steady window of keeping 1 - 1 / s is 2 s - 1: the sum of a geometric series squared."""
-    ema = ModelEMA(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), Window(steps))
-    ema.updates = 2000
-    assert ema.window_steps() == pytest.approx(2 * steps - 1, rel=1e-6)
 
 
 # ---- the best epoch ------------------------------------------------------------------------------
@@ -84,7 +75,6 @@ def learner(
         part,
         model,
         frozen_copy(model),
-        {},
         select_compute("off", torch.device("cpu")),
         batches,
         16,
@@ -160,12 +150,12 @@ def test_a_views_gradient_cannot_scale_the_detectors_step():
             model, hyp, Schedule(hyp, 1, 1), select_compute("off", torch.device("cpu")), 1
         )
         stepper.begin(0, 0)
-        head = set(map(id, model.model[model.view_indices[0]].parameters()))
+        head = set(map(id, model.model[model.view_index].parameters()))
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, size if id(parameter) in head else 0.01)
         stepper.step(0, 0)
         moved[size] = {name: tensor - before[name] for name, tensor in model.named_parameters()}
-    view_names = [name for name in moved[0.0] if name.startswith(f"model.{model.view_indices[0]}.")]
+    view_names = [name for name in moved[0.0] if name.startswith(f"model.{model.view_index}.")]
     for name in moved[0.0].keys() - set(view_names):
         assert torch.equal(moved[0.0][name], moved[1e6][name])
     assert any(not torch.equal(moved[0.0][name], moved[1.0][name]) for name in view_names)

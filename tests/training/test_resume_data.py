@@ -120,5 +120,7 @@ def test_an_older_run_that_noted_no_patterns_is_compared_in_what_it_noted(begun:
 
 def test_a_checkpoint_notes_plain_values(begun: Path):
     noted = load_checkpoint(begun / "run/weights/last.pt")["data"]
-    assert set(noted) == {"names", "cls_names", "group_pattern", "clip_pattern", "bits"}
+    patterns = {"group_pattern", "clip_pattern"}
+    others = {"bits", "needs_colour", "cls_title", "flip_pairs"}
+    assert set(noted) == {"names", "cls_names"} | patterns | others
     assert not any(isinstance(value, torch.Tensor | tuple) for value in noted.values())

@@ -1,5 +1,6 @@
 """What a run is resumed from, and data that there is nothing to learn from."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from utils.training.run import (
     prepare_start,
     refuse_missing_names,
     refuse_nothing_to_learn,
+    warn_of_wrong_sides,
 )
 
 BOX, NO_BOX = np.array([[0, 0.5, 0.5, 0.2, 0.2]]), np.zeros((0, 5))
@@ -104,3 +106,33 @@ def test_what_no_model_can_be_made_of_is_said_before_frames_are_read(
 ):
     with pytest.raises(UserError, match=re.escape(message)):
         prepare_start(options)
+
+
+@pytest.mark.parametrize(
+    ("fliplr", "pairs", "named"),
+    [
+        (0.5, (), "left, right"),
+        (0.5, (("left", "right"),), None),
+        (0.5, (("left", "heart"),), "right"),
+        (0.0, (), None),
+    ],
+)
+def test_flips_of_classes_that_say_left_or_right_warn(
+    fliplr: float, pairs: tuple, named: str | None, caplog: pytest.LogCaptureFixture
+):
+    names = ("left", "right", "heart")
+    data = DataConfig(Path("data.yaml"), Path(), {}, names, flip_pairs=pairs)
+    with caplog.at_level(logging.WARNING):
+        warn_of_wrong_sides(data, HyperParameters(fliplr=fliplr))
+    if named is None:
+        assert not caplog.records
+    else:
+        assert f"data.yaml: fliplr 0.5 mirrors images, but {named} stay as they are" in caplog.text
+
+
+def test_data_without_labels_of_images_are_refused_in_the_words_of_the_data():
+    names = ("PA", "AP")
+    data = DataConfig(Path("data.yaml"), Path(), {}, ("lung",), names, cls_title="projection")
+    train = Split("train", (Path("a.png"),), (BOXES,))
+    with pytest.raises(UserError, match="no training frame has a projection"):
+        refuse_nothing_to_learn(data, train, TASKS, HyperParameters())

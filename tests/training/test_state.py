@@ -65,10 +65,13 @@ def test_a_restored_training_has_the_state_of_its_file(broken: Path):
     restore(setup, content)
     assert setup.first_epoch == 1 and content["best"]["joint"]["epoch"] == 0
     again = description(setup, 0) | training_state(setup, [random_states()])
-    again["confidence"] = content["confidence"]  # of metrics that only an evaluation gives
+    for key in ("confidence", "thresholds"):  # of metrics that only an evaluation gives
+        again[key] = content[key]
     assert_equal(again, {key: content[key] for key in again})
     assert content.keys() == again.keys() | {"format", "version"}
-    assert_equal(setup.best["model"], load_checkpoint(broken / "weights" / "best.pt")["model"])
+    best = load_checkpoint(broken / "weights" / "best.pt")
+    assert_equal(setup.best["model"], best["model"])
+    assert setup.best["thresholds"] == best["thresholds"] != {}
 
 
 @pytest.mark.parametrize(

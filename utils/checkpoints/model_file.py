@@ -21,15 +21,31 @@ from utils.checkpoints.checkpoint import (
 from utils.checkpoints.foreign import ONNX, foreign_kind
 from utils.checkpoints.onnx_model import OnnxModel
 from utils.checkpoints.public_yolov5 import is_public_yolov5, public_checkpoint
-from utils.checkpoints.schema import FILE_NAMES, METADATA, OPTIONS, check, check_prior
+from utils.checkpoints.schema import (
+    FILE_NAMES,
+    METADATA,
+    OPTIONS,
+    THRESHOLDS,
+    check,
+    check_prior,
+)
 from utils.core.data_config import DataConfig
 from utils.core.device import Compute, fused_copy
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE
 from utils.core.user_file import is_utf8, read_regular
 from utils.core.values import from_mapping, to_mapping
 
 # Entries that older exports lack
-LATER = ("bits", "group_pattern", "clip_pattern", "needs_colour")
+LATER = (
+    "bits",
+    "group_pattern",
+    "clip_pattern",
+    "needs_colour",
+    "cls_title",
+    "clip_evidence",
+    "view_probability",
+)
 MODELS = {model.kind: model for model in (DetectionModel, YOLOv5WithClassification, DualBackbone)}
 
 
@@ -109,7 +125,10 @@ class ModelMetadata:
         fingerprint: of the training and validation frames.
         bits: stored in images of 16 bits a channel, see `utils.core.pixels`; None if it was trained
             on none.
-        group_pattern, clip_pattern, needs_colour: of the data it was trained on, see `DataConfig`.
+        group_pattern, clip_pattern, needs_colour, cls_title: of the data it was trained on, see
+            `DataConfig`.
+        clip_evidence, view_probability: chosen on the validation split, see
+            `utils.evaluation.thresholds.Thresholds`.
     """
 
     kind: str
@@ -126,12 +145,16 @@ class ModelMetadata:
     group_pattern: str | None = None
     clip_pattern: str | None = None
     needs_colour: bool = False
+    cls_title: str = DEFAULT_TITLE
+    clip_evidence: float | None = None
+    view_probability: float | None = None
 
     @classmethod
     def of_checkpoint(cls, content: Mapping[str, object]) -> ModelMetadata:
         """From what `load_checkpoint` returns."""
         options = content["options"]
         data = content.get("data", {})
+        thresholds = content.get("thresholds", {})
         return cls(
             kind=content["kind"],
             names=content["names"],
@@ -146,6 +169,9 @@ class ModelMetadata:
             group_pattern=data.get("group_pattern"),
             clip_pattern=data.get("clip_pattern"),
             needs_colour=data.get("needs_colour", False),
+            cls_title=data.get("cls_title", DEFAULT_TITLE),
+            clip_evidence=thresholds.get("clip_evidence"),
+            view_probability=thresholds.get("view_probability"),
         )
 
     def file_names(self, source: str | Path) -> DataConfig:
@@ -162,6 +188,7 @@ class ModelMetadata:
             view_names=tuple(self.view_names),
             group_pattern=self.group_pattern,
             clip_pattern=self.clip_pattern,
+            cls_title=self.cls_title,
         )
 
     def to_properties(self) -> dict[str, str]:
@@ -186,7 +213,7 @@ class ModelMetadata:
             content = cls._content_of(properties)
             metadata = from_mapping(cls, content)
             check(content, METADATA | OPTIONS, "metadata")
-            check(content, FILE_NAMES, "metadata")
+            check(content, FILE_NAMES | THRESHOLDS, "metadata")
             check_prior(content, "metadata")
         # Made-up metadata can raise any of these; UserError is a ValueError.
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -17,6 +17,7 @@ from torch import Tensor
 from utils.core.names import STRIDE, TASKS
 from utils.core.patterns import check_pattern
 from utils.core.script import UserError
+from utils.core.title import read_title
 from utils.core.values import is_number, is_whole
 
 FIX = "the file is damaged or was changed; take another one, or train again"
@@ -109,11 +110,29 @@ def _is_pattern(value: object, groups: int) -> bool:
     return True
 
 
+def _is_title(value: object) -> bool:
+    try:
+        return value is not None and read_title(value) == value
+    except UserError:
+        return False
+
+
 def _is_data(value: object) -> bool:
     """The settings of a data.yaml; older trainings noted fewer."""
     if not is_mapping(value):
         return False
     return all(field.holds(value[key]) for key, field in FILE_NAMES.items() if key in value)
+
+
+def _is_thresholds(value: object) -> bool:
+    """What a checkpoint keeps of `utils.evaluation.thresholds`; older ones have none."""
+    if not is_mapping(value):
+        return False
+    return all(field.holds(value[key]) for key, field in THRESHOLDS.items() if key in value)
+
+
+def _is_share(value: object) -> bool:
+    return value is None or is_number(value, 0, 1)
 
 
 _MAPPING = Field("a mapping", is_mapping)
@@ -149,6 +168,13 @@ FILE_NAMES: Table = {
         "None, or a regular expression with two groups", lambda value: _is_pattern(value, 2), False
     ),
     "needs_colour": Field("True or False", lambda value: isinstance(value, bool), False),
+    "cls_title": Field("what one label of an image is called", _is_title, False),
+}
+
+_SHARE = "None, or a number from 0 to 1"
+THRESHOLDS: Table = {
+    "clip_evidence": Field(_SHARE, _is_share, False),
+    "view_probability": Field(_SHARE, _is_share, False),
 }
 
 # The metadata in a model's file, exported ones too.
@@ -158,9 +184,7 @@ METADATA: Table = {
     ),
     "names": Field("a list of different names", _is_names),
     "view_names": Field("a list of different names", _is_names),
-    "confidence": Field(
-        "None, or a number from 0 to 1", lambda value: value is None or is_number(value, 0, 1)
-    ),
+    "confidence": Field(_SHARE, _is_share),
     "view_prior": Field("None, or numbers of views: majority, by_class", _is_prior),
     "fingerprint": Field("text", _is_text),
 }
@@ -176,14 +200,18 @@ CHECKPOINT: Table = METADATA | {
     "best": Field("epoch and fitness of every network", _is_best, required=False),
     "hyp": Field("a mapping", is_mapping, required=False),
     "data": Field(
-        "group_pattern, clip_pattern and needs_colour as in a data.yaml", _is_data, required=False
+        "group_pattern, clip_pattern, needs_colour and cls_title as in a data.yaml",
+        _is_data,
+        required=False,
     ),
+    "thresholds": Field("numbers from 0 to 1, or None", _is_thresholds, required=False),
 }
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 RESUMED: Table = {
     **{key: Field(field.expected, field.holds) for key, field in CHECKPOINT.items()},
     "data": CHECKPOINT["data"],
+    "thresholds": CHECKPOINT["thresholds"],
     "networks": Field("a mapping of networks to their states", is_mapping),
     "balancer": _MAPPING,
     "random": Field(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from torch import nn
@@ -18,14 +18,17 @@ from utils.core.device import select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
+from utils.core.threads import Behind, ahead
+from utils.curation.identity import patient_in
 from utils.data.dicom import open_dicom
 from utils.data.dicom_header import Region
 from utils.inference import outputs
 from utils.inference.clip_tables import ClipTables
 from utils.inference.clips import PooledFrames, pooled_frames
 from utils.inference.kinds import Kind
-from utils.inference.predictor import Predictor
-from utils.inference.sources import FrameReader, Source, find_sources, refuse_folder_of_sources
+from utils.inference.predictor import Prediction, Predictor
+from utils.inference.reader import FrameReader, in_batches
+from utils.inference.sources import Frame, Source, find_sources, refuse_folder_of_sources
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,7 +51,10 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     explained = view_head(model, args.weights) if args.explain else None
     limits = (args.imgsz, args.conf_thres, args.iou_thres, args.max_det)
     predictor = Predictor.of(model, metadata, compute, *limits, explained)
-    predictor = dataclasses.replace(predictor, least_probability=args.view_thres)
+    least_probability = args.view_thres
+    if least_probability is None:
+        least_probability = metadata.view_probability or 0.0
+    predictor = dataclasses.replace(predictor, least_probability=least_probability)
     warn_without_effect(args.given, without_effect(model, args.weights))
     write_outputs(args, sources, predictor, metadata, file_names, folder)
 
@@ -83,6 +89,27 @@ def in_clips(sources: Sequence[Source], file_names: DataConfig) -> list[Source]:
     return found
 
 
+def patients_of(sources: Sequence[Source], file_names: DataConfig) -> dict[str, str]:
+    """Clip -> its patient, of those that have a known one.
+
+    It is what `group_pattern` finds in the file's name; else, of DICOM, "patient 1", "patient 2",
+    ..., in the order of the sources: who that is stays in the header.
+    """
+    found: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for source in sources:
+        if source.clip is None or source.clip in found:
+            continue
+        patient = file_names.found_group(source.path)
+        if patient is None and is_dicom(source):
+            stated = patient_in(source.path)
+            if stated:
+                patient = f"patient {numbers.setdefault(stated, len(numbers) + 1)}"
+        if patient is not None:
+            found[source.clip] = patient
+    return found
+
+
 def scales_of(sources: Sequence[Source]) -> dict[str, tuple[Region, ...]]:
     """Clip -> its regions, of DICOM that has any."""
     scales = {}
@@ -110,22 +137,22 @@ def write_outputs(
     tasks = predictor.model.tasks
     names = metadata.names if "detection" in tasks else []
     view_names = metadata.view_names if "classification" in tasks else []
-    tally = outputs.Tally(folder, names, view_names)
-    files = [output(folder, names, view_names) for output in wanted(args)]
+    title = metadata.cls_title
+    tally = outputs.Tally(folder, names, view_names, title)
+    files = [output(folder, names, view_names, title) for output in wanted(args)]
     pooled = None
     if file_names and any(source.clip for source in sources):
-        frames = tqdm(
-            FrameReader(sources, metadata.bits), "detect: look", unit="frame", leave=False
-        )
-        pooled = pooled_frames(frames, predictor, len(names))
+        looked_at = FrameReader(sources, metadata.bits)
+        with batches_of(looked_at, args.batch_size, "detect: look") as batches:
+            last_files = {source.clip: source.path for source in sources}
+            pooled = pooled_frames(batches, predictor, len(names), last_files)
         if args.save_csv:
-            files.append(
-                ClipTables(
-                    folder, names, view_names, pooled.evidence, file_names, scales_of(sources)
-                )
-            )
+            evidence = (pooled.evidence, metadata.clip_evidence)
+            known = (patients_of(sources, file_names), scales_of(sources))
+            files.append(ClipTables(folder, names, view_names, *evidence, *known, title))
     reader = FrameReader(sources, metadata.bits)
-    write_frames(reader, predictor, pooled, [tally, *files])
+    with batches_of(reader, args.batch_size, "detect") as batches:
+        write_frames(batches, predictor, pooled, [tally, *files])
     for text in [*reader.notes(), *reader.problems]:
         LOGGER.warning(f"warning: {text}")
     parts = [tally.summary()]
@@ -136,23 +163,53 @@ def write_outputs(
     LOGGER.info("\n".join([*tally.clips(), "; ".join(parts)]))
 
 
+@contextmanager
+def batches_of(reader: FrameReader, batch_size: int, title: str) -> Iterator[Iterator[list[Frame]]]:
+    """Batches of a reader's frames, decoded while the one before is worked on; with a bar."""
+    with ExitStack() as stack:
+        bar = tqdm(total=len(reader), desc=title, unit="frame", leave=False)
+        stack.enter_context(bar)
+        batches = stack.enter_context(closing(ahead(in_batches(reader, batch_size))))
+        yield counted(batches, bar)
+
+
+def counted(batches: Iterable[list[Frame]], bar: tqdm) -> Iterator[list[Frame]]:
+    """The batches; the bar moves on when one was worked on."""
+    for batch in batches:
+        yield batch
+        bar.update(len(batch))
+
+
 def write_frames(
-    reader: FrameReader,
+    batches: Iterable[list[Frame]],
     predictor: Predictor,
     pooled: PooledFrames | None,
     files: Sequence[outputs.Output],
 ) -> None:
-    """Tell all outputs of every frame, predicted here unless that was done clip by clip."""
+    """Tell all outputs of every frame, predicted here unless that was done clip by clip.
+
+    They draw and write one batch while the next is predicted.
+    """
     with ExitStack() as stack:
         for output in files:
             stack.enter_context(closing(output))
-        for number, frame in enumerate(tqdm(reader, "detect", unit="frame", leave=False)):
+        behind = stack.enter_context(Behind())
+        first = 0
+        for batch in batches:
             if pooled is None:
-                prediction = predictor(frame.image)
+                predictions = predictor.predict([frame.image for frame in batch])
             else:
-                prediction = pooled.predictions[number]
-            for output in files:
-                output.add(frame, prediction)
+                predictions = pooled.predictions[first : first + len(batch)]
+            first += len(batch)
+            behind(tell, files, batch, predictions)
+
+
+def tell(
+    files: Sequence[outputs.Output], batch: Sequence[Frame], predictions: Sequence[Prediction]
+) -> None:
+    for frame, prediction in zip(batch, predictions, strict=True):
+        for output in files:
+            output.add(frame, prediction)
 
 
 def without_effect(model: nn.Module, weights: str) -> dict[str, str]:

@@ -258,7 +258,7 @@ def write_results(
     if not clips:
         raise UserError(f"--source {args.source}: no frame was kept of {len(survey.clips)} clips")
     write_table(folder / "extracted.csv", extracted, args.manufacturer)
-    write_data(folder, clips)
+    write_data(folder, clips, args.only_colour)
     if survey.passed_by:
         others = ", ".join(f"{count} {kind}" for kind, count in survey.passed_by.most_common())
         LOGGER.warning(f"warning: --source: left out: {others}")

@@ -204,12 +204,13 @@ def report_views(
             changed.append(before.view)
     inside = sum(len(clip.frames) for clip in clips)
     mixed = sum(clip.is_mixed for clip in clips)
-    LOGGER.info(
+    found = (
         f"views of {len(clips)} clips: {mixed} show more than one view; "
         f"{len(changed)} frames get another view, {changed.count(UNKNOWN_VIEW)} of them had none; "
         f"{len(old.images) - inside} frames are in no clip or have no label file "
         "and stay as they are"
     )
+    LOGGER.info(data.said(found))
     with (
         naming(path),
         path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
@@ -221,7 +222,7 @@ def report_views(
     if undecided:
         LOGGER.info(
             f"{len(undecided)} clips are for you to decide, in {path.parent / 'labels'}; "
-            "they keep their views:"
+            f"{data.said('they keep their views')}:"
         )
     for clip in undecided:
         votes = zip(data.view_names, clip.votes, strict=True)

@@ -41,10 +41,9 @@ from utils.evaluation.predictions import (
     write_predictions,
 )
 from utils.evaluation.results import ImageResult
-from utils.evaluation.risk_coverage import risk_coverage
-from utils.evaluation.summary import Summary
+from utils.evaluation.risk_coverage import risk_of_views
 from utils.evaluation.tables import format_table
-from utils.evaluation.views import has_view
+from utils.evaluation.thresholds import BY_TASK
 from utils.plots.run import draw_evaluation
 
 # Of the frames that are predicted, and how; predictions in a file have them behind them
@@ -92,7 +91,11 @@ def predict(
     if list(data.names) == list(metadata.names):
         prior = metadata.view_prior
     trained_on = metadata.fingerprint.partition("-")[0]  # the training split's
-    return results, Header.of(data, dataset, model.tasks, compute, confidence, prior, trained_on)
+    thresholds = {name: getattr(metadata, name) for name in BY_TASK.values()}
+    header = Header.of(
+        data, dataset, model.tasks, compute, confidence, prior, trained_on, thresholds
+    )
+    return results, header
 
 
 def without_boxes_in_grey(results: Sequence[ImageResult]) -> list[ImageResult]:
@@ -147,16 +150,26 @@ def report(
     if confidence is None and "detection" in header.tasks:
         confidence = usual_confidence()
     metrics = summarise(
-        results, data.names, data.view_names, confidence, header.prior, tasks=header.tasks
+        results,
+        data.names,
+        data.view_names,
+        confidence,
+        header.prior,
+        tasks=header.tasks,
+        cls_title=data.cls_title,
     )
     metrics["reference"] = same_clip_reference(data, split, header.trained_on, args.skip_bad_labels)
-    metrics["clips"] = plain(clip_metrics(results, data, called_at(metrics), tasks=header.tasks))
-    metrics["risk_coverage"] = plain(risk_of_views(results))
+    kept = header.kept_thresholds
+    metrics["clips"] = plain(clip_metrics(results, data, kept, header.tasks))
+    metrics["risk_coverage"] = plain(risk_of_views(results, kept.view_probability))
     write_evaluation(folder, metrics, results)
     if args.save_json:
         write_coco_predictions(folder / "predictions.json", results)
     if args.save_coco:
-        frames = [coco_frame(result, called_at(metrics), data) for result in results]
+        confidence = confidence_of(metrics)
+        if confidence is None:
+            confidence = USUAL_CONFIDENCE
+        frames = [coco_frame(result, confidence, data) for result in results]
         write_json(folder / "coco.json", coco_document(frames, data.names))
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
@@ -164,23 +177,6 @@ def report(
         write_predictions(folder / FILE_NAME, results, header)  # of another folder, perhaps
         write_page([folder], data_sets=[str(data.source)])
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
-
-
-def called_at(metrics: Summary) -> float:
-    """From which evidence on a clip is called: the confidence of the boxes, or the usual one."""
-    confidence = confidence_of(metrics)
-    if confidence is None:
-        return USUAL_CONFIDENCE
-    return confidence
-
-
-def risk_of_views(results: Sequence[ImageResult]) -> dict[str, object] | None:
-    """Risk over coverage of the frames with a known and a predicted view."""
-    labelled = [result for result in results if has_view(result)]
-    if not labelled:
-        return None
-    probabilities = np.array([result.view_probabilities for result in labelled])
-    return risk_coverage(probabilities, np.array([result.true_view for result in labelled]))
 
 
 def coco_frame(result: ImageResult, confidence: float, data: DataConfig) -> CocoFrame:

@@ -24,6 +24,7 @@ from utils.core.device import Compute
 from utils.core.names import TASKS
 from utils.core.options import USUAL_CONFIDENCE
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE
 from utils.data.dataset import JointDataset
 from utils.data.loader import make_loader
 from utils.data.splits import load_split, load_splits
@@ -124,6 +125,7 @@ def _predict(
         confidence=content["confidence"],
         view_prior=content["view_prior"],
         trained_on=content["fingerprint"].partition("-")[0],
+        thresholds=content.get("thresholds"),
     )
     write_predictions(predictions_path(training.folder, split), results, header)
 
@@ -248,7 +250,7 @@ def _about(kept: Kept) -> dict[str, object]:
     split = kept.record.split
     if split == "val":
         split = "validation"
-    return {
+    about = {
         **common,
         "title": "YOLOv5{size}, {imgsz} px, {epochs} epochs, batch {batch_size}".format(**common),
         "data": kept.record.data,
@@ -259,6 +261,10 @@ def _about(kept: Kept) -> dict[str, object]:
         "resampled": resampled,
         "limits": _limits(truths, counts),
     }
+    title = truths[0].data.cls_title
+    if title != DEFAULT_TITLE:
+        about["cls_title"] = title
+    return about
 
 
 def _have_groups(truths: Sequence[Truth]) -> bool:

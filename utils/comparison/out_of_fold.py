@@ -16,6 +16,7 @@ from statistics import fmean, median, stdev
 
 import numpy as np
 
+from utils.comparison.words import said
 from utils.core.data_config import DataConfig
 from utils.core.files import markdown_table
 from utils.core.names import TASKS
@@ -261,10 +262,11 @@ def out_of_fold_section(results: Mapping) -> str:
     for arm, seeds in arms.items():
         cells = [_mean_and_deviation(seeds, name) for name in COLUMNS]
         rows.append([f"`{arm}`", *cells])
-    table = markdown_table(["arm", *COLUMNS.values()], rows)
+    headings = [said(results, heading) for heading in COLUMNS.values()]
+    table = markdown_table(["arm", *headings], rows)
     first_seeds = [seeds[0] for seeds in arms.values()]
     counts = max(first_seeds, key=lambda pooled: pooled["clips"])  # of an arm with a view
-    return f"## Out of fold\n\n{table}\n\n{NOTE.format(**counts)}"
+    return f"## Out of fold\n\n{table}\n\n{said(results, NOTE).format(**counts)}"
 
 
 def _mean_and_deviation(seeds: Sequence[Mapping], name: str) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from utils.comparison.kept import TRAININGS
+from utils.comparison.words import said
 from utils.core.arguments import script_parser
 from utils.core.script import run_script
 from utils.plots.interference import plot_interference
@@ -103,7 +104,7 @@ def plot_solutions(results: Mapping, path: Path) -> None:
     with new_figure(path, 15, height) as figure:
         axes = figure.subplots(1, len(COLUMNS), sharey=True)
         for ax, column in zip(axes, COLUMNS, strict=True):
-            _plot_column(ax, arms, column)
+            _plot_column(ax, arms, column, said(results, column.heading))
         axes[0].set_yticks(range(len(arms)), list(arms), fontsize=10)
         axes[0].set_ylim(len(arms) - 0.4, -0.6)
         protocol = results["protocol"]
@@ -119,7 +120,7 @@ def plot_solutions(results: Mapping, path: Path) -> None:
         figure.supxlabel(legend, fontsize=9.5, color=GREY)
 
 
-def _plot_column(ax: Axes, arms: Mapping, column: Column) -> None:
+def _plot_column(ax: Axes, arms: Mapping, column: Column, heading: str) -> None:
     for row, arm in enumerate(arms.values()):
         if column.key in arm[column.kind]:
             _plot_arm(ax, row, arm, column)
@@ -130,7 +131,7 @@ def _plot_column(ax: Axes, arms: Mapping, column: Column) -> None:
     title_colour = INK
     if column.is_accuracy:
         title_colour = column.colour
-    ax.set_title(column.heading, loc="left", fontsize=10.5, weight="bold", color=title_colour)
+    ax.set_title(heading, loc="left", fontsize=10.5, weight="bold", color=title_colour)
     ax.grid(True, axis="both")
     ax.margins(x=0.25)
     if not column.is_accuracy:

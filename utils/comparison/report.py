@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.comparison.arms import COINCIDING
 from utils.comparison.out_of_fold import out_of_fold_section
 from utils.comparison.protocol import protocol_section
-from utils.comparison.words import difference_section, relative_span
+from utils.comparison.words import difference_section, relative_span, said
 from utils.core.files import markdown_table, write_json, write_text
 
 Columns = Mapping[str, tuple[str, int]]  # key -> heading, digits
@@ -171,7 +171,8 @@ def _counted_units(results: Mapping) -> str:
 
 
 def _accuracy(results: Mapping) -> str:
-    return f"## Accuracy\n\n{_arm_table(results, ACCURACY, {})}\n\n{NOTES['accuracy']}"
+    note = said(results, NOTES["accuracy"])
+    return f"## Accuracy\n\n{_arm_table(results, ACCURACY, {})}\n\n{note}"
 
 
 def _training(results: Mapping) -> str:
@@ -190,7 +191,7 @@ def _delta_m(results: Mapping) -> str:
     for name, gain in results["delta_m"].items():
         rows.append([f"`{name}`", f"{gain['value']:+.1%}", relative_span(gain)])
     table = markdown_table(["arm", "Delta-m", "95 % interval"], rows)
-    return f"## Delta-m\n\n{NOTES['delta_m']}\n\n{table}"
+    return f"## Delta-m\n\n{said(results, NOTES['delta_m'])}\n\n{table}"
 
 
 def _interference(results: Mapping) -> str:
@@ -233,7 +234,10 @@ def _cosine_span(interval: Sequence[float] | None) -> str:
 def _claims(results: Mapping) -> str:
     if not results["claims"]:
         return ""
-    rows = [[claim["claim"], claim["measured"], claim["verdict"]] for claim in results["claims"]]
+    rows = []
+    for claim in results["claims"]:
+        claimed, measured = (said(results, claim[key]) for key in ("claim", "measured"))
+        rows.append([claimed, measured, claim["verdict"]])
     table = markdown_table(["claimed", "measured here", "in words"], rows)
     return f"## The claims\n\n{table}\n\n{NOTES['claims']}"
 
@@ -245,7 +249,8 @@ def _limits(results: Mapping) -> str:
 
 def _arm_table(results: Mapping, figures: Columns, costs: Columns) -> str:
     """A row for every arm."""
-    headings = [heading for heading, _ in (*figures.values(), *costs.values())]
+    columns = (*figures.values(), *costs.values())
+    headings = [said(results, heading) for heading, _ in columns]
     rows = []
     for name, arm in results["arms"].items():
         cells = _mean_cells(arm["figures"], figures) + _mean_cells(arm["costs"], costs)
@@ -269,7 +274,7 @@ def _mean_sd(pair: Sequence[float | None] | None, digits: int) -> str:
 def to_latex(results: Mapping) -> str:
     """The accuracy table for a paper; needs the package booktabs."""
     columns = {key: ACCURACY[key] for key in PAPER}
-    headings = [heading for heading, _ in columns.values()]
+    headings = [said(results, heading) for heading, _ in columns.values()]
     rows = []
     for name, arm in results["arms"].items():
         cells = [name, *_mean_cells(arm["figures"], columns)]

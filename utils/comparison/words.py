@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from utils.comparison.protocol import Contrast, Protocol
 from utils.comparison.statistics import FOLDS, ONE_TRAINING, SEEDS, TOO_FEW, Found
 from utils.core.files import markdown_table
+from utils.core.title import DEFAULT_TITLE, titled
 from utils.evaluation.intervals import holm
 
 SIGNIFICANCE = 0.05
@@ -93,6 +94,11 @@ class Statement:
     margin: float | None
     detectable: float | None
     word: str
+
+
+def said(results: Mapping, text: str) -> str:
+    """Our words, with what the comparison's data sets call a view; see `titled`."""
+    return titled(text, results.get("protocol", {}).get("cls_title", DEFAULT_TITLE))
 
 
 def state(found: Mapping[Contrast, Found], protocol: Protocol) -> list[Statement]:
@@ -200,7 +206,7 @@ def difference_section(results: Mapping) -> str:
     if not differences:
         return ""
     header = ["pair", "metric", "difference [95 % interval]", "p (Holm)", "equivalent", "in words"]
-    table = markdown_table(header, [_difference_row(own) for own in differences])
+    table = markdown_table(header, [_difference_row(results, own) for own in differences])
     bases = dict.fromkeys(own["basis"] for own in differences)
     notes = [INTERVALS[basis].format(**protocol) for basis in bases if basis in INTERVALS]
     if any(own["p_value"] is not None for own in differences):
@@ -210,7 +216,7 @@ def difference_section(results: Mapping) -> str:
     return "\n\n".join(["## Differences", table, *notes])
 
 
-def _difference_row(own: Mapping) -> list[str]:
+def _difference_row(results: Mapping, own: Mapping) -> list[str]:
     if own["low"] is None:
         values = ", ".join(f"{value:+.3f}" for value in own["trainings"])
         span = f"({values})"
@@ -218,7 +224,7 @@ def _difference_row(own: Mapping) -> list[str]:
         span = _span(own["low"], own["high"])
     return [
         f"`{own['arm']}` - `{own['reference']}`",
-        METRIC_NAMES.get(own["metric"], own["metric"]),
+        said(results, METRIC_NAMES.get(own["metric"], own["metric"])),
         f"{own['value']:+.3f} {span}",
         _p_cell(own["p_value"]),
         _equivalence_cell(own),

@@ -9,9 +9,11 @@ from pathlib import Path
 from re import Match
 
 from utils.core.files import find_file
+from utils.core.flips import mirrored, read_flip_pairs, sided
 from utils.core.patterns import check_pattern, search
-from utils.core.script import LOGGER, UserError
+from utils.core.script import LOGGER, UserError, errors_in
 from utils.core.terminal import one_line
+from utils.core.title import DEFAULT_TITLE, read_title, titled
 from utils.core.user_file import is_utf8, real_path
 from utils.core.values import did_you_mean, not_text
 from utils.core.yaml_reader import read_yaml_mapping
@@ -37,6 +39,8 @@ class DataConfig:
         bits: stored in images of 16 bits a channel, 8 to 16, see `utils.core.pixels`; None if the
             file has no such key.
         needs_colour: frames without flow colour are not scored, see `utils.data.flow_colour`.
+        cls_title: what a user calls a view, see `utils.core.title`.
+        flip_pairs: box classes that a mirror image swaps, see `utils.core.flips`.
     """
 
     source: Path
@@ -50,13 +54,31 @@ class DataConfig:
     labels: Path | None = None
     bits: int | None = None
     needs_colour: bool = False
+    cls_title: str = DEFAULT_TITLE
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+
+    def said(self, text: str) -> str:
+        """Our words, with what this data set calls a view; see `titled`."""
+        return titled(text, self.cls_title)
+
+    @property
+    def mirrored_classes(self) -> tuple[int, ...]:
+        """What every box class, by its number, is in a mirror image."""
+        return mirrored(self.names, self.flip_pairs)
+
+    @property
+    def unpaired_sides(self) -> list[str]:
+        """Names that say left or right, and stay as they are in a mirror image."""
+        paired = {name for pair in self.flip_pairs for name in pair}
+        return [name for name in sided((*self.names, *self.view_names)) if name not in paired]
 
     def lacks(self, task: str) -> str:
         """What `task` needs and the data.yaml does not name; empty if nothing."""
         if task == "detection" and not self.names:
             return "names is empty; expected the box classes, by their numbers"
         if task == "classification" and not self.view_names:
-            return "key 'cls_names' is missing; expected the views, in the columns' order"
+            expected = self.said("expected the views, in the columns' order")
+            return f"key 'cls_names' is missing; {expected}"
         return ""
 
     def group_of(self, path: str | Path) -> str:
@@ -92,6 +114,8 @@ class DataConfig:
             "clip_pattern": self.clip_pattern,
             "bits": self.bits,
             "needs_colour": self.needs_colour,
+            "cls_title": self.cls_title,
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
         }
 
     def difference(self, before: Mapping[str, object]) -> str:
@@ -124,6 +148,8 @@ DATA_KEYS = (
     "generate",
     "bits",
     "needs_colour",
+    "cls_title",
+    "flip_pairs",
 )
 
 
@@ -147,9 +173,9 @@ def load_data_config(path: str | Path) -> DataConfig:
             raise UserError(f"{path}: {key} {problem}")
     names = _names(content["names"], "names", path)
     _check_nc(content, names, path)
-    view_names = ()
-    if content.get("cls_names") is not None:
-        view_names = _names(content["cls_names"], "cls_names", path)
+    with errors_in(path):
+        cls_title = read_title(content.get("cls_title"))
+        flip_pairs = read_flip_pairs(content.get("flip_pairs"), names)
     root = real_path(path.parent / (content.get("path") or "."))
     labels = None
     if content.get("labels"):
@@ -159,13 +185,15 @@ def load_data_config(path: str | Path) -> DataConfig:
         root=root,
         splits=_splits(content, root, path),
         names=names,
-        view_names=view_names,
+        view_names=_view_names(content.get("cls_names"), path),
         group_pattern=_pattern(content, "group_pattern", 1, path),
         clip_pattern=_pattern(content, "clip_pattern", 2, path),
         generate=content.get("generate"),
         labels=labels,
         bits=_bits(content.get("bits"), path),
         needs_colour=_needs_colour(content.get("needs_colour"), path),
+        cls_title=cls_title,
+        flip_pairs=flip_pairs,
     )
 
 
@@ -245,6 +273,18 @@ def _names(value: object, key: str, path: Path) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise UserError(f"{path}: {key} repeats a name: {list(value)}; every name must differ")
     return tuple(value)
+
+
+def _view_names(value: object, path: Path) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    names = _names(value, "cls_names", path)
+    if len(names) < 2:
+        raise UserError(
+            f"{path}: cls_names is {list(names)}, expected at least two names, one a column; "
+            "leave the key out if no image has such a label"
+        )
+    return names
 
 
 def _check_nc(content: Mapping, names: Sequence[str], path: Path) -> None:

@@ -13,7 +13,7 @@ from utils.core.files import find_file
 from utils.core.names import BALANCERS, GRADNORM_PLACES, GRADNORM_RULES, TASKS
 from utils.core.script import UserError
 from utils.core.settings import HUGE, MANY, TINY, problem_of, setting, setting_of
-from utils.core.values import from_mapping, is_number, to_mapping
+from utils.core.values import from_mapping, to_mapping
 from utils.core.yaml_reader import read_yaml_mapping
 
 AUGMENTATION_KEYS = (
@@ -190,9 +190,6 @@ class HyperParameters:
     weight_sum: float | None = setting(
         None, "what the weights sum to; null: the number of tasks", limits=POSITIVE
     )
-    record_averages: list = setting(
-        [], "for studies: the averages of the weights that are evaluated every epoch"
-    )
     # The dual backbone: a network's own rates; None takes the common key
     detection_lr0: float | None = rate_of("detector", lr0)
     detection_lrf: float | None = rate_of("detector", lrf)
@@ -212,26 +209,11 @@ class HyperParameters:
             raise UserError(
                 f"fl_gamma is {self.fl_gamma}: focal loss is not implemented; set fl_gamma: 0.0"
             )
-        windows = self.averaging_windows
-        is_repeated = len(set(windows)) < len(windows)
-        if is_repeated or not all(is_number(window, 0.01, 1000) for window in windows):
-            raise UserError(
-                f"record_averages is {self.record_averages}, expected different numbers of epochs, "
-                "and ramp for YOLOv5's average, such as [ramp, 0.5, 1]"
-            )
         if (self.sampler, self.view_loss_weights) == ("views", "inverse"):
             raise UserError(
                 "sampler views and view_loss_weights inverse balance the views twice; "
                 "use one of them"
             )
-
-    @property
-    def averaging_windows(self) -> list[float]:
-        """The numbers in `record_averages`: windows of epochs.
-
-        Beside them it may hold "ramp", YOLOv5's average.
-        """
-        return [entry for entry in self.record_averages if entry != "ramp"]
 
     @property
     def network_rates(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.core.script import UserError
+from utils.core.title import plural
 from utils.core.yaml_reader import read_yaml_mapping
 from utils.curation.findings import (
     KINDS,
@@ -197,7 +198,7 @@ def _missing_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     for kind, note in notes.items():
         details = [finding.detail for finding in found if finding.kind == kind]
         if details:
-            lines.append(f"{KINDS[kind][1]}: {'; '.join(details)}{note}")
+            lines.append(f"{data.said(KINDS[kind][1])}: {'; '.join(details)}{note}")
     return lines
 
 
@@ -215,9 +216,9 @@ def _view_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
             changing.append(f"{changes} in {split.name}")
     lines = []
     if without_view:
-        lines.append(f"frames without a view: {', '.join(without_view)}")
+        lines.append(f"{data.said('frames without a view')}: {', '.join(without_view)}")
     if changing:
-        lines.append(f"clips whose view changes: {', '.join(changing)}")
+        lines.append(f"{data.said('clips whose view changes')}: {', '.join(changing)}")
     return lines
 
 
@@ -234,17 +235,14 @@ def read_plausible(path: str | Path, data: DataConfig) -> dict[str, list[str]]:
         )
     for name, views in content.items():
         if not isinstance(views, list) or any(view not in data.view_names for view in views):
-            expected = f"a list of views out of {list(data.view_names)}"
+            expected = f"{data.said('a list of views')} out of {list(data.view_names)}"
             raise UserError(f"{path}: {name} is {views!r}, expected {expected}")
     if not any(content.values()):
-        raise UserError(
-            f"{path}: no class has a plausible view, so that no order is better than another; "
-            "name some"
-        )
+        found = data.said("no class has a plausible view")
+        raise UserError(f"{path}: {found}, so that no order is better than another; name some")
     if len(data.view_names) > 8:
-        raise UserError(
-            f"{path}: {len(data.view_names)} views have too many orders; at most 8 are tried"
-        )
+        many = f"{len(data.view_names)} {plural(data.cls_title)}"
+        raise UserError(f"{path}: {many} have too many orders; at most 8 are tried")
     return content
 
 
@@ -268,7 +266,7 @@ def to_mapping(audit: Audit) -> dict:
         "sizes": dict(sizes.most_common()),
         "class_by_view": {
             "rows": [*data.names, "no box"],
-            "columns": [*data.view_names, "no view"],
+            "columns": [*data.view_names, data.said("no view")],
             "frames": class_view_counts(data, audit.frames).tolist(),
         },
         "findings": _findings_by_kind(audit),
@@ -283,7 +281,8 @@ def to_mapping(audit: Audit) -> dict:
 def _findings_by_kind(audit: Audit) -> dict[str, dict]:
     kinds = {}
     for kind, found in group_by(audit.findings, lambda finding: finding.kind).items():
-        level, meaning = KINDS[kind]
+        level = KINDS[kind][0]
+        meaning = audit.data.said(KINDS[kind][1])
         rows = [_finding_mapping(audit, finding) for finding in found]
         kinds[kind] = {"level": level, "meaning": meaning, "count": len(found), "found": rows}
     return kinds
@@ -307,5 +306,5 @@ def _split_counts(data: DataConfig, frames: Sequence[Frame]) -> dict:
     if data.view_names:
         shown = Counter(own.view for own in labels)
         views = {name: shown[number] for number, name in enumerate(data.view_names)}
-        counts["views"] = views | {"no view": shown[UNKNOWN_VIEW]}
+        counts["views"] = views | {data.said("no view"): shown[UNKNOWN_VIEW]}
     return counts

@@ -13,6 +13,7 @@ import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE, titled
 from utils.data.splits import Split
 
 # Assignments tried: TRIES, or fewer where groups x parts of all tries were more than PLACES.
@@ -43,8 +44,9 @@ class Content:
     identical frames.
 
     Attributes:
-        names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ...; those with any
-            frame.
+        names: of the columns: "frames", "class AR", ..., "no box", "view A4C", ..., with what the
+            data set calls a view; those with any frame.
+        title: what the data set calls a view.
         counts: (units, columns) frames.
         groups: (units, columns) groups with such a frame.
         unit: (frames,) row of each frame.
@@ -54,11 +56,12 @@ class Content:
     counts: np.ndarray
     groups: np.ndarray
     unit: np.ndarray
+    title: str = DEFAULT_TITLE
 
     @property
     def required(self) -> np.ndarray:
         """(columns,) True for classes and views: a part without any frame of theirs is refused."""
-        return np.array([name.startswith(("class ", "view ")) for name in self.names])
+        return np.array([name not in ("frames", "no box") for name in self.names])
 
     def sums(self, part: np.ndarray, parts: int) -> np.ndarray:
         """(units,) part of each unit -> (parts, columns) frames."""
@@ -89,7 +92,7 @@ def content_of(
         columns[f"class {name}"] = [number in labels.boxes[:, 0] for labels in frames.labels]
     columns["no box"] = [len(labels.boxes) == 0 for labels in frames.labels]
     for number, name in enumerate(data.view_names):
-        columns[f"view {name}"] = [labels.view == number for labels in frames.labels]
+        columns[f"{data.cls_title} {name}"] = [labels.view == number for labels in frames.labels]
     columns = {name: column for name, column in columns.items() if any(column)}
     rows, group = np.unique(groups, return_inverse=True)
     counts = _sums(np.array(list(columns.values()), dtype=np.int64).T, group, len(rows))
@@ -105,6 +108,7 @@ def content_of(
         counts=_sums(counts, unit, units),
         groups=_sums(held, unit, units),
         unit=unit[group],
+        title=data.cls_title,
     )
 
 
@@ -270,9 +274,10 @@ def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) ->
             f"no frame of {content.names[column]} in {without} (groups that have it: {holders})"
         )
     if problems:
+        wanted = titled("with every class and view in each", content.title)
         head = (
-            f"{_amount(content)} do not split into {len(names)} parts with every class and view "
-            "in each; ask for fewer or larger parts:"
+            f"{_amount(content)} do not split into {len(names)} parts {wanted}; "
+            "ask for fewer or larger parts:"
         )
         raise UserError("\n  ".join([head, *problems]))
 

@@ -17,6 +17,7 @@ from utils.core.data_config import DataConfig
 from utils.core.files import write_bytes
 from utils.core.script import UserError
 from utils.core.terminal import one_line
+from utils.core.title import DEFAULT_TITLE
 from utils.data.image_list import list_content, relative_name
 from utils.data.labels import UNKNOWN_VIEW, majority_view, view_line
 from utils.data.splits import Split, label_path
@@ -59,7 +60,8 @@ def find_clips(frames: Split, data: DataConfig) -> list[Clip]:
     """
     for key, value in (("cls_names", data.view_names), ("clip_pattern", data.clip_pattern)):
         if not value:
-            raise UserError(f"{data.source}: key '{key}' is missing; one view for a clip needs it")
+            needed = data.said("one view for a clip needs it")
+            raise UserError(f"{data.source}: key '{key}' is missing; {needed}")
     members = defaultdict(list)
     for number, image in enumerate(frames.images):
         clip = data.clip_of(image)
@@ -183,7 +185,12 @@ def write_split(
         "clip_pattern": data.clip_pattern,
         "generate": data.generate,
         "bits": data.bits,
+        "needs_colour": data.needs_colour or None,
     }
+    if data.cls_title != DEFAULT_TITLE:
+        content["cls_title"] = data.cls_title
+    if data.flip_pairs:
+        content["flip_pairs"] = [list(pair) for pair in data.flip_pairs]
     content = {key: value for key, value in content.items() if value is not None}
     text = "".join(f"# {one_line(line)}\n" for line in note.splitlines())
     text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)

@@ -34,11 +34,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from utils.core.data_config import DataConfig
 from utils.core.script import UserError
 from utils.data.labels import UNKNOWN_VIEW
-from utils.evaluation.average_precision import iou_matrix
 from utils.evaluation.clips import clips_of, mean_view
 from utils.evaluation.error_kinds import KINDS, NO_BOX
 from utils.evaluation.frame_kinds import frame_kinds
@@ -203,7 +204,8 @@ def _doubts_of(
     """The doubts of one frame, at most one for a label and one for a detection."""
     kept = np.flatnonzero(result.scores >= LEAST_SCORE)
     shares = {int(d): sureness.share(result.scores[d], result.classes[d]) for d in kept}
-    iou = iou_matrix(result.boxes_xyxy, result.true_boxes_xyxy)
+    boxes = (result.boxes_xyxy, result.true_boxes_xyxy)
+    iou = box_iou(*(torch.from_numpy(own) for own in boxes)).numpy()
     support = {int(meant[d]): shares[d] for d in shares if KINDS[kinds[d]] == "right"}
     of_labels: dict[int, Doubt] = {}
     unlabelled = []

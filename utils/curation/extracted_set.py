@@ -58,8 +58,13 @@ def row_of(clip: Extracted) -> dict[str, object]:
     return row | {"kept": clip.kept}
 
 
-def write_data(folder: Path, clips: Sequence[Extracted]) -> None:
-    """Write train.txt, val.txt and data.yaml: a fifth of the patients, the last ones, for val."""
+def write_data(folder: Path, clips: Sequence[Extracted], needs_colour: bool) -> None:
+    """Write train.txt, val.txt and data.yaml: a fifth of the patients, the last ones, for val.
+
+    Args:
+        needs_colour: the frames were chosen by their flow colour, so a model of them is to look at
+            no other.
+    """
     patients = sorted({clip.name.patient for clip in clips})
     held_out = set(patients[-max(1, round(VAL_SHARE * len(patients))) :])
     splits: dict[str, list[Path]] = {"train": [], "val": []}
@@ -81,5 +86,6 @@ def write_data(folder: Path, clips: Sequence[Extracted]) -> None:
         names=(),
         group_pattern=r"^(P\d+)_",
         clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
+        needs_colour=needs_colour,
     )
     write_split(folder, data, splits, DATA_NOTE)

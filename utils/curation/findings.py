@@ -17,6 +17,7 @@ import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.pixels import fits_few_bits, unknown_bits
+from utils.core.title import plural
 from utils.curation.frames import (
     Frame,
     as_split,
@@ -116,7 +117,10 @@ def missing_examples(data: DataConfig, split: Split) -> Iterator[Finding]:
     if split.name == "train":
         kind_if_empty = "nothing_to_learn"
     absent = []
-    for what, names, shown in (("box", data.names, classes), ("view", data.view_names, views)):
+    for what, names, shown in (
+        ("box", data.names, classes),
+        (data.cls_title, data.view_names, views),
+    ):
         if names and not shown:
             detail = f"{split.name}: no {what} in {len(split.images)} frames"
             yield Finding(kind_if_empty, detail)
@@ -256,7 +260,7 @@ def _disagreement(data: DataConfig, frames: Iterable[Frame]) -> str:
         parts.append(f"boxes {' / '.join(texts)}")
     if len(views) > 1:
         names = [data.view_names[view] for view in sorted(views)]
-        parts.append(f"views {' / '.join(names)}")
+        parts.append(f"{plural(data.cls_title)} {' / '.join(names)}")
     return ", ".join(parts)
 
 

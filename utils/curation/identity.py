@@ -40,10 +40,15 @@ def dicom_identity(path: Path, root: Path) -> Identity:
 
     The patient is the patient ID; else the study; else what `file_identity` takes.
     """
-    header = _header(path)
     file = file_identity(path, root)
-    patient = header["PatientID"] or header["StudyInstanceUID"] or file.patient
-    return Identity(patient, header["SOPInstanceUID"] or file.clip, file.file)
+    clip = _header(path)["SOPInstanceUID"]
+    return Identity(patient_in(path) or file.patient, clip or file.clip, file.file)
+
+
+def patient_in(path: Path) -> str:
+    """The patient ID in a DICOM file, else its study; empty where it has neither."""
+    header = _header(path)
+    return header["PatientID"] or header["StudyInstanceUID"]
 
 
 def file_identity(path: Path, root: Path) -> Identity:

@@ -119,7 +119,7 @@ def plot_balance(audit: Audit, path: Path) -> None:
     with new_figure(path, 10, 1.3 + 0.14 * (len(splits) + 1) * min(most_rows, 40)) as figure:
         by_class, by_view = figure.subplots(1, 2)
         _plot_shares(by_class, "Frames by box class", splits, "classes", DETECTION)
-        _plot_shares(by_view, "Frames by view", splits, "views", CLASSIFICATION)
+        _plot_shares(by_view, audit.data.said("Frames by view"), splits, "views", CLASSIFICATION)
 
 
 def _plot_shares(ax: Axes, title: str, splits: dict[str, dict], key: str, colour: str) -> None:
@@ -245,5 +245,5 @@ def _view_text(data: DataConfig, frame: Frame) -> str:
     if not data.view_names:
         return ""
     if frame.labels is None or frame.labels.view == UNKNOWN_VIEW:
-        return "view unlabelled"
+        return f"{data.cls_title} unlabelled"
     return data.view_names[frame.labels.view]

@@ -53,7 +53,8 @@ def verdict(audit: Audit) -> str:
             lines.append(title)
         for kind in kinds:
             found = audit.of_kind(kind)
-            line = f"  {len(found):>5} {KINDS[kind][1]}: {describe(audit, found[0])}"
+            meaning = audit.data.said(KINDS[kind][1])
+            line = f"  {len(found):>5} {meaning}: {describe(audit, found[0])}"
             lines.append(shorten(line, VERDICT_LETTERS))
     return "\n".join([*lines, *_leak_lines(audit), *_reference_lines(audit), _summary(audit)])
 
@@ -92,8 +93,9 @@ def _reference_lines(audit: Audit) -> list[str]:
             lines += _neighbour_lines(name, found)
     for name, found in audit.view.items():
         if found.with_clip:
+            most_frequent = audit.data.said("most frequent view of the clip in training")
             lines.append(
-                f"{name}: most frequent view of the clip in training: "
+                f"{name}: {most_frequent}: "
                 f"accuracy {_metric(found.accuracy)} "
                 f"(of the box's class: {_metric(found.class_lookup_accuracy)}; "
                 f"of all: {_metric(found.majority_accuracy)})"
@@ -137,16 +139,17 @@ def markdown(audit: Audit) -> str:
         f"# Audit of {Path(content['data']).name}",
         f"{_summary(audit).capitalize()}.",
         "## Splits",
-        _split_table(content["splits"]),
+        _split_table(content["splits"], audit.data.cls_title),
         f"Image sizes: {', '.join(sizes)}.",
     ]
     if audit.data.view_names:
-        parts += ["## Frames by box class and view", _pair_table(content["class_by_view"])]
+        head = audit.data.said("## Frames by box class and view")
+        parts += [head, _pair_table(content["class_by_view"])]
     references = _leak_lines(audit) + _reference_lines(audit)
     if references:
         parts += ["## How good a score can be", "\n".join(f"- {line}" for line in references)]
     if audit.column_orders:
-        parts += ["## Orders of the view columns", _order_table(audit)]
+        parts += [audit.data.said("## Orders of the view columns"), _order_table(audit)]
     for level, title in LEVELS.items():
         kinds = _kinds_found(audit, level)
         if kinds:
@@ -155,14 +158,14 @@ def markdown(audit: Audit) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _split_table(splits: dict[str, dict]) -> str:
+def _split_table(splits: dict[str, dict], cls_title: str) -> str:
     """A column a split; rows of counts, and of the share of frames with each class and view."""
     first = next(iter(splits.values()))
     rows = []
     for key in COUNTED:
         if key in first:
             rows.append([key, *(split[key] for split in splits.values())])
-    for part, title in (("classes", "class"), ("views", "view")):
+    for part, title in (("classes", "class"), ("views", cls_title)):
         for name in first[part]:
             shown = name
             if not name.startswith("no "):
@@ -194,7 +197,8 @@ def _section(audit: Audit, kind: str) -> str:
     lines = [f"- {describe(audit, finding)}" for finding in found[:LISTED]]
     if len(found) > LISTED:
         lines.append(f"- and {len(found) - LISTED} more, all in audit.json")
-    title = f"### {KINDS[kind][1].capitalize()}: {len(found)} ({len(files)} files)"
+    meaning = audit.data.said(KINDS[kind][1].capitalize())
+    title = f"### {meaning}: {len(found)} ({len(files)} files)"
     return "\n".join([title, "", *lines])
 
 
@@ -206,10 +210,10 @@ def write_report(audit: Audit, folder: Path) -> None:
         plot_confusion_matrix(
             class_view_counts(audit.data, audit.frames),
             [*audit.data.names, "no box"],
-            [*audit.data.view_names, "no view"],
+            [*audit.data.view_names, audit.data.said("no view")],
             "box class",
-            "view",
-            f"{len(audit.frames)} frames by box class and view",
+            audit.data.cls_title,
+            audit.data.said(f"{len(audit.frames)} frames by box class and view"),
             folder / "class_by_view.png",
             colour=CLASSIFICATION,
         )

@@ -42,15 +42,22 @@ class Augmenter:
         seed: of the training.
         load: a frame's number -> the sample as it is.
         views: of every frame, -1 where unknown.
+        mirrored_classes: what each box class is after a flip left to right; () if the same.
     """
 
     def __init__(
-        self, hyp: HyperParameters, seed: int, load: Callable[[int], Sample], views: Sequence[int]
+        self,
+        hyp: HyperParameters,
+        seed: int,
+        load: Callable[[int], Sample],
+        views: Sequence[int],
+        mirrored_classes: Sequence[int] = (),
     ):
         self.hyp = hyp
         self.seed = seed
         self.load = load
         self.views = tuple(views)
+        self.mirrored_classes = np.array(mirrored_classes, dtype=np.float32)
         self._of_view: dict[int, list[int]] = defaultdict(list)
         for index, view in enumerate(self.views):
             self._of_view[view].append(index)
@@ -75,25 +82,33 @@ class Augmenter:
         sample = self.load(index)
         height, width = sample[0].shape[:2]
         if draw.random() >= self.hyp.mosaic:
-            matrix = geometry(self.hyp, height, width, draw)
-            return _compose([(sample, matrix)], height, width)
+            matrix, is_mirrored = geometry(self.hyp, height, width, draw)
+            return self._named(_compose([(sample, matrix)], height, width), is_mirrored)
         tiles = [sample]
         for _ in QUADRANTS[1:]:
             tiles.append(self.load(self._partner(index, draw)))
         # The canvas is twice as large; its matrix brings the canvas' middle to the frame's.
-        matrix = geometry(self.hyp, height, width, draw) @ translation(-width / 2, -height / 2)
+        matrix, is_mirrored = geometry(self.hyp, height, width, draw)
+        matrix = matrix @ translation(-width / 2, -height / 2)
         x, y = draw.uniform(0.5, 1.5, 2) * (width, height)
         parts = []
         for tile, (ends_x, ends_y) in zip(tiles, QUADRANTS, strict=True):
             place = translation(x - width * ends_x, y - height * ends_y)
             parts.append((tile, matrix @ place))
-        return _compose(parts, height, width)
+        return self._named(_compose(parts, height, width), is_mirrored)
+
+    def _named(self, sample: Sample, is_mirrored: bool) -> Sample:
+        """The sample, with the classes that its boxes are in a mirror image."""
+        frame, boxes = sample
+        if is_mirrored and len(self.mirrored_classes):
+            boxes[:, 0] = self.mirrored_classes[boxes[:, 0].astype(int)]
+        return frame, boxes
 
 
 def geometry(
     hyp: HyperParameters, height: int, width: int, draw: np.random.Generator
-) -> np.ndarray:
-    """A drawn (3, 3) matrix from pixels of the frame to pixels of the result.
+) -> tuple[np.ndarray, bool]:
+    """A drawn (3, 3) matrix from pixels of the frame to those of the result; whether it mirrors.
 
     The origin is the corner. Applied in this order: to the middle, perspective, rotation and scale,
     shear, back and translation, flips.
@@ -113,9 +128,10 @@ def geometry(
     flipped = np.eye(3)
     if draw.random() < hyp.flipud:
         flipped[1] = 0, -1, height
-    if draw.random() < hyp.fliplr:
+    is_mirrored = draw.random() < hyp.fliplr
+    if is_mirrored:
         flipped[0] = -1, 0, width
-    return flipped @ moved @ sheared @ turned @ perspective @ centred
+    return flipped @ moved @ sheared @ turned @ perspective @ centred, is_mirrored
 
 
 def translation(x: float, y: float) -> np.ndarray:

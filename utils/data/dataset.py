@@ -217,10 +217,12 @@ class JointDataset(Dataset):
             )
         return frame.pixels
 
-    def augment(self, hyp: HyperParameters, seed: int) -> None:
+    def augment(
+        self, hyp: HyperParameters, seed: int, mirrored_classes: Sequence[int] = ()
+    ) -> None:
         """From now on, augment the frames that are asked for by epoch and index."""
         views = [labels.view for labels in self.split.labels]
-        self.augmenter = Augmenter(hyp, seed, self.plain, views)
+        self.augmenter = Augmenter(hyp, seed, self.plain, views, mirrored_classes)
 
 
 def free_memory_bytes() -> int:

@@ -281,6 +281,8 @@ def _clip_of(found: _Object) -> DicomClip:
     if missing:
         raise UserError(f"{path}: has no {', '.join(missing)} in its header; is it damaged?")
     frame_count = int(header.get("NumberOfFrames") or 1)
+    if frame_count < 1:
+        raise UserError(f"{path}: its NumberOfFrames is {frame_count}, expected at least 1")
     require_readable(found.syntax, header.BitsStored, path)
     _refuse_odd_pixels(found, path)
     photometric, notes = _photometric_of(found, frame_count)

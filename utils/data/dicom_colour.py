@@ -71,6 +71,7 @@ def rendering_of(header: Dataset, markers: Markers, plugin: str) -> Rendering:
             f"expected 1 with {', '.join(READABLE[:3])}, or 3 with {', '.join(READABLE[3:])}"
         )
     if tag in GREYS:
+        _refuse_odd_scale(header)
         return Rendering(_looked_up(lambda stored: _grey(stored, header), header))
     if tag == PALETTE:
         return Rendering(_looked_up(lambda stored: _palette(stored, header), header))
@@ -150,6 +151,19 @@ def _palette(stored: np.ndarray, header: Dataset) -> np.ndarray:
     if colours.max(initial=0) >= STEPS:
         colours = colours >> 8
     return colours.astype(np.uint8)
+
+
+def _refuse_odd_scale(header: Dataset) -> None:
+    """Raise a `UserError` if grey values are scaled by nothing, or without a beginning."""
+    if "RescaleSlope" not in header:
+        return
+    slope = header.RescaleSlope
+    intercept = header.get("RescaleIntercept")
+    if not slope or intercept is None:
+        raise UserError(
+            f"its RescaleSlope is {slope} and its RescaleIntercept {intercept}; "
+            "expected both, the first not 0"
+        )
 
 
 def _grey(stored: np.ndarray, header: Dataset) -> np.ndarray:

@@ -66,21 +66,24 @@ def regions_of(
 
 
 def _region(item: Dataset) -> Region | None:
-    """None where a corner is missing."""
+    """None where a corner is missing, or is no number."""
     names = ("MinX0", "MinY0", "MaxX1", "MaxY1")
     corners = [item.get(f"RegionLocation{name}") for name in names]
-    if any(corner is None for corner in corners):
+    try:
+        left, top, last_column, last_row = map(int, corners)
+    except (TypeError, ValueError):
         return None
-    left, top, last_column, last_row = map(int, corners)
     spacing = [_spacing_mm(item, axis) for axis in "XY"]
     return Region(left, top, last_column + 1, last_row + 1, *spacing)
 
 
 def _spacing_mm(item: Dataset, axis: str) -> float | None:
     delta = item.get(f"PhysicalDelta{axis}")
-    if item.get(f"PhysicalUnits{axis}Direction") != CENTIMETRES or not delta:
+    if item.get(f"PhysicalUnits{axis}Direction") != CENTIMETRES:
         return None
-    return abs(float(delta)) * MM_A_CM
+    if not isinstance(delta, float) or not 0 < abs(delta) < np.inf:
+        return None
+    return abs(delta) * MM_A_CM
 
 
 def frame_times_of(

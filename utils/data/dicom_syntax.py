@@ -50,14 +50,15 @@ def plugin_of(syntax: UID, bits: int, markers: Markers | None = None) -> str:
 
     GDCM ends the whole process at some damaged pictures, so it decodes only what nothing else does.
     What Pillow does with colours, see `utils.data.dicom_colour.rendering_of`;
-    pydicom asks it for YBR where there is no APP14, which libjpeg does not make of RGB.
+    pydicom asks it for YBR where there is no APP14, which libjpeg does not make of RGB. Some JP2
+    files within DICOM, where they should not be, Pillow refuses.
 
     Args:
         markers: of the first frame, once they are known.
     """
     from pydicom import uid
 
-    if markers and markers.sign == COMPONENT_NAMES:
+    if markers and (markers.is_jp2 or markers.sign == COMPONENT_NAMES):
         return GDCM
 
     by_plugin = {

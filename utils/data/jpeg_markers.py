@@ -39,18 +39,21 @@ class Markers:
         sign: which marker says so.
         has_app14: Adobe's marker is there, whatever it says.
         size: (height, width, components), of JPEG and JPEG-LS; None of others.
+        is_jp2: a JPEG 2000 codestream lies within a JP2 file.
     """
 
     colours: str | None = None
     sign: str = ""
     has_app14: bool = False
     size: tuple[int, int, int] | None = None
+    is_jp2: bool = False
 
 
 def markers_of(codestream: bytes) -> Markers:
     """Of a compressed frame, of which the beginning is enough; empty of what is no JPEG."""
     if J2K_BEGINNING in codestream:
-        return _of_jpeg_2000(codestream[codestream.index(J2K_BEGINNING) :])
+        begin = codestream.index(J2K_BEGINNING)
+        return _of_jpeg_2000(codestream[begin:], is_jp2=begin > 0)
     segments = _segments_of(codestream)
     adobe = segments.get(APP14, b"")
     has_app14 = adobe.startswith(b"Adobe") and len(adobe) >= ADOBE_BYTES
@@ -63,12 +66,12 @@ def markers_of(codestream: bytes) -> Markers:
     return Markers(colours, sign, has_app14, size)
 
 
-def _of_jpeg_2000(codestream: bytes) -> Markers:
+def _of_jpeg_2000(codestream: bytes, is_jp2: bool) -> Markers:
     """Decoders undo the colour transform of its own, so that it is RGB then."""
     coding = _segments_of(codestream).get(J2K_CODING, b"")
     if coding[4:5] == b"\x01":
-        return Markers(RGB, "JPEG 2000 colour transform")
-    return Markers()
+        return Markers(RGB, "JPEG 2000 colour transform", is_jp2=is_jp2)
+    return Markers(is_jp2=is_jp2)
 
 
 def _colours_of(

@@ -203,7 +203,8 @@ def _read_labels(images: Sequence[Path], shared: Container[Path], data: DataConf
             try:
                 labels = read_label_file(path, len(data.names), len(data.view_names))
             except LabelError as error:
-                found.errors.append(str(error))
+                what = str(error).removeprefix(str(path))
+                found.errors.append(f"{path}{data.said(what)}")
                 continue
         else:
             found.unlabelled.append(image)

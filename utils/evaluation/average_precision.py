@@ -1,27 +1,16 @@
-"""Predictions matched to true boxes; the areas under precision-recall curves, COCO's and YOLOv5's.
-
-The headline APs are pycocotools': 55,000 detections take it under half a second, and its matches
-are plain arrays that the bootstrap can read (faster-coco-eval: same figures, 0.2 s less, matches
-hidden in C++).
-"""
+"""The areas under precision-recall curves, COCO's and YOLOv5's, and COCO's on resampled images."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from torchvision.ops import box_iou
 
+from utils.evaluation.matching import IOU_THRESHOLDS, Boxes, Matches, Overlaps, first_claims
 from utils.evaluation.results import ImageResult, nan_mean
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-COCO_IOU_THRESHOLDS = np.r_[0.3, IOU_THRESHOLDS]
+AT_ONCE = 300_000  # detections times resamples: so few that the processor's cache holds them
 COCO_RECALLS = np.linspace(0, 1, 101)
 
 
@@ -82,25 +71,20 @@ def match_predictions(
     and for every prediction the index of the true box it claims (m,), which has no meaning where it
     is no true positive.
     """
-    if not len(boxes_xyxy) or not len(true_boxes_xyxy):
-        no_match = np.zeros((len(boxes_xyxy), len(iou_thresholds)), bool)
-        return no_match, np.zeros(len(boxes_xyxy), int)
-    is_own_class = classes[:, None] == true_classes  # (m, n)
-    iou = iou_matrix(boxes_xyxy, true_boxes_xyxy) * is_own_class  # (m, n)
-    claimed = iou.argmax(1)  # (m,)
-    is_claimed = claimed[:, None] == np.arange(len(true_classes))  # (m, n)
-    is_near = iou.max(1)[:, None, None] >= iou_thresholds  # (m, 1, T)
-    claims = is_claimed[:, :, None] & is_near  # (m, n, T)
-    # The number of claims on each box so far is 1 at the most confident one, and stays 1 after it
-    is_first_claim = claims & (claims.cumsum(0) == 1)
-    return is_first_claim.any(1), claimed
+    truth = Boxes.of([true_classes], [true_boxes_xyxy])
+    found = Boxes.of([classes], [boxes_xyxy])
+    overlaps = Overlaps.of(truth, found)
+    return claims(overlaps, len(true_classes), iou_thresholds), overlaps.own_box
 
 
-def iou_matrix(boxes_xyxy: np.ndarray, others_xyxy: np.ndarray) -> np.ndarray:
-    """The IoU of every box (m, 4) with every other one (n, 4), (m, n), in float64."""
-    boxes = torch.as_tensor(boxes_xyxy, dtype=torch.float64)
-    others = torch.as_tensor(others_xyxy, dtype=torch.float64)
-    return box_iou(boxes, others).numpy()
+def claims(
+    overlaps: Overlaps, boxes: int, iou_thresholds: np.ndarray = IOU_THRESHOLDS
+) -> np.ndarray:
+    """`first_claims` (m, T) of detections on the true boxes of their class."""
+    tp = np.zeros((len(overlaps.own), len(iou_thresholds)), bool)
+    for column, threshold in enumerate(iou_thresholds):
+        tp[:, column] = first_claims(overlaps.own, overlaps.own_box, threshold, boxes)
+    return tp
 
 
 def yolo_ap(
@@ -133,62 +117,39 @@ def yolo_ap(
     return YoloAP(classes, grid, precisions, recalls, ap)
 
 
-def coco_evaluation(results: Sequence[ImageResult], class_count: int) -> COCOeval:
-    """pycocotools' evaluation, accumulated, over `COCO_IOU_THRESHOLDS`.
+def coco_evaluation(results: Sequence[ImageResult], class_count: int) -> Matches:
+    """The detections of all images matched to the true ones; at most 300 an image count."""
+    truth = Boxes.of([r.true_classes for r in results], [r.true_boxes_xyxy for r in results])
+    found = Boxes.of([r.classes for r in results], [r.boxes_xyxy for r in results])
+    scores = np.concatenate([result.scores for result in results])
+    return Matches.of(truth, found, scores, class_count)
 
-    It writes no file and prints nothing. Up to 300 detections per image count; pycocotools' own
-    headline takes 100, which can only be lower.
+
+def coco_precision(evaluation: Matches) -> np.ndarray:
+    """Precision at `COCO_RECALLS`, (classes, 101, T), NaN for a class without a true box.
+
+    The same numbers as pycocotools', down to what it adds to a count so as not to divide by 0.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = [(r.true_boxes_xyxy, r.true_classes, np.ones(len(r.true_classes))) for r in results]
-        found = [(r.boxes_xyxy, r.classes, r.scores) for r in results]
-        evaluation = COCOeval(_coco_data(truth), _coco_data(found), "bbox")
-        evaluation.params.catIds = list(range(class_count))
-        evaluation.params.iouThrs = COCO_IOU_THRESHOLDS
-        evaluation.params.maxDets = [300]
-        evaluation.params.areaRng = [[0, np.inf]]
-        evaluation.params.areaRngLbl = ["all"]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
+    shape = (evaluation.class_count, len(COCO_RECALLS), evaluation.is_right.shape[1])
+    precision = np.full(shape, np.nan)
+    for index in range(evaluation.class_count):
+        boxes = (evaluation.truth.classes == index).sum()
+        if not boxes:
+            continue
+        rows = _by_score(evaluation, index)
+        seen = np.arange(1, len(rows) + 1) + np.spacing(1)
+        for column, is_right in enumerate(evaluation.is_right[rows].T):
+            found = is_right.cumsum()
+            highest = np.append(_envelope(found / seen), 0)
+            first = np.searchsorted(found / boxes, COCO_RECALLS)
+            precision[index, :, column] = highest[first]
+    return precision
 
 
-def _coco_data(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> COCO:
-    annotations = []
-    for image_id, (boxes_xyxy, classes, scores) in enumerate(images):
-        low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
-        corner_and_size = np.hstack((low, high - low))
-        rows = zip(corner_and_size.tolist(), classes.tolist(), scores.tolist(), strict=True)
-        for number, (box, box_class, score) in enumerate(rows, start=len(annotations) + 1):
-            # ids start at 1, as pycocotools reads a match with id 0 as no match
-            annotations.append(
-                {
-                    "id": number,
-                    "image_id": image_id,
-                    "category_id": box_class,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                    "score": score,
-                }
-            )
-    data = COCO()
-    image_ids = [{"id": image_id} for image_id in range(len(images))]
-    data.dataset = {"images": image_ids, "annotations": annotations, "categories": []}
-    data.createIndex()
-    return data
-
-
-def coco_matches(evaluation: COCOeval, detections: int) -> np.ndarray:
-    """The true box that COCO matches to each detection at IoU 0.5, else -1; (detections,).
-
-    Detections and true boxes are numbered over all images, in the order of the results.
-    """
-    matches = np.full(detections, -1)
-    for record in filter(None, evaluation.evalImgs):
-        # ids start at 1, so that 0 is no match
-        matches[np.array(record["dtIds"], int) - 1] = record["dtMatches"][1].astype(int) - 1
-    return matches
+def _by_score(evaluation: Matches, index: int) -> np.ndarray:
+    """The numbers of a class's detections, by falling score."""
+    own = np.flatnonzero(evaluation.found.classes == index)
+    return own[np.argsort(-evaluation.scores[own], kind="stable")]
 
 
 def coco_ap(is_right: np.ndarray, boxes: int) -> float:
@@ -202,7 +163,7 @@ def coco_ap(is_right: np.ndarray, boxes: int) -> float:
     return float((precision * np.diff(reached, prepend=0)).sum() / len(COCO_RECALLS))
 
 
-def resampled_ap(evaluation: COCOeval, resample_counts: np.ndarray) -> np.ndarray:
+def resampled_ap(evaluation: Matches, resample_counts: np.ndarray) -> np.ndarray:
     """COCO AP (R, T), mean over classes, on resamples of the images.
 
     Uses the matches already made; a resample that holds every image once gives back the AP itself.
@@ -210,26 +171,14 @@ def resampled_ap(evaluation: COCOeval, resample_counts: np.ndarray) -> np.ndarra
     Args:
         resample_counts: (R, images), how often each resample holds each image.
     """
-    images = resample_counts.shape[1]
-    records = evaluation.evalImgs
-    weights = resample_counts.astype(float)
-    areas = []
-    for first in range(0, len(records), images):
-        ranked = _ranked_matches(records[first : first + images])
-        areas.append(_resampled_class_ap(ranked, weights))
+    weights = resample_counts.astype(np.int32)
+    areas = [
+        _resampled_class_ap(evaluation, index, weights) for index in range(evaluation.class_count)
+    ]
     return nan_mean(np.array(areas), 0)
 
 
-@dataclass(frozen=True)
-class _RankedMatches:
-    """A class's detections by falling score, and its true boxes."""
-
-    image: np.ndarray  # (n,) index of the image that a detection is in
-    is_matched: np.ndarray  # (T, n) bool
-    true_counts: np.ndarray  # (images,) true boxes of the class
-
-
-def _resampled_class_ap(ranked: _RankedMatches, weights: np.ndarray) -> np.ndarray:
+def _resampled_class_ap(evaluation: Matches, index: int, weights: np.ndarray) -> np.ndarray:
     """The APs (R, T) of a class, where image i counts `weights[r, i]` times in resample r.
 
     Example: image 0 has two true boxes, and by falling score the class's detections are right in
@@ -237,43 +186,48 @@ def _resampled_class_ap(ranked: _RankedMatches, weights: np.ndarray) -> np.ndarr
     at the two right detections 2 and 4 hits of 2 and 5 detections: precision 1 up to recall 1/2,
     and 4/5 from there to recall 1.
     """
-    # Precision's envelope changes at true positives only, so all else is counted up to those rows
-    rows = np.flatnonzero(ranked.is_matched.any(0))
-    boxes = (weights @ ranked.true_counts)[:, None]  # (R, 1)
-    detections = np.maximum(weights @ _detections_up_to(rows, ranked).T, 1)  # (R, rows)
-    row_weights = weights[:, ranked.image[rows]]  # (R, rows)
-    areas = np.empty((len(weights), len(ranked.is_matched)))
-    for column, is_matched in enumerate(ranked.is_matched[:, rows]):
-        hits = (row_weights * is_matched).cumsum(1)
-        reached = np.searchsorted(COCO_RECALLS, hits / np.maximum(boxes, 1), side="right")
-        newly_reached = np.diff(reached, prepend=0)  # of COCO's recalls, by each row
-        areas[:, column] = (_envelope(hits / detections) * newly_reached).sum(1)
-    return np.where(boxes > 0, areas / len(COCO_RECALLS), np.nan)
+    rows = _by_score(evaluation, index)
+    image = evaluation.found.image[rows]
+    right = [np.flatnonzero(is_right) for is_right in evaluation.is_right[rows].T]
+    own = evaluation.truth.image[evaluation.truth.classes == index]
+    boxes = weights @ np.bincount(own, minlength=evaluation.images)  # (R,)
+    areas = np.empty((len(weights), len(right)))
+    at_once = max(1, AT_ONCE // (len(rows) + 1))
+    for first in range(0, len(weights), at_once):
+        part = slice(first, first + at_once)
+        counts = weights[part].take(image, axis=1)  # (r, n)
+        seen = counts.cumsum(axis=1, dtype=np.int32).clip(1)
+        least_hits = _least_hits(boxes[part])
+        for column, hit in enumerate(right):
+            found = counts.take(hit, axis=1).cumsum(axis=1, dtype=np.int32)
+            areas[part, column] = _areas(found, seen.take(hit, axis=1), least_hits)
+    return np.where(boxes[:, None] > 0, areas, np.nan)
 
 
-def _detections_up_to(rows: np.ndarray, ranked: _RankedMatches) -> np.ndarray:
-    """How many of the detections up to each of `rows` are in each image, (rows, images)."""
-    next_row = np.searchsorted(rows, np.arange(len(ranked.image)))
-    between = np.zeros((len(rows) + 1, len(ranked.true_counts)))  # the last: after all rows
-    np.add.at(between, (next_row, ranked.image), 1)
-    return between[:-1].cumsum(0)
+def _areas(found: np.ndarray, seen: np.ndarray, least_hits: np.ndarray) -> np.ndarray:
+    """COCO's APs (r,), of what was found and seen up to each right detection (r, n).
+
+    Precision has its highest values there. Of its maximum from a recall on, only the 101 values at
+    COCO's recalls are made, from the maxima between them.
+    """
+    resamples, hits = found.shape
+    precision = np.empty((resamples, hits + 1))
+    precision[:, hits] = 0  # at recalls that are not reached
+    np.divide(found, seen, out=precision[:, :hits])
+    firsts = np.empty((resamples, len(COCO_RECALLS)), int)
+    for row, (own, least) in enumerate(zip(found, least_hits, strict=True)):
+        firsts[row] = own.searchsorted(least)
+    firsts += np.arange(resamples)[:, None] * (hits + 1)
+    between = np.maximum.reduceat(precision.ravel(), firsts.ravel())
+    return _envelope(between.reshape(firsts.shape)).mean(axis=1)
 
 
-def _ranked_matches(records: Sequence[dict | None]) -> _RankedMatches:
-    """From COCO's records of one class, one for each image; None: neither box nor detection."""
-    true_counts = np.zeros(len(records), int)
-    images = [np.zeros(0, int)]
-    scores = [np.zeros(0)]
-    is_matched = [np.zeros((len(COCO_IOU_THRESHOLDS), 0), bool)]
-    for index, record in enumerate(records):
-        if record:
-            true_counts[index] = len(record["gtIds"])
-            images.append(np.full(len(record["dtIds"]), index))
-            scores.append(record["dtScores"])
-            is_matched.append(record["dtMatches"] > 0)
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    image = np.concatenate(images)[order]
-    return _RankedMatches(image, np.concatenate(is_matched, axis=1)[:, order], true_counts)
+def _least_hits(boxes: np.ndarray) -> np.ndarray:
+    """How many of so many boxes (r,) have to be found for each of COCO's recalls, (r, 101)."""
+    counts = np.maximum(boxes, 1)[:, None]
+    least = np.rint(COCO_RECALLS * counts)
+    least += least / counts < COCO_RECALLS
+    return least.astype(np.int32)
 
 
 def _box_filter(values: np.ndarray, width: int) -> np.ndarray:

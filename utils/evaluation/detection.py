@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from utils.core.options import USUAL_CONFIDENCE
 from utils.data.boxes import xyxy_to_xywh
@@ -16,12 +15,14 @@ from utils.evaluation import screening
 from utils.evaluation.average_precision import (
     COCO_RECALLS,
     YoloAP,
+    claims,
     coco_evaluation,
-    match_predictions,
+    coco_precision,
     resampled_ap,
     yolo_ap,
 )
 from utils.evaluation.error_kinds import error_kinds
+from utils.evaluation.matching import Matches, first_claims
 from utils.evaluation.results import (
     NO_INTERVALS,
     ImageResult,
@@ -32,6 +33,7 @@ from utils.evaluation.results import (
     nan_mean,
 )
 
+CONFUSION_IOU = 0.5
 CLASS_METRICS = ("precision", "recall", "f1", "AP_0.5", "AP_0.5:0.95", "AP_0.3")
 
 
@@ -40,29 +42,23 @@ def box_counts(results: Sequence[ImageResult], class_count: int) -> np.ndarray:
     return np.array([np.bincount(result.true_classes, minlength=class_count) for result in results])
 
 
-def detection_confusion(
-    results: Sequence[ImageResult], class_count: int, confidence: float
-) -> np.ndarray:
+def detection_confusion(evaluation: Matches, confidence: float) -> np.ndarray:
     """Counts (classes + 1, classes + 1): rows predicted, columns true, the last of each background.
 
     Matched at IoU 0.5 whatever the class, so a found box of the wrong class shows as a mix-up.
     """
-    counts = np.zeros((class_count + 1, class_count + 1), int)
-    for result in results:
-        kept = result.scores >= confidence
-        classes = result.classes[kept]
-        true_classes = result.true_classes
-        tp, claimed = match_predictions(
-            result.boxes_xyxy[kept],
-            np.zeros_like(classes),  # as if there were one class
-            result.true_boxes_xyxy,
-            np.zeros_like(true_classes),
-        )
-        hit = tp[:, 0]
-        missed = np.setdiff1d(np.arange(len(true_classes)), claimed[hit])
-        np.add.at(counts, (classes[hit], true_classes[claimed[hit]]), 1)
-        np.add.at(counts, (classes[~hit], class_count), 1)
-        np.add.at(counts, (class_count, true_classes[missed]), 1)
+    iou, box = evaluation.overlaps.of_any_class()
+    is_shown = evaluation.scores >= confidence
+    is_hit = is_shown & first_claims(iou, box, CONFUSION_IOU, len(evaluation.truth.classes))
+    classes = evaluation.found.classes
+    true_classes = evaluation.truth.classes
+    is_missed = np.ones(len(true_classes), bool)
+    is_missed[box[is_hit]] = False
+    background = evaluation.class_count
+    counts = np.zeros((background + 1, background + 1), int)
+    np.add.at(counts, (classes[is_hit], true_classes[box[is_hit]]), 1)
+    np.add.at(counts, (classes[is_shown & ~is_hit], background), 1)
+    np.add.at(counts, (background, true_classes[is_missed]), 1)
     return counts
 
 
@@ -79,21 +75,17 @@ def detection_metrics(
     Where no confidence is given and none finds a box, there is no threshold: `confidence` is None,
     and what needs one is taken at the usual.
     """
-    matches = [
-        match_predictions(r.boxes_xyxy, r.classes, r.true_boxes_xyxy, r.true_classes)
-        for r in results
-    ]
-    tp = np.concatenate([tp for tp, _ in matches])
-    scores = np.concatenate([result.scores for result in results])
-    classes = np.concatenate([result.classes for result in results])
-    true_classes = np.concatenate([result.true_classes for result in results])
+    evaluation = coco_evaluation(results, len(names))
+    scores = evaluation.scores
+    classes = evaluation.found.classes
+    true_classes = evaluation.truth.classes
+    tp = claims(evaluation.overlaps, len(true_classes))
     curves = yolo_ap(tp, scores, classes, true_classes)
     chosen, source = _choose_confidence(curves, confidence)
     threshold = chosen
     if chosen is None:
         threshold = USUAL_CONFIDENCE
-    evaluation = coco_evaluation(results, len(names))
-    coco_curves = _coco_curves(evaluation)
+    coco_curves = coco_precision(evaluation)
     rows = _per_class(results, names, curves, threshold, coco_curves.mean(1))
     means = {}
     for key in CLASS_METRICS:
@@ -104,13 +96,13 @@ def detection_metrics(
         "confidence_source": source,
         "yolov5_mAP_0.5": nan_mean(curves.ap[:, 0]),
         "yolov5_mAP_0.5:0.95": nan_mean(curves.ap),
-        **_localisation(results, matches, threshold),
+        **_localisation(results, evaluation, tp[:, 0] & (scores >= threshold)),
         "per_class": rows,
-        "confusion": detection_confusion(results, len(names), threshold),
+        "confusion": detection_confusion(evaluation, threshold),
         "pr_curve": {"recall": COCO_RECALLS, "precision": coco_curves[..., 1]},
-        "errors": error_kinds(results, names, evaluation, threshold),
+        "errors": error_kinds(names, evaluation, threshold),
         "froc": screening.froc(names, tp[:, 0], scores, classes, true_classes, len(results)),
-        "image_level": _image_level(results, names, threshold, resample_counts),
+        "image_level": _image_level(results, names, evaluation, threshold, resample_counts),
         **_resampled(results, evaluation, means, resample_counts),
     }
 
@@ -123,12 +115,6 @@ def _choose_confidence(curves: YoloAP, given: float | None) -> tuple[float | Non
     if best is not None:
         return best, "maximises F1 here"
     return None, f"none finds a box; the usual {USUAL_CONFIDENCE} is taken"
-
-
-def _coco_curves(evaluation: COCOeval) -> np.ndarray:
-    """Precision at `COCO_RECALLS`, (classes, 101, T); NaN for a class without a true box."""
-    precision = evaluation.eval["precision"][..., 0, 0].T
-    return np.where(precision < 0, np.nan, precision)
 
 
 def _per_class(
@@ -167,12 +153,12 @@ def _per_class(
 
 def _resampled(
     results: Sequence[ImageResult],
-    evaluation: COCOeval,
+    evaluation: Matches,
     means: Mapping[str, float],
     resample_counts: np.ndarray | None,
 ) -> dict[str, object]:
     """The intervals of the APs, and what is behind them; see `metrics.summarise`."""
-    counts = box_counts(results, len(evaluation.params.catIds))
+    counts = box_counts(results, evaluation.class_count)
     if resample_counts is None or not counts.any():
         return NO_INTERVALS
     ap = resampled_ap(evaluation, resample_counts)
@@ -184,12 +170,16 @@ def _resampled(
 def _image_level(
     results: Sequence[ImageResult],
     names: Sequence[str],
+    evaluation: Matches,
     confidence: float,
     resample_counts: np.ndarray | None,
 ) -> dict[str, object]:
-    numbers = np.arange(len(names))
-    present = np.array([np.isin(numbers, r.true_classes) for r in results])
-    called = np.array([np.isin(numbers, r.classes[r.scores >= confidence]) for r in results])
+    truth, found = evaluation.truth, evaluation.found
+    is_shown = evaluation.scores >= confidence
+    present = np.zeros((len(results), len(names)), bool)
+    present[truth.image, truth.classes] = True
+    called = np.zeros_like(present)
+    called[found.image[is_shown], found.classes[is_shown]] = True
     groups = None
     if not has_no_groups(results):
         groups = np.array([result.group for result in results])
@@ -197,22 +187,15 @@ def _image_level(
 
 
 def _localisation(
-    results: Sequence[ImageResult],
-    matches: Sequence[tuple[np.ndarray, np.ndarray]],
-    confidence: float,
+    results: Sequence[ImageResult], evaluation: Matches, is_hit: np.ndarray
 ) -> dict[str, float]:
-    """Mean squared error of normalised xywh over matches at IoU 0.5; the share of boxes matched."""
-    errors = []
-    for result, (tp, claimed) in zip(results, matches, strict=True):
-        hit = tp[:, 0] & (result.scores >= confidence)
-        difference_xyxy = result.boxes_xyxy[hit] - result.true_boxes_xyxy[claimed[hit]]
-        size = np.array([result.width, result.height] * 2)
-        # The conversion is linear, so it serves differences of boxes as well.
-        difference_xywh = xyxy_to_xywh(difference_xyxy.astype(np.float64))
-        errors.append(difference_xywh / size)
-    boxes = sum(len(result.true_classes) for result in results)
-    matched = sum(len(error) for error in errors)
+    """Mean squared error of normalised xywh over the hits; the share of boxes that are hit."""
+    box = evaluation.overlaps.own_box[is_hit]
+    difference_xyxy = evaluation.found.boxes_xyxy[is_hit] - evaluation.truth.boxes_xyxy[box]
+    sizes = np.array([[result.width, result.height] * 2 for result in results])
+    # The conversion is linear, so it serves differences of boxes as well.
+    errors = xyxy_to_xywh(difference_xyxy) / sizes[evaluation.found.image[is_hit]]
     matched_share = np.nan
-    if boxes:
-        matched_share = matched / boxes
-    return {"mse_xywhn": nan_mean(np.concatenate(errors) ** 2), "matched_share": matched_share}
+    if len(evaluation.truth.classes):
+        matched_share = len(errors) / len(evaluation.truth.classes)
+    return {"mse_xywhn": nan_mean(errors**2), "matched_share": matched_share}

@@ -56,15 +56,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
-from utils.evaluation.average_precision import coco_ap, coco_matches, iou_matrix
-from utils.evaluation.results import ImageResult, nan_mean
+from utils.evaluation.average_precision import coco_ap
+from utils.evaluation.matching import NO_BOX, Matches
+from utils.evaluation.results import nan_mean
 
 FOUND_IOU = 0.5
 NEAR_IOU = 0.1
 KINDS = ("right", "loose box", "wrong class", "wrong both", "duplicate", "background", "missed")
-NO_BOX = -1
 NO_CLASS = -1
 
 
@@ -122,20 +121,17 @@ class DetectionKinds:
         return coco_ap(is_right, boxes)
 
 
-def error_kinds(
-    results: Sequence[ImageResult], names: Sequence[str], evaluation: COCOeval, confidence: float
-) -> dict[str, object]:
+def error_kinds(names: Sequence[str], evaluation: Matches, confidence: float) -> dict[str, object]:
     """How many boxes are of which kind, and what fixing each kind gives in mAP at IoU 0.5.
 
     Args:
-        evaluation: `coco_evaluation` of the same results.
         confidence: from which on boxes are counted.
 
     Returns:
         `counts`, kind -> boxes of all classes; `per_class`, the same of each class beside its
         `name`; and `delta_mAP_0.5`, kind of error -> gain, NaN where there is no true box.
     """
-    found = detection_kinds(results, evaluation)
+    found = detection_kinds(evaluation)
     shown = found.select(found.scores >= confidence)
     rows = [{"name": name} | _counts(shown, index) for index, name in enumerate(names)]
     totals = {}
@@ -147,53 +143,20 @@ def error_kinds(
     return {"counts": totals, "per_class": rows, "delta_mAP_0.5": gains}
 
 
-def detection_kinds(results: Sequence[ImageResult], evaluation: COCOeval) -> DetectionKinds:
-    """The kind of every detection, and which true box it means.
-
-    Args:
-        evaluation: `coco_evaluation` of the same results.
-    """
-    scores = np.concatenate([result.scores for result in results])
-    classes = np.concatenate([result.classes for result in results])
-    true_classes = np.concatenate([result.true_classes for result in results])
-    overlaps = _overlaps(results)
-    matched = coco_matches(evaluation, len(scores))
-    kinds = _kinds(matched != NO_BOX, overlaps.own, overlaps.other)
-    boxes = {"right": matched, "loose box": overlaps.own_box, "wrong class": overlaps.other_box}
+def detection_kinds(evaluation: Matches) -> DetectionKinds:
+    """The kind of every detection, and which true box it means."""
+    overlaps = evaluation.overlaps
+    kinds = _kinds(evaluation.box != NO_BOX, overlaps.own, overlaps.other)
+    boxes = {
+        "right": evaluation.box,
+        "loose box": overlaps.own_box,
+        "wrong class": overlaps.other_box,
+    }
     meant = np.select([kinds == kind for kind in boxes], list(boxes.values()), NO_BOX)
-    by_score = np.argsort(-scores, kind="stable")
-    return DetectionKinds(scores, classes, kinds, meant, true_classes).select(by_score)
-
-
-@dataclass(frozen=True)
-class _Overlaps:
-    """Of every detection its highest IoU with true boxes, and which box that is; (m,) each."""
-
-    own: np.ndarray  # with a box of its own class
-    own_box: np.ndarray
-    other: np.ndarray  # with a box of another class
-    other_box: np.ndarray
-
-
-def _overlaps(results: Sequence[ImageResult]) -> _Overlaps:
-    """Of the detections of all images; true boxes are numbered over all images."""
-    own = []
-    own_box = []
-    other = []
-    other_box = []
-    first_box = 0
-    for result in results:
-        iou = iou_matrix(result.boxes_xyxy, result.true_boxes_xyxy)
-        iou = np.pad(iou, ((0, 0), (0, 1)))  # a last box that overlaps nothing: there may be none
-        is_own = result.classes[:, None] == np.append(result.true_classes, NO_CLASS)
-        own_iou = iou * is_own
-        own.append(own_iou.max(1))
-        own_box.append(first_box + own_iou.argmax(1))
-        other_iou = iou * ~is_own
-        other.append(other_iou.max(1))
-        other_box.append(first_box + other_iou.argmax(1))
-        first_box += len(result.true_classes)
-    return _Overlaps(*map(np.concatenate, (own, own_box, other, other_box)))
+    by_score = np.argsort(-evaluation.scores, kind="stable")
+    classes = evaluation.found.classes
+    everything = DetectionKinds(evaluation.scores, classes, kinds, meant, evaluation.truth.classes)
+    return everything.select(by_score)
 
 
 def _kinds(is_right: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from utils.data.detections import boxes_in_pixels, no_detections
 from utils.data.loader import Batch, Labels
 from utils.evaluation.metrics import confidence_of
 from utils.evaluation.predictions import FramePrediction
-from utils.evaluation.results import ImageResult, no_heads
+from utils.evaluation.results import ImageResult
 from utils.evaluation.summary import Summary
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossMeter
 
@@ -113,7 +113,6 @@ def _predictions(
         limits = {"confidence": LEAST_CONFIDENCE, "iou": iou, "several_labels": True}
         detections = boxes_in_pixels(model, outputs["detect"], letterboxes, sizes, **limits)
     probabilities = _probabilities(outputs, len(numbers))
-    beside_probabilities = _beside_probabilities(outputs, len(numbers))
     predictions = []
     for index, (height, width) in enumerate(sizes):
         prediction = FramePrediction(
@@ -124,7 +123,6 @@ def _predictions(
             classes=detections[index][:, 5],
             view_probabilities=probabilities[index],
             detection_loss=detection_losses[index],
-            beside_probabilities=beside_probabilities[index],
         )
         predictions.append(prediction)
     return predictions
@@ -135,13 +133,6 @@ def _probabilities(outputs: Mapping[str, object], images: int) -> Sequence[np.nd
     if "classify" not in outputs:
         return [np.zeros(0)] * images
     return outputs["classify"].float().softmax(dim=1).cpu().numpy()
-
-
-def _beside_probabilities(outputs: Mapping[str, object], images: int) -> Sequence[np.ndarray]:
-    """(heads, views) of every image, by the view heads that are trained beside the first."""
-    if "classify_beside" not in outputs:
-        return [no_heads()] * images
-    return outputs["classify_beside"].float().softmax(dim=2).transpose(0, 1).cpu().numpy()
 
 
 def write_evaluation(folder: Path, metrics: Summary, results: Sequence[ImageResult]) -> None:

@@ -22,7 +22,7 @@ def frame_kinds(
     nothing = np.zeros(0, int)
     if not sum(counts):
         return [(nothing, nothing) for _ in results]
-    found = detection_kinds(results, coco_evaluation(results, class_count))
+    found = detection_kinds(coco_evaluation(results, class_count))
     # `found` is by falling score over all frames; back to the order of the frames
     scores = np.concatenate([result.scores for result in results])
     by_score = np.argsort(-scores, kind="stable")

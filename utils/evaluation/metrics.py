@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from utils.core.names import TASKS
+from utils.core.title import DEFAULT_TITLE
 from utils.evaluation.detection import detection_metrics
 from utils.evaluation.results import RESAMPLES, ImageResult, ViewPrior, group_draws, has_no_groups
 from utils.evaluation.summary import Summary
@@ -21,19 +22,19 @@ def summarise(
     view_prior: ViewPrior | None = None,
     intervals: bool = True,
     tasks: Sequence[str] = TASKS,
+    cls_title: str = DEFAULT_TITLE,
 ) -> Summary:
     """Everything an evaluation reports, as plain types that JSON can hold.
 
     `confidence` is the threshold of P, R, F1, localisation and confusion; None takes the one that
     maximises F1 here, if any does. Undefined figures are None. `tasks` are those the model answers:
-    "detection" and "views" are there for them only.
+    "detection" and "views" are there for them only. `cls_title` is what the data set calls a view.
 
     `intervals` adds 95 % intervals over groups, of this one training
     (`utils.evaluation.intervals`), which takes a second or two; without it there are none. Beside
     them are `effective_groups`, Kish's number of groups behind a figure, and
     `incomplete_resamples`, how many resamples lack a class or view: there the mean is over the
-    others. To leave them out would make the intervals of rare classes too narrow
-    (docs/explanation/statistics.md).
+    others; without these, intervals of rare classes are too narrow (docs/explanation/statistics.md).
     """
     groups = [result.group for result in results]
     group_count = None
@@ -49,6 +50,7 @@ def summarise(
     metrics = {
         "names": names,
         "view_names": view_names,
+        "cls_title": cls_title,
         "images": len(results),
         "groups": group_count,
         "boxes": sum(len(result.true_classes) for result in results),

@@ -12,7 +12,6 @@ after non-maximum suppression, frame after frame:
     scores              (M,)    of 65535
     classes             (M,)    numbers of `names`
     view_probabilities  (N, V)  float32; V is 0 without a view head
-    beside_probabilities (N, K, V) float32; of K view heads that were trained beside the first
     detection_losses    (N,)    float32, of the frame alone; NaN where it was not measured
     header              JSON: `version`, and the fields of `Header`
 
@@ -30,7 +29,7 @@ import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,8 @@ from utils.core.user_file import require_regular
 from utils.core.values import from_mapping, to_mapping
 from utils.data.dataset import JointDataset
 from utils.data.splits import Split
-from utils.evaluation.results import ImageResult, ViewPrior, no_heads
+from utils.evaluation.results import ImageResult, ViewPrior
+from utils.evaluation.thresholds import Thresholds
 
 FILE_NAME = "predictions.npz"
 VERSION = 1
@@ -71,7 +71,6 @@ ARRAYS = (
     "scores",
     "classes",
     "view_probabilities",
-    "beside_probabilities",
     "detection_losses",
 )
 
@@ -91,6 +90,7 @@ class Header:
         bits: see `JointDataset`.
         view_prior: the fields of `ViewPrior`, or None.
         trained_on: fingerprint of the training split; "" if unknown.
+        thresholds: the fields of `Thresholds`, of the model's file; None if it has none.
     """
 
     names: list[str]
@@ -106,6 +106,7 @@ class Header:
     bits: int | None = None
     view_prior: dict[str, object] | None = None
     trained_on: str = ""
+    thresholds: dict[str, object] | None = None
 
     @classmethod
     def of(
@@ -117,6 +118,7 @@ class Header:
         confidence: float | None = None,
         view_prior: Mapping[str, object] | None = None,
         trained_on: str = "",
+        thresholds: Mapping[str, object] | None = None,
     ) -> Header:
         """Of predictions on a split as it is loaded here, by this machine."""
         return cls(
@@ -133,7 +135,13 @@ class Header:
             bits=dataset.bits,
             view_prior=view_prior,
             trained_on=trained_on,
+            thresholds=thresholds,
         )
+
+    @property
+    def kept_thresholds(self) -> Thresholds:
+        """Those of the model's file."""
+        return from_mapping(Thresholds, self.thresholds or {})
 
     @property
     def prior(self) -> ViewPrior | None:
@@ -154,7 +162,6 @@ class FramePrediction:
         scores, classes: (m,).
         view_probabilities: (views,); empty without a view head.
         detection_loss: of the frame alone; NaN where it was not measured.
-        beside_probabilities: (heads, views), of view heads trained beside the first.
     """
 
     height: int
@@ -164,7 +171,6 @@ class FramePrediction:
     classes: np.ndarray
     view_probabilities: np.ndarray
     detection_loss: float = math.nan
-    beside_probabilities: np.ndarray = field(default_factory=no_heads)
 
     def beside_truth(
         self, data: DataConfig, split: Split, index: int, bits: int | None
@@ -188,7 +194,6 @@ class FramePrediction:
             view_probabilities=self.view_probabilities,
             bits=bits,
             detection_loss=self.detection_loss,
-            beside_probabilities=self.beside_probabilities,
         )
 
 
@@ -215,7 +220,6 @@ class Predictions:
                 classes=arrays["classes"][own],
                 view_probabilities=arrays["view_probabilities"][index],
                 detection_loss=float(arrays["detection_losses"][index]),
-                beside_probabilities=arrays["beside_probabilities"][index],
             )
 
 
@@ -227,7 +231,6 @@ def write_predictions(path: Path, results: Sequence[ImageResult], header: Header
     boxes_xyxy = np.concatenate([result.boxes_xyxy for result in results])
     scores = np.concatenate([result.scores for result in results])
     probabilities = [result.view_probabilities for result in results]
-    beside_probabilities = [result.beside_probabilities for result in results]
     arrays = {
         "images": np.array(names_below([Path(result.image) for result in results])),
         "sizes": _compact(np.array([(result.height, result.width) for result in results])),
@@ -236,7 +239,6 @@ def write_predictions(path: Path, results: Sequence[ImageResult], header: Header
         "scores": _compact(_steps(scores, SCORE_STEPS)),
         "classes": _compact(np.concatenate([result.classes for result in results])),
         "view_probabilities": np.array(probabilities, np.float32),
-        "beside_probabilities": np.array(beside_probabilities, np.float32),
         "detection_losses": np.array([result.detection_loss for result in results], np.float32),
     }
     text = json.dumps({"version": VERSION, **to_mapping(header)})

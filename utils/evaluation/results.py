@@ -15,11 +15,6 @@ NO_INTERVALS = {"intervals": {}, "effective_groups": {}, "incomplete_resamples":
 SAME_CLIP = "same clip in training"
 
 
-def no_heads() -> np.ndarray:
-    """The probabilities of no view head, (0, 0)."""
-    return np.zeros((0, 0))
-
-
 @dataclass(frozen=True)
 class ImageResult:
     """Truth and prediction of one image, boxes in pixels of the original image.
@@ -28,7 +23,6 @@ class ImageResult:
     after NMS, by falling score, at most 300. `view_probabilities` is empty where the model has no
     view head. `bits` are stored in the image if it has 16 a channel, see `utils.core.pixels`.
     `detection_loss` is that of a batch of this image alone, NaN where it was not measured.
-    `beside_probabilities` are those of the view heads that were trained beside the first.
     """
 
     image: str
@@ -44,7 +38,6 @@ class ImageResult:
     view_probabilities: np.ndarray  # (v,)
     bits: int | None = None
     detection_loss: float = math.nan
-    beside_probabilities: np.ndarray = field(default_factory=no_heads)  # (heads, v)
 
 
 @dataclass(frozen=True)

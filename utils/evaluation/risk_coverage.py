@@ -12,18 +12,38 @@ for other patients: on these frames its risk is too low.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-ACCURACIES = (0.9, 0.95)
+from utils.evaluation.results import ImageResult
+from utils.evaluation.views import has_view
+
+ACCURACIES = (0.8, 0.9, 0.95)
 MOST_POINTS = 200
 
 
-def risk_coverage(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, object] | None:
+def risk_of_views(
+    results: Sequence[ImageResult], threshold: float | None = None
+) -> dict[str, object] | None:
+    """Of the frames with a known and a predicted view; see `risk_coverage`."""
+    labelled = [result for result in results if has_view(result)]
+    if not labelled:
+        return None
+    probabilities = np.array([result.view_probabilities for result in labelled])
+    truth = np.array([result.true_view for result in labelled])
+    return risk_coverage(probabilities, truth, threshold)
+
+
+def risk_coverage(
+    probabilities: np.ndarray, truth: np.ndarray, threshold: float | None = None
+) -> dict[str, object] | None:
     """The part `risk_coverage` of `utils.evaluation.summary.Summary`; None without an answer.
 
     Args:
         probabilities: (n, v).
         truth: (n,) the true view.
+        threshold: chosen elsewhere; None: there is none.
     """
     if not len(truth):
         return None
@@ -44,7 +64,26 @@ def risk_coverage(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, obj
         "coverage": coverage[shown],
         "risk": risk[ends][shown],
         "at_accuracy": [_at(accuracy, thresholds, coverage, risk[ends]) for accuracy in ACCURACIES],
+        "kept": kept_from(threshold, top, ~is_wrong),
     }
+
+
+def kept_from(
+    threshold: float | None, top: np.ndarray, is_right: np.ndarray
+) -> dict[str, float] | None:
+    """How many answers a threshold keeps, and how many of these are right; None without one.
+
+    Args:
+        top: (n,) the probability of each answer.
+        is_right: (n,) bool.
+    """
+    if threshold is None:
+        return None
+    kept = top >= threshold
+    accuracy = np.nan
+    if kept.any():
+        accuracy = is_right[kept].mean()
+    return {"threshold": threshold, "coverage": kept.mean(), "accuracy": accuracy}
 
 
 def _at(

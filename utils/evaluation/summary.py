@@ -82,6 +82,7 @@ class Froc(TypedDict):
     mean: Figure
     per_class: list[FrocClass]
     curve: FrocCurve
+    any: NotRequired[FrocClass]  # by clip: of any finding
 
 
 class FrameRates(TypedDict):
@@ -205,6 +206,14 @@ class ClipFindings(TypedDict):
     calibration: Calibration  # of the evidence, over all classes
 
 
+class Kept(TypedDict):
+    """What a threshold from elsewhere leaves of the answers."""
+
+    threshold: float
+    coverage: float  # share that is answered
+    accuracy: Figure  # of these
+
+
 class ClipView(TypedDict):
     """Against the majority of the clip's labels."""
 
@@ -214,6 +223,7 @@ class ClipView(TypedDict):
     contradicting: int  # with labels of several views
     undecided: int  # of these, without a majority
     unlabelled: int
+    kept: Kept | None  # of the clips with a majority
     calibration: Calibration  # of the most probable view
 
 
@@ -222,10 +232,12 @@ class Clips(TypedDict):
 
     count: int
     frames_outside: int  # in no clip
-    confidence: float  # from which evidence on something is called
+    threshold: float  # from which evidence on something is called
+    threshold_source: str
     strength: float
     by_clip: ClipFindings | None
     by_patient: ClipFindings | None
+    froc: Froc | None  # by clip, see `utils.evaluation.clip_metrics.froc_by_clip`
     with_evidence: dict[str, Figure] | None  # frame AP, boxes rescored by their clip
     view: ClipView | None
 
@@ -246,6 +258,7 @@ class RiskCoverage(TypedDict):
     coverage: list[float]
     risk: list[float]
     at_accuracy: list[AtAccuracy]
+    kept: Kept | None
 
 
 class Summary(TypedDict):
@@ -253,6 +266,7 @@ class Summary(TypedDict):
 
     names: list[str]
     view_names: list[str]
+    cls_title: str  # what the data set calls a view
     images: int
     groups: int | None
     boxes: int
@@ -264,3 +278,5 @@ class Summary(TypedDict):
     reference: NotRequired[Reference | None]  # added by val.py
     clips: NotRequired[Clips | None]  # likewise
     risk_coverage: NotRequired[RiskCoverage | None]  # likewise, of the view
+    # Added by a training, see `utils.evaluation.thresholds`
+    thresholds: NotRequired[dict[str, float | None]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from utils.core.options import USUAL_CONFIDENCE
+from utils.core.title import DEFAULT_TITLE, plural, titled
 from utils.evaluation.detection import CLASS_METRICS
 from utils.evaluation.error_kinds import KINDS
 from utils.evaluation.results import SAME_CLIP
@@ -14,7 +15,9 @@ from utils.evaluation.summary import (
     ClipView,
     Detection,
     FrameRates,
+    Froc,
     Intervals,
+    Kept,
     Summary,
 )
 
@@ -34,8 +37,13 @@ def format_table(metrics: Summary) -> str:
     if "views" in metrics:
         parts.append(_view_lines(metrics))
     if metrics.get("clips"):
-        parts.append(clip_lines(metrics["clips"]))
+        parts.append(clip_lines(metrics["clips"], _title(metrics)))
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _title(metrics: Summary) -> str:
+    """What the data set calls a view; older files do not say."""
+    return metrics.get("cls_title", DEFAULT_TITLE)
 
 
 def _detection_lines(metrics: Summary) -> list[str]:
@@ -90,9 +98,10 @@ def _same_clip_views(metrics: Summary) -> list[str]:
     if not views["with_clip"]:
         return []
     share = _share_with(views, "with_clip")
+    meaning = titled("its most frequent view, else the majority view", _title(metrics))
     return [
         _row(SAME_CLIP, views["frames"], views["accuracy"], views["balanced_accuracy"]),
-        f"{SAME_CLIP}: its most frequent view, else the majority view; {share}",
+        f"{SAME_CLIP}: {meaning}; {share}",
     ]
 
 
@@ -122,15 +131,22 @@ def _error_lines(metrics: Summary) -> list[str]:
 
 
 def _froc_lines(metrics: Summary) -> list[str]:
-    froc = metrics["detection"]["froc"]
-    rates = [_rate(rate) for rate in froc["false_positives"]]
-    lines = [_row("false boxes a frame", *rates, "mean")]
-    for row in ({"name": "mean of classes"} | froc, *froc["per_class"]):
-        lines.append(_row(row["name"], *row["sensitivity"], row["mean"]))
+    lines = _froc_rows(metrics["detection"]["froc"], "frame")
     lines.append(
         "FROC: share of true boxes found (IoU 0.5) with at most so many false ones a frame; "
         "each class by itself"
     )
+    return lines
+
+
+def _froc_rows(froc: Froc, unit: str) -> list[str]:
+    rates = [_rate(rate) for rate in froc["false_positives"]]
+    rows = [{"name": "mean of classes"} | froc, *froc["per_class"]]
+    if "any" in froc:
+        rows.insert(0, froc["any"])
+    lines = [_row(f"false boxes a {unit}", *rates, "mean")]
+    for row in rows:
+        lines.append(_row(row["name"], *row["sensitivity"], row["mean"]))
     return lines
 
 
@@ -174,12 +190,13 @@ def _image_level_row(row: FrameRates) -> str:
 
 def _view_lines(metrics: Summary) -> list[str]:
     views = metrics["views"]
+    title = _title(metrics)
     if not views["images"]:
-        return ["views: no image with a known and a predicted view"]
+        return [titled("views: no image with a known and a predicted view", title)]
     keys = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "ece")
     rates = [views[key] for key in keys]
     lines = [
-        _row("views", "images", "accuracy", "balanced", "macro F1", "AUROC", "ECE"),
+        _row(plural(title), "images", "accuracy", "balanced", "macro F1", "AUROC", "ECE"),
         _row("model", views["images"], *rates),
     ]
     if views["majority_baseline"]:
@@ -191,31 +208,40 @@ def _view_lines(metrics: Summary) -> list[str]:
     labels = {"accuracy": "accuracy", "balanced_accuracy": "balanced"}
     lines += _interval_lines(metrics, views, labels)
     lines += _risk_lines(metrics)
-    lines += ["", _row("view", "images", "patients", "P", "R", "F1")]
+    lines += ["", _row(title, "images", "patients", "P", "R", "F1")]
     for row in views["per_view"]:
         cells = [row[key] for key in ("images", "groups", "precision", "recall", "f1")]
         lines.append(_row(row["name"], *cells))
     return lines
 
 
-def clip_lines(clips: Clips) -> list[str]:
-    """What `utils.evaluation.clip_metrics.clip_metrics` found, at most 110 columns."""
+def clip_lines(clips: Clips, title: str = DEFAULT_TITLE) -> list[str]:
+    """What `utils.evaluation.clip_metrics.clip_metrics` found, at most 110 columns.
+
+    Args:
+        title: what the data set calls a view.
+    """
     lines = []
     for kind in ("clip", "patient"):
         if clips[f"by_{kind}"]:
             lines += _finding_lines(clips[f"by_{kind}"], kind)
     if clips["by_clip"]:
-        confidence = _cell(clips["confidence"])
+        threshold = _cell(clips["threshold"])
         pooled = [_cell(value) for value in clips["with_evidence"].values()]
         lines += [
+            *_froc_rows(clips["froc"], "clip"),
+            "FROC by clip: share of a clip's findings with a box on one of their true boxes; each "
+            "class by itself",
+            "",
             "evidence of a class: mean over a clip's frames of its highest confidence; of a "
             "patient: that of the best clip",
-            f"called: evidence of at least {confidence}; intervals of 95 % over patients",
+            f"called: evidence of at least {threshold} ({clips['threshold_source']}); intervals "
+            "of 95 % over patients",
             f"boxes times the clip's evidence ** {clips['strength']}: "
             f"AP50 {pooled[0]}, AP50-95 {pooled[1]}, AP30 {pooled[2]}",
         ]
     if clips["view"]:
-        lines += _clip_view_lines(clips["view"])
+        lines += [titled(line, title) for line in _clip_view_lines(clips["view"])]
     if clips["frames_outside"]:
         lines.append(f"{clips['frames_outside']} frames are in no clip and are left out here")
     return lines
@@ -235,6 +261,8 @@ def _finding_lines(findings: ClipFindings, kind: str) -> list[str]:
 def _clip_view_lines(view: ClipView) -> list[str]:
     accuracy = _span(view["accuracy"], view["accuracy_interval"])
     lines = [f"view by clip (mean over its frames): right in {accuracy} of {view['clips']} clips"]
+    if view["kept"] and view["kept"]["threshold"]:
+        lines.append(_kept_line(view["kept"], "clips"))
     if view["contradicting"]:
         lines.append(
             f"{view['contradicting']} clips have labels of several views and count by the "
@@ -249,13 +277,23 @@ def _risk_lines(metrics: Summary) -> list[str]:
     if not curve:
         return []
     lines = [f"area under risk over coverage: {_cell(curve['area'])}"]
+    if curve["kept"] and curve["kept"]["threshold"]:
+        lines.append(_kept_line(curve["kept"], "frames"))
     for row in curve["at_accuracy"]:
         if row["threshold"] is not None:
-            lines.append(
+            answered = (
                 f"{row['accuracy']:.0%} right on these frames if a view of less than "
                 f"{row['threshold']:.3f} is unknown: {row['coverage']:.0%} are answered"
             )
+            lines.append(titled(answered, _title(metrics)))
     return lines
+
+
+def _kept_line(kept: Kept, unit: str) -> str:
+    return (
+        f"a view of less than {_cell(kept['threshold'])} is unknown (the model's threshold): "
+        f"{kept['coverage']:.0%} of the {unit} have an answer, right in {_cell(kept['accuracy'])}"
+    )
 
 
 def _interval_lines(metrics: Summary, part: Intervals, labels: Mapping[str, str]) -> list[str]:
@@ -272,9 +310,9 @@ def _interval_lines(metrics: Summary, part: Intervals, labels: Mapping[str, str]
     ]
     incomplete = part["incomplete_resamples"]
     if incomplete:
+        lacking = titled("resamples lack a class or view", _title(metrics))
         lines.append(
-            f"{incomplete} of {metrics['resamples']} resamples lack a class or view: "
-            "their mean is over the others"
+            f"{incomplete} of {metrics['resamples']} {lacking}: their mean is over the others"
         )
     return lines
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.core.data_config import DataConfig
 from utils.core.files import write_atomically
 from utils.core.script import LOGGER
+from utils.core.title import DEFAULT_TITLE
 from utils.data.dicom_header import Region
 from utils.evaluation.clips import mean_view, patient_evidence
 from utils.inference.outputs import Output
@@ -75,7 +75,8 @@ class ClipTables(Output):
 
     Args:
         evidence: clip -> (classes,), see `utils.inference.clips`.
-        data: its `group_pattern` finds the patient in a file name.
+        threshold: from which evidence of a class is a finding; None: the model has none.
+        patients: clip -> its patient; of those that have a known one.
         scales: clip -> the regions of its picture; of those that have any.
     """
 
@@ -85,12 +86,15 @@ class ClipTables(Output):
         names: Sequence[str],
         view_names: Sequence[str],
         evidence: Mapping[str, np.ndarray],
-        data: DataConfig,
+        threshold: float | None,
+        patients: Mapping[str, str],
         scales: Mapping[str, Sequence[Region]],
+        cls_title: str = DEFAULT_TITLE,
     ):
-        super().__init__(folder, names, view_names)
+        super().__init__(folder, names, view_names, cls_title)
         self._evidence = evidence
-        self._data = data
+        self._threshold = threshold
+        self._patients = patients
         self._scales = scales
         self._clips: dict[str, ClipRecord] = {}
         self._least_probability = 0.0
@@ -99,7 +103,7 @@ class ClipTables(Output):
         if frame.clip is None:
             return
         if frame.clip not in self._clips:
-            self._clips[frame.clip] = ClipRecord(self._data.found_group(frame.path))
+            self._clips[frame.clip] = ClipRecord(self._patients.get(frame.clip))
         record = self._clips[frame.clip]
         self._least_probability = prediction.least_probability
         record.frames += 1
@@ -137,8 +141,13 @@ class ClipTables(Output):
         if unknown:
             LOGGER.info(
                 f"{unknown} of {len(self._clips)} clips are of no known patient, so patients.csv "
-                f"is without them: group_pattern ({self._data.group_pattern}) finds none in the "
-                "names of their files"
+                "is without them: neither group_pattern, in the names of their files, nor a DICOM "
+                "header tells"
+            )
+        if self.names and self._threshold is None:
+            LOGGER.info(
+                "findings are not named: the model's file keeps no threshold for clips, which a "
+                "training keeps whose data.yaml has a clip_pattern"
             )
 
     def _clip_row(self, name: str, record: ClipRecord) -> dict[str, object]:
@@ -184,7 +193,7 @@ class ClipTables(Output):
     def _view_cells(self, probabilities: np.ndarray) -> dict[str, object]:
         if not self.view_names:
             return {}
-        columns = ["view", *(f"p_{name}" for name in self.view_names)]
+        columns = [self.cls_title, *(f"p_{name}" for name in self.view_names)]
         cells = [None] * len(columns)
         if len(probabilities):
             view = view_text(probabilities, self._least_probability, self.view_names)
@@ -196,7 +205,17 @@ class ClipTables(Output):
         if evidence is not None:
             cells = [f"{value:.6f}" for value in evidence]
         columns = [f"evidence_{name}" for name in self.names]
-        return dict(zip(columns, cells, strict=True))
+        evidence_cells = dict(zip(columns, cells, strict=True))
+        if not self.names:
+            return evidence_cells
+        return {"findings": self._findings(evidence)} | evidence_cells
+
+    def _findings(self, evidence: np.ndarray | None) -> str | None:
+        """The classes whose evidence (classes,) reaches the threshold, the clearest first."""
+        if evidence is None or self._threshold is None:
+            return None
+        found = [number for number in np.argsort(-evidence) if evidence[number] >= self._threshold]
+        return "; ".join(self.names[number] for number in found) or "none"
 
 
 def area_mm2(box_xyxy: np.ndarray, regions: Iterable[Region]) -> float | None:

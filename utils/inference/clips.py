@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -35,10 +36,19 @@ class PooledFrames:
     evidence: dict[str, np.ndarray]
 
 
-def pooled_frames(frames: Iterable[Frame], predictor: Predictor, class_count: int) -> PooledFrames:
+def pooled_frames(
+    batches: Iterable[Sequence[Frame]],
+    predictor: Predictor,
+    class_count: int,
+    last_files: Mapping[str, Path],
+) -> PooledFrames:
     """Predict every frame; boxes of a clip are rescored by the clip's evidence.
 
     Frames of no clip are predicted as they are without this.
+
+    Args:
+        last_files: clip -> the last file with frames of it. After it the clip's boxes are rescored,
+            so that only those which are shown stay in memory.
     """
     attentive = predictor
     if predictor.confidence is not None:
@@ -46,25 +56,57 @@ def pooled_frames(frames: Iterable[Frame], predictor: Predictor, class_count: in
         attentive = replace(
             predictor, confidence=least, max_detections=MOST_BOXES, several_labels=True
         )
-    predictions = []
-    members: dict[str, list[int]] = defaultdict(list)
-    for number, frame in enumerate(frames):
-        if frame.clip is None:
-            predictions.append(predictor(frame.image))
-            continue
-        members[frame.clip].append(number)
-        predictions.append(attentive(frame.image))
-    evidence = {}
-    for clip, numbers in members.items():
-        own = [predictions[number] for number in numbers]
+    pool = _Pool(predictor, class_count)
+    place = None  # file and clip of the frame before
+    for batch in batches:
+        predictions = _predictions(batch, predictor, attentive)
+        for frame, prediction in zip(batch, predictions, strict=True):
+            if place and place[0] != frame.path and last_files.get(place[1]) == place[0]:
+                pool.rescore(place[1])
+            pool.add(frame.clip, prediction)
+            place = (frame.path, frame.clip)
+    for clip in list(pool.waiting):
+        pool.rescore(clip)
+    return PooledFrames(pool.predictions, pool.evidence)
+
+
+class _Pool:
+    """What was found so far; `waiting` are the frames' numbers of clips that may go on."""
+
+    def __init__(self, predictor: Predictor, class_count: int):
+        self.predictions: list[Prediction] = []
+        self.evidence: dict[str, np.ndarray] = {}
+        self.waiting: dict[str, list[int]] = defaultdict(list)
+        self._predictor = predictor
+        self._class_count = class_count
+
+    def add(self, clip: str | None, prediction: Prediction) -> None:
+        if clip is not None:
+            self.waiting[clip].append(len(self.predictions))
+        self.predictions.append(prediction)
+
+    def rescore(self, clip: str) -> None:
+        """No further frame of the clip will come."""
+        numbers = self.waiting.pop(clip)
+        own = [self.predictions[number] for number in numbers]
         scored = [prediction for prediction in own if prediction.is_scored]
         if not scored:
-            continue
-        highest = [highest_scores(one.scores, one.classes, class_count) for one in scored]
-        evidence[clip] = class_evidence(highest)
-        for number in numbers:
-            predictions[number] = with_evidence(predictions[number], evidence[clip], predictor)
-    return PooledFrames(predictions, evidence)
+            return
+        highest = [highest_scores(one.scores, one.classes, self._class_count) for one in scored]
+        evidence = class_evidence(highest)
+        self.evidence[clip] = evidence
+        for number, prediction in zip(numbers, own, strict=True):
+            self.predictions[number] = with_evidence(prediction, evidence, self._predictor)
+
+
+def _predictions(
+    batch: Sequence[Frame], predictor: Predictor, attentive: Predictor
+) -> list[Prediction]:
+    """Of frames of no clip by the one, of others by the attentive one, in the frames' order."""
+    alone = predictor.predict([frame.image for frame in batch if frame.clip is None])
+    others = attentive.predict([frame.image for frame in batch if frame.clip is not None])
+    answers = {True: iter(alone), False: iter(others)}
+    return [next(answers[frame.clip is None]) for frame in batch]
 
 
 def with_evidence(prediction: Prediction, evidence: np.ndarray, predictor: Predictor) -> Prediction:

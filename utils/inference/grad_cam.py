@@ -49,7 +49,7 @@ def grad_cam(head: nn.Module, features: Tensor, views: Tensor) -> Tensor:
     return (weights * features.detach()).sum(dim=1).relu()
 
 
-def to_image(cells: np.ndarray, letterbox: Letterbox, height: int, width: int) -> np.ndarray:
+def to_image(cells: np.ndarray, letterbox: Letterbox, size: tuple[int, int]) -> np.ndarray:
     """A map over the letterboxed square -> one over the image, (height, width) float32 in [0, 1].
 
     1 is the square's largest value, which may lie in the letterbox's border; a map of zeros stays
@@ -57,9 +57,11 @@ def to_image(cells: np.ndarray, letterbox: Letterbox, height: int, width: int) -
 
     Args:
         cells: (h, w) float32, at least 0.
+        size: height and width of the image.
     """
-    size = letterbox.width + letterbox.pad_left + letterbox.pad_right
-    square = cv2.resize(cells / max(cells.max(), np.finfo(np.float32).tiny), (size, size))
+    height, width = size
+    side = letterbox.width + letterbox.pad_left + letterbox.pad_right
+    square = cv2.resize(cells / max(cells.max(), np.finfo(np.float32).tiny), (side, side))
     rows = slice(letterbox.pad_top, letterbox.pad_top + letterbox.height)
     columns = slice(letterbox.pad_left, letterbox.pad_left + letterbox.width)
     inside = square[rows, columns]

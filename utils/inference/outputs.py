@@ -7,15 +7,17 @@ Files are called after `Frame.name`.
 from __future__ import annotations
 
 import csv
-from collections import Counter, defaultdict
+import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from utils.core.files import file_names, write_atomically, write_bytes, write_json
+from utils.core.files import file_names, naming, write_atomically, write_bytes, write_json
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE, plural
 from utils.core.user_file import is_utf8
 from utils.data.labels import UNKNOWN_VIEW, label_text
 from utils.evaluation.coco import CocoFrame, coco_document
@@ -24,9 +26,11 @@ from utils.inference.predictor import Prediction, view_text
 from utils.inference.sources import Frame, frame_count
 
 BOX_COLUMNS = ("class", "confidence", "x1", "y1", "x2", "y2")
+UNWRITABLE = "backslashreplace"  # halves of characters, in names of files
 JPEG_QUALITY = 95
 # Frames a second: taken for a video that states none, or a higher one than can be true.
 USUAL_RATE = 25
+LOWEST_RATE = 0.1  # below, and above, OpenCV writes no video, or a rate is no rate
 HIGHEST_RATE = 1000
 
 
@@ -37,12 +41,20 @@ class Output:
         folder: of the run.
         names, view_names: of the box classes and the views; empty for a task that the model does
             not have.
+        cls_title: what a user calls a view.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        view_names: Sequence[str],
+        cls_title: str = DEFAULT_TITLE,
+    ):
         self.folder = folder
         self.names = names
         self.view_names = view_names
+        self.cls_title = cls_title
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         raise NotImplementedError
@@ -74,11 +86,12 @@ class Pictures(Output):
             self._write(frame, picture)
 
     def _write(self, frame: Frame, picture: np.ndarray) -> None:
-        path = self.place(f"{frame.clip}.mp4")
+        name = frame.clip.encode("utf-8", "backslashreplace").decode()  # OpenCV takes no other
+        path = self.place(f"{name}.mp4")
         if path != self._video_path:
             self.close()
             rate = USUAL_RATE
-            if 0 < frame.rate <= HIGHEST_RATE:
+            if LOWEST_RATE <= frame.rate <= HIGHEST_RATE:
                 rate = frame.rate
             size = picture.shape[1::-1]
             if not is_utf8(path):  # OpenCV crashes
@@ -127,9 +140,9 @@ class Crops(Output):
     What a class's folder is called: see `file_names`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
-        self._folders = file_names(names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
+        self._folders = file_names(self.names)
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         boxes = zip(prediction.boxes_xyxy, prediction.classes, strict=True)
@@ -146,45 +159,71 @@ class ClipViews:
     """One view for a clip: the mean of its frames' view probabilities."""
 
     def __init__(self) -> None:
-        self._found: dict[str, list[np.ndarray]] = defaultdict(list)
+        self._sums: dict[str, np.ndarray] = {}
+        self._frames: Counter[str] = Counter()
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
-        if frame.clip is not None and len(prediction.view_probabilities):
-            self._found[frame.clip].append(prediction.view_probabilities)
+        if frame.clip is None or not len(prediction.view_probabilities):
+            return
+        self._sums[frame.clip] = self._sums.get(frame.clip, 0) + prediction.view_probabilities
+        self._frames[frame.clip] += 1
 
     def means(self) -> dict[str, np.ndarray]:
         """Clip -> (views,)."""
-        return {clip: np.mean(found, axis=0) for clip, found in self._found.items()}
+        return {clip: total / self._frames[clip] for clip, total in self._sums.items()}
 
 
 class Table(Output):
     """`predictions.csv`: a row a box, in pixels; for a frame without any, one with empty cells.
 
     Every row has its frame's view, the probability of each view, and the same of the clip, if the
-    frame is of one.
+    frame is of one. The columns `view` and `clip_view` are called what the data set calls a view.
+    Rows are written as they come, so that a run which is killed leaves them; what all frames of a
+    clip say is filled in at the end.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
-        self._rows: list[dict[str, object]] = []
+    _stream: io.TextIOBase | None = None
+
+    def __init__(self, folder: Path, *about: object):
+        super().__init__(folder, *about)
         self._clips = ClipViews()
         self._least_probability = 0.0
+        self._path = folder / "predictions.csv"
+        self._columns = (
+            "image",
+            "frame",
+            *BOX_COLUMNS,
+            *self._view_columns(""),
+            "clip",
+            *self._view_columns("clip_"),
+        )
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         self._clips.add(frame, prediction)
-        known = {"image": frame.path, "frame": frame.number, "clip": frame.clip}
         self._least_probability = prediction.least_probability
+        with naming(self._path):
+            if self._stream is None:
+                self._stream = self._open(self.place(self._path.name))
+                self._writer = csv.DictWriter(self._stream, self._columns)
+                self._writer.writeheader()
+            self._writer.writerows(self._rows(frame, prediction))
+            self._stream.flush()
+
+    def _rows(self, frame: Frame, prediction: Prediction) -> list[dict[str, object]]:
+        known = {"image": frame.path, "frame": frame.number, "clip": frame.clip}
         known |= self._view_cells("", prediction.view_probabilities)
         if not len(prediction.classes):
-            self._rows.append(known)
+            return [known]
+        rows = []
         boxes = zip(prediction.classes, prediction.scores, prediction.boxes_xyxy, strict=True)
         for number, score, box in boxes:
             corners = [f"{x:.2f}" for x in box]
             cells = (self.names[number], f"{score:.6f}", *corners)
-            self._rows.append(known | dict(zip(BOX_COLUMNS, cells, strict=True)))
+            rows.append(known | dict(zip(BOX_COLUMNS, cells, strict=True)))
+        return rows
 
     def _view_columns(self, prefix: str) -> list[str]:
-        return [f"{prefix}view", *(f"{prefix}p_{name}" for name in self.view_names)]
+        return [f"{prefix}{self.cls_title}", *(f"{prefix}p_{name}" for name in self.view_names)]
 
     def _view_cells(self, prefix: str, probabilities: np.ndarray) -> dict[str, str]:
         if not len(probabilities):
@@ -194,32 +233,43 @@ class Table(Output):
         return dict(zip(self._view_columns(prefix), cells, strict=True))
 
     def close(self) -> None:
-        if self._rows:
-            write_atomically(self.place("predictions.csv"), self._write)
+        if self._stream is None:
+            return
+        with naming(self._path):
+            self._stream.close()
+        self._stream = None
+        if self._clips.means():
+            write_atomically(self._path, self._write_with_clips)
 
-    def _write(self, path: Path) -> None:
+    def _write_with_clips(self, path: Path) -> None:
+        """The rows so far, with what is known of their clips."""
         means = {
-            clip: self._view_cells("clip_", mean) for clip, mean in self._clips.means().items()
+            as_written(clip): self._view_cells("clip_", mean)
+            for clip, mean in self._clips.means().items()
         }
-        columns = (
-            "image",
-            "frame",
-            *BOX_COLUMNS,
-            *self._view_columns(""),
-            "clip",
-            *self._view_columns("clip_"),
-        )
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
-            writer = csv.DictWriter(stream, columns)
+        with (
+            self._path.open(newline="", encoding="utf-8") as rows,
+            self._open(path) as stream,
+        ):
+            writer = csv.DictWriter(stream, self._columns)
             writer.writeheader()
-            writer.writerows(row | means.get(row["clip"], {}) for row in self._rows)
+            writer.writerows(row | means.get(row["clip"], {}) for row in csv.DictReader(rows))
+
+    @staticmethod
+    def _open(path: Path) -> io.TextIOBase:
+        return path.open("w", newline="", encoding="utf-8", errors=UNWRITABLE)
+
+
+def as_written(text: str) -> str:
+    """What the table shows of a name that is not UTF-8."""
+    return text.encode("utf-8", UNWRITABLE).decode()
 
 
 class Coco(Output):
     """`coco.json`: all frames and boxes as a COCO data set, see `coco_document`."""
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self._frames: list[CocoFrame] = []
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
@@ -246,8 +296,8 @@ class Coco(Output):
 class Tally(Output):
     """Counts, for the summary."""
 
-    def __init__(self, folder: Path, names: Sequence[str], view_names: Sequence[str]):
-        super().__init__(folder, names, view_names)
+    def __init__(self, *about: object):
+        super().__init__(*about)
         self.frames = 0
         self.with_boxes = 0
         self.not_scored = 0
@@ -290,5 +340,5 @@ class Tally(Output):
             if self._least_probability > 0:
                 names.append("unknown")
             found = ", ".join(f"{name} {self._views[name]}" for name in names)
-            parts.append(f"views {found}")
+            parts.append(f"{plural(self.cls_title)} {found}")
         return "; ".join(parts)

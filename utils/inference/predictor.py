@@ -1,4 +1,4 @@
-"""What a model finds in one image of any size."""
+"""What a model finds in images of any sizes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def not_scored(height: int, width: int, with_attention: bool = False) -> Predict
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model in eval mode and what is needed to use it: call it with an image.
+    """A model in eval mode and what is needed to use it: call it with an image, or `predict` many.
 
     Attributes:
         size: side of the letterboxed square, pixels.
@@ -136,35 +136,64 @@ class Predictor:
         predictor = cls(model, compute, size or metadata.imgsz, confidence, *others)
         return replace(predictor, needs_colour=metadata.needs_colour)
 
-    @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Prediction:
         """(height, width, 3) uint8 RGB -> what the model finds in it."""
-        height, width = image.shape[:2]
-        if self.needs_colour and not has_flow_colour(image):
-            blank = not_scored(height, width, with_attention=self.explained is not None)
-            return replace(blank, least_probability=self.least_probability)
-        letterbox = Letterbox.fit(height, width, self.size)
-        square = torch.from_numpy(letterbox.apply(image)).permute(2, 0, 1)[None]
+        return self.predict([image])[0]
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """What the model finds in images of any sizes; it is asked about all of them at once."""
+        predictions = [self._blank(image) for image in images]
+        asked = [number for number, image in enumerate(images) if self._is_asked_about(image)]
+        if asked:
+            found = self._answers([images[number] for number in asked])
+            for number, prediction in zip(asked, found, strict=True):
+                predictions[number] = prediction
+        return predictions
+
+    def _is_asked_about(self, image: np.ndarray) -> bool:
+        return not self.needs_colour or has_flow_colour(image)
+
+    def _blank(self, image: np.ndarray) -> Prediction:
+        """What is said of an image that the model is not asked about."""
+        blank = not_scored(*image.shape[:2], with_attention=self.explained is not None)
+        return replace(blank, least_probability=self.least_probability)
+
+    @torch.no_grad()
+    def _answers(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        sizes = [image.shape[:2] for image in images]
+        letterboxes = [Letterbox.fit(*size, self.size) for size in sizes]
+        pairs = zip(letterboxes, images, strict=True)
+        squares = np.stack([letterbox.apply(image) for letterbox, image in pairs])
         inputs = nullcontext()
         if self.explained:
             inputs = inputs_of(self.explained)
         with inputs as head_inputs, self.compute.autocast():
-            outputs = self.model(self.compute.images(square))
-        rows = self._detections(outputs, letterbox, height, width)
+            outputs = self.model(self.compute.images(torch.from_numpy(squares).permute(0, 3, 1, 2)))
+        rows = self._detections(outputs, letterboxes, sizes)
+        probabilities = [np.zeros(0)] * len(images)
+        if "classify" in outputs:
+            probabilities = outputs["classify"].double().softmax(dim=1).cpu().numpy()
+        attentions = [None] * len(images)
+        if head_inputs:
+            views = outputs["classify"].argmax(dim=1)
+            maps = grad_cam(self.explained, head_inputs[0], views).cpu().numpy()
+            attentions = [to_image(*parts) for parts in zip(maps, letterboxes, sizes, strict=True)]
+        answers = zip(sizes, rows, probabilities, attentions, strict=True)
+        return [self._prediction(*answer) for answer in answers]
+
+    def _prediction(
+        self,
+        size: tuple[int, int],
+        rows: np.ndarray,
+        probabilities: np.ndarray,
+        attention: np.ndarray | None,
+    ) -> Prediction:
+        """Of the rows of `boxes_in_pixels` of an image of this height and width."""
         boxes_xyxy = rows[:, :4]
         # The others lie in the letterbox's border.
         kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
-        probabilities = np.zeros(0)
-        if "classify" in outputs:
-            probabilities = outputs["classify"][0].double().softmax(dim=0).cpu().numpy()
-        attention = None
-        if head_inputs:
-            views = outputs["classify"].argmax(dim=1)
-            cells = grad_cam(self.explained, head_inputs[0], views)[0].cpu().numpy()
-            attention = to_image(cells, letterbox, height, width)
         return Prediction(
-            height,
-            width,
+            *size,
             boxes_xyxy=boxes_xyxy[kept],
             scores=rows[kept, 4],
             classes=rows[kept, 5].astype(int),
@@ -174,19 +203,21 @@ class Predictor:
         )
 
     def _detections(
-        self, outputs: Mapping[str, object], letterbox: Letterbox, height: int, width: int
-    ) -> np.ndarray:
-        """The rows of `boxes_in_pixels` of one image; none without a detector."""
+        self,
+        outputs: Mapping[str, object],
+        letterboxes: Sequence[Letterbox],
+        sizes: Sequence[tuple[int, int]],
+    ) -> list[np.ndarray]:
+        """The rows of `boxes_in_pixels` of every image; none without a detector."""
         if "detect" not in outputs:
-            return no_detections(1)[0]
-        (rows,) = boxes_in_pixels(
+            return no_detections(len(sizes))
+        return boxes_in_pixels(
             self.model,
             outputs["detect"],
-            [letterbox],
-            [(height, width)],
+            letterboxes,
+            sizes,
             confidence=self.confidence,
             iou=self.iou,
             max_detections=self.max_detections,
             several_labels=self.several_labels,
         )
-        return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,52 +339,3 @@ def refuse_folder_of_sources(
             f"{folder}: results would lie beside what is looked at; "
             "choose another --project or --name"
         )
-
-
-class FrameReader:
-    """The frames of all sources; what could not be read is left out and noted in `problems`.
-
-    Args:
-        bits: stored in images of 16 bits a channel, see `read_image`.
-
-    Raises:
-        UserError: at the end, if there was no frame at all.
-    """
-
-    def __init__(self, sources: Sequence[Source], bits: int | None = None):
-        self.sources = sources
-        self.bits = bits
-        self.problems: list[str] = []
-        self._noted: dict[str, list[Path]] = defaultdict(list)
-
-    def notes(self) -> list[str]:
-        """What is to be known of the files read so far, a line each."""
-        lines = []
-        for note, paths in self._noted.items():
-            place = str(paths[0])
-            if len(paths) > 1:
-                place = f"{len(paths)} files, the first {place}"
-            lines.append(f"{place}: {note}")
-        return lines
-
-    def __len__(self) -> int:
-        """How many frames there should be."""
-        return sum(source.count() for source in self.sources)
-
-    def __iter__(self) -> Iterator[Frame]:
-        found = False
-        for source in self.sources:
-            try:
-                for note in source.notes():
-                    self._noted[note].append(source.path)
-                for frame in source.frames(self.bits):
-                    found = True
-                    yield frame
-            except UserError as error:
-                self.problems.append(str(error))
-        if found:
-            return
-        lines = list(self.problems)
-        if len(self.sources) > 1:
-            lines.insert(0, f"none of {len(self.sources)} files can be read:")
-        raise UserError("\n  ".join(lines))

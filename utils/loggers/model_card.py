@@ -14,6 +14,7 @@ import numpy as np
 from utils.core.data_config import DataConfig
 from utils.core.files import markdown_table
 from utils.core.options import TrainOptions
+from utils.core.title import DEFAULT_TITLE, plural
 from utils.data.splits import Split
 from utils.loggers.balance import describe_balance
 
@@ -82,7 +83,7 @@ def _model(summary: Mapping, metrics: Mapping, data: DataConfig, options: TrainO
     if "detection" in metrics:
         purposes.append(f"finds boxes of {', '.join(data.names)}")
     if "views" in metrics:
-        purposes.append(f"names the view: {', '.join(data.view_names)}")
+        purposes.append(f"names the {data.cls_title}: {', '.join(data.view_names)}")
     trained = f"trained for {options.epochs} epochs, seed {options.seed}, {summary['precision']}"
     lines = [
         "; ".join(purposes),
@@ -160,7 +161,7 @@ def _unit(data: DataConfig, train: Split, val: Split) -> str:
 def _metrics(metrics: Mapping) -> str:
     """The last epoch's averaged weights on the validation split."""
     cells = _cells("boxes", metrics.get("detection", {}), DETECTION_METRICS)
-    cells += _cells("view", metrics.get("views", {}), VIEW_METRICS)
+    cells += _cells(metrics.get("cls_title", DEFAULT_TITLE), metrics.get("views", {}), VIEW_METRICS)
     table = markdown_table(["figure", "value", "95 % interval"], cells)
     text = "The last epoch's averaged weights (`last.pt`) on the validation split:"
     return f"{text}\n\n{table}\n\n{_bullets(_reading(metrics))}"
@@ -210,8 +211,9 @@ def _known(metrics: Mapping, data: DataConfig) -> str:
     if "detection" in metrics:
         known.append(f"{len(data.names)} classes")
     if "views" in metrics:
-        known.append(f"{len(data.view_names)} views")
-    return f"Other classes or views: it knows {' and '.join(known)}, and names one of them."
+        known.append(f"{len(data.view_names)} {plural(data.cls_title)}")
+    unknown = data.said("Other classes or views")
+    return f"{unknown}: it knows {' and '.join(known)}, and names one of them."
 
 
 def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str:

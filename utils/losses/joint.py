@@ -63,8 +63,7 @@ class JointLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """The named losses of a batch, scalars; those whose output the model lacks are left out.
 
-        They are "box", "obj", "cls", "view", and "view_beside", the sum over the view heads that
-        are trained beside the first.
+        They are "box", "obj", "cls" and "view".
 
         Args:
             rank_weights: as for `DetectionLoss`, and "views"; see `utils.core.distributed`.
@@ -75,10 +74,6 @@ class JointLoss(nn.Module):
         weight = rank_weights.get("views", 1.0)
         if "classify" in outputs:
             losses["view"] = self._view_loss(outputs["classify"], batch) * weight
-        if "classify_beside" in outputs:
-            losses["view_beside"] = sum(
-                self._view_loss(logits, batch) * weight for logits in outputs["classify_beside"]
-            )
         return losses
 
     def _view_loss(self, logits: Tensor, batch: Labels) -> Tensor:
@@ -127,15 +122,13 @@ def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Named losses -> the loss of each task that there is.
 
     Returns:
-        "detection": box + obj + cls; "classification": view, and the views beside it.
+        "detection": box + obj + cls; "classification": view.
     """
     tasks = {}
     if "box" in losses:
         tasks["detection"] = sum(losses[name] for name in DETECTION_LOSSES)
     if "view" in losses:
         tasks["classification"] = losses["view"]
-    if "view_beside" in losses:
-        tasks["classification"] = tasks["classification"] + losses["view_beside"]
     return tasks
 
 

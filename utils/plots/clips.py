@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from utils.core.title import DEFAULT_TITLE
 from utils.plots.curves import LINES
 from utils.plots.style import (
     CLASS_COLOURS,
@@ -57,19 +58,20 @@ def _roc_line(ax: Axes, curve: Mapping, number: int) -> None:
     )
 
 
-def plot_clip_calibration(clips: Mapping, path: Path) -> None:
+def plot_clip_calibration(clips: Mapping, path: Path, cls_title: str = DEFAULT_TITLE) -> None:
     """The share of clips that are positive, or whose view is right, over what was said of them.
 
     Args:
         clips: the part `clips` of `metrics.json`.
         path: the PNG to write.
+        cls_title: what the data set calls a view.
     """
     with new_figure(path, 5.4, 5.4) as figure:
         ax = figure.subplots()
         if clips["by_clip"]:
             _calibration_line(ax, clips["by_clip"]["calibration"], "evidence of a class", DETECTION)
         if clips["view"]:
-            _calibration_line(ax, clips["view"]["calibration"], "view", CLASSIFICATION)
+            _calibration_line(ax, clips["view"]["calibration"], cls_title, CLASSIFICATION)
         ax.set_title("Clips: said and true", loc="left", fontsize=11, weight="bold")
         _finish_square(ax, "said: evidence, or probability", "true: share of clips")
 

@@ -35,12 +35,14 @@ def plot_pr_curve(detection: Mapping, path: Path) -> None:
         _finish_curves(ax, "Precision and recall at IoU 0.5", "average precision")
 
 
-def plot_froc_curve(froc: Mapping, path: Path) -> None:
-    """Sensitivity over false positives a frame at IoU 0.5, a line per class and their mean.
+def plot_froc_curve(froc: Mapping, path: Path, unit: str = "frame") -> None:
+    """Sensitivity over false positives at IoU 0.5, a line per class and their mean.
 
     Args:
-        froc: the part `froc` of `detection` in `metrics.json`; a class without boxes has no curve.
+        froc: the part `froc` of `detection`, or of `clips`, in `metrics.json`; a class without
+            boxes has no curve.
         path: the PNG to write.
+        unit: a frame or a clip, in which false positives are counted.
     """
     rates = froc["false_positives"]
     curve = froc["curve"]
@@ -52,7 +54,7 @@ def plot_froc_curve(froc: Mapping, path: Path) -> None:
         _mean_line(ax, curve["false_positives"], curve["sensitivity"], froc["mean"])
         ax.set_xscale("log", base=2)
         ax.set_xticks(rates, [_rate_text(rate) for rate in rates])
-        ax.set(xlabel="false boxes of the class, a frame", ylabel="sensitivity", ylim=(0, 1.01))
+        ax.set(xlabel=f"false boxes of the class, a {unit}", ylabel="sensitivity", ylim=(0, 1.01))
         ax.set_xlim(rates[0], rates[-1])
         _finish_curves(ax, "Free-response ROC at IoU 0.5", "mean sensitivity")
 

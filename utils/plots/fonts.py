@@ -85,7 +85,7 @@ def quiet_drawing() -> Iterator[None]:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    _note(letters)
+    note_missing(letters)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _note(letters: list[str]) -> None:
+def note_missing(letters: list[str]) -> None:
     """Say once in a process that pictures lack letters."""
     if letters and not _missing:
         some = " ".join(dict.fromkeys(letters))

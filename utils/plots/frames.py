@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from utils.core.pixels import decode, to_8_bits
 from utils.core.script import UserError
+from utils.core.title import DEFAULT_TITLE, plural
 from utils.core.user_file import read_regular
 from utils.plots.style import CLASS_COLOURS, DPI, GREY, INK, PALE, new_figure, shorten
 
@@ -36,6 +37,7 @@ def plot_mosaic(
     path: Path,
     *,
     predicted: bool,
+    cls_title: str = DEFAULT_TITLE,
 ) -> None:
     """Up to 16 validation frames with boxes and views, each in the same place in both pictures.
 
@@ -45,6 +47,7 @@ def plot_mosaic(
         path: the PNG to write.
         predicted: draw what the model says (with confidences, and whether the view is right), not
             the truth.
+        cls_title: what the data set calls a view.
     """
     records = records[: GRID * GRID]
     frames = [read_frame(Path(record["path"]), record.get("bits")) for record in records]
@@ -59,7 +62,7 @@ def plot_mosaic(
         source = "prediction"
         title = "Validation frames: predicted boxes"
     if view_names:
-        title += " and views"
+        title += f" and {plural(cls_title)}"
     with new_figure(path, width / DPI, height / DPI, "none") as figure:
         ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
         ax.axis("off")  # one unit is one pixel, y downwards, as in an image
@@ -68,7 +71,7 @@ def plot_mosaic(
             row, column = divmod(index, GRID)
             left = GAP + column * (TILE + GAP)
             top = HEAD + row * row_height
-            caption, text_style = _view_caption(record, view_names, predicted)
+            caption, text_style = _view_caption(record, view_names, predicted, cls_title)
             caption = f"{index + 1}   {caption}"
             _write_caption(ax, left, top + CAPTION - 8, caption, text_style)
             area = (left, top + CAPTION, left + TILE, top + CAPTION + tile_height)
@@ -96,19 +99,21 @@ def read_frame(path: Path, bits: int | None) -> np.ndarray | None:
         return None
 
 
-def _view_caption(record: Mapping, view_names: Sequence[str], predicted: bool) -> tuple[str, dict]:
+def _view_caption(
+    record: Mapping, view_names: Sequence[str], predicted: bool, title: str = DEFAULT_TITLE
+) -> tuple[str, dict]:
     """The words above a frame and how they look: a wrong view stands out without any colour."""
     if not view_names:
         return "", {}
     true_view = record["truth"]["view"]
-    true_name, true_colour = "view unlabelled", GREY
+    true_name, true_colour = f"{title} unlabelled", GREY
     if true_view >= 0:
         true_name, true_colour = shorten(view_names[true_view], 24), INK
     if not predicted:
         return true_name, {"color": true_colour}
     probabilities = record["prediction"].get("view_probabilities")
     if not probabilities:
-        return "view not predicted", {"color": GREY}
+        return f"{title} not predicted", {"color": GREY}
     view = int(np.argmax(probabilities))
     said = f"{shorten(view_names[view], 24)} {probabilities[view]:.2f}"
     if true_view < 0:
@@ -152,7 +157,7 @@ def _draw_boxes(
     names: Sequence[str],
 ) -> None:
     """The boxes' outlines and labels, and how many there are beside them."""
-    shown = _best_first(boxes_xyxy, drawn.get("scores"))[:MOST_BOXES]
+    shown = best_first(boxes_xyxy, drawn.get("scores"))[:MOST_BOXES]
     spots = []  # of the texts so far, xyxy
     if len(shown) < len(boxes_xyxy):
         spots.append(_write_how_many(ax, area, len(boxes_xyxy) - len(shown)))
@@ -169,13 +174,13 @@ def _draw_boxes(
             words += f" {drawn['scores'][index]:.2f}"
         text = ax.text(0, 0, words, fontsize=9.5, va="center_baseline", ha="center", zorder=4)
         size = (text.get_window_extent().width + 10, LABEL)
-        x, y = _label_corner(box, size, boxes_xyxy, spots, area)
+        x, y = label_corner(box, size, boxes_xyxy, spots, area)
         spots.append((x, y, x + size[0], y + LABEL))
         ax.add_artist(Rectangle((x, y), *size, color=colour, zorder=3))
         text.set_position((x + size[0] / 2, y + LABEL / 2))
 
 
-def _best_first(boxes_xyxy: np.ndarray, scores: Sequence[float] | None) -> np.ndarray:
+def best_first(boxes_xyxy: np.ndarray, scores: Sequence[float] | None) -> np.ndarray:
     """The numbers of the boxes, as they are where all get labels.
 
     Otherwise they go from the surest on; true boxes, from the largest.
@@ -196,7 +201,7 @@ def _write_how_many(ax: Axes, area: tuple[float, ...], count: int) -> tuple[floa
     return right - text.get_window_extent().width, bottom - LABEL, right, bottom
 
 
-def _label_corner(
+def label_corner(
     box_xyxy: np.ndarray,
     size: Sequence[float],
     boxes_xyxy: np.ndarray,

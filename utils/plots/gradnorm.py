@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from utils.core.title import DEFAULT_TITLE, titled
 from utils.plots.curves import (
     add_caption,
     column_of,
@@ -39,7 +40,7 @@ def _finish_updates(figure: Figure, updates: pd.DataFrame) -> None:
     if window > 1:
         caption += f" Noisy curves: mean over {window} updates; pale: every update."
     reasons = {
-        "unlabelled": "without a labelled view",
+        "unlabelled": "without a label of the image",
         "nonfinite": "with a non-finite norm",
         "partial": "that were not full",
         "zero": "with a norm of zero",
@@ -95,13 +96,16 @@ def plot_weight_evolution(updates: pd.DataFrame, path: Path) -> None:
         _finish_updates(figure, updates)
 
 
-def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: Path) -> None:
+def plot_gradnorm_analysis(
+    updates: pd.DataFrame, results: pd.DataFrame, path: Path, cls_title: str = DEFAULT_TITLE
+) -> None:
     """Weights, their ratio, relative losses, total loss, cosine at the cut, validation metrics.
 
     Args:
         updates: the rows of `gradnorm.csv`; there may be none, and columns may be missing.
         results: the rows of `results.csv`; the metrics of an epoch lie at its end.
         path: the PNG to write.
+        cls_title: what the data set calls a view.
     """
     x = _epochs_trained(updates)
     with new_figure(path, 13, 7.4) as figure:
@@ -120,7 +124,8 @@ def plot_gradnorm_analysis(updates: pd.DataFrame, results: pd.DataFrame, path: P
         map_50 = column_of(results, "metrics/mAP_0.5")
         draw_line(metrics, epoch_end, map_50, DETECTION, "mAP at IoU 0.5")
         accuracy = column_of(results, "metrics/view_balanced_accuracy")
-        draw_line(metrics, epoch_end, accuracy, CLASSIFICATION, "balanced view accuracy")
+        label = titled("balanced view accuracy", cls_title)
+        draw_line(metrics, epoch_end, accuracy, CLASSIFICATION, label)
         finish_axes(metrics, "validation", "score, 0 to 1", top=1)
         _finish_updates(figure, updates)
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from utils.core.names import DETECTION_LOSSES
+from utils.core.title import DEFAULT_TITLE, titled
 from utils.plots.curves import add_caption, column_of, draw_line, finish_axes
 from utils.plots.style import CLASSIFICATION, DETECTION, GREY, INK, TASK_COLOURS, new_figure
 
@@ -39,12 +40,13 @@ TASK_LOSSES = {"detection": DETECTION_LOSSES, "classification": ("view",)}
 DUAL_RATES = {"x/detection_lr1": "detection", "x/classification_lr1": "classification"}
 
 
-def plot_results(results: pd.DataFrame, path: Path) -> None:
+def plot_results(results: pd.DataFrame, path: Path, cls_title: str = DEFAULT_TITLE) -> None:
     """Losses, detection metrics, view metrics and learning rates by epoch.
 
     Args:
         results: the rows of `results.csv`, at least one; cells may be empty and columns missing.
         path: the PNG to write.
+        cls_title: what the data set calls a view.
     """
     epochs = results["epoch"] + 1
     best = _best_rows(results)
@@ -58,7 +60,7 @@ def plot_results(results: pd.DataFrame, path: Path) -> None:
             top = None
             if any(column.startswith("metrics/") for column in labels):
                 top = 1
-            finish_axes(ax, title, top=top)
+            finish_axes(ax, titled(title, cls_title), top=top)
         _rates_panel(axes.flat[-1], results)
         axes[0, 0].set(ylabel="loss per image", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
         axes[1, 0].set_ylabel("score, 0 to 1")

@@ -15,6 +15,7 @@ import pandas as pd
 from utils.core.arguments import script_parser
 from utils.core.script import UserError, run_script
 from utils.core.terminal import one_line, plain
+from utils.core.title import DEFAULT_TITLE, titled
 from utils.plots.clips import plot_clip_calibration, plot_clip_roc
 from utils.plots.errors import plot_errors
 from utils.plots.evaluation import plot_confusion_matrix, plot_froc_curve, plot_pr_curve
@@ -80,17 +81,20 @@ def draw_evaluation(folder: Path) -> list[Path]:
     metrics = _read_json(folder / "metrics.json")
     names = metrics["names"]
     view_names = metrics["view_names"]
+    title = metrics.get("cls_title", DEFAULT_TITLE)  # absent from earlier versions' files
     pictures = {}
     if metrics.get("detection"):
         pictures |= _detection_pictures(metrics["detection"], names)
     if metrics.get("views"):
-        pictures["confusion_matrix_views"] = _view_confusion(metrics["views"], view_names)
+        pictures["confusion_matrix_views"] = _view_confusion(metrics["views"], view_names, title)
     if metrics.get("risk_coverage"):
-        pictures["risk_coverage"] = partial(plot_risk_coverage, metrics["risk_coverage"])
+        curve = metrics["risk_coverage"]
+        pictures["risk_coverage"] = partial(plot_risk_coverage, curve, cls_title=title)
     if metrics.get("clips"):
-        pictures |= _clip_pictures(metrics["clips"])
+        pictures |= _clip_pictures(metrics["clips"], title)
     if (folder / "val_batch.json").is_file():
-        plot = partial(plot_mosaic, _read_json(folder / "val_batch.json"), names, view_names)
+        records = _read_json(folder / "val_batch.json")
+        plot = partial(plot_mosaic, records, names, view_names, cls_title=title)
         pictures["val_batch_labels"] = partial(plot, predicted=False)
         pictures["val_batch_pred"] = partial(plot, predicted=True)
     return _draw(folder, pictures)
@@ -122,15 +126,17 @@ def _detection_pictures(detection: Mapping, names: Sequence[str]) -> dict[str, C
     return pictures
 
 
-def _clip_pictures(clips: Mapping) -> dict[str, Callable]:
+def _clip_pictures(clips: Mapping, title: str) -> dict[str, Callable]:
     """Name of the file -> a call that draws it."""
-    pictures = {"clip_calibration": partial(plot_clip_calibration, clips)}
+    pictures = {"clip_calibration": partial(plot_clip_calibration, clips, cls_title=title)}
     if clips["by_clip"]:
         pictures["clip_ROC"] = partial(plot_clip_roc, clips)
+    if clips.get("froc"):
+        pictures["clip_FROC"] = partial(plot_froc_curve, clips["froc"], unit="clip")
     return pictures
 
 
-def _view_confusion(views: Mapping, view_names: Sequence[str]) -> Callable:
+def _view_confusion(views: Mapping, view_names: Sequence[str], title: str) -> Callable:
     """A call that draws the views' confusion."""
     return partial(
         plot_confusion_matrix,
@@ -139,9 +145,16 @@ def _view_confusion(views: Mapping, view_names: Sequence[str]) -> Callable:
         column_labels=view_names,
         row_title="true",
         column_title="predicted",
-        title=f"{views['images']} frames with a view label",
+        title=titled(f"{views['images']} frames with a view label", title),
         colour=CLASSIFICATION,
     )
+
+
+def _title_of(folder: Path) -> str:
+    """What the data set of a run calls a view."""
+    if not (folder / "metrics.json").is_file():
+        return DEFAULT_TITLE
+    return _read_json(folder / "metrics.json").get("cls_title", DEFAULT_TITLE)
 
 
 def draw_run(folder: Path) -> list[Path]:
@@ -158,15 +171,17 @@ def draw_run(folder: Path) -> list[Path]:
             f"{folder}: no results.csv in it; give the folder of a run, such as runs/train/exp"
         )
     results = read_table(folder / "results.csv", ("epoch",))
+    title = _title_of(folder)
     pictures = {}
     if len(results):
-        pictures["results"] = partial(plot_results, results)
+        pictures["results"] = partial(plot_results, results, cls_title=title)
         if is_dual_run(results):
             pictures["learning_rates"] = partial(plot_learning_rates, results)
     if (folder / "gradnorm.csv").is_file():
         updates = read_table(folder / "gradnorm.csv", ("step", "epoch", "batch"))
         pictures["gradnorm_weight_evolution"] = partial(plot_weight_evolution, updates)
-        pictures["gradnorm_analysis_report"] = partial(plot_gradnorm_analysis, updates, results)
+        plot = partial(plot_gradnorm_analysis, updates, results, cls_title=title)
+        pictures["gradnorm_analysis_report"] = plot
     if (folder / "interference.csv").is_file():
         rows = read_table(folder / "interference.csv", ("epoch", "place", "cosine"))
         pictures["interference"] = partial(plot_interference, {one_line(folder.name): rows})

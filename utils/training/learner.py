@@ -43,20 +43,6 @@ class Ramp:
 YOLOV5_RAMP = Ramp()
 
 
-@dataclass(frozen=True)
-class Window:
-    """An average over about `steps` steps.
-
-    Update k keeps (1 + k) / (10 + k) of it, and at most 1 - 1 / steps.
-    """
-
-    steps: float
-
-    def keep(self, updates: np.ndarray) -> np.ndarray:
-        """What updates number k, from 1, keep of the average."""
-        return np.minimum(max(1 - 1 / self.steps, 0.0), (1 + updates) / (10 + updates))
-
-
 class ModelEMA:
     """Exponential moving average of a model's parameters and buffers.
 
@@ -67,7 +53,7 @@ class ModelEMA:
         course: what an update keeps of the average.
     """
 
-    def __init__(self, model: nn.Module, average: nn.Module, course: Ramp | Window = YOLOV5_RAMP):
+    def __init__(self, model: nn.Module, average: nn.Module, course: Ramp = YOLOV5_RAMP):
         self._current = floating_tensors(model)
         self._averaged = floating_tensors(average)
         self.course = course
@@ -125,8 +111,6 @@ class Learner:
         part: what to train, and when.
         model: which it is a part of, on its device.
         average: a frozen copy of `model`, whose part becomes the moving average.
-        recorded: window in epochs -> another frozen copy, which becomes the average over that
-            window.
         batches: an epoch.
         batch_size: images a batch.
 
@@ -139,7 +123,6 @@ class Learner:
         part: Part,
         model: nn.Module,
         average: nn.Module,
-        recorded: Mapping[float, nn.Module],
         compute: Compute,
         batches: int,
         batch_size: int,
@@ -153,10 +136,6 @@ class Learner:
         schedule = Schedule(part.hyp, len(part.epochs), batches)
         self.stepper = Stepper(self.module, part.hyp, schedule, compute, batch_size)
         self.ema = ModelEMA(self.module, average.get_submodule(part.path))
-        self.recorded = []
-        for epochs, copy in recorded.items():
-            window = Window(epochs * schedule.steps_an_epoch(batch_size))
-            self.recorded.append(ModelEMA(self.module, copy.get_submodule(part.path), window))
         warmup_epochs = math.ceil(schedule.warmup_steps / batches)
         self.first_best_epoch = part.epochs.start + warmup_epochs + EPOCHS_AFTER_WARMUP
         self.scores: dict[str, float] = {}  # what the fitness is made of
@@ -185,8 +164,7 @@ class Learner:
     def step(self, epoch: int, batch: int) -> None:
         """Apply the gradients if enough batches have gathered, and move the average."""
         if self.stepper.step(epoch - self.part.epochs.start, batch):
-            for ema in (self.ema, *self.recorded):
-                ema.update()
+            self.ema.update()
 
     @property
     def fitness(self) -> float:
@@ -242,8 +220,7 @@ class Learner:
 
     def load_state_dict(self, state: Mapping) -> None:
         self.stepper.load_state_dict(state["stepper"])
-        for ema in (self.ema, *self.recorded):
-            ema.updates = state["ema_updates"]
+        self.ema.updates = state["ema_updates"]
         self.best_scores = dict(state["best_parts"])
         self.best_epoch = state["best_epoch"]
         self.highest_detection = state["highest_detection"]

@@ -94,10 +94,6 @@ class Schedule:
             progress = (1 - math.cos(math.pi * progress)) / 2
         return 1 - progress * (1 - self.hyp.lrf)
 
-    def steps_an_epoch(self, batch_size: int) -> float:
-        """Optimiser steps an epoch once the warm-up is over; an epoch's last batch always steps."""
-        return math.ceil(self.batches / self.accumulate(self.epochs, 0, batch_size))
-
     def apply(self, optimizer: torch.optim.Optimizer, epoch: int, batch: int) -> None:
         """Set every group's learning rate, and SGD's momentum, for a batch."""
         warm = self.warmth(epoch, batch)

@@ -332,13 +332,22 @@ def load_frames(
         warn_without_effect(["workers"], {"workers": reason})
     if hyp.not_applied:
         LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
+    warn_of_wrong_sides(data, hyp)
     if hyp.augmentation:
-        train_set.augment(hyp, options.seed)
+        train_set.augment(hyp, options.seed, data.mirrored_classes)
         applied = [f"{key} {value:g}" for key, value in hyp.augmentation.items()]
         LOGGER.info(f"augmentation: {', '.join(applied)}")
     counts = f"{len(train_set)} training and {len(val_set)} validation frames"
     LOGGER.info(f"{counts}; {run.compute}; {run.folder}")
     return Frames(data, train_set, val_set)
+
+
+def warn_of_wrong_sides(data: DataConfig, hyp: HyperParameters) -> None:
+    """Warn of flips that make labels wrong which say left or right."""
+    if hyp.fliplr and data.unpaired_sides:
+        problem = f"mirrors images, but {', '.join(data.unpaired_sides)} stay as they are"
+        fix = "name box classes that swap in flip_pairs, or set fliplr to 0"
+        LOGGER.warning(f"warning: {data.source}: fliplr {hyp.fliplr:g} {problem}; {fix}")
 
 
 def prepare_start(options: TrainOptions) -> None:
@@ -377,10 +386,8 @@ def refuse_nothing_to_learn(
     required = "classification" in tasks and hyp.classification_required
     if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
         example = "expected a line like 0 1 0 in label files"
-        raise UserError(
-            f"{data.source}: no training frame has a view; {example}; "
-            f"without: {SINGLE_TASK} detection"
-        )
+        found = data.said("no training frame has a view")
+        raise UserError(f"{data.source}: {found}; {example}; without: {SINGLE_TASK} detection")
 
 
 def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -> nn.Module:

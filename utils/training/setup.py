@@ -77,7 +77,6 @@ class Setup:
 
     Attributes:
         model, ema_model: what is trained, and its moving average, which is evaluated.
-        recorded: window in epochs -> another moving average, see `record_averages` in a hyp file.
         criterion, compute: losses; device and number format of forward passes.
         sampler, train_loader, val_loader: batches of the two splits.
         learners: one a part, in the job's order.
@@ -87,7 +86,7 @@ class Setup:
         first_epoch: where the loop begins; above 0 in a resumed run.
         results, metrics: of the last evaluation; None before the first one.
         best: what best.pt holds of the weights: every part as of its best epoch, and the
-            confidence that goes with the boxes.
+            confidence and thresholds that go with them.
     """
 
     def __init__(self, job: Job):
@@ -103,7 +102,7 @@ class Setup:
         self.first_epoch = 0
         self.results: list[ImageResult] | None = None
         self.metrics: Summary | None = None
-        self.best: dict[str, object] = {"model": {}, "confidence": None}
+        self.best: dict[str, object] = {"model": {}, "confidence": None, "thresholds": {}}
 
     @property
     def last_path(self) -> Path:
@@ -137,14 +136,13 @@ class Setup:
 
     def _place_model(self) -> None:
         """Model, averages and losses on the device, in a number format that passes its check."""
-        run, wanted = self.job.run, self.job.run.compute
+        wanted = self.job.run.compute
         tune_for(wanted.device)
         model = self.job.model
         if self.options.sync_bn and distributed.world_size() > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = wanted.place(model)
         self.ema_model = frozen_copy(self.model)
-        self.recorded = {window: frozen_copy(self.model) for window in run.hyp.averaging_windows}
         self.criterion = self.job.criterion.to(wanted.device)
         self.compute = self._checked_compute(wanted)
         # Dropout differs between the processes.
@@ -176,7 +174,6 @@ class Setup:
             part,
             self.model,
             self.ema_model,
-            self.recorded,
             self.compute,
             batches=len(self.train_loader),
             batch_size=self.options.batch_size,

@@ -19,6 +19,7 @@ from utils.core import distributed
 from utils.core.script import LOGGER, UserError
 from utils.core.values import to_mapping
 from utils.evaluation.metrics import confidence_of
+from utils.evaluation.thresholds import BY_TASK
 from utils.training.learner import Learner
 from utils.training.setup import Setup
 from utils.training.validation import validate
@@ -86,12 +87,11 @@ def description(setup: Setup, epoch: int) -> dict[str, object]:
 
 def training_state(setup: Setup, random_of_ranks: list[dict[str, object]]) -> dict[str, object]:
     """What a resumed run goes on from, beside its `description`."""
-    averages = {str(window): model.state_dict() for window, model in setup.recorded.items()}
     return {
         "confidence": confidence_of(setup.metrics or {}),
+        "thresholds": (setup.metrics or {}).get("thresholds", {}),
         "model": setup.model.state_dict(),
         "ema": {"model": setup.ema_model.state_dict()},
-        "recorded": averages,
         "networks": {learner.part.name: learner.state_dict() for learner in setup.learners},
         "balancer": setup.job.balancer.state_dict(),
         "random": random_of_ranks,
@@ -134,6 +134,9 @@ def keep_best(setup: Setup, epoch: int) -> list[str]:
                 setup.best["model"][name] = tensor.cpu().clone()
         if "detection" in learner.part.tasks:
             setup.best["confidence"] = confidence_of(setup.metrics)
+        for task in learner.part.tasks:
+            name = BY_TASK[task]
+            setup.best["thresholds"][name] = setup.metrics["thresholds"][name]
     return improved
 
 
@@ -151,8 +154,6 @@ def restore(setup: Setup, state: Mapping[str, object]) -> None:
     last_path = setup.last_path
     take_weights(setup.model, state["model"], last_path)
     take_weights(setup.ema_model, state["ema"]["model"], last_path)
-    for window, average in setup.recorded.items():
-        take_weights(average, state["recorded"][str(window)], last_path)
     for learner in setup.learners:
         name = learner.part.name
         with _restoring(last_path, f"networks.{name}"):
@@ -172,7 +173,7 @@ def _restore_best(setup: Setup) -> None:
     """From best.pt, perhaps of the interrupted epoch already, which then finds nothing better."""
     path = setup.last_path.with_name("best.pt")
     content = load_checkpoint(path)
-    setup.best = {key: content[key] for key in setup.best}
+    setup.best |= {key: content[key] for key in setup.best if key in content}
     for learner in setup.learners:
         with _restoring(path, f"best.{learner.part.name}"):
             _restore_best_epoch(learner, content["best"][learner.part.name])

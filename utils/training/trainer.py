@@ -58,7 +58,7 @@ from utils.training.gradient_probe import (
 from utils.training.learner import Learner, describe_best
 from utils.training.setup import Job, Setup
 from utils.training.state import keep_best, restore, save
-from utils.training.validation import record_averages, validate
+from utils.training.validation import validate
 
 StepCallback = Callable[["Trainer", int, int, Batch], None]
 
@@ -167,7 +167,6 @@ class Trainer(Setup):
         improved: list[str] = []
         if not self.options.noval or epoch == self.options.epochs - 1:
             row |= validate(self, epoch)
-            record_averages(self, epoch)
             improved = keep_best(self, epoch)
             row |= self._fitness_cells(improved)
         row |= self._weight_and_rate_cells(epoch)

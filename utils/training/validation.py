@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torch import nn
 
 from utils.core import distributed
+from utils.core.data_config import DataConfig
 from utils.core.device import fused_copy
 from utils.core.script import LOGGER
 from utils.core.values import to_mapping
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import confidence_of, summarise
-from utils.evaluation.predictions import Header, write_predictions
+from utils.evaluation.predictions import Header
 from utils.evaluation.results import ImageResult
 from utils.evaluation.summary import Summary
+from utils.evaluation.thresholds import chosen_on
 from utils.loggers.records import loss_cells, metric_cells
 from utils.training.setup import Setup
 
@@ -36,38 +37,25 @@ def validate(setup: Setup, epoch: int) -> dict[str, float]:
     setup.results, losses = _evaluate(setup, setup.ema_model)
     setup.metrics = summarise_results(setup, intervals=epoch == setup.options.epochs - 1)
     cells = metric_cells(setup.metrics) | loss_cells("val", losses)
-    LOGGER.info(f"epoch {epoch + 1}: {_one_line(cells)}")
+    shown = _one_line(cells, setup.job.frames.data)
+    LOGGER.info(f"epoch {epoch + 1}: {shown}")
     return cells
 
 
 def summarise_results(setup: Setup, intervals: bool) -> Summary:
-    """The metrics of the last evaluation."""
+    """The metrics of the last evaluation, and the thresholds that it chooses."""
     data = setup.job.frames.data
-    return summarise(
+    metrics = summarise(
         setup.results,
         data.names,
         data.view_names,
         view_prior=setup.prior,
         intervals=intervals,
         tasks=setup.tasks,
+        cls_title=data.cls_title,
     )
-
-
-def record_averages(setup: Setup, epoch: int) -> None:
-    """Keep what every average in `record_averages` predicts: predictions/epoch0_ramp.npz, ..."""
-    found = {}
-    if "ramp" in setup.job.run.hyp.record_averages:
-        found["ramp"] = setup.results
-    for window, average in setup.recorded.items():
-        distributed.equalise(average.buffers())
-        found[f"{window:g}"], _ = _evaluate(setup, average)
-    if not distributed.is_main():
-        return
-    header = replace(prediction_header(setup), confidence=None)  # none was chosen for these
-    for name, results in found.items():
-        path = setup.job.run.folder / "predictions" / f"epoch{epoch}_{name}.npz"
-        path.parent.mkdir(exist_ok=True)
-        write_predictions(path, results, header)
+    metrics["thresholds"] = to_mapping(chosen_on(setup.results, data, setup.tasks))
+    return metrics
 
 
 def prediction_header(setup: Setup) -> Header:
@@ -83,6 +71,7 @@ def prediction_header(setup: Setup) -> Header:
         confidence_of(setup.metrics),
         prior,
         setup.fingerprint.partition("-")[0],
+        setup.metrics["thresholds"],
     )
 
 
@@ -92,11 +81,11 @@ def _evaluate(setup: Setup, average: nn.Module) -> tuple[list[ImageResult], dict
     return evaluate(fused_copy(average), setup.val_loader, setup.compute, data, setup.criterion)
 
 
-def _one_line(cells: Mapping[str, float | None]) -> str:
+def _one_line(cells: Mapping[str, float | None], data: DataConfig) -> str:
     """The metrics that one follows during a training."""
     texts = []
     for label, column in SHOWN_METRICS.items():
         value = cells.get(column)
         text = "-" if value is None else f"{value:.3f}"
-        texts.append(f"{label} {text}")
+        texts.append(f"{data.said(label)} {text}")
     return ", ".join(texts)
