@@ -223,8 +223,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.inference.outputs.ClipViews.means",
-        old="np.mean(found, axis=0)",
-        new="np.max(found, axis=0)",
+        old="total / self._frames[clip]",
+        new="total",
         test="tests/inference/test_outputs.py",
     ),
     Fault(
@@ -436,6 +436,36 @@ FAULTS = (
         old="others = attentive.predict(",
         new="others = predictor.predict(",
         test="tests/inference/test_clips.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index._facts",
+        old="found.st_ctime_ns",
+        new="found.st_mtime_ns",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index.FrameIndex.lasting_rows",
+        old="changed_ns > self.looked_ns - YOUNG_NS",
+        new="changed_ns > self.looked_ns",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index.FrameIndex._read_label",
+        old="return FrameLabels(view=UNREAD)",
+        new="return FrameLabels()",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.frame_index.read_frames",
+        old="index.fill_from(file.read(label_of))",
+        new="index.fill_from(kept)",
+        test="tests/data/test_frame_index.py",
+    ),
+    Fault(
+        symbol="utils.data.label_table.LabelTable.take",
+        old="np.repeat(ends_here - ends, counts)",
+        new="np.repeat(ends_here - counts, counts)",
+        test="tests/data/test_label_table.py",
     ),
     Fault(
         symbol="utils.report.comparison.is_told",
