@@ -130,7 +130,9 @@ def _decision(row: object, data: DataConfig) -> Decision:
 def _value(value: object, subject: str, key: str, data: DataConfig) -> int | tuple[float, ...]:
     """A view or a box, checked."""
     if subject == "view":
-        least = UNKNOWN_VIEW if key == "old" else 0
+        least = 0
+        if key == "old":
+            least = UNKNOWN_VIEW
         if type(value) is not int or not least <= value < len(data.view_names):
             last = len(data.view_names) - 1
             raise UserError(f"{key} is {value!r}, expected a view's number, 0 to {last}")
@@ -237,7 +239,9 @@ def corrected(content: bytes, had_view: bool, decision: Decision, data: DataConf
     if lines and not lines[-1].endswith(("\n", "\r")):
         lines[-1] += "\n"
     not_blank = [number for number, line in enumerate(lines) if line.strip()]
-    view_at = not_blank[-1] if had_view else len(lines)
+    view_at = len(lines)
+    if had_view:
+        view_at = not_blank[-1]
     kept = []
     for line in lines[:view_at]:
         is_old = decision.old is not None and _is_box(line, decision.old, data)
