@@ -22,8 +22,9 @@ from utils.core.arguments import (
     given_options,
     script_parser,
 )
+from utils.core.options import TrainOptions
 from utils.core.script import run_script
-from utils.core.settings import number, whole_number
+from utils.core.settings import add_argument, number, whole_number
 
 
 def main() -> None:
@@ -81,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--amp", default="auto", help="how to compute: auto, off, bf16 or fp16 (default: auto)"
     )
     add_result_folder(parser, "runs/val")
+    add_argument(parser, TrainOptions, "index")
     add_skip_bad_labels(parser)
     return parser
 

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import os
 import pickle
 import shutil
 import signal
@@ -117,6 +118,17 @@ def hostile_checkpoint(tmp_path: Path) -> tuple[Path, Path]:
     }
     path.write_bytes(pickle.dumps(content, protocol=2))
     return path, marker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_caches(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """What goes to the user's cache folder goes to another one, but for matplotlib's fonts."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patch:
+        if "MPLCONFIGDIR" not in os.environ:
+            patch.setenv("MPLCONFIGDIR", str(caches / "matplotlib"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 def pytest_configure() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from utils.core import patterns
-from utils.core.patterns import LONGEST_PATTERN, check_pattern, search
+from utils.core.patterns import LONGEST_PATTERN, check_pattern, search, search_all
 from utils.core.script import UserError
 
 
@@ -40,6 +40,17 @@ def test_a_pattern_is_searched_for():
     check_pattern(r"^(P\d+)_(\d+)", 2)
     assert search(r"(P\d+)_(\d+)", "x P07_13.png").groups() == ("P07", "13")
     assert search(r"(P\d+)", "Q07") is None
+
+
+def test_many_names_are_searched_as_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(patterns, "CHUNK", 3)
+    names = [f"P{number:02}.png" if number % 3 else "other" for number in range(10)]
+    found = [match and match.group(1) for match in search_all(r"(P\d+)", names)]
+    one_by_one = [search(r"(P\d+)", name) for name in names]
+    assert found == [match and match.group(1) for match in one_by_one]
+    with pytest.raises(UserError, match=r"on the file name aaaa"):
+        monkeypatch.setattr(patterns, "LONGEST_S", 0.2)
+        list(search_all("^(a+)+$", ["x.png"] * 4 + ["a" * 200 + "b.png"]))
 
 
 @pytest.mark.filterwarnings("error")

@@ -18,6 +18,14 @@ def test_the_results_are_in_the_order_of_the_items():
     assert found == list(zip(range(50), range(50, 100), strict=True))
 
 
+def test_of_many_items_some_wait_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("utils.core.threads.AT_ONCE", 7)
+    taken = []
+    items = (taken.append(number) or number for number in range(50))
+    done_when_taken = map_in_threads(lambda _: len(taken), items, title="", total=50)
+    assert done_when_taken[0] == 7 and done_when_taken[-1] == 50
+
+
 def test_an_early_end_leaves_what_was_not_begun():
     began = []
     is_first = threading.Lock()

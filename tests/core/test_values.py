@@ -30,7 +30,7 @@ def test_a_near_key_is_suggested(key: str, nearest: str):
     assert did_you_mean(key, DATA_KEYS) == f"; did you mean '{nearest}'?"
 
 
-@pytest.mark.parametrize("key", ["roboflow", "download", "licence", "", "flip_idx", 3, None])
+@pytest.mark.parametrize("key", ["roboflow", "download", "licence", "", "kpt_shape", 3, None])
 def test_a_far_key_is_not(key: object):
     assert did_you_mean(key, DATA_KEYS) == ""
 

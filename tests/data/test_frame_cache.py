@@ -46,7 +46,7 @@ def split(tmp_path: Path) -> Split:
 
 def frames_of(split: Split, cache: str = "disk") -> np.ndarray:
     dataset = JointDataset(split, SIZE, cache)
-    assert dataset.original_sizes == [(24, 32)] * len(split.images)
+    assert dataset.original_sizes.tolist() == [[24, 32]] * len(split.images)
     return np.stack([dataset[index][1] for index in range(len(dataset))])
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from made_up_results import NAMES, VIEWS, image_result
 
+from utils.data.label_table import LabelTable
+from utils.data.labels import FrameLabels
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import (
     ViewPrior,
@@ -32,9 +34,19 @@ def test_draws_are_of_groups_and_the_same_whatever_is_drawn_for():
     assert (group_draws(groups, 500, seed=8) != resample_counts).any()
 
 
+def labels_of(frames: list[tuple[list[int], int]]) -> LabelTable:
+    """Labels of frames that show these classes and this view."""
+    found = []
+    for classes, view in frames:
+        boxes = np.full((len(classes), 5), 0.5)
+        boxes[:, 0] = classes
+        found.append(FrameLabels(boxes, view))
+    return LabelTable.of(found)
+
+
 def test_baselines_come_from_training_labels():
     frames = [([0, 0, 0, 1], 1), ([0], 2), ([0], 2), ([1], 1), ([], 1), ([2], -1)]
-    prior = ViewPrior.fit([(np.array(classes, int), view) for classes, view in frames])
+    prior = ViewPrior.fit(labels_of(frames))
     assert prior == ViewPrior(majority=1, by_class={0: 2, 1: 1})
     assert prior.lookup(np.array([0])) == 2
     assert prior.lookup(np.array([1, 0, 0])) == 2  # its most frequent class
@@ -52,7 +64,7 @@ def test_baselines_come_from_training_labels():
         "accuracy": 0.5,
         "table": {"AR": "PLAX", "MR": "PSAX"},
     }
-    assert ViewPrior.fit([(np.array([0]), -1)]) is None
+    assert ViewPrior.fit(labels_of([([0], -1)])) is None
     assert summarise(results, NAMES, VIEWS)["views"]["majority_baseline"] is None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from small_files import split_frame_by_frame
 from small_runs import run, small_options
@@ -18,6 +19,7 @@ from utils.commands import val as command
 from utils.core.data_config import DataConfig
 from utils.core.script import run_script
 from utils.curation.reference import same_clip_reference
+from utils.data import dataset as dataset_module
 from utils.data.splits import load_split
 from utils.evaluation.predictions import read_predictions
 from utils.evaluation.results import SAME_CLIP
@@ -114,6 +116,23 @@ def test_predictions_come_to_the_same_without_a_network(
     for name in PICTURES:
         assert (first / f"{name}.png").read_bytes() == (again / f"{name}.png").read_bytes()
     assert json.loads((first / "predictions.json").read_text())
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("index", ["auto", "off"])
+def test_every_image_is_decoded_once(
+    checkpoints: dict[str, Path], mixed: DataConfig, evaluate: Callable, monkeypatch, index: str
+):
+    decoded = []
+    decode_image = dataset_module.decode_image
+
+    def note(content: bytes, path: Path) -> np.ndarray:
+        decoded.append(path)
+        return decode_image(content, path)
+
+    monkeypatch.setattr(dataset_module, "decode_image", note)
+    evaluate("out", "--weights", checkpoints["joint"], "--data", mixed.source, f"--index={index}")
+    assert sorted(decoded) == sorted(load_split(mixed, "val").images)
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,7 +122,9 @@ def test_anchors_that_cannot_be_bettered_are_kept(options, script, caplog):
 
 def test_too_few_sizes_to_fit_to(tiny_data, tmp_path, caplog):
     job = new_job({**small_options(tiny_data, tmp_path), "autoanchor": True})
-    for labels in job.frames.train.split.labels:
-        labels.boxes[:, 3:] = 0.2
+    split = job.frames.train.split
+    boxes = split.labels.boxes.copy()
+    boxes[:, 3:] = 0.2
+    job.frames.train.split = replace(split, labels=replace(split.labels, boxes=boxes))
     prepare_anchors(job.model.detect, job.run, job.frames.train)
     assert "1 sizes of boxes are too few for 9 anchors" in caplog.text

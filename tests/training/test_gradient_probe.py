@@ -8,6 +8,7 @@ import torch
 
 from models.gradnorm import TaskGradients
 from models.gradnorm_balancer import LossWeighting
+from utils.data.label_table import LabelTable
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.training.gradient_probe import GradientProbe, UsualBatch, interference_rows
 
@@ -38,7 +39,8 @@ def test_where_few_frames_have_a_view_every_batch_counts_and_norms_grow_with_the
 
 def test_a_usual_batch_has_the_views_of_the_data():
     boxes = np.zeros((0, 5))
-    labels = [FrameLabels(boxes, view) for view in (0, 1, UNKNOWN_VIEW, UNKNOWN_VIEW)]
+    views = (0, 1, UNKNOWN_VIEW, UNKNOWN_VIEW)
+    labels = LabelTable.of(FrameLabels(boxes, view) for view in views)
     assert UsualBatch.of(labels, 2) == UsualBatch(2, 1.0)
     assert UsualBatch.of(labels, 16) == UsualBatch(4, 2.0)
 

@@ -64,7 +64,7 @@ def evaluate_network(args: argparse.Namespace, folder: Path) -> None:
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     warn_without_effect(args.given, without_effect(model, args.weights))
     data = matching_data(args.data or metadata.data, metadata, args.weights, model.tasks)
-    split = load_split(data, args.task, args.skip_bad_labels)
+    split = load_split(data, args.task, args.skip_bad_labels, args.index)
     results, header = predict(args, model, metadata, compute, data, split)
     write_predictions(folder / FILE_NAME, results, header)
     report(args, data, split, results, header, folder)
@@ -79,7 +79,7 @@ def predict(
     split: Split,
 ) -> tuple[list[ImageResult], Header]:
     """The model's predictions of the split, and what a file of them begins with."""
-    dataset = JointDataset(split, args.imgsz or metadata.imgsz, cache="off", rect=metadata.rect)
+    dataset = JointDataset(split, args.imgsz or metadata.imgsz, rect=metadata.rect)
     loader = make_loader(dataset, args.batch_size, args.workers, compute.device.type == "cuda")
     results, _ = evaluate(model, loader, compute, data, iou=args.iou_thres)
     if data.needs_colour or metadata.needs_colour:
@@ -130,7 +130,7 @@ def rescore(args: argparse.Namespace, folder: Path) -> None:
         )
     data = load_data_config(args.data)
     data = dataclasses.replace(data, bits=data.bits or header.bits)
-    split = load_split(data, header.split, args.skip_bad_labels)
+    split = load_split(data, header.split, args.skip_bad_labels, args.index)
     results = results_from(predictions, split, data)
     report(args, data, split, results, header, folder)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from re import Match
 
 from utils.core.files import find_file
 from utils.core.flips import mirrored, read_flip_pairs, sided
-from utils.core.patterns import check_pattern, search
+from utils.core.patterns import check_pattern, search, search_all
 from utils.core.script import LOGGER, UserError, errors_in
 from utils.core.terminal import one_line
 from utils.core.title import DEFAULT_TITLE, read_title, titled
@@ -87,10 +87,15 @@ class DataConfig:
 
     def found_group(self, path: str | Path) -> str | None:
         """The pattern's first group in an image's name; None where it is absent or empty."""
-        match = _search(self.group_pattern, path)
-        if match is None:
-            return None
-        return match.group(1) or None
+        return _first_group(_search(self.group_pattern, path))
+
+    def found_groups(self, paths: Iterable[str]) -> list[str | None]:
+        """`found_group` of many images."""
+        return [_first_group(match) for match in _search_all(self.group_pattern, paths)]
+
+    def found_clips(self, paths: Iterable[str]) -> list[str | None]:
+        """The clips of many images, see `clip_of`."""
+        return [_first_group(match) for match in _search_all(self.clip_pattern, paths)]
 
     def clip_of(self, path: str | Path) -> tuple[str, int] | None:
         """A frame's clip and its number there; None where the pattern finds no clip.
@@ -131,6 +136,21 @@ def _search(pattern: str | None, path: str | Path) -> Match | None:
     if not pattern:
         return None
     return search(pattern, Path(path).name)
+
+
+def _search_all(pattern: str | None, paths: Iterable[str]) -> Iterable[Match | None]:
+    """`_search` of many files' names."""
+    names = list(map(os.path.basename, paths))
+    if not pattern:
+        return [None] * len(names)
+    return search_all(pattern, names)
+
+
+def _first_group(match: Match | None) -> str | None:
+    """None also of an empty one."""
+    if match is None:
+        return None
+    return match.group(1) or None
 
 
 STORED_BITS = range(8, 17)  # that images of 16 bits a channel can hold

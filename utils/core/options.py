@@ -36,6 +36,7 @@ GRADNORM_KEYS = ("gradnorm_alpha", "gradnorm_interval", "gradnorm_rule", "gradno
 INITIAL_WEIGHTS = ("initial_detection_weight", "initial_classification_weight")
 BALANCE_KEYS = ("balancer", *GRADNORM_KEYS, *INITIAL_WEIGHTS)
 CACHE_MODES = ("auto", "ram", "disk", "off")
+INDEX_MODES = ("auto", "trust", "rebuild", "off")
 AT_LEAST_1 = (1, MANY)
 AT_LEAST_0 = (0, MANY)
 
@@ -102,6 +103,12 @@ class TrainOptions:
         "cache of letterboxed images; ram: in memory; disk: in the user's cache folder; "
         "auto: ram if it fits",
         choices=CACHE_MODES,
+    )
+    index: str = setting(
+        "auto",
+        "index of what image and label files hold, in the user's cache folder; auto: read again "
+        "what has changed; trust: look at no file before its use; rebuild: read all; off: keep none",
+        choices=INDEX_MODES,
     )
     freeze: int = setting(0, "do not train the first so many layers", limits=AT_LEAST_0)
     amp: str = setting(
@@ -311,7 +318,7 @@ def training_parser(
         help="go on with an unfinished run: its folder or weights/last.pt (without one: the newest "
         "below --project), on the same data and with the options that it started with; refused are "
         "a finished run, best.pt and epochN.pt, an older version's file, and options other than "
-        "--device, --workers and --project; auto: begin the run --project/--name, or go on with it "
+        "--device, --workers, --index and --project; auto: begin the run --project/--name, or go on with it "
         "if it was begun by the same options",
     )
     for title, names in options.hyp_options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,6 +17,7 @@ from utils.core.signals import signals_held_back
 T = TypeVar("T")
 R = TypeVar("R")
 
+AT_ONCE = 4096  # calls that wait for a thread: a million of them would fill the memory
 MOST_WAITING = 2  # calls of `Behind`, so that memory does not grow where they are slow
 END = object()
 
@@ -34,10 +36,20 @@ def map_in_threads(
     """
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        found = pool.map(work, *items)
+        found = _map_in_slices(pool, work, zip(*items, strict=False))
         return list(tqdm(found, title, total, unit="img", mininterval=0.5, disable=is_quiet))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _map_in_slices(
+    pool: ThreadPoolExecutor, work: Callable[..., T], calls: Iterator[tuple]
+) -> Iterator[T]:
+    while True:
+        some = list(itertools.islice(calls, AT_ONCE))
+        if not some:
+            return
+        yield from pool.map(work, *zip(*some, strict=True))
 
 
 def ahead(items: Generator[T]) -> Iterator[T]:

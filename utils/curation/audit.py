@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
@@ -40,11 +42,10 @@ from utils.curation.frames import (
     group_by,
     named,
     read_frames,
-    with_view,
 )
 from utils.curation.reference import NeighbourOracle, ViewOracle, neighbour_oracle, view_oracle
 from utils.data.labels import UNKNOWN_VIEW
-from utils.data.splits import Split, by_file
+from utils.data.splits import Split
 
 
 @dataclass(frozen=True)
@@ -144,44 +145,42 @@ def quick_warnings(data: DataConfig, train: Split, val: Split, tasks: Sequence[s
     return "\n  ".join([f"{data.source}:", *lines, more])
 
 
-def _as_frames(split: Split) -> list[Frame]:
-    pairs = zip(split.images, split.labels, strict=True)
-    return [Frame(split.name, path, labels) for path, labels in pairs]
-
-
 def _shared_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     """What is in both splits: files, groups, clips; and file names that tell no group."""
     lines = []
-    known = by_file(train.images)
-    same = [image for image in val.images if os.path.realpath(image) in known]
-    if same:
+    same = np.flatnonzero(np.isin(val.file_numbers, train.file_numbers))
+    if len(same):
         share = f"{len(same)} of {val.name}'s {len(val.images)}"
+        first = val.images[same[0]]
         lines.append(
-            f"the same image files in {train.name} and {val.name}: {share}, the first: {same[0]}"
+            f"the same image files in {train.name} and {val.name}: {share}, the first: {first}"
         )
-    shared = _shared_counts(data, train, val)
+    groups = [data.found_groups(split.images.texts) for split in (train, val)]
+    clips = [data.found_clips(split.images.texts) for split in (train, val)]
+    shared = [*_shared_names("group", *groups, val.name), *_shared_names("clip", *clips, val.name)]
     if shared:
         both = f"in both {train.name} and {val.name}: {', '.join(shared)}"
         lines.append(f"{both}; a score says that much less about new ones")
-    unnamed = [image for image in (*train.images, *val.images) if data.found_group(image) is None]
+    unnamed = sum(names.count(None) for names in groups)
     if data.group_pattern and unnamed:
+        images = train.images.texts + val.images.texts
+        first = images[(groups[0] + groups[1]).index(None)]
         lines.append(
-            f"file names without a group, each a group by itself: {len(unnamed)}, "
-            f"the first: {unnamed[0].name}"
+            f"file names without a group, each a group by itself: {unnamed}, "
+            f"the first: {os.path.basename(first)}"
         )
     return lines
 
 
-def _shared_counts(data: DataConfig, train: Split, val: Split) -> list[str]:
-    """How many groups and clips are in both splits; nothing where there are none."""
-    frames = _as_frames(train) + _as_frames(val)
-    counts = []
-    for what in ("group", "clip"):
-        found = overlap(data, frames, what)
-        if found and found.shared:
-            touched = f"{found.touched[val.name]:.0%} of {val.name}'s frames"
-            counts.append(f"{len(found.shared)} of {found.total} {what}s ({touched})")
-    return counts
+def _shared_names(
+    what: str, ours: Sequence[str | None], theirs: Sequence[str | None], split: str
+) -> Iterator[str]:
+    """How many groups or clips are in both splits, of which `theirs` are those of `split`."""
+    total = {*ours, *theirs} - {None}
+    shared = set(ours) & set(theirs) - {None}
+    if shared:
+        touched = sum(name in shared for name in theirs) / len(theirs)
+        yield f"{len(shared)} of {len(total)} {what}s ({touched:.0%} of {split}'s frames)"
 
 
 def _missing_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
@@ -207,11 +206,14 @@ def _view_lines(data: DataConfig, train: Split, val: Split) -> list[str]:
     without_view = []
     changing = []
     for split in (train, val):
-        frames = _as_frames(split)
-        without = len(frames) - len(with_view(frames))
+        views = split.labels.views.tolist()
+        without = views.count(UNKNOWN_VIEW)
         if without:
             without_view.append(f"{without} in {split.name}")
-        changes = len(list(find_view_changes(data, frames)))
+        clips = data.found_clips(split.images.texts)
+        shown = {(clip, view) for clip, view in zip(clips, views, strict=True) if view >= 0}
+        times = Counter(clip for clip, _ in shown if clip)
+        changes = sum(count > 1 for count in times.values())
         if changes:
             changing.append(f"{changes} in {split.name}")
     lines = []

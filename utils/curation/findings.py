@@ -111,8 +111,8 @@ def find_missing_examples(data: DataConfig, frames: Sequence[Frame]) -> Iterator
 
 def missing_examples(data: DataConfig, split: Split) -> Iterator[Finding]:
     """Classes and views that no frame of a split shows, and a split that shows one view only."""
-    classes = {int(number) for labels in split.labels for number in labels.boxes[:, 0]}
-    views = {labels.view for labels in split.labels} - {UNKNOWN_VIEW}
+    classes = set(split.labels.boxes[:, 0].tolist())
+    views = set(split.labels.views.tolist()) - {UNKNOWN_VIEW}
     kind_if_empty = "no_example"
     if split.name == "train":
         kind_if_empty = "nothing_to_learn"

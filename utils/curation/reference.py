@@ -155,7 +155,7 @@ def _nearest(
 
 def view_oracle(data: DataConfig, train: Split, split: Split) -> ViewOracle:
     """See `ViewOracle`; needs `clip_pattern`."""
-    prior = ViewPrior.fit((labels.boxes[:, 0].astype(int), labels.view) for labels in train.labels)
+    prior = ViewPrior.fit(train.labels)
     majority = _majority_views(_clips(data, train))
     results = []
     with_clip = 0

@@ -4,7 +4,7 @@ A file a frame in the user's cache folder (`$XDG_CACHE_HOME`, or `~/.cache`), ne
 the folder may be deleted at any time. A file is named after its key, a hash of the image file's
 content and of whatever else decides the pixels: a changed image has another name, and the same
 image in several splits or folds one file. The key is in the file too, so that a copy under another
-name is never served. Labels are not kept at all, since every start reads them from the label files.
+name is never served. Labels are not kept here; see `utils.data.frame_index`.
 """
 
 from __future__ import annotations

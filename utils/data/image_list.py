@@ -20,8 +20,8 @@ from utils.core.user_file import read_regular, real_path
 LINE_BREAK = re.compile(r"\r\n|\n|\r")
 
 
-def read_image_list(path: Path) -> list[Path]:
-    """The images in a list, blank lines left out.
+def read_image_list(path: Path) -> list[str]:
+    """The paths of the images in a list, blank lines left out.
 
     Raises:
         UserError: it cannot be read, or names an image that does not exist.
@@ -33,10 +33,11 @@ def read_image_list(path: Path) -> list[Path]:
     text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
     lines = [line.strip() for line in LINE_BREAK.split(text)]
     folder = real_path(path.parent)  # so that a line's leading ".." climbs real folders
-    images = [Path(os.path.normpath(folder / line)) for line in lines if line]
-    missing = [image for image in images if not image.exists()]
+    images = [os.path.normpath(os.path.join(folder, line)) for line in lines if line]
+    missing = [image for image in images if not os.path.exists(image)]
+    missing = [image for image in missing if not Path(image).exists()]  # which tells "forbidden"
     if missing:
-        first = one_line(str(missing[0]))
+        first = one_line(missing[0])
         raise UserError(
             f"{path}: {len(missing)} of {len(images)} images do not exist, the first: {first}"
             f"{_hint(content)}"

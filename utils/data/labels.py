@@ -280,6 +280,8 @@ def _parse_detection(line: str, class_count: int, view_count: int) -> list[float
 
 
 def _refuse_keypoints(tokens: list[str], line: str) -> None:
+    if len(tokens) == BOX_VALUES:
+        return
     kind, count = keypoints_in(tokens)
     if kind is LineKind.SEVERAL_LINES:
         raise ValueError(

@@ -168,7 +168,7 @@ def is_rectangle(corners: np.ndarray) -> bool:
     is_low = abs(corners - low) <= EQUAL
     if len(corners) != 4 or not (is_low ^ is_high).all():
         return False
-    return len(np.unique(is_high, axis=0)) == 4
+    return set((is_high @ (1, 2)).tolist()) == {0, 1, 2, 3}
 
 
 def crosses_itself(corners: np.ndarray) -> bool:

@@ -99,10 +99,11 @@ class TrainingBatches(Sampler[list[Key]]):
         return full + (rest >= self.smallest)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        keys = [(self.sampler.epoch, index) for index in self.sampler]
+        order = list(self.sampler)
         for batch in range(len(self)):
-            whole = keys[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield whole[distributed.rank() :: distributed.world_size()]
+            whole = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            own = whole[distributed.rank() :: distributed.world_size()]
+            yield [(self.sampler.epoch, index) for index in own]
 
 
 class EvaluationBatches(Sampler[list[Key]]):
@@ -151,9 +152,9 @@ def sampling_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> Te
             "add it, or use another sampler"
         )
     if hyp.sampler == "groups":
-        kinds = [data.found_group(path) for path in split.images]
+        kinds = data.found_groups(split.images.texts)
     else:
-        kinds = [_view_name(data, labels.view) for labels in split.labels]
+        kinds = [_view_name(data, view) for view in split.labels.views.tolist()]
     if not any(kinds):
         raise UserError(
             f"{data.source}: sampler {hyp.sampler}: no {split.name} frame has any; "
@@ -177,9 +178,8 @@ def view_loss_weights(hyp: HyperParameters, data: DataConfig, split: Split) -> T
     """
     if hyp.view_loss_weights == "equal":
         return None
-    weights = inverse_frequencies(
-        labels.view for labels in split.labels if labels.view != UNKNOWN_VIEW
-    )
+    views = split.labels.views
+    weights = inverse_frequencies(views[views != UNKNOWN_VIEW].tolist())
     by_view = {name: weights.get(view, 1.0) for view, name in enumerate(data.view_names)}
     LOGGER.info(f"view_loss_weights {hyp.view_loss_weights}: {_listed(by_view)}")
     return torch.tensor(list(by_view.values()))

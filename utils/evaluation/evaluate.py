@@ -106,10 +106,10 @@ def _predictions(
     iou: float,
 ) -> list[FramePrediction]:
     """Of the frames of a batch, which are these of the data set."""
-    sizes = [dataset.original_sizes[number] for number in numbers]
+    sizes = dataset.original_sizes[numbers].tolist()
     detections = no_detections(len(numbers))
     if "detect" in outputs:
-        letterboxes = [dataset.letterboxes[number] for number in numbers]
+        letterboxes = [dataset.letterbox(number) for number in numbers]
         limits = {"confidence": LEAST_CONFIDENCE, "iou": iou, "several_labels": True}
         detections = boxes_in_pixels(model, outputs["detect"], letterboxes, sizes, **limits)
     probabilities = _probabilities(outputs, len(numbers))

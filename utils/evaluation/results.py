@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from utils.data.label_table import LabelTable
 from utils.evaluation.intervals import figure_interval, kish
 
 RESAMPLES = 1000
@@ -48,20 +49,21 @@ class ViewPrior:
     by_class: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, labels: Iterable[tuple[np.ndarray, int]]) -> ViewPrior | None:
-        """Learn from (box classes, view or -1) of all training images; None if no view is known.
+    def fit(cls, labels: LabelTable) -> ViewPrior | None:
+        """Learn from the labels of all training images; None if no view is known.
 
         An image counts once for every class it shows.
         """
-        labelled = [(np.unique(classes), view) for classes, view in labels if view >= 0]
-        if not labelled:
+        known = labels.views[labels.views >= 0]
+        if not len(known):
             return None
-        views: dict[int, list[int]] = {}
-        for classes, view in labelled:
-            for box_class in classes:
-                views.setdefault(int(box_class), []).append(view)
-        by_class = {box_class: _most_frequent(seen) for box_class, seen in sorted(views.items())}
-        return cls(_most_frequent([view for _, view in labelled]), by_class)
+        shown = np.column_stack((labels.boxes[:, 0].astype(int), labels.frames))
+        classes, frames = np.unique(shown, axis=0).T
+        views = labels.views[frames]
+        by_class = {}
+        for box_class in np.unique(classes[views >= 0]).tolist():
+            by_class[box_class] = _most_frequent(views[(classes == box_class) & (views >= 0)])
+        return cls(_most_frequent(known), by_class)
 
     def lookup(self, classes: np.ndarray) -> int:
         """The view that the most frequent box class suggests.

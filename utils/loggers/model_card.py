@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from utils.core.data_config import DataConfig
 from utils.core.files import markdown_table
 from utils.core.options import TrainOptions
@@ -41,6 +39,7 @@ LEFT_OUT = {
     "device",
     "workers",
     "cache",
+    "index",
     "download",
     "tensorboard",
     "report",
@@ -122,24 +121,26 @@ def _data(summary: Mapping, data: DataConfig, train: Split, val: Split) -> str:
 
 def _counts(data: DataConfig, split: Split) -> list[object]:
     """A row of the table of splits."""
-    classes = np.concatenate([labels.boxes[:, 0] for labels in split.labels])
-    views = np.array([labels.view for labels in split.labels])
+    classes = split.labels.boxes[:, 0]
+    views = split.labels.views
     row: list[object] = [split.name, len(split.images)]
     if data.group_pattern:
         row.append(len(_groups(data, split)))
     row += [int((classes == number).sum()) for number in range(len(data.names))]
-    row.append(sum(not len(labels.boxes) for labels in split.labels))
+    row.append(int((split.labels.counts == 0).sum()))
     row += [int((views == number).sum()) for number in range(len(data.view_names))]
     return row
 
 
 def _groups(data: DataConfig, split: Split) -> set[str]:
-    return {data.group_of(image) for image in split.images}
+    texts = split.images.texts
+    found = data.found_groups(texts)
+    return {group or text for group, text in zip(found, texts, strict=True)}
 
 
 def _without_group(data: DataConfig, *splits: Split) -> int:
     """Images whose file name tells no group."""
-    return sum(data.found_group(image) is None for split in splits for image in split.images)
+    return sum(data.found_groups(split.images.texts).count(None) for split in splits)
 
 
 def _unit(data: DataConfig, train: Split, val: Split) -> str:
@@ -229,7 +230,7 @@ def _limits(metrics: Mapping, data: DataConfig, train: Split, val: Split) -> str
         lines.append(
             "Patients it has not seen: the figures above may be of patients that it has seen."
         )
-    if all(len(labels.boxes) for labels in val.labels):
+    if val.labels.counts.all():
         lines.append(
             "Images without a finding: false alarms were not measured, "
             "as every validation frame has a box."

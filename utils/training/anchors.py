@@ -17,8 +17,8 @@ SMALLEST_PX = 2.0  # boxes whose sides are both shorter are not fitted to
 
 def training_sizes(dataset: JointDataset) -> np.ndarray:
     """(n, 2) widths and heights of all boxes, in pixels of the letterboxed frames."""
-    pairs = zip(dataset.split.labels, dataset.letterboxes, strict=True)
-    return np.concatenate([labels.boxes[:, 3:] * (box.width, box.height) for labels, box in pairs])
+    labels = dataset.split.labels
+    return labels.boxes[:, 3:] * dataset.scaled_sizes[labels.frames]
 
 
 def prepare_anchors(detect: nn.Module | None, run: Run, dataset: JointDataset) -> None:

@@ -16,7 +16,8 @@ from models.gradnorm import TaskGradients
 from models.gradnorm_balancer import GradNorm, LossWeighting
 from utils.core.names import GRADNORM_PLACES
 from utils.core.script import LOGGER
-from utils.data.labels import UNKNOWN_VIEW, FrameLabels
+from utils.data.label_table import LabelTable
+from utils.data.labels import UNKNOWN_VIEW
 from utils.training.learner import Learner
 
 
@@ -66,10 +67,10 @@ class UsualBatch:
     frames_with_view: float
 
     @classmethod
-    def of(cls, labels: Sequence[FrameLabels], batch_size: int) -> UsualBatch:
+    def of(cls, labels: LabelTable, batch_size: int) -> UsualBatch:
         """Of a training split with these labels."""
         frames = min(batch_size, len(labels))
-        known = sum(frame.view != UNKNOWN_VIEW for frame in labels)
+        known = int((labels.views != UNKNOWN_VIEW).sum())
         return cls(frames, frames * (known / len(labels)))
 
     @property

@@ -28,7 +28,10 @@ from utils.loggers.records import PROGRESS_FILE, SETTINGS_FILE
 LAST = Path("weights", "last.pt")
 FINISHED = "summary.json"
 # Options that may be others when a run is gone on with
-INDIFFERENT = ("device", "workers", "project", "name", "exist_ok", "download", "report")
+INDIFFERENT = (
+    *("device", "workers", "index", "download"),
+    *("project", "name", "exist_ok", "report"),
+)
 
 
 def is_finished(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -244,7 +245,7 @@ def _resumed_run(
     """
     given = dict(given)
     project = given.pop("project", None)
-    fixed = given.keys() - {"device", "workers"}
+    fixed = given.keys() - {"device", "workers", "index"}
     if fixed:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise UserError(f"--resume keeps the options the run started with; leave out {named}")
@@ -319,8 +320,7 @@ def load_frames(
         prepare_start(options)
     data = read_data(run)
     refuse_missing_names(data, tasks)
-    with distributed.main_first():  # which may have to generate the data
-        train, val = load_splits(data, ("train", "val"), options.skip_bad_labels)
+    train, val = distributed.from_main(distributed.by_main(partial(_load_both, data, options)))
     refuse_nothing_to_learn(data, train, trained, hyp)
     found = quick_warnings(data, train, val, trained)
     if found:
@@ -340,6 +340,10 @@ def load_frames(
     counts = f"{len(train_set)} training and {len(val_set)} validation frames"
     LOGGER.info(f"{counts}; {run.compute}; {run.folder}")
     return Frames(data, train_set, val_set)
+
+
+def _load_both(data: DataConfig, options: TrainOptions) -> list[Split]:
+    return load_splits(data, ("train", "val"), options.skip_bad_labels, options.index)
 
 
 def warn_of_wrong_sides(data: DataConfig, hyp: HyperParameters) -> None:
@@ -377,14 +381,14 @@ def refuse_nothing_to_learn(
     data: DataConfig, train: Split, tasks: Sequence[str], hyp: HyperParameters
 ) -> None:
     """Raise a `UserError` if a task that is trained has not one example."""
-    if "detection" in tasks and not any(len(labels.boxes) for labels in train.labels):
+    if "detection" in tasks and not len(train.labels.boxes):
         example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
         raise UserError(
             f"{data.source}: no training frame has a box; {example}; "
             f"without: {SINGLE_TASK} classification"
         )
     required = "classification" in tasks and hyp.classification_required
-    if required and all(labels.view == UNKNOWN_VIEW for labels in train.labels):
+    if required and (train.labels.views == UNKNOWN_VIEW).all():
         example = "expected a line like 0 1 0 in label files"
         found = data.said("no training frame has a view")
         raise UserError(f"{data.source}: {found}; {example}; without: {SINGLE_TASK} detection")

@@ -97,7 +97,7 @@ class Setup:
         self.learners = [self._learner(part) for part in job.parts]
         self.tasks = [task for task in TASKS if any(task in part.tasks for part in job.parts)]
         train, val = job.frames.train.split, job.frames.val.split
-        self.prior = ViewPrior.fit((labels.boxes[:, 0], labels.view) for labels in train.labels)
+        self.prior = ViewPrior.fit(train.labels)
         self.fingerprint = f"{train.fingerprint()}-{val.fingerprint()}"
         self.first_epoch = 0
         self.results: list[ImageResult] | None = None
