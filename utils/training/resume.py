@@ -29,8 +29,14 @@ LAST = Path("weights", "last.pt")
 FINISHED = "summary.json"
 # Options that may be others when a run is gone on with
 INDIFFERENT = (
-    *("device", "workers", "index", "download"),
-    *("project", "name", "exist_ok", "report"),
+    "device",
+    "workers",
+    "index",
+    "project",
+    "name",
+    "exist_ok",
+    "download",
+    "report",
 )
 
 
