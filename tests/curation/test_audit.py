@@ -20,7 +20,8 @@ from utils.curation.findings import score_column_orders
 from utils.curation.frames import read_frames
 from utils.data.labels import view_line
 from utils.data.splits import label_path, load_splits
-from utils.training.run import load_frames, start_run
+from utils.training.frames import load_frames
+from utils.training.run import start_run
 
 # ---- the whole -----------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 import itertools
 import struct
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -26,7 +24,6 @@ from dicom_files import (
     write_native,
 )
 
-from utils.core.files import ROOT
 from utils.core.script import UserError
 from utils.data.dicom import is_dicom, open_dicom, other_kind
 
@@ -379,45 +376,3 @@ def test_any_beginning_of_a_file_is_read_or_said_to_be_damaged(tmp_path: Path):
     for size in range(140, 3000, 190):
         path.write_bytes(content[:size])
         assert problem_of(path)
-
-
-# ---- memory --------------------------------------------------------------------------------------
-
-
-READ_ALL = """
-import resource, sys
-from utils.data.dicom import open_dicom
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-frames = open_dicom(sys.argv[1]).frames()
-for number in range(20):
-    next(frames)
-before = peak()
-count = 20 + sum(1 for _ in frames)
-print(count, peak() - before)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("compressed", [False, True])
-def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path: Path, compressed: bool):
-    """2,000 frames of 0.9 MB: the last 1,980 take less than ten, libraries in C included."""
-    frame = doppler_frames(1, 480, 640)[0]
-    path = tmp_path / "a"
-    size = {"Rows": 480, "Columns": 640}
-    if compressed:
-        write_encoded(path, [jpeg(frame)] * 2000, **size)
-    else:
-        write_native(path, [frame], NumberOfFrames=2000, **size)
-        content = path.read_bytes()
-        place = content.rindex(struct.pack("<L", frame.nbytes), 0, -frame.nbytes)
-        with path.open("wb") as stream:
-            stream.write(content[:place] + struct.pack("<L", frame.nbytes * 2000))
-            for _ in range(2000):
-                stream.write(frame.tobytes())
-    command = [sys.executable, "-c", READ_ALL, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    count, grown_kib = map(int, done.stdout.split())
-    assert count == 2000 and grown_kib * 1024 < 10 * frame.nbytes

@@ -1,5 +1,6 @@
 """Boxes of a clip's frames are rescored by what all of them show."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,26 @@ def test_boxes_that_are_not_shown_do_not_stay_in_memory(told: Told, monkeypatch)
 
     pooled_frames(batches(), told, 3, {"c": Path("1.png"), "d": Path("2.png")})
     assert seen == ["c", "c", "d", "rescored", "rescored", "end", "rescored"]
+
+
+def test_boxes_that_are_dropped_at_once_would_not_have_been_shown(told: Told, monkeypatch):
+    rng = np.random.default_rng(1)
+    many = []
+    for _ in range(40):
+        corners = rng.integers(0, 50, (200, 2))
+        rows = np.column_stack(
+            (corners, corners + 20, rng.random(200) ** 4, rng.integers(3, size=200))
+        )
+        many.append(prediction([tuple(row) for row in rows]))
+    monkeypatch.setattr(sys.modules[__name__], "FOUND", many)
+    pooled = pooled_frames([[frame(number, "c") for number in range(40)]], told, 3, {})
+    highest = [clips.highest_scores(one.scores, one.classes, 3) for one in many]
+    evidence = clips.class_evidence(highest)
+    np.testing.assert_array_equal(pooled.evidence["c"], evidence)
+    for found, whole in zip(pooled.predictions, many, strict=True):
+        expected = with_evidence(whole, evidence, told)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        np.testing.assert_array_equal(found.boxes_xyxy, expected.boxes_xyxy)
 
 
 def test_no_more_boxes_than_asked_for_best_first(told: Told):

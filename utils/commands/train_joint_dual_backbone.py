@@ -13,14 +13,9 @@ from utils.core.script import LOGGER
 from utils.data.sampling import view_loss_weights
 from utils.losses.joint import joint_loss
 from utils.training.anchors import prepare_anchors
+from utils.training.frames import load_frames
 from utils.training.learner import Part
-from utils.training.run import (
-    Run,
-    build_model,
-    freeze_layers,
-    load_frames,
-    start_run,
-)
+from utils.training.run import Run, build_model, freeze_layers, start_run
 from utils.training.setup import Job
 from utils.training.trainer import train
 

@@ -281,12 +281,11 @@ def _risk_lines(metrics: Summary) -> list[str]:
         lines.append(_kept_line(curve["kept"], "frames"))
     for row in curve["at_accuracy"]:
         if row["threshold"] is not None:
-            answered = (
+            lines.append(
                 f"{row['accuracy']:.0%} right on these frames if a view of less than "
                 f"{row['threshold']:.3f} is unknown: {row['coverage']:.0%} are answered"
             )
-            lines.append(titled(answered, _title(metrics)))
-    return lines
+    return [titled(line, _title(metrics)) for line in lines]
 
 
 def _kept_line(kept: Kept, unit: str) -> str:

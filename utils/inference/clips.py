@@ -15,12 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.evaluation.clips import class_evidence, highest_scores, rescored, score_factors
+from utils.evaluation.clips import (
+    STRENGTH,
+    class_evidence,
+    highest_scores,
+    rescored,
+    score_factors,
+)
 from utils.evaluation.evaluate import LEAST_CONFIDENCE
 from utils.inference.predictor import Prediction, Predictor
 from utils.inference.sources import Frame
 
 MOST_BOXES = 300  # a frame, as in validation
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -77,25 +84,42 @@ class _Pool:
         self.predictions: list[Prediction] = []
         self.evidence: dict[str, np.ndarray] = {}
         self.waiting: dict[str, list[int]] = defaultdict(list)
+        self._highest: dict[str, list[np.ndarray]] = defaultdict(list)
         self._predictor = predictor
         self._class_count = class_count
 
     def add(self, clip: str | None, prediction: Prediction) -> None:
         if clip is not None:
             self.waiting[clip].append(len(self.predictions))
+            if prediction.is_scored:
+                highest = highest_scores(prediction.scores, prediction.classes, self._class_count)
+                self._highest[clip].append(highest)
+            prediction = self._without_hopeless(prediction)
         self.predictions.append(prediction)
+
+    def _without_hopeless(self, prediction: Prediction) -> Prediction:
+        """Less the boxes that no evidence lifts to the confidence, since long clips have many."""
+        if not len(prediction.classes):
+            return prediction
+        highest_factor = self._class_count**STRENGTH  # of a class that has all of the evidence
+        kept = prediction.scores * highest_factor > self._predictor.confidence - ROUNDING
+        return dataclasses.replace(
+            prediction,
+            boxes_xyxy=prediction.boxes_xyxy[kept],
+            scores=prediction.scores[kept],
+            classes=prediction.classes[kept],
+        )
 
     def rescore(self, clip: str) -> None:
         """No further frame of the clip will come."""
         numbers = self.waiting.pop(clip)
-        own = [self.predictions[number] for number in numbers]
-        scored = [prediction for prediction in own if prediction.is_scored]
-        if not scored:
+        highest = self._highest.pop(clip, None)
+        if highest is None:
             return
-        highest = [highest_scores(one.scores, one.classes, self._class_count) for one in scored]
         evidence = class_evidence(highest)
         self.evidence[clip] = evidence
-        for number, prediction in zip(numbers, own, strict=True):
+        for number in numbers:
+            prediction = self.predictions[number]
             self.predictions[number] = with_evidence(prediction, evidence, self._predictor)
 
 

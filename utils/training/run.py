@@ -1,11 +1,10 @@
-"""How a training begins: its options and folder (`Run`), its `Frames`, its model."""
+"""How a training begins: its options and folder (`Run`), and its model."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -27,17 +26,12 @@ from utils.core.device import Compute, seed_everything, select_compute, select_d
 from utils.core.files import find_file, run_folder
 from utils.core.hyperparameters import HyperParameters, load_hyperparameters
 from utils.core.lock import FolderInUse, FolderLock, claim_run_folder, lock_folder
-from utils.core.names import TASKS
 from utils.core.options import TrainOptions, split_arguments, warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.core.settings import of_options
 from utils.core.signals import Interrupted
 from utils.core.values import from_mapping, to_mapping
 from utils.core.yaml_reader import read_yaml_mapping
-from utils.curation.audit import quick_warnings
-from utils.data.dataset import JointDataset
-from utils.data.labels import UNKNOWN_VIEW
-from utils.data.splits import Split, load_splits
 from utils.training.resume import (
     LAST,
     checkpoint_of,
@@ -53,7 +47,6 @@ from utils.training.resume import (
 # How a run begins, among other answers to `--resume`, which name a run
 NOT_RESUMED = object()
 AUTO = "auto"
-SINGLE_TASK = "train_joint_gradnorm.py --tasks"  # how one task is trained without the other
 
 
 def freeze_layers(model: nn.Module, count: int) -> int:
@@ -117,15 +110,6 @@ class Run:
         """Raise a `UserError` if the folder is not this run's own any more."""
         if self.lock is not None:
             self.lock.confirm()
-
-
-@dataclass(frozen=True)
-class Frames:
-    """A data set's description and the two splits that a training reads."""
-
-    data: DataConfig
-    train: JointDataset
-    val: JointDataset
 
 
 def start_run(
@@ -301,59 +285,6 @@ def _stored(kind: type, content: Mapping[str, object], source: str) -> object:
         ) from None
 
 
-def load_frames(
-    run: Run, tasks: Sequence[str] = TASKS, trained: Sequence[str] | None = None
-) -> Frames:
-    """Read and check the labels and frames of both splits, and say what there is.
-
-    Args:
-        tasks: that the model has a head for.
-        trained: those of them that are trained; all if None.
-
-    Raises:
-        UserError: something is wrong with the data; every bad label file is named.
-    """
-    options, hyp = run.options, run.hyp
-    if trained is None:
-        trained = tasks
-    if run.resume is None:
-        prepare_start(options)
-    data = read_data(run)
-    refuse_missing_names(data, tasks)
-    train, val = distributed.from_main(distributed.by_main(partial(_load_both, data, options)))
-    refuse_nothing_to_learn(data, train, trained, hyp)
-    found = quick_warnings(data, train, val, trained)
-    if found:
-        LOGGER.warning(f"warning: {found}")
-    train_set = JointDataset(train, options.imgsz, options.cache, options.rect)
-    val_set = JointDataset(val, options.imgsz, options.cache, options.rect)
-    if options.workers > 0 and train_set.cached and run.compute.device.type != "cuda":
-        reason = "frames that are cached in memory; --cache off reads them anew"
-        warn_without_effect(["workers"], {"workers": reason})
-    if hyp.not_applied:
-        LOGGER.warning(f"warning: not applied: {hyp.not_applied}")
-    warn_of_wrong_sides(data, hyp)
-    if hyp.augmentation:
-        train_set.augment(hyp, options.seed, data.mirrored_classes)
-        applied = [f"{key} {value:g}" for key, value in hyp.augmentation.items()]
-        LOGGER.info(f"augmentation: {', '.join(applied)}")
-    counts = f"{len(train_set)} training and {len(val_set)} validation frames"
-    LOGGER.info(f"{counts}; {run.compute}; {run.folder}")
-    return Frames(data, train_set, val_set)
-
-
-def _load_both(data: DataConfig, options: TrainOptions) -> list[Split]:
-    return load_splits(data, ("train", "val"), options.skip_bad_labels, options.index)
-
-
-def warn_of_wrong_sides(data: DataConfig, hyp: HyperParameters) -> None:
-    """Warn of flips that make labels wrong which say left or right."""
-    if hyp.fliplr and data.unpaired_sides:
-        problem = f"mirrors images, but {', '.join(data.unpaired_sides)} stay as they are"
-        fix = "name box classes that swap in flip_pairs, or set fliplr to 0"
-        LOGGER.warning(f"warning: {data.source}: fliplr {hyp.fliplr:g} {problem}; {fix}")
-
-
 def prepare_start(options: TrainOptions) -> None:
     """Fetch the weights if asked to; raise an error for files that a model cannot be made of.
 
@@ -366,32 +297,6 @@ def prepare_start(options: TrainOptions) -> None:
         with distributed.main_first():
             path = weights_file(options.weights, options.download)
         require_checkpoint_file(path)
-
-
-def refuse_missing_names(data: DataConfig, tasks: Sequence[str]) -> None:
-    """Raise a `UserError` if data.yaml does not name what a task tells apart."""
-    for task, other in zip(TASKS, reversed(TASKS), strict=True):
-        if task in tasks and data.lacks(task):
-            raise UserError(
-                f"{data.source}: {data.lacks(task)}; for {other} alone: {SINGLE_TASK} {other}"
-            )
-
-
-def refuse_nothing_to_learn(
-    data: DataConfig, train: Split, tasks: Sequence[str], hyp: HyperParameters
-) -> None:
-    """Raise a `UserError` if a task that is trained has not one example."""
-    if "detection" in tasks and not len(train.labels.boxes):
-        example = "expected lines like 0 0.5 0.5 0.2 0.1 in label files"
-        raise UserError(
-            f"{data.source}: no training frame has a box; {example}; "
-            f"without: {SINGLE_TASK} classification"
-        )
-    required = "classification" in tasks and hyp.classification_required
-    if required and (train.labels.views == UNKNOWN_VIEW).all():
-        example = "expected a line like 0 1 0 in label files"
-        found = data.said("no training frame has a view")
-        raise UserError(f"{data.source}: {found}; {example}; without: {SINGLE_TASK} detection")
 
 
 def build_model(run: Run, kind: Callable[..., nn.Module], **arguments: object) -> nn.Module:

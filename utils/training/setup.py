@@ -19,8 +19,9 @@ from utils.data.sampling import EpochSampler, sampling_weights
 from utils.evaluation.results import ImageResult, ViewPrior
 from utils.evaluation.summary import Summary
 from utils.losses.joint import JointLoss
+from utils.training.frames import Frames
 from utils.training.learner import Learner, Part
-from utils.training.run import Frames, Run
+from utils.training.run import Run
 
 CHECK_FRAMES = 4
 
