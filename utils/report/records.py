@@ -63,8 +63,8 @@ def frame_set(
         "patients": patient_names,
         "clips": clip_names,
         "columns": {
-            "patient": column([patient_names.index(own) for own in patients], "uint32"),
-            "clip": column([clip_names.index(own) for own, _ in clips], "uint32"),
+            "patient": column(_numbers(patients, patient_names), "uint32"),
+            "clip": column(_numbers([own for own, _ in clips], clip_names), "uint32"),
             "number": column([number for _, number in clips], "uint32"),
             "size": column([(result.width, result.height) for result in results], "uint32"),
             "loss": column([result.detection_loss for result in results], "float32"),
@@ -74,6 +74,12 @@ def frame_set(
         | _true_boxes(results)
         | _detections(parts, len(data.names)),
     }
+
+
+def _numbers(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The place of every name among the known ones."""
+    place = {name: number for number, name in enumerate(known)}
+    return [place[name] for name in names]
 
 
 def common_folder(results: Sequence[ImageResult]) -> str:
