@@ -22,7 +22,7 @@ from utils.core.options import JointOptions, split_arguments, warn_without_effec
 from utils.core.script import UserError, errors_in, run_script
 from utils.core.settings import whole_number
 
-WITHOUT_EFFECT = ("exist_ok", "save_period", "noval", "patience", "tensorboard")
+WITHOUT_EFFECT = ("exist_ok", "save_period", "noval", "patience", "tensorboard", "report")
 
 
 def main() -> None:

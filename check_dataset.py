@@ -3,6 +3,7 @@
 python check_dataset.py --data data/echo_phantom.yaml    # a summary; details in runs/check/exp
 python check_dataset.py --data my.yaml --strict --out reports/my_data    # for CI: doubts fail, too
 python check_dataset.py --data my.yaml --plausible plausible.yaml    # are view columns in order?
+python check_dataset.py --data my.yaml --folds runs/folds --predictions runs/compare/exp    # labels
 
 Exit code: 0 clean, 1 findings, 2 could not run. Errors and leaks count always, doubts with --strict
 only.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 from utils.core.arguments import filled, script_parser
+from utils.core.options import warn_without_effect
 from utils.core.script import run_script
 from utils.curation.kinds import KINDS, LEVELS
 
@@ -43,11 +45,28 @@ def build_parser() -> argparse.ArgumentParser:
         "seen from; all orders of the view columns are scored by the share of frames that they "
         "make implausible",
     )
+    parser.add_argument(
+        "--predictions",
+        nargs="+",
+        type=filled,
+        metavar="RUN",
+        help="run folders, or a folder of them, whose networks never saw the frames that they "
+        "predicted: labels are ranked by how much speaks against them",
+    )
+    parser.add_argument(
+        "--folds",
+        type=filled,
+        metavar="DIR",
+        help="folder of the fold*/data.yaml that the networks of --predictions were trained with",
+    )
     return parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    return build_parser().parse_args()
+    args = build_parser().parse_args()
+    if args.folds and not args.predictions:
+        warn_without_effect({"folds"}, {"folds": "a check without --predictions"})
+    return args
 
 
 def described_findings() -> str:

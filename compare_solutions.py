@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="a finished comparison: its report again, from its files and the data sets",
     )
+    parser.add_argument(
+        "--report", action="store_true", help="write report.html too, a page to look at it with"
+    )
     add_device(parser)
     parser.add_argument(
         "--jobs",

@@ -4,6 +4,7 @@ python split_dataset.py --data data/echo_phantom.yaml --val 0.15 --test 0.2 --ou
 python split_dataset.py --data data/echo_phantom.yaml --folds 5 --out runs/folds    # 5 folds
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --out runs/harmonised
 python split_dataset.py --data data/echo_phantom.yaml --harmonise-views --folds 5 --out runs/both
+python split_dataset.py --data my.yaml --apply decisions.json --out runs/corrected    # labels
 
 The frames of all splits are taken together and divided anew: every part gets its share of the
 patients with each class and view, then of the frames. Patients with almost identical frames stay
@@ -11,7 +12,8 @@ together. DIR gets train.txt, val.txt, test.txt and a data.yaml for --data of th
 with --folds, each of DIR/fold0, DIR/fold1, ... does. No image is copied. --harmonise-views writes
 copies of the label files to DIR/labels, with the view that more than 60 % of a clip's labelled
 frames show; clips without such a view keep their labels and are listed in DIR/undecided.csv. By
-itself it leaves the splits as they are.
+itself it leaves the splits as they are. --apply does the same with the decisions that were made on
+the page of doubts, see check_dataset.py --predictions.
 """
 
 from __future__ import annotations
@@ -74,6 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--harmonise-views", action="store_true", help="give each clip the view of its majority"
     )
+    parser.add_argument(
+        "--apply",
+        type=filled,
+        metavar="FILE",
+        help="decisions on labels: corrected copies of the label files are written to DIR/labels",
+    )
     add_skip_bad_labels(parser)
     return parser
 
@@ -82,12 +90,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args()
     check_shares(args)
-    if not (args.folds or args.val or args.harmonise_views):
+    if args.apply and args.harmonise_views:
         raise UserError(
-            "nothing to do: give --folds K, --val SHARE (and --test SHARE) or --harmonise-views"
+            "--apply and --harmonise-views: one after the other; "
+            "apply first, then harmonise what that made"
+        )
+    if not (args.folds or args.val or args.harmonise_views or args.apply):
+        raise UserError(
+            "nothing to do: give --folds K, --val SHARE (and --test SHARE), --harmonise-views "
+            "or --apply FILE"
         )
     if not (args.folds or args.val):
-        idle = dict.fromkeys(("seed", "by"), "--harmonise-views alone, which keeps the splits")
+        alone = "--harmonise-views"
+        if args.apply:
+            alone = "--apply"
+        idle = dict.fromkeys(("seed", "by"), f"{alone} alone, which keeps the splits")
         warn_without_effect(given_options(parser, args), idle)
     return args
 

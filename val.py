@@ -73,6 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write coco.json too: frames and the boxes above the confidence as a COCO data set",
     )
+    parser.add_argument(
+        "--report", action="store_true", help="write report.html too, a page to look at the frames"
+    )
     add_device(parser)
     add_workers(parser, default=2)
     parser.add_argument(

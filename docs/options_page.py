@@ -28,6 +28,7 @@ SCRIPTS = (
     "split_dataset",
     "extract_frames",
     "compare_solutions",
+    "report",
     "monitor_training",
     "benchmark",
 )

@@ -467,4 +467,40 @@ FAULTS = (
         new="np.repeat(ends_here - counts, counts)",
         test="tests/data/test_label_table.py",
     ),
+    Fault(
+        symbol="utils.report.comparison.is_told",
+        old='return row["low"] > 0 or row["high"] < 0',
+        new='return row["low"] > 0',
+        test="tests/report/test_comparison.py",
+    ),
+    Fault(
+        symbol="utils.report.page._policy",
+        old='"default-src": "\'none\'"',
+        new='"default-src": "\'self\'"',
+        test="tests/report/test_page.py",
+    ),
+    Fault(
+        symbol="utils.evaluation.frame_kinds.frame_kinds",
+        old="first_box += len(result.true_classes)",
+        new="first_box += count",
+        test="tests/evaluation/test_frame_kinds.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts._doubts_of",
+        old="doubt *= 1 - iou[d, label]",
+        new="doubt *= iou[d, label]",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.decisions.corrected",
+        old="kept + lines[view_at:]",
+        new="lines[view_at:] + kept",
+        test="tests/curation/test_decisions.py",
+    ),
+    Fault(
+        symbol="utils.curation.held_out.refuse_seen",
+        old="seen = set(own.trained.images) & set(own.split.images)",
+        new="seen = set()",
+        test="tests/curation/test_held_out.py",
+    ),
 )

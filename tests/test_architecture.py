@@ -30,6 +30,9 @@ MAY_IMPORT = {
     "utils.plots": {"utils.core"},
     "utils.curation": {"utils.core", "utils.data", "utils.evaluation", "utils.plots"},
     "utils.loggers": {"utils.core", "utils.data", "utils.plots"},
+    "utils.report": {
+        *("utils.core", "utils.data", "utils.evaluation", "utils.plots", "utils.curation")
+    },
     "utils.training": {
         *("utils.core", "utils.data", "models", "utils.losses", "utils.evaluation"),
         *("utils.checkpoints", "utils.plots", "utils.curation", "utils.loggers"),
@@ -51,7 +54,7 @@ MAY_IMPORT = {
     "utils.commands": {
         *("models", "utils.core", "utils.data", "utils.losses", "utils.evaluation"),
         *("utils.checkpoints", "utils.plots", "utils.curation", "utils.training"),
-        *("utils.inference", "utils.comparison"),
+        *("utils.inference", "utils.comparison", "utils.report"),
     },
     "utils": set(),
 }

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FRONT_DOORS = (ROOT / "README.md", ROOT / "README.zh-TW.md")
 TUTORIALS = (ROOT / "docs/tutorial.md", ROOT / "docs/tutorial.zh-TW.md")
 # Reports that compare_solutions.py wrote are files of a study, no pages.
-WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "report.md"]
+STUDIES = ROOT / "docs/results"
+WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if STUDIES not in page.parents]
 PAGES = [*FRONT_DOORS, *WRITTEN]
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 

@@ -8,27 +8,52 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from utils.comparison.protocol_file import find_folds
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.lock import FolderLock, claim_run_folder
-from utils.core.script import LOGGER, UserError
+from utils.core.script import LOGGER, UserError, errors_in
 from utils.core.user_file import real_path
 from utils.curation.audit import Audit, audit, read_plausible
+from utils.curation.held_out import DataSets, HeldOut, find_predictions, refuse_seen
 from utils.curation.report import verdict, write_report
 from utils.data.splits import label_path
+from utils.report.doubts_page import write_doubts
 
 
 def run(args: argparse.Namespace) -> None:
     data = load_data_config(args.data)
     plausible = read_plausible(args.plausible, data) if args.plausible else None
+    held_out = []
+    if args.predictions:
+        held_out = out_of_fold(args)
     with claimed_folder(args.out) as claimed:
         folder = claimed.folder
         refuse_folder_of_data(folder, folders_of(data))
         found = audit(data, plausible)
         refuse_folder_of_data(folder, folders_of_frames(found))
         write_report(found, folder)
+        if held_out:
+            LOGGER.info(write_doubts(folder, held_out, data))
     code = found.exit_code(args.strict)
     LOGGER.info(f"{verdict(found)}; exit code {code}\neverything is in {folder}")
     sys.exit(code)
+
+
+def out_of_fold(args: argparse.Namespace) -> list[HeldOut]:
+    """The predictions beside their labels.
+
+    Raises:
+        UserError: a network had seen what it predicted, or that cannot be told.
+    """
+    paths = [args.data]
+    if args.folds:
+        with errors_in("--folds"):
+            paths += find_folds(args.folds).values()
+    data_sets = DataSets(paths)
+    with errors_in("--predictions"):
+        held_out = [data_sets.held_out(found) for found in find_predictions(args.predictions)]
+        refuse_seen(held_out)
+    return held_out
 
 
 def claimed_folder(out: str | None) -> FolderLock:

@@ -9,6 +9,7 @@ from torch import nn
 
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
+from utils.commands.report import report
 from utils.comparison.evaluation import evaluate_arms, fingerprints, measure_networks, predict
 from utils.comparison.kept import Kept, open_kept, write_record
 from utils.comparison.per_patient import write_per_patient
@@ -34,7 +35,7 @@ def rescore(args: argparse.Namespace) -> None:
     folder = Path(args.rescore)
     kept = open_kept(folder, list(args.protocol.data.values()))
     with lock_folder(folder, wait=True):
-        publish(folder, kept)
+        publish(folder, kept, args.report)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -55,17 +56,23 @@ def compare(args: argparse.Namespace) -> None:
         write_record(
             folder, trainings, measure_networks(trainings, load_model, compute), protocol.split
         )
-        publish(folder, open_kept(folder, list(found)))
+        publish(folder, open_kept(folder, list(found)), args.report)
 
 
-def publish(folder: Path, kept: Kept) -> None:
-    """Make a comparison's tables and pictures from its folder's files and its data sets' labels."""
+def publish(folder: Path, kept: Kept, with_page: bool = False) -> None:
+    """Make a comparison's tables and pictures from its folder's files and its data sets' labels.
+
+    Args:
+        with_page: write report.html, too.
+    """
     results = evaluate_arms(kept, noted_protocol(folder))
     results["fixed_before"] = protocol_summary(folder)
     write_report(folder, results)
     write_per_patient(folder, kept)
     LOGGER.info("drawing pictures")
     draw_comparison(folder)
+    if with_page:
+        report([folder], data_sets=list(kept.truths))
     LOGGER.info(f"\n{to_markdown(results)}\neverything is in {folder}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from utils.curation.balance import (
     refuse_vanished,
 )
 from utils.curation.clips import Clip, find_clips, harmonise, write_labels, write_split
+from utils.curation.decisions import Decision, decided, read_decisions, write_decided
 from utils.curation.findings import almost_identical, identical
 from utils.curation.frames import read_frames
 from utils.data.image_list import list_content
@@ -53,6 +55,10 @@ def split(
     if args.harmonise_views:
         clips = find_clips(frames, data)
     harmonised = harmonise(frames, clips)
+    changes: dict[Path, list[Decision]] = {}
+    if args.apply:
+        decisions = read_decisions(Path(args.apply), data)
+        harmonised, changes = decided(frames, decisions, data)
     folders = {folder: {split.name: split.images for split in found}}
     if args.folds or args.val:
         folders = divide(harmonised, data, args, folder)
@@ -60,10 +66,23 @@ def split(
         write_labels(folder / "labels", data, frames, harmonised)
         report_views(folder / "undecided.csv", data, clips, frames, harmonised)
         data = replace(data, labels=folder / "labels")
+    if args.apply:
+        write_decided(folder / "labels", data, frames, changes)
+        report_decisions(decisions, changes)
+        data = replace(data, labels=folder / "labels")
     note = f"By split_dataset.py from {real_path(args.data)}: {asked_for(args)}"
     for place, images in folders.items():
         write_split(place, data, images, note)
     LOGGER.info("written: " + ", ".join(str(place / "data.yaml") for place in folders))
+
+
+def report_decisions(
+    decisions: Sequence[Decision], changes: Mapping[Path, Sequence[Decision]]
+) -> None:
+    """Print how many labels were kept and changed, and how."""
+    counts = Counter(f"{own.subject} {own.decision}" for own in decisions)
+    shown = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    LOGGER.info(f"{len(decisions)} decisions ({shown}) change the labels of {len(changes)} frames")
 
 
 def asked_for(args: argparse.Namespace) -> str:

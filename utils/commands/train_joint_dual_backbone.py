@@ -6,6 +6,7 @@ import argparse
 
 from models.balancers import fixed_weights
 from models.dual_backbone import DualBackbone
+from utils.commands.report import report_if_asked
 from utils.core.names import TASKS
 from utils.core.options import DualOptions
 from utils.core.script import LOGGER
@@ -25,6 +26,7 @@ PARTS = {"detection": "detector", "classification": "classifier"}
 def run(args: argparse.Namespace) -> None:
     with start_run(vars(args), DualBackbone.kind, DualOptions) as started:
         train(build_job(started))
+        report_if_asked(started)
 
 
 def build_job(run: Run) -> Job:

@@ -10,6 +10,7 @@ from models.balancers import fixed_weights
 from models.gradnorm_balancer import GradNorm, LossWeighting
 from models.torchjd_balancers import torchjd_balancer
 from models.yolo import YOLOv5WithClassification
+from utils.commands.report import report_if_asked
 from utils.core import distributed
 from utils.core.hyperparameters import HyperParameters
 from utils.core.options import (
@@ -32,6 +33,7 @@ from utils.training.trainer import train
 def run(args: argparse.Namespace) -> None:
     with start_run(vars(args), YOLOv5WithClassification.kind, JointOptions) as started:
         train(build_job(started))
+        report_if_asked(started)
 
 
 def build_job(run: Run) -> Job:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
+from utils.commands.report import report as write_page
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.device import Compute, select_compute, select_device
 from utils.core.files import write_json
@@ -172,6 +173,9 @@ def report(
         write_json(folder / "coco.json", coco_document(frames, data.names))
     LOGGER.info("drawing pictures")
     draw_evaluation(folder)
+    if args.report:
+        write_predictions(folder / FILE_NAME, results, header)  # of another folder, perhaps
+        write_page([folder], data_sets=[str(data.source)])
     LOGGER.info(f"{format_table(metrics)}\neverything is in {folder}")
 
 

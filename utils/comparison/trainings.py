@@ -34,7 +34,17 @@ from utils.core.values import from_mapping, to_mapping
 from utils.core.yaml_reader import read_yaml_mapping
 
 # What may differ between the halves of a comparison: where it runs, not what it computes
-INDIFFERENT = {"device", "workers", "cache", "index", "project", "name", "exist_ok", "hyp"}
+INDIFFERENT = {
+    "device",
+    "workers",
+    "cache",
+    "index",
+    "project",
+    "name",
+    "exist_ok",
+    "hyp",
+    "report",
+}
 SPLITS = ("train", "val", "test")
 POLL_S = 1.0
 

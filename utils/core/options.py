@@ -123,6 +123,7 @@ class TrainOptions:
     sync_bn: bool = setting(False, "batch-norm statistics over all processes (torchrun, CUDA)")
     compile: bool = setting(False, "compile the network; the first batches take minutes")
     tensorboard: bool = setting(False, "write event files for TensorBoard, an extra package")
+    report: bool = setting(False, "write report.html at the end, a page to look at the run with")
 
     # Title of a group of options -> the hyper-parameters in it
     hyp_options: ClassVar[Mapping[str, tuple[str, ...]]] = {

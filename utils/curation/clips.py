@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,21 +116,47 @@ def write_labels(folder: Path, data: DataConfig, old: Split, new: Split) -> None
     Raises:
         UserError: an image lies outside the data set's folder.
     """
+    labels = dict(zip(old.images, zip(old.labels, new.labels, strict=True), strict=True))
+
+    def change(image: Path, content: bytes) -> bytes:
+        before, after = labels[image]
+        if after.view == before.view:
+            return content
+        had_view = before.view != UNKNOWN_VIEW
+        return replace_view(content, had_view, after.view, len(data.view_names))
+
+    copy_labels(folder, data, old.images, change)
+
+
+def copy_labels(
+    folder: Path,
+    data: DataConfig,
+    images: Sequence[Path],
+    change: Callable[[Path, bytes], bytes],
+    created: Container[Path] = (),
+) -> None:
+    """Copy the images' label files to where `labels: folder` finds them.
+
+    Args:
+        change: an image and its label file's bytes -> the copy's.
+        created: images whose label file is written even where there was none.
+
+    Raises:
+        UserError: an image lies outside the data set's folder.
+    """
     moved = replace(data, labels=folder)
     # All of them, so that an error comes before the first is written.
-    targets = [label_path(image, moved) for image in old.images]
-    sources = [label_path(image, data) for image in old.images]
+    targets = [label_path(image, moved) for image in images]
+    sources = [label_path(image, data) for image in images]
     folder.mkdir(parents=True, exist_ok=True)
-    rows = zip(sources, targets, old.labels, new.labels, strict=True)
-    for source, target, before, after in rows:
-        if not source.exists():
+    for image, source, target in zip(images, sources, targets, strict=True):
+        content = b""
+        if source.exists():
+            content = source.read_bytes()
+        elif image not in created:
             continue
-        content = source.read_bytes()
-        if after.view != before.view:
-            had_view = before.view != UNKNOWN_VIEW
-            content = replace_view(content, had_view, after.view, len(data.view_names))
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target, content)
+        write_bytes(target, change(image, content))
 
 
 def write_split(

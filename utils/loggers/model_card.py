@@ -42,6 +42,7 @@ LEFT_OUT = {
     "index",
     "download",
     "tensorboard",
+    "report",
 }
 
 

@@ -28,7 +28,16 @@ from utils.loggers.records import PROGRESS_FILE, SETTINGS_FILE
 LAST = Path("weights", "last.pt")
 FINISHED = "summary.json"
 # Options that may be others when a run is gone on with
-INDIFFERENT = ("device", "workers", "index", "project", "name", "exist_ok", "download")
+INDIFFERENT = (
+    "device",
+    "workers",
+    "index",
+    "project",
+    "name",
+    "exist_ok",
+    "download",
+    "report",
+)
 
 
 def is_finished(folder: Path) -> bool:

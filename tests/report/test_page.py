@@ -1,0 +1,68 @@
+"""What a page may do, and that its words are all there, in both languages."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from made_up_pages import write_run
+
+from utils.report.page import LANGUAGES, ROOM, asset, word, words
+from utils.report.run_page import write_report
+
+SOURCES = [*(ROOM / "templates").glob("*.j2"), *(ROOM / "assets").glob("*.js"), *ROOM.glob("*.py")]
+
+
+@pytest.fixture(scope="module")
+def text(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    run = write_run(tmp_path_factory.mktemp("run") / "exp", tiny_data)
+    return write_report([run]).read_text(encoding="utf-8")
+
+
+def test_every_word_is_there_in_both_languages():
+    for key, texts in words().items():
+        assert len(texts) == len(LANGUAGES) and all(texts), key
+        places = [set(re.findall(r"\{\w+\}", own)) for own in texts]
+        assert places[0] == places[1], key
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_words_that_are_asked_for_exist(path: Path):
+    source = path.read_text(encoding="utf-8")
+    asked = re.findall(r"""\bword\(["'](\w+)["']""", source)
+    assert set(asked) <= words().keys()
+
+
+def test_the_policy_allows_exactly_our_scripts_and_no_network(text: str):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    policy = policy.replace("&#39;", "'")
+    assert "default-src 'none'" in policy and "http" not in policy and "unsafe" not in policy
+    for script in re.findall(r"<script>(.*?)</script>", text, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_nothing_in_the_page_leads_elsewhere(text: str):
+    without_library = text.replace(asset("uPlot.iife.min.js"), "")
+    addresses = set(re.findall(r"https?://[^\s\"'<]+", without_library))
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"<(link|iframe|object|embed)\b|@import|url\(", without_library)
+
+
+def test_scripts_set_text_only():
+    for path in (ROOM / "assets").glob("[a-z]*.js"):
+        if not path.name.startswith("uPlot"):
+            source = path.read_text(encoding="utf-8")
+            forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\("
+            assert not re.search(forbidden, source), path.name
+
+
+def test_the_library_has_its_licence_beside_it():
+    assert "MIT License" in (ROOM / "assets/uPlot.LICENSE").read_text(encoding="utf-8")
+    size = (ROOM / "assets/uPlot.iife.min.js").stat().st_size
+    assert size < 60_000
+
+
+def test_a_word_is_escaped():
+    assert word("view_right") == '<span data-word="view_right">right</span>'

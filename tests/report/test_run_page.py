@@ -1,0 +1,83 @@
+"""report.html: what it is made of, and what it says of itself."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from made_up_pages import write_run
+
+from utils.core.script import UserError
+from utils.report.run_page import write_report
+from utils.report.thumbnails import LONGEST_SIDE_PX
+
+
+def data_of(page: Path) -> dict:
+    text = page.read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_a_run_has_curves_figures_card_and_frames(tiny_data: Path, tmp_path: Path):
+    page = write_report([write_run(tmp_path / "exp", tiny_data)])
+    assert page == tmp_path / "exp/report.html" and page.stat().st_size < 2e6
+    data = data_of(page)
+    assert len(data["sets"][0]["names"]) == 8 and data["charts"]
+    text = page.read_text(encoding="utf-8")
+    assert "<code>AR</code>" in text and 'id="figures"' in text
+    assert "Made of real frames" in text  # the copy of the phantom has no generator
+    assert 'content="referred to"' in text and "data:image" not in text
+
+
+def test_frames_of_a_generator_are_not_called_real(tiny_data: Path, tmp_path: Path):
+    run = write_run(tmp_path / "exp", tiny_data)
+    content = yaml.safe_load(tiny_data.read_text()) | {
+        "path": str(tiny_data.parent / "frames"),
+        "generate": "echo_phantom",
+    }
+    (tmp_path / "phantom.yaml").write_text(yaml.safe_dump(content))
+    page = write_report([run], data_sets=[str(tmp_path / "phantom.yaml")])
+    assert 'class="notice"' not in page.read_text(encoding="utf-8")
+
+
+def test_without_its_frames_a_page_has_no_gallery_and_says_so(
+    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = write_run(tmp_path / "exp", tiny_data)
+    (run / "opt.yaml").write_text("data: gone.yaml\n")
+    page = write_report([run])
+    assert data_of(page)["sets"] == [] and 'id="gallery"' not in page.read_text(encoding="utf-8")
+    assert "no frames of exp in the page" in caplog.text and "--data" in caplog.text
+
+
+def test_a_data_set_that_was_named_must_fit(tiny_data: Path, tmp_path: Path):
+    run = write_run(tmp_path / "exp", tiny_data)
+    content = yaml.safe_load(tiny_data.read_text()) | {
+        "path": str(tiny_data.parent / "frames"),
+        "val": "images/train",
+    }
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"are in no data set that was named: .*other\.yaml"):
+        write_report([run], data_sets=[str(tmp_path / "other.yaml")])
+
+
+def test_a_comparison_puts_an_arms_folds_into_one_set(tiny_data: Path, tmp_path: Path):
+    for fold, split in enumerate(("val", "train")):
+        write_run(tmp_path / f"fold{fold}-fixed-seed0", tiny_data, split=split)
+    rows = [
+        {"arm": "a", "reference": "b", "metric": "mAP50", "value": 0.1}
+        | {"low": -0.1, "high": 0.3, "is_counted": False, "word": "exploratory"}
+    ]
+    (tmp_path / "comparison_results.json").write_text(json.dumps({"differences": rows}))
+    (tmp_path / "report.md").write_text("# Comparison\n\nwords\n")
+    page = write_report([tmp_path])
+    (own,) = data_of(page)["sets"]
+    assert own["name"] == "fixed, seed 0" and len(own["names"]) == 20
+    text = page.read_text(encoding="utf-8")
+    assert 'class="not-told"' in text and "words" in text
+
+
+def test_embedded_pictures_are_small(tiny_data: Path, tmp_path: Path):
+    page = write_report([write_run(tmp_path / "exp", tiny_data)], embed=True)
+    pictures = data_of(page)["sets"][0]["thumbnails"]
+    assert len(pictures) == 8 and all(len(own) < 4 * LONGEST_SIDE_PX**2 / 8 for own in pictures)
