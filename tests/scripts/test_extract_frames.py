@@ -146,7 +146,7 @@ def test_the_data_set_loads_once_it_has_labels_and_names(
         (out / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n1 0\n")
     train, val = load_splits(load_data_config(out / DATA_SET), ["train", "val"])
     assert len(train.images) + len(val.images) == 17
-    assert all(len(labels.boxes) == 1 for labels in train.labels + val.labels)
+    assert all(len(labels.boxes) == 1 for labels in (*train.labels, *val.labels))
 
 
 def test_a_gif_is_a_clip(tmp_path: Path, run: Callable):

@@ -12,7 +12,7 @@ from forked_runs import Forge
 from small_runs import assert_same_run, small_options
 
 PHASES = {
-    "scan": ("utils.data.splits:read_label_file", 5),
+    "scan": ("utils.data.frame_index:read_label_file", 5),
     "caching": ("utils.data.dataset:JointDataset._decode", 5),
     "model": ("utils.commands.train_joint_gradnorm:build_model", 1),
     "first save": ("torch:save", 1),
