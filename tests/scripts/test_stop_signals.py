@@ -44,7 +44,8 @@ def cases() -> list:
 
 @pytest.fixture(scope="module")
 def arguments(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    options = small_options(tiny_data, tmp_path_factory.mktemp("cfg")) | {"epochs": 2}
+    options = small_options(tiny_data, tmp_path_factory.mktemp("cfg"))
+    options |= {"epochs": 2, "index": "off"}  # so that label files are read
     return [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
 
 

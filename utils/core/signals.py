@@ -153,8 +153,16 @@ def unwound_by_signals() -> Iterator[None]:
             raise Interrupted.by(signals.received) from error
 
 
-def stop_if_asked() -> None:
-    """Raise `Interrupted` if a stop signal arrived, and something on its way swallowed it."""
+def stop_asked_for() -> Interrupted | None:
+    """What a stop signal that arrived, and that something on its way swallowed, is to raise."""
     signals = _answering()
     if signals and signals.received:
-        raise Interrupted.by(signals.received)
+        return Interrupted.by(signals.received)
+    return None
+
+
+def stop_if_asked() -> None:
+    """Raise it if there is one."""
+    stop = stop_asked_for()
+    if stop:
+        raise stop

@@ -29,7 +29,7 @@ from utils.core.lock import FolderInUse, FolderLock, claim_run_folder, lock_fold
 from utils.core.options import TrainOptions, split_arguments, warn_without_effect
 from utils.core.script import LOGGER, UserError
 from utils.core.settings import of_options
-from utils.core.signals import Interrupted
+from utils.core.signals import Interrupted, stop_asked_for
 from utils.core.values import from_mapping, to_mapping
 from utils.core.yaml_reader import read_yaml_mapping
 from utils.training.resume import (
@@ -93,9 +93,14 @@ class Run:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if self.lock is None or not self.lock.release.alive:
             return
-        if isinstance(error, Interrupted):
-            note_stop(self.folder, error, self.options.epochs)
+        stop = error
+        if isinstance(error, Exception):  # perhaps of what the signal broke, as a loader's process
+            stop = stop_asked_for()
+        if isinstance(stop, Interrupted):
+            note_stop(self.folder, stop, self.options.epochs)
         self.lock.release()
+        if stop is not None and stop is not error:
+            raise stop from error
 
     @contextlib.contextmanager
     def given_back_on_failure(self) -> Iterator[None]:
