@@ -205,7 +205,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_to_go_on_from(
 STRANGE = "a +b=c (1) \u5fc3\u81df"
 
 
-@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("as_list", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_unusual_names_everywhere(call, options: dict, tmp_path: Path, as_list: bool):
     """Of folders, files, lists, the data.yaml and the run."""
     root = tmp_path / f"{STRANGE} root"
@@ -252,7 +252,7 @@ def tree_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("cache", ["off", "ram", "disk"])
+@pytest.mark.parametrize("cache", ["off", pytest.param("ram", marks=pytest.mark.slow), "disk"])
 def test_a_read_only_data_set_is_enough(
     call, options: dict, tmp_path: Path, monkeypatch, request, cache: str
 ):

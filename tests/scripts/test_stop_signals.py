@@ -27,12 +27,12 @@ PHASES = {
 }
 BEFORE_THE_FIRST_CHECKPOINT = ("scan", "caching", "model", "first save")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-QUICK = ("scan", "batch", "last validation", "bootstrap", "pictures")
+QUICK = ("scan", "batch", "last validation", "bootstrap")
 SOON_S = 2.0
 
 
 def cases() -> list:
-    """Every phase with every signal; five of them are quick."""
+    """Every phase with every signal; four of them are quick."""
     found = []
     for place, phase in enumerate(PHASES):
         for offset, number in enumerate(SIGNALS):

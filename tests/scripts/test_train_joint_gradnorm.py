@@ -29,9 +29,8 @@ def four_epochs(options, tmp_path_factory) -> Path:
     return run(options, tmp_path_factory.mktemp("four") / "whole", epochs=4)
 
 
-@pytest.mark.parametrize(
-    "kill", [0, *(pytest.param(kill, marks=pytest.mark.slow) for kill in range(1, 10))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(10))
 def test_a_killed_process_resumes_exactly(options, four_epochs, tmp_path, kill):
     """Two epochs, SIGKILL at a random moment of the third, `--resume` to four."""
     arguments = [
