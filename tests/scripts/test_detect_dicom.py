@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from script_processes import run_script_process
 
 import detect
 from utils.core.data_config import load_data_config
+from utils.core.files import ROOT
 from utils.core.script import LOGGER
 from utils.data.images import read_image
 from utils.data.splits import find_images
@@ -226,6 +228,31 @@ def test_every_damaged_file_is_one_line_and_the_rest_is_done(checkpoints, tmp_pa
     assert [
         line for line in done.stderr.splitlines() if "detect: " not in line and line.strip()
     ] == []
+
+
+PEAK_OF_DETECT = """
+import re, sys
+from pathlib import Path
+import detect
+detect.main()
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1], file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_a_clip_of_2000_frames_takes_less_than_a_gigabyte(checkpoints, tmp_path: Path):
+    """1.8 GB of pixels through the whole command, libraries included; Linux counts in KiB."""
+    frame = doppler_frames(1, 480, 640)[0]
+    (tmp_path / "study").mkdir()
+    write_encoded(tmp_path / "study/IM_0001", [jpeg(frame)] * 2000, Rows=480, Columns=640)
+    options = ("--imgsz", "32", "--nosave", "--save-csv", "--project", tmp_path / "runs")
+    command = [sys.executable, "-c", PEAK_OF_DETECT, "--weights", checkpoints["joint"], *options]
+    command += ["--source", tmp_path / "study"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stderr.split()[-1]) < 1 << 20
+    with (tmp_path / "runs/exp/clips.csv").open(newline="", encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["frames"] == "2000"
 
 
 def test_nothing_of_the_header_is_written_or_said(run, checkpoints, tmp_path: Path):
