@@ -2,7 +2,7 @@
 
 python detect.py --weights runs/train/exp/weights/last.pt --source frames/    # pictures
 python detect.py --weights last.pt --source "frames/*.jpg" clip.mp4 --save-txt --save-csv
-python detect.py --weights last.pt --source study/    # DICOM clips, by content: pip install .[dicom]
+python detect.py --weights last.pt --source study/    # DICOM, by content: pip install .[dicom]
 python detect.py --weights last.pt --source frame.jpg --explain    # what the view was decided by
 python detect.py --weights last.pt --source frames/ --data my.yaml --save-csv    # a view a clip
 
@@ -87,6 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="rescore boxes by what all frames of their clip show; with --save-csv write clips.csv "
         "and patients.csv (default: of DICOM, and where the model was trained on clips)",
     )
+    add_outputs(parser)
+    return parser
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain",
         action="store_true",
@@ -108,7 +113,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--save-crop", action="store_true", help="write every box's pixels, in a folder a class"
     )
     add_result_folder(parser, "runs/detect")
-    return parser
 
 
 def parse_arguments() -> argparse.Namespace:

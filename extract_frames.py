@@ -1,4 +1,4 @@
-"""Take frames for a data set out of DICOM clips and videos, and leave what names the patient behind.
+"""Take frames for a data set out of DICOM clips and videos, and nothing that names the patient.
 
 python extract_frames.py --source clinic/ --out frames --key safe/key.csv    # can be led back
 python extract_frames.py --source clinic/ --out frames --fps 5 --only-colour

@@ -3,7 +3,7 @@
 python report.py runs/train/exp                        # runs/train/exp/report.html
 python report.py runs/train/exp runs/train/exp2        # curves over one another
 python report.py runs/compare/exp --folds runs/folds   # a comparison and its trainings
-python report.py runs/val/exp --data my.yaml           # a validation does not say where its frames lie
+python report.py runs/val/exp --data my.yaml    # a validation does not say where its frames lie
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Figures by clip and by patient from the recipe study's out-of-fold predictions.
 
-python -m docs.recipe.clips runs/recipe/folds --predictions docs/results/recipe --out docs/results/clips.csv
+python -m docs.recipe.clips runs/recipe/folds --predictions docs/results/recipe \
+    --out docs/results/clips.csv
 
 Of every fold, the predictions after the last epoch are set beside the fold's validation frames; no
 network is needed. Thresholds (of a clip's evidence, and of a view's probability) are the means of

@@ -1,6 +1,7 @@
 """The recipe's trainings as two tables: a row a training, and a row a patient.
 
-python -m docs.recipe.tables runs/recipe/final --folds runs/recipe/folds --out docs/results/recipe/final
+python -m docs.recipe.tables runs/recipe/final --folds runs/recipe/folds \
+    --out docs/results/recipe/final
 
 Reads what the trainings of comparisons keep: metrics.json and predictions.npz. `trainings.csv` has
 accuracy, the view's calibration error, boxes by kind of error, and the mAP50 that each kind costs.

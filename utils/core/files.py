@@ -74,7 +74,7 @@ def new_run_folder(project: str | Path, name: str, exist_ok: bool = False) -> Pa
     start together never get the same one, but with `exist_ok`.
 
     Raises:
-        UserError: see `run_folder`; with `exist_ok`, a file has that name; or no folder can be made.
+        UserError: see `run_folder`; a file has that name; or no folder can be made.
     """
     folder = run_folder(project, name)
     for number in itertools.count(1):

@@ -107,7 +107,8 @@ class TrainOptions:
     index: str = setting(
         "auto",
         "index of what image and label files hold, in the user's cache folder; auto: read again "
-        "what has changed; trust: look at no file before its use; rebuild: read all; off: keep none",
+        "what has changed; trust: look at no file before its use; rebuild: read all; "
+        "off: keep none",
         choices=INDEX_MODES,
     )
     freeze: int = setting(0, "do not train the first so many layers", limits=AT_LEAST_0)
@@ -318,8 +319,8 @@ def training_parser(
         help="go on with an unfinished run: its folder or weights/last.pt (without one: the newest "
         "below --project), on the same data and with the options that it started with; refused are "
         "a finished run, best.pt and epochN.pt, an older version's file, and options other than "
-        "--device, --workers, --index and --project; auto: begin the run --project/--name, or go on with it "
-        "if it was begun by the same options",
+        "--device, --workers, --index and --project; auto: begin the run --project/--name, or go "
+        "on with it if it was begun by the same options",
     )
     for title, names in options.hyp_options.items():
         group = parser.add_argument_group(title)

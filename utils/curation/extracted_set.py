@@ -1,4 +1,4 @@
-"""The extracted frames as a data set: a table of the clips, and a data.yaml with lists of images."""
+"""The extracted frames as a data set: a table of clips, and a data.yaml with lists of images."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Predictions in files beside the labels of the data set that they are about, found by fingerprint.
 
-A file of predictions names no folder: it has the fingerprints of the split that was predicted and of
-the one that the network was trained on. The data.yaml files that a user names are searched for both.
+A file of predictions names no folder: it has the fingerprints of the split that was predicted and
+of the one that the network was trained on. The data.yaml files that a user names are searched for
+both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who a clip is of, for the key and nothing else; and whose machine made it, as one of a few words."""
+"""Who a clip is of, for the key and nothing else; its machine's make, as one of a few words."""
 
 from __future__ import annotations
 

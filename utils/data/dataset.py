@@ -149,7 +149,7 @@ class JointDataset(Dataset):
         self._refuse(errors)
 
     def _to_decode(self) -> np.ndarray:
-        """Numbers of the frames whose image the index does not know, or which `bits` contradicts."""
+        """Numbers of frames whose image the index does not know, or which `bits` contradicts."""
         known, places = self.split.known, self.split.places
         is_wanted = known.unmeasured[places]
         if self.split.bits is not None:

@@ -6,8 +6,8 @@ none by the header: objects whose header says RGB and whose JPEG holds YBR are c
 
 Grey: the modality LUT (or slope and intercept) and the VOI LUT (or window) of the object, the first
 where there are several; then the range that values can have is cut into 256 equal steps. Without a
-VOI that is the rule of `utils.core.pixels`: the upper 8 of the stored bits. It is the same for every
-frame, whatever is in it. MONOCHROME1 is inverted, so that more is brighter.
+VOI that is the rule of `utils.core.pixels`: the upper 8 of the stored bits. It is the same for
+every frame, whatever is in it. MONOCHROME1 is inverted, so that more is brighter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Frames that only GDCM decodes, decoded in a process of their own.
 
-GDCM ends the process that it is in, by `std::terminate`, at some damaged frames of JPEG lossless and
-JPEG-LS. Here that is the end of one clip, and not of all work. `utils.data.dicom_decoding` is what
+GDCM ends the process that it is in, by `std::terminate`, at some damaged frames of JPEG lossless
+and JPEG-LS. Here that is the end of one clip, and not of all work. `utils.data.dicom_decoding` is what
 runs in the process. For each frame, it writes a line with its type and its shape to standard
 output, then its bytes; what went wrong to standard error.
 """

@@ -1,4 +1,4 @@
-"""Whether a frame shows flow: colour Doppler paints it red, blue, yellow and green over grey tissue."""
+"""Whether a frame shows flow: colour Doppler paints it over grey tissue."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ OF_LABEL = ("label", "view", "cut_boxes", "repeats")
 SIZES = ("height", "width", "largest")
 OF_IMAGE = ("image", "file", *SIZES)
 BOX = np.dtype(("<f8", (5,)))
-# A file starts with the CRC-32 of all that follows: key, numbers of frames, boxes and bytes of paths;
-# rows, boxes, paths.
+# A file starts with the CRC-32 of all that follows: key, numbers of frames, boxes and bytes of
+# paths; rows, boxes, paths.
 START = struct.Struct("<q")
 HEAD = struct.Struct("<32sqqq")
 

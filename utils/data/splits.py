@@ -401,9 +401,10 @@ def _report_repeats(split: Split) -> None:
     _, first, times = np.unique(split.file_numbers, return_index=True, return_counts=True)
     listed = times > 1
     if listed.any():
+        example = split.images.texts[first[listed].min()]
         LOGGER.warning(
             f"warning: {split.name}: {listed.sum()} images are listed {times[listed].sum()} times; "
-            f"each counts as often as it is listed, the first: {split.images.texts[first[listed].min()]}"
+            f"each counts as often as it is listed, the first: {example}"
         )
 
 

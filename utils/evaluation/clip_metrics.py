@@ -248,7 +248,7 @@ def froc_by_clip(
 
 
 def _all_boxes(frames: Sequence[ImageResult]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n,) each, of all boxes that were found in a clip: on a true one of its class; score; class."""
+    """(n,) each, of all boxes found in a clip: whether on a true one of its class; score; class."""
     is_hit = []
     for frame in frames:
         tp, _ = match_predictions(

@@ -1,7 +1,7 @@
 """What the frames of a clip, or the clips of a patient, say together.
 
-Of a clip with F frames, s_fc the highest score of a box of class c in frame f (0 without a box), and
-p_f the frame's view probabilities (zeros without an answer are no frame's):
+Of a clip with F frames, s_fc the highest score of a box of class c in frame f (0 without a box),
+and p_f the frame's view probabilities (zeros without an answer are no frame's):
 
     evidence of a class    e_c = mean over f of s_fc
     view                   p = mean over f of p_f

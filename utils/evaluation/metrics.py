@@ -34,7 +34,8 @@ def summarise(
     (`utils.evaluation.intervals`), which takes a second or two; without it there are none. Beside
     them are `effective_groups`, Kish's number of groups behind a figure, and
     `incomplete_resamples`, how many resamples lack a class or view: there the mean is over the
-    others; without these, intervals of rare classes are too narrow (docs/explanation/statistics.md).
+    others; without these, intervals of rare classes are too narrow
+    (docs/explanation/statistics.md).
     """
     groups = [result.group for result in results]
     group_count = None

@@ -1,4 +1,4 @@
-"""`clips.csv` and `patients.csv`: what the frames of a clip, and the clips of a patient, come to."""
+"""`clips.csv` and `patients.csv`: what a clip's frames, and a patient's clips, come to."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ GRADNORM_FILE = "gradnorm.csv"
 INTERFERENCE_FILE = "interference.csv"
 PROGRESS_FILE = "progress.json"
 SETTINGS_FILE = "opt.yaml"  # the first file of a run
-# What an earlier run may have left in the folder; a new one must not be taken for it. In this order:
-# what is left of it at any moment is a finished run, one to be resumed, or none.
+# What an earlier run may have left in the folder; a new one must not be taken for it. In this
+# order: what is left of it at any moment is a finished run, one to be resumed, or none.
 LEFT_BEHIND = (
     "summary.json",
     "weights/last.pt",

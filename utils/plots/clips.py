@@ -1,4 +1,4 @@
-"""What `metrics.json` tells of clips and patients: ROC curves, and how far evidence is calibrated."""
+"""What `metrics.json` tells of clips and patients: ROC curves, FROC, calibration of evidence."""
 
 from __future__ import annotations
 

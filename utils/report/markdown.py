@@ -27,8 +27,8 @@ class Block:
     Attributes:
         kind: "heading", "text", "list", "table" or "code".
         level: of a heading, from 1.
-        rows: of a table its rows, the head first, each a list of cells; of all else one row an item,
-            of one cell. A cell is its `Piece`s.
+        rows: of a table its rows, the head first, each a list of cells; of all else one row an
+            item, of one cell. A cell is its `Piece`s.
     """
 
     kind: str
