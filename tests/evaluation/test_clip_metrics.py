@@ -1,30 +1,19 @@
 """Figures by clip and by patient, against scikit-learn and values by hand."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_results import CLIP_DATA as DATA
 from made_up_results import NAMES, VIEWS, image_result, random_results
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from utils.core.data_config import DataConfig
 from utils.evaluation.clip_metrics import calibration, clip_metrics, froc_by_clip, view_by_clip
 from utils.evaluation.clips import clip_units, clips_of
 from utils.evaluation.metrics import plain, summarise
 from utils.evaluation.tables import clip_lines
 from utils.evaluation.thresholds import Thresholds, evidence_threshold
-
-DATA = DataConfig(
-    source=Path("data.yaml"),
-    root=Path(),
-    splits={},
-    names=NAMES,
-    view_names=VIEWS,
-    group_pattern=r"^(P\d+)_",
-    clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
-)
 
 AT_03 = Thresholds(clip_evidence=0.3, view_probability=0.5)
 

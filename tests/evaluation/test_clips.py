@@ -1,12 +1,10 @@
 """Pooling over clips and patients, against values by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from made_up_results import CLIP_DATA as DATA
 from made_up_results import NAMES, VIEWS, image_result
 
-from utils.core.data_config import DataConfig
 from utils.evaluation.clips import (
     clip_units,
     clips_of,
@@ -18,15 +16,6 @@ from utils.evaluation.clips import (
 )
 
 BOX = (10, 10, 40, 40)
-DATA = DataConfig(
-    source=Path("data.yaml"),
-    root=Path(),
-    splits={},
-    names=NAMES,
-    view_names=VIEWS,
-    group_pattern=r"^(P\d+)_",
-    clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
-)
 
 
 def a_study():

@@ -1,13 +1,12 @@
 """Thresholds chosen on validation frames, against values by hand and an exhaustive search."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_results import NAMES, VIEWS, image_result, random_results
+from made_up_results import CLIP_DATA as DATA
+from made_up_results import image_result, random_results
 
-from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.evaluation.clips import Unit
 from utils.evaluation.thresholds import (
@@ -15,16 +14,6 @@ from utils.evaluation.thresholds import (
     chosen_on,
     evidence_threshold,
     view_threshold,
-)
-
-DATA = DataConfig(
-    source=Path("data.yaml"),
-    root=Path(),
-    splits={},
-    names=NAMES,
-    view_names=VIEWS,
-    group_pattern=r"^(P\d+)_",
-    clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
 )
 
 

@@ -1,13 +1,24 @@
 """Predictions without a model: made by hand or at random."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from utils.core.data_config import DataConfig
 from utils.evaluation.results import ImageResult
 
 NAMES = ("AR", "MR", "PR")
 VIEWS = ("A4C", "PSAX", "PLAX")
+CLIP_DATA = DataConfig(
+    source=Path("data.yaml"),
+    root=Path(),
+    splits={},
+    names=NAMES,
+    view_names=VIEWS,
+    group_pattern=r"^(P\d+)_",
+    clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
+)  # of frames called P1_C2_F3.png
 
 
 def image_result(

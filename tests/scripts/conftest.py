@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from forked_runs import Forge
 from made_once import made_once
@@ -25,6 +26,7 @@ from utils.commands import compare_solutions as command
 from utils.comparison.trainings import Training
 from utils.core.files import ROOT
 from utils.core.script import run_script
+from utils.inference.predictor import Prediction, Predictor
 
 
 @pytest.fixture
@@ -32,6 +34,21 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not look at them: they take longer than all else."""
     monkeypatch.setattr("utils.commands.val.draw_evaluation", lambda folder: [])
     monkeypatch.setattr("utils.training.finish.draw_run", lambda folder: [])
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
+    """What the predictor said, in order."""
+    predictions = []
+    original = Predictor.predict
+
+    def note(self: Predictor, images: list[np.ndarray]) -> list[Prediction]:
+        found = original(self, images)
+        predictions.extend(found)
+        return found
+
+    monkeypatch.setattr(Predictor, "predict", note)
+    return predictions
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from utils.core.script import LOGGER, run_script
 from utils.data.images import read_image
 from utils.data.labels import read_label_file
 from utils.inference.drawing import CAPTION, MARGIN, SIDE
-from utils.inference.predictor import Prediction, Predictor
+from utils.inference.predictor import Predictor
 from utils.plots.frames import STRIP
 
 NAMES, VIEWS = ["AR", "MR", "PR", "TR"], ["A4C", "PSAX", "PLAX"]
@@ -57,21 +57,6 @@ def run(
         return capsys.readouterr().out
 
     return call
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
-    """What the predictor said, in order."""
-    predictions = []
-    original = Predictor.predict
-
-    def note(self: Predictor, images: list[np.ndarray]) -> list[Prediction]:
-        found = original(self, images)
-        predictions.extend(found)
-        return found
-
-    monkeypatch.setattr(Predictor, "predict", note)
-    return predictions
 
 
 # ---- labels --------------------------------------------------------------------------------------

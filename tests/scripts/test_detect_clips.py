@@ -15,7 +15,6 @@ import detect
 from utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from utils.core.data_config import load_data_config
 from utils.core.script import LOGGER, UserError
-from utils.inference.predictor import Prediction, Predictor
 
 NAMES, VIEWS = ["AR", "MR", "PR", "TR"], ["A4C", "PSAX", "PLAX"]
 CLIPS = ("--clip-evidence", "--save-csv", "--nosave", "--conf-thres", 0.001)
@@ -61,21 +60,6 @@ def run(
         return capsys.readouterr().out
 
     return call
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[Prediction]:
-    """What the predictor said, in order."""
-    predictions = []
-    original = Predictor.predict
-
-    def note(self: Predictor, images: list[np.ndarray]) -> list[Prediction]:
-        found = original(self, images)
-        predictions.extend(found)
-        return found
-
-    monkeypatch.setattr(Predictor, "predict", note)
-    return predictions
 
 
 def table(path: Path) -> list[dict[str, str]]:
