@@ -1,7 +1,6 @@
 """What the engine asks of Ray, with a stand-in for it; tests/scripts/test_ray_cluster.py has Ray."""
 
 import os
-import pickle
 import signal
 import sys
 from collections.abc import Callable
@@ -166,11 +165,6 @@ def test_a_task_that_is_cancelled_stops_its_training(
     with pytest.raises(KeyboardInterrupt):
         train_with("wait_for_the_end()", {"a": None})
     assert (tmp_path / "runs/a/stopped").exists()
-
-
-def test_what_goes_to_other_machines_comes_back_whole(tmp_path: Path):
-    (training,) = made_up_trainings(tmp_path, "", {"a": "b"})
-    assert pickle.loads(pickle.dumps(training)) == training
 
 
 def test_no_statistics_are_sent(ray: FakeRay):

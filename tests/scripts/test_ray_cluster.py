@@ -1,0 +1,131 @@
+"""Comparisons on two nodes of a Ray cluster, both on this machine."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ray_nodes import RayCluster, RayNode
+from script_processes import ScriptProcess
+from small_comparisons import (
+    Compared,
+    compare,
+    not_again,
+    place,
+    results_of,
+    without_costs,
+)
+from small_runs import assert_same_run
+
+from utils.core.lock import LOCK_NAME, is_in_use
+
+pytest.importorskip("ray", reason="pip install '.[ray]'")
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 900  # on a machine that is busy
+CORES = max(1, (os.cpu_count() or 1) // 2)  # each training of `compared` had half of them
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with RayCluster(CORES) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def expected(
+    linked: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., object]:
+    """What arms come to on the local engine."""
+
+    def evaluate(*arms: str) -> object:
+        return without_costs(compare(monkeypatch, not_again, linked, *arguments, "--arms", *arms))
+
+    return evaluate
+
+
+@pytest.fixture
+def start(
+    cluster: RayCluster, arguments: list[str], tmp_path: Path
+) -> Callable[..., ScriptProcess]:
+    """Start the comparison of arms in the folder "compared" on the cluster."""
+
+    def run(*arms: str) -> ScriptProcess:
+        on_ray = ("--jobs=1", "--engine=ray", f"--address={cluster.address}")
+        where = place(tmp_path / "compared")
+        words = ["compare_solutions.py", *arguments, *on_ray, *where, "--arms", *arms]
+        return ScriptProcess(*words, **cluster.environment)
+
+    return run
+
+
+def run_within_an_epoch(process: ScriptProcess, folder: Path, node: RayNode) -> Path:
+    """The first run of a node that has finished an epoch, and not all; its process is held."""
+    while process.poll() is None:
+        for run in folder.glob("*-seed0"):
+            has_ended = (run / "summary.json").exists()
+            if not (run / "results.csv").exists() or has_ended or not is_in_use(run):
+                continue
+            pid = pid_of(run)
+            lines = (run / "results.csv").read_text().count("\n")
+            if lines == 2 and node.runs(pid):
+                os.kill(pid, signal.SIGSTOP)
+                if not (run / "summary.json").exists():
+                    return run
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(0.005)
+    pytest.fail(f"no run was met within an epoch: {process.communicate()}")
+
+
+def starts_of(run: Path) -> list[str]:
+    """The commands that a run was begun with, and gone on with."""
+    lines = (run.parent / "logs" / f"{run.name}.log").read_text().splitlines()
+    return [line for line in lines if line.startswith("$ python ")]
+
+
+def pid_of(run: Path) -> int:
+    """The process that trains it."""
+    return json.loads((run / LOCK_NAME).read_text())["pid"]
+
+
+def test_a_machine_that_is_lost_within_an_epoch_changes_nothing(
+    cluster: RayCluster, compared: Compared, expected: Callable, start: Callable, tmp_path: Path
+):
+    arms = ("gradnorm-static", "dual")
+    doomed = cluster.add_node(CORES)
+    process = start(*arms)
+    run = run_within_an_epoch(process, tmp_path / "compared", doomed)
+    doomed.kill()
+    _, errors = process.communicate(PATIENCE_S)
+    assert process.returncode == 0, errors
+    assert without_costs(results_of(tmp_path / "compared")) == expected(*arms)
+    for name in ("gradnorm-seed0", "gradnorm-static-seed0", "dual-seed0"):
+        assert_same_run(tmp_path / "compared" / name, compared.folder / name)
+    first, second = starts_of(run)
+    assert "--resume" not in first and "--resume" in second
+
+
+def test_ctrl_c_ends_the_trainings_of_all_machines_and_the_same_command_goes_on(
+    cluster: RayCluster, expected: Callable, start: Callable, tmp_path: Path
+):
+    arms = ("fixed", "dual")
+    other = cluster.add_node(CORES)
+    process = start(*arms)
+    run = run_within_an_epoch(process, tmp_path / "compared", other)
+    pid = pid_of(run)
+    process.send_signal(signal.SIGINT)
+    os.kill(pid, signal.SIGCONT)
+    _, errors = process.communicate(PATIENCE_S)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "stopped; the same command goes on from here" in errors
+    assert not any(is_in_use(run) for run in (tmp_path / "compared").glob("*-seed0"))
+    assert not Path(f"/proc/{pid}").exists()
+    assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
+    process = start(*arms)
+    _, errors = process.communicate(PATIENCE_S)
+    assert process.returncode == 0, errors
+    assert without_costs(results_of(tmp_path / "compared")) == expected(*arms)
+    assert len(starts_of(run)) == 2
