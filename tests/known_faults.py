@@ -503,4 +503,22 @@ FAULTS = (
         new="seen = set()",
         test="tests/curation/test_held_out.py",
     ),
+    Fault(
+        symbol="utils.comparison.ray_engine.RayEngine.begin",
+        old="retry_exceptions=[Lost]",
+        new="retry_exceptions=[Lost, UserError]",
+        test="tests/comparison/test_ray_engine.py",
+    ),
+    Fault(
+        symbol="utils.comparison.ray_engine.RayEngine.look",
+        old="stop_if_asked()",
+        new="pass",
+        test="tests/comparison/test_ray_engine.py",
+    ),
+    Fault(
+        symbol="utils.comparison.engine.TrainingProcess.wait",
+        old="self.process.terminate()",
+        new="self.process.kill()",
+        test="tests/comparison/test_ray_engine.py",
+    ),
 )

@@ -59,8 +59,8 @@ class FakeRay:
     Attributes:
         tasks: all that were given to it.
         cancelled: those that were taken back.
-        during_wait: called while tasks are waited for, like a signal's handler: what it raises is
-            lost.
+        during_wait: called once while tasks are waited for, like a signal's handler: what it raises
+            is lost.
     """
 
     def __init__(self) -> None:
@@ -97,8 +97,10 @@ class FakeRay:
         self, tasks: list[Task], num_returns: int, timeout: float | None = None
     ) -> tuple[list[Task], list[Task]]:
         if self.during_wait:
+            interrupt = self.during_wait
+            self.during_wait = None
             try:
-                self.during_wait()
+                interrupt()
             except BaseException:
                 return [], tasks
         for task in tasks:

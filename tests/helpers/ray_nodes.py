@@ -71,16 +71,7 @@ class RayCluster:
         return self._start(cores, f"--address={self.address}")
 
     def _start(self, cores: int, *options: str) -> RayNode:
-        # With ports that are given Ray does not wait for its helpers, 15 s at most
-        names = (
-            "dashboard-agent-grpc",
-            "dashboard-agent-listen",
-            "metrics-export",
-            "runtime-env-agent",
-        )
-        ports = [f"--{name}-port={port}" for name, port in zip(names, free_ports(4), strict=True)]
-        small = ("--include-log-monitor=false", "--object-store-memory=100000000", "--num-gpus=0")
-        words = ["start", "--block", *options, *ports, *small, f"--num-cpus={cores}"]
+        words = ["start", "--block", *options, *options_of_small_nodes(), f"--num-cpus={cores}"]
         log = Path(self._folder, f"node{len(self._nodes)}.log")
         with log.open("w") as stream:
             process = subprocess.Popen(
@@ -106,6 +97,26 @@ class RayCluster:
             if node.process.poll() is None:
                 node.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def options_of_small_nodes() -> list[str]:
+    """Of `ray start`: no GPU, little memory, and ports that are given.
+
+    Ray does not wait for helpers whose ports it knows; else it does for 15 s, and gives up.
+    """
+    names = (
+        "dashboard-agent-grpc",
+        "dashboard-agent-listen",
+        "metrics-export",
+        "runtime-env-agent",
+    )
+    ports = [f"--{name}-port={port}" for name, port in zip(names, free_ports(4), strict=True)]
+    return [
+        *ports,
+        "--include-log-monitor=false",
+        "--object-store-memory=100000000",
+        "--num-gpus=0",
+    ]
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,11 +1,15 @@
 """Comparisons on two nodes of a Ray cluster, both on this machine."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from ray_nodes import RayCluster, RayNode
@@ -20,6 +24,7 @@ from small_comparisons import (
 )
 from small_runs import assert_same_run
 
+from utils.core.files import ROOT
 from utils.core.lock import LOCK_NAME, is_in_use
 
 pytest.importorskip("ray", reason="pip install '.[ray]'")
@@ -66,11 +71,10 @@ def run_within_an_epoch(process: ScriptProcess, folder: Path, node: RayNode) -> 
     """The first run of a node that has finished an epoch, and not all; its process is held."""
     while process.poll() is None:
         for run in folder.glob("*-seed0"):
-            has_ended = (run / "summary.json").exists()
-            if not (run / "results.csv").exists() or has_ended or not is_in_use(run):
+            if not (run / "results.csv").exists():
                 continue
-            pid = pid_of(run)
             lines = (run / "results.csv").read_text().count("\n")
+            pid = pid_of(run)
             if lines == 2 and node.runs(pid):
                 os.kill(pid, signal.SIGSTOP)
                 if not (run / "summary.json").exists():
@@ -87,8 +91,11 @@ def starts_of(run: Path) -> list[str]:
 
 
 def pid_of(run: Path) -> int:
-    """The process that trains it."""
-    return json.loads((run / LOCK_NAME).read_text())["pid"]
+    """The process that trains it; 0 if there is none."""
+    try:
+        return json.loads((run / LOCK_NAME).read_text())["pid"]
+    except FileNotFoundError:
+        return 0
 
 
 def test_a_machine_that_is_lost_within_an_epoch_changes_nothing(
@@ -129,3 +136,62 @@ def test_ctrl_c_ends_the_trainings_of_all_machines_and_the_same_command_goes_on(
     assert process.returncode == 0, errors
     assert without_costs(results_of(tmp_path / "compared")) == expected(*arms)
     assert len(starts_of(run)) == 2
+
+
+@pytest.fixture
+def allocation(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a job of SLURM's on two nodes, both of which are this machine."""
+    commands = {
+        "srun": '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
+        "ray": f"""#!{sys.executable}
+import sys
+sys.path.insert(0, {str(ROOT / "tests/helpers")!r})
+from ray.scripts.scripts import main
+from ray_nodes import options_of_small_nodes
+sys.argv += options_of_small_nodes()
+main()
+""",
+    }
+    for name, text in commands.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o700)
+    job = str(os.getpid())
+    path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    slurm = {"JOB_ID": job, "JOB_NUM_NODES": "2", "CPUS_PER_TASK": str(CORES), "SUBMIT_DIR": "."}
+    yield os.environ | {f"SLURM_{key}": value for key, value in slurm.items()} | {"PATH": path}
+    shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def job(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[Popen]:
+    """A script of SLURM's at work; what it leaves is ended, as SLURM does."""
+    with log.open("a") as stream:
+        process = Popen(
+            words, cwd=ROOT, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_the_script_for_slurm_stops_in_time_and_goes_on(
+    compared: Compared, allocation: dict[str, str], arguments: list[str], tmp_path: Path
+):
+    run = tmp_path / "compared/dual-seed0"
+    log = tmp_path / "job.log"
+    script = ["docs/how-to/compare_on_slurm.sh", *arguments, *place(run.parent)]
+    words = [*script, "--arms=dual", "--jobs=1"]
+    with job(words, allocation, log) as process:
+        while process.poll() is None and not (run / "progress.json").exists():
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM, log.read_text()
+    assert json.loads((run / "progress.json").read_text())["state"] == "stopped"
+    with job(words, allocation, log) as process:
+        assert process.wait(PATIENCE_S) == 0, log.read_text()
+    assert_same_run(run, compared.folder / run.name)
+    assert not list(ROOT.glob(".ray-token-*"))
