@@ -57,6 +57,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_TMPDIR": self._folder,
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # other tests may run beside it
         }
         self._nodes: list[RayNode] = []
         (port,) = free_ports(1)

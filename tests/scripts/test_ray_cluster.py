@@ -138,6 +138,54 @@ def test_ctrl_c_ends_the_trainings_of_all_machines_and_the_same_command_goes_on(
     assert len(starts_of(run)) == 2
 
 
+FAILING = """
+import sys
+from pathlib import Path
+
+from made_up_trainings import made_up_trainings
+from utils.comparison.engine import train_all
+from utils.comparison.ray_engine import RayEngine
+from utils.core.script import run_script
+
+LINES = '''
+with (folder.parent / f"attempts of {folder.name}").open("a") as stream:
+    print(file=stream)
+attempts = len((folder.parent / f"attempts of {folder.name}").read_text())
+if folder.name == "bad":
+    print("error: no such option")
+    sys.exit(2)
+if folder.name == "killed" and attempts == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+(folder / "summary.json").touch()
+'''
+NEEDS = {"bad": None, "needs-bad": "bad", "killed": None, "needs-killed": "killed"}
+
+folder, address = sys.argv[1:]
+trainings = made_up_trainings(Path(folder), LINES, NEEDS, sys.argv[0])
+run_script(lambda: train_all(trainings, RayEngine(address, "cpu", 1)))
+"""
+
+
+def test_one_training_that_fails_is_not_tried_again_and_the_others_finish(
+    cluster: RayCluster, tmp_path: Path
+):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    process = ScriptProcess(script, tmp_path, cluster.address, **cluster.environment)
+    _, errors = process.communicate(PATIENCE_S)
+    runs = tmp_path / "runs"
+    assert process.returncode == 2, errors
+    complaint = f"{runs / 'bad'}: the training ended with exit code 2: error: no such option (see"
+    assert errors.count(f"error: {complaint}") == 1
+    attempts = {path.name: len(path.read_text()) for path in runs.glob("attempts of *")}
+    assert attempts == {
+        "attempts of bad": 1,
+        "attempts of killed": 2,
+        "attempts of needs-killed": 1,
+    }
+    assert (runs / "needs-killed/summary.json").exists()
+
+
 @pytest.fixture
 def allocation(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a job of SLURM's on two nodes, both of which are this machine."""
@@ -160,7 +208,8 @@ main()
     job = str(os.getpid())
     path = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     slurm = {"JOB_ID": job, "JOB_NUM_NODES": "2", "CPUS_PER_TASK": str(CORES), "SUBMIT_DIR": "."}
-    yield os.environ | {f"SLURM_{key}": value for key, value in slurm.items()} | {"PATH": path}
+    own = {"PATH": path, "RAY_worker_niceness": "0"}
+    yield os.environ | {f"SLURM_{key}": value for key, value in slurm.items()} | own
     shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
 
 
