@@ -157,9 +157,9 @@ def test_a_signal_takes_every_task_back_though_ray_swallows_it(
 def test_a_task_that_is_cancelled_stops_its_training(
     train_with: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def interrupt(seconds: float) -> None:
+    def interrupt(seconds: float) -> None:  # as Ray does
         if (tmp_path / "runs/a/began").exists():
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(engine.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):

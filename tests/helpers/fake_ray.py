@@ -5,6 +5,7 @@ A task is run when it is first waited for, and again as its options say.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -43,6 +44,7 @@ class Task:
         self.attempts += 1
         self.error = None
         may_go_on = self.attempts <= self.options["max_retries"]
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under a Ray that `&` started
         try:
             self.function(*given)
         except Exception as error:
@@ -51,6 +53,8 @@ class Task:
             self.has_ended = not (is_retried and may_go_on)
         else:
             self.has_ended = True
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
 
 class FakeRay:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -71,8 +72,7 @@ class RayEngine:
             self._pending[reference] = training
 
     def look(self) -> bool:
-        pending = list(self._pending)
-        ended, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
+        ended, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
         stop_if_asked()  # Ray swallows what a handler raises while it waits
         for reference in ended:
             self._note_end(self._pending.pop(reference), reference)
@@ -114,13 +114,12 @@ def share_of(
     device: str, jobs: int, machines: Sequence[Mapping[str, float]]
 ) -> dict[str, int | float]:
     """What a training asks for: its part of the smallest machine, or of a GPU and its cores."""
+    cores = min((own["CPU"] for own in machines if "CPU" in own), default=1)
+    gpus = 0
     with_gpu = [own for own in machines if own.get("GPU", 0) >= 1]
     if device == "auto" and with_gpu:
         cores = min(own.get("CPU", 0) / own["GPU"] for own in with_gpu)
         gpus = math.floor(10_000 / jobs) / 10_000  # Ray counts in ten-thousandths
-    else:
-        cores = min((own["CPU"] for own in machines if "CPU" in own), default=1)
-        gpus = 0
     return {"num_cpus": max(1, int(cores / jobs)), "num_gpus": gpus}
 
 
@@ -137,6 +136,7 @@ def _train(training: Training, folder: str, threads: int, needed: None) -> None:
                 "machines must see the project, the comparison and the data at the same paths"
             )
     os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray cancels by it; `&` ignores it
     while is_in_use(training.folder):  # by one that was left behind, or that lost its machine
         time.sleep(POLL_S)
     if training.is_finished:
