@@ -177,39 +177,41 @@ def test_a_wait_would_be_seen():
     assert len(waits) >= 2 and all("test_host_waits" in place for place in waits), waits
 
 
-@dataclass
-class MarkedSteps:
-    """Marks every step of the second epoch but the first, for a profiler."""
+class ProfiledSteps:
+    """Profiles the second epoch but its first batch, every step marked."""
 
-    mark: record_function | None = None
-    count: int = 0
+    def __init__(self) -> None:
+        self.profiler = profile()  # of all that this PyTorch can see
+        self.count = 0
+        self._mark = record_function("a training step")
 
     def __call__(self, trainer: Trainer, epoch: int, index: int, batch: dict) -> None:
-        self.end()
-        if epoch == 1 and index + 1 < len(trainer.train_loader):
-            self.mark = record_function("a training step")
-            self.mark.__enter__()
+        if epoch == 0:
+            return
+        if index == 0:
+            self.profiler.start()
+        else:
+            self._mark.__exit__(None, None, None)
             self.count += 1
-
-    def end(self) -> None:
-        if self.mark is not None:
-            self.mark.__exit__(None, None, None)
-            self.mark = None
+        if index + 1 == len(trainer.train_loader):
+            self.profiler.stop()
+        else:
+            self._mark = record_function("a training step")
+            self._mark.__enter__()
 
 
 def test_the_profiler_sees_no_usual_batch_wait(
     options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("utils.training.trainer.LOSS_READ_INTERVAL", NEVER)
-    marks = MarkedSteps()
-    with profile() as profiler:  # of all that this PyTorch can see
-        run(options | {"gradnorm_interval": NEVER}, tmp_path / "run", on_step=marks)
-    events = profiler.events()
+    profiled = ProfiledSteps()
+    run(options | {"gradnorm_interval": NEVER}, tmp_path / "run", on_step=profiled)
+    events = profiled.profiler.events()
     spans = []
     for event in events:
         if event.name == "a training step" and event.device_type == DeviceType.CPU:
             spans.append(event.time_range)
-    assert len(spans) == marks.count > 0
+    assert len(spans) == profiled.count > 0
     within = Counter()
     for event in events:
         if any(span.start <= event.time_range.start < span.end for span in spans):
@@ -217,7 +219,7 @@ def test_the_profiler_sees_no_usual_batch_wait(
     called = {name: count for name, count in within.items() if name.startswith("cuda")}
     if gpu.DEVICE != "cpu" and not called:
         pytest.skip("the profiler sees nothing of CUDA here")
-    text = f"{marks.count} steps called of CUDA: {called}"
+    text = f"{profiled.count} steps called of CUDA: {called}"
     print(text)
     waits = {name: count for name, count in called.items() if name.startswith(WAITING)}
     waits.pop("cudaMemcpyAsync", None)
