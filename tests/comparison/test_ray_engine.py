@@ -10,7 +10,7 @@ import pytest
 from fake_ray import FakeRay
 from made_up_trainings import made_up_trainings
 
-from utils.comparison import engine
+from utils.comparison import engine, ray_engine
 from utils.comparison.engine import train_all
 from utils.comparison.ray_engine import RayEngine, share_of
 from utils.core.files import ROOT
@@ -21,7 +21,8 @@ from utils.core.script import UserError, run_script
 def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     fake = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")  # is set back at the end
+    for name in ray_engine.AROUND_RAY:
+        monkeypatch.setenv(name, "before")  # is set back at the end
     return fake
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from utils.comparison import evaluation
+from utils.comparison.ray_engine import AROUND_RAY
 from utils.comparison.trainings import check_fingerprints
 
 
@@ -41,7 +42,8 @@ def test_without_ray_a_line_says_how_to_get_it(
     refused: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # is taken back at the end
+    for name in AROUND_RAY:
+        monkeypatch.setenv(name, "before")  # is set back at the end
     found = refused(tmp_path / "compared", "--engine", "ray")
     assert found.startswith("--engine ray: ") and found.endswith("pip install '.[ray]'")
     assert "\n" not in found and not (tmp_path / "compared").exists()

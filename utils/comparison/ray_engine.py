@@ -23,6 +23,8 @@ from utils.core.script import LOGGER, UserError
 from utils.core.signals import signals_held_back, stop_if_asked
 
 RETRIES = 3
+# No network beyond the cluster; and an address where nobody answers is given up in minutes
+AROUND_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_NUM_REDIS_GET_RETRIES": "3"}
 REFUSED = 2  # exit code of a `UserError`: the next attempt would end in the same way
 
 
@@ -42,7 +44,7 @@ class RayEngine:
     def __init__(self, address: str, device: str, jobs: int):
         if device not in ("auto", "cpu"):
             raise UserError(f"--device {device}: --engine ray chooses the GPU; use auto or cpu")
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no network beyond the cluster
+        os.environ |= AROUND_RAY
         try:
             import ray  # of an optional extra
         except ImportError as error:
@@ -92,8 +94,8 @@ class RayEngine:
         try:
             self._ray.init(self._address, include_dashboard=False, **quiet)
         except Exception as error:  # of kinds that Ray does not list
-            words = f"--address {self._address}: {_first_line(error)}"
-            raise UserError(f"{words}; start Ray there first: ray start --head") from None
+            words = f"--address {self._address}: {_first_line(error)}; start Ray there first"
+            raise UserError(f"{words}: ray start --head") from None
 
     def _note_end(self, training: Training, reference: object) -> None:
         """Say of a training that failed how it did; the others go on."""
@@ -110,9 +112,7 @@ class RayEngine:
             self._failures.append(failure)
 
 
-def share_of(
-    device: str, jobs: int, machines: Sequence[Mapping[str, float]]
-) -> dict[str, int | float]:
+def share_of(device: str, jobs: int, machines: Sequence[Mapping]) -> dict[str, float]:
     """What a training asks for: its part of the smallest machine, or of a GPU and its cores."""
     cores = min((own["CPU"] for own in machines if "CPU" in own), default=1)
     gpus = 0
