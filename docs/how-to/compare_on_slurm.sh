@@ -20,17 +20,22 @@ head=$(hostname)  # this script runs on the first node
 port=$((20000 + SLURM_JOB_ID % 10000))
 export RAY_TMPDIR="/tmp/ray-$SLURM_JOB_ID"  # on each node; /tmp/ray may be another user's
 export RAY_USAGE_STATS_ENABLED=0
-# Who can reach Ray's ports can run programs as you, but for this token
+# Who can reach Ray's ports can run programs as you, but for a token
+own="$PWD/.ray-$SLURM_JOB_ID"
+mkdir -m 700 "$own"
+trap 'rm -rf "$own"' EXIT
 export RAY_AUTH_MODE=token
-export RAY_AUTH_TOKEN_PATH="$PWD/.ray-token-$SLURM_JOB_ID"
-trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
-(umask 077 && python -c 'import secrets; print(secrets.token_hex(), end="")' > "$RAY_AUTH_TOKEN_PATH")
+export RAY_AUTH_TOKEN_PATH="$own/token"
+python -c 'import secrets; print(secrets.token_hex(), end="")' > "$own/token"
 
 start=(--cpus-per-task="$SLURM_CPUS_PER_TASK" --ntasks-per-node=1)
 node=(ray start --block --num-cpus="$SLURM_CPUS_PER_TASK")
 srun "${start[@]}" --nodes=1 --nodelist="$head" \
-    "${node[@]}" --head --port="$port" --include-dashboard=false &
-timeout 300 bash -c "until (exec 3<>/dev/tcp/$head/$port) 2>/dev/null; do sleep 1; done"
+    "${node[@]}" --head --port="$port" --include-dashboard=false > "$own/head.log" 2>&1 &
+timeout 300 bash -c "until grep -q 'Ray runtime started' '$own/head.log'; do sleep 1; done" || {
+    cat "$own/head.log"
+    exit 1
+}
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun "${start[@]}" --nodes=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
         "${node[@]}" --address="$head:$port" &

@@ -243,4 +243,4 @@ def test_the_script_for_slurm_stops_in_time_and_goes_on(
     with job(words, allocation, log) as process:
         assert process.wait(PATIENCE_S) == 0, log.read_text()
     assert_same_run(run, compared.folder / run.name)
-    assert not list(ROOT.glob(".ray-token-*"))
+    assert not list(ROOT.glob(".ray-*"))
