@@ -244,6 +244,23 @@ def test_the_example_is_valid_with_the_folds_of_its_how_to(tmp_path: Path):
     assert [protocol.options[name] for name in ("size", "imgsz", "epochs")] == ["n", 160, 10]
 
 
+def test_the_evenings_protocol_is_valid_and_spends_its_budget(tmp_path: Path):
+    (tmp_path / "docs/recipe").mkdir(parents=True)
+    shutil.copy(ROOT / "docs/recipe/stop_gradient.yaml", tmp_path / "docs/recipe")
+    shutil.copy(ROOT / "docs/evening-protocol.yaml", tmp_path / "docs")
+    for number in range(5):
+        fold = tmp_path / f"runs/folds/fold{number}"
+        fold.mkdir(parents=True)
+        (fold / "data.yaml").touch()
+    protocol = load_protocol(tmp_path / "docs/evening-protocol.yaml")
+    assert [arm.name for arm in protocol.arms] == ["fixed", "gradnorm", "stop-gradient"]
+    assert protocol.planned == protocol.budget.trainings == 15
+    assert [(one.arm, one.reference) for one in protocol.counted] == [
+        ("fixed", "stop-gradient"),
+        ("gradnorm", "fixed"),
+    ]
+
+
 def test_the_how_to_names_every_key():
     text = (ROOT / "docs/how-to/compare-with-a-protocol.md").read_text(encoding="utf-8")
     keys = [field.name for field in dataclasses.fields(ProtocolFile)]
