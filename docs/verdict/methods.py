@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,13 +127,12 @@ def _joined(one: Method, other: Method, folder: Path) -> Method:
     Args:
         folder: of the second, for messages.
     """
-    common = one.units & other.units
-    if common or one.parameters_millions != other.parameters_millions:
-        reason = "with other parameters"
-        if common:
-            fold, seed = min(common)
-            reason = f"with {fold} and seed {seed}"
-        raise UserError(f"{folder}: arm '{one.name}' is in another folder, too, {reason}")
+    twice = f"{folder}: arm '{one.name}' is in another folder, too"
+    if one.units & other.units:
+        fold, seed = min(one.units & other.units)
+        raise UserError(f"{twice}, with {fold} and seed {seed}; leave one out")
+    if not math.isclose(one.parameters_millions, other.parameters_millions):
+        raise UserError(f"{twice}, with another number of parameters; draw them apart")
     counts = [len(one.units), len(other.units)]
     figures = {}
     for metric in one.figures.keys() | other.figures.keys():

@@ -232,7 +232,10 @@ def test_an_arm_of_two_comparisons_has_the_seeds_of_both(tmp_path: Path):
     ("changes", "message"),
     [
         ({}, r"other: arm 'ratio-1' is in another folder, too, with fold0/data\.yaml and seed 0"),
-        ({"seed": 1, "millions": 7.0}, "is in another folder, too, with other parameters"),
+        (
+            {"seed": 1, "millions": 7.0},
+            "is in another folder, too, with another number of parameters",
+        ),
         ({"seed": 1, "imgsz": 160}, "imgsz is 160, in the first folder 320; draw them apart"),
     ],
     ids=["the same trainings", "another network", "another image size"],
