@@ -125,6 +125,19 @@ def check_pip(words: tuple[str, ...]) -> None:
     assert re.search(rf"^{extras.group(1)} = ", text_of(ROOT / "pyproject.toml"), re.MULTILINE)
 
 
+def check_ray(words: tuple[str, ...]) -> None:
+    scripts = pytest.importorskip("ray.scripts.scripts", reason="pip install '.[ray]'")
+    subcommand, *options = words
+    scripts.cli.commands[subcommand].make_context(subcommand, options)
+
+
+def check_sbatch(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script of SLURM's, which passes on what follows its name."""
+    (script,) = [word for word in words if word.endswith(".sh")]
+    assert (ROOT / script).is_file()
+    check_python(("compare_solutions.py", *words[words.index(script) + 1 :]), monkeypatch)
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 @pytest.mark.parametrize("command", [c for page in PAGES for c in commands_of(page)], ids=str)
 def test_a_command_exists_and_its_options_are_known(
@@ -140,8 +153,12 @@ def test_a_command_exists_and_its_options_are_known(
         check_make(tuple(rest))
     elif program == "pip":
         check_pip(tuple(rest))
+    elif program == "ray":
+        check_ray(tuple(rest))
+    elif program == "sbatch":
+        check_sbatch(tuple(rest), monkeypatch)
     else:
-        assert program in {"source", "tensorboard"}, f"no check of {program}"
+        assert program in {"export", "source", "tensorboard"}, f"no check of {program}"
 
 
 @pytest.mark.parametrize(

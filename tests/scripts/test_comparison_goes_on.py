@@ -30,9 +30,9 @@ from small_runs import assert_same_run
 import compare_solutions
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.commands import compare_solutions as command
-from utils.comparison import evaluation, kept, trainings
+from utils.comparison import engine, evaluation, kept
 from utils.comparison.arms import JOINT
-from utils.comparison.trainings import train_all
+from utils.comparison.engine import LocalEngine, train_all
 from utils.core.files import ROOT
 from utils.core.options import USUAL_CONFIDENCE
 from utils.core.script import UserError
@@ -245,11 +245,11 @@ def test_only_what_is_missing_is_trained(
     (linked / "gradnorm-seed0/summary.json").unlink()
     planned = plan(linked, "--arms", *ARMS)
     assert {t.arm.name for t in planned if not t.is_finished} == {"gradnorm", "gradnorm-static"}
-    monkeypatch.setattr(trainings, "POLL_S", 0.0)
+    monkeypatch.setattr(engine, "POLL_S", 0.0)
     monkeypatch.setattr(
-        trainings, "subprocess", SimpleNamespace(Popen=finish, DEVNULL=None, STDOUT=None)
+        engine, "subprocess", SimpleNamespace(Popen=finish, DEVNULL=None, STDOUT=None)
     )
-    train_all(planned)
+    train_all(planned, LocalEngine())
     last = str(linked / "gradnorm-seed0/weights/last.pt")
     assert started == [[str(ROOT / JOINT), "--resume", last, "--device", "cpu"]]
 

@@ -92,6 +92,8 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
             f"--arms detection-only dual, {NOT_BALANCED}",
         ),
         (compare_solutions, "--folds folds --data my.yaml", ["data"], "--folds folds"),
+        (compare_solutions, "--address head:6379", ["address"], "--engine local"),
+        (compare_solutions, "--engine ray --address head:6379", [], ""),
         (compare_solutions, "--arms dual fixed --diagnose-interval 5", [], ""),
         (compare_solutions, "--arms dual", [], ""),
         *(
