@@ -504,6 +504,24 @@ FAULTS = (
         test="tests/curation/test_held_out.py",
     ),
     Fault(
+        symbol="utils.comparison.arms.refuse_gone",
+        old='if name == "tuned":',
+        new='if name == "tuned-":',
+        test="tests/comparison/test_protocol_file.py",
+    ),
+    Fault(
+        symbol="utils.comparison.results.PAIRS",
+        old='("gradnorm", "ratio-15")',
+        new='("gradnorm", "ratio-4")',
+        test="tests/comparison/test_results.py",
+    ),
+    Fault(
+        symbol="docs.verdict.methods._joined",
+        old="np.log([one.dose, other.dose]), weights=counts",
+        new="np.log([one.dose, other.dose])",
+        test="tests/scripts/test_verdict_curves.py",
+    ),
+    Fault(
         symbol="utils.comparison.ray_engine.RayEngine.begin",
         old="retry_exceptions=[Lost]",
         new="retry_exceptions=[Lost, UserError]",

@@ -28,7 +28,8 @@ from utils.training.trainer import Trainer, train
 SCRIPTS = {JOINT: train_joint_gradnorm, DUAL: train_joint_dual_backbone}
 ARMS = (
     "fixed",
-    "tuned",
+    "equal",
+    "ratio-15",
     "gradnorm",
     "gradnorm-static",
     "dual",
