@@ -101,10 +101,7 @@ class RayCluster:
 
 
 def options_of_small_nodes() -> list[str]:
-    """Of `ray start`: no GPU, little memory, and ports that are given.
-
-    Ray does not wait for helpers whose ports it knows; else it does for 15 s, and gives up.
-    """
+    """Of `ray start`: no GPU, little memory, and ports that no other node has."""
     names = (
         "dashboard-agent-grpc",
         "dashboard-agent-listen",
