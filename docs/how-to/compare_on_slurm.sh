@@ -32,10 +32,11 @@ start=(--cpus-per-task="$SLURM_CPUS_PER_TASK" --ntasks-per-node=1)
 node=(ray start --block --num-cpus="$SLURM_CPUS_PER_TASK")
 srun "${start[@]}" --nodes=1 --nodelist="$head" \
     "${node[@]}" --head --port="$port" --include-dashboard=false > "$own/head.log" 2>&1 &
-timeout 300 bash -c "until grep -q 'Ray runtime started' '$own/head.log'; do sleep 1; done" || {
-    cat "$own/head.log"
-    exit 1
-}
+first=$!
+until grep -q "Ray runtime started" "$own/head.log"; do
+    kill -0 "$first" 2>/dev/null || { cat "$own/head.log"; exit 1; }
+    sleep 1
+done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun "${start[@]}" --nodes=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
         "${node[@]}" --address="$head:$port" &
