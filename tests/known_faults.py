@@ -259,8 +259,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.losses.anchors.anchor_fit",
-        old="np.minimum(ratio, 1 / ratio).min(axis=2)",
-        new="np.minimum(ratio, 1 / ratio).max(axis=2)",
+        old="np.minimum(ratio, 1 / ratio).min(axis=1)",
+        new="np.minimum(ratio, 1 / ratio).max(axis=1)",
         test="tests/losses/test_anchors.py",
     ),
     Fault(
