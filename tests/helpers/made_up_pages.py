@@ -45,7 +45,9 @@ def write_run(folder: Path, data_yaml: Path, seed: int = 0, split: str = "val") 
     trained_on = load_split(data, "train").fingerprint()
     header = Header.of(data, dataset, ["detection", "classification"], cpu(), 0.3, None, trained_on)
     write_predictions(folder / FILE_NAME, results, header)
-    metrics = summarise(results, data.names, data.view_names, intervals=False)
+    metrics = summarise(
+        results, data.names, data.view_names, intervals=False, cls_title=data.cls_title
+    )
     write_json(folder / "metrics.json", plain(metrics))
     log_epochs(folder, 3)
     (folder / "MODEL_CARD.md").write_text(CARD, encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from made_up_pages import write_run
 
+from utils.core.title import plural
 from utils.report.page import LANGUAGES, ROOM, asset, word, words
 from utils.report.run_page import write_report
 
@@ -65,4 +66,26 @@ def test_the_library_has_its_licence_beside_it():
 
 
 def test_a_word_is_escaped():
-    assert word("view_right") == '<span data-word="view_right">right</span>'
+    said = {"a": ["<b>", "乙"]}
+    assert word(said, "a") == '<span data-word="a">&lt;b&gt;</span>'
+
+
+@pytest.mark.parametrize(
+    ("title", "english", "chinese"),
+    [
+        ("view", "view accuracy", "切面準確率"),
+        ("projection", "projection accuracy", "projection 準確率"),
+        ("體位", "體位 accuracy", "體位準確率"),
+    ],
+)
+def test_a_data_sets_own_word_for_a_view_stands_in_its_place(
+    title: str, english: str, chinese: str
+):
+    said = words(title)
+    assert said["accuracy"] == [english, chinese]
+    assert said["confusion_views"][0].split(":")[0].lower() == plural(title)
+    for key, texts in said.items():
+        has_view = [re.search(r"\bviews?\b", texts[0], re.IGNORECASE), "切面" in texts[1]]
+        assert title == "view" or not any(has_view), key
+    changed = [own == said[key] for key, own in words().items()]
+    assert (title == "view") == all(changed)

@@ -77,6 +77,20 @@ def test_a_comparison_puts_an_arms_folds_into_one_set(tiny_data: Path, tmp_path:
     assert 'class="not-told"' in text and "words" in text
 
 
+def test_the_page_says_what_its_data_set_calls_a_view(tiny_data: Path, tmp_path: Path):
+    content = yaml.safe_load(tiny_data.read_text())
+    content |= {"path": str(tiny_data.parent / "frames"), "cls_title": "projection"}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
+    run = write_run(tmp_path / "exp", tmp_path / "data.yaml")
+    text = write_report([run]).read_text(encoding="utf-8")
+    shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
+    assert ">predicted projection<" in shown and ">By projection<" in shown
+    assert not re.search(r">[^<]*\bviews?\b", shown, re.IGNORECASE)
+    other = write_run(tmp_path / "other", tiny_data)
+    both = write_report([run, other], tmp_path / "both.html").read_text(encoding="utf-8")
+    assert ">predicted view<" in both  # they do not agree
+
+
 def test_embedded_pictures_are_small(tiny_data: Path, tmp_path: Path):
     page = write_report([write_run(tmp_path / "exp", tiny_data)], embed=True)
     pictures = data_of(page)["sets"][0]["thumbnails"]

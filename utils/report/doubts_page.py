@@ -162,6 +162,7 @@ def _write_page(
         "doubts.html.j2",
         SCRIPTS,
         content,
+        data.cls_title,
         title="/".join(data.source.resolve().parts[-2:]),
         most_doubts=MOST_DOUBTS,
         is_real=not data.generate,
