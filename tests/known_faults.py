@@ -492,6 +492,24 @@ FAULTS = (
         test="tests/curation/test_doubts.py",
     ),
     Fault(
+        symbol="utils.report.curves._measured",
+        old='table[f"norm/detection/{place}"] / table[f"norm/classification/{place}"]',
+        new='table[f"norm/classification/{place}"] / table[f"norm/detection/{place}"]',
+        test="tests/report/test_curves.py",
+    ),
+    Fault(
+        symbol="utils.report.page._titled_in_chinese",
+        old="if cls_title == DEFAULT_TITLE:",
+        new="if cls_title != DEFAULT_TITLE:",
+        test="tests/report/test_page.py",
+    ),
+    Fault(
+        symbol="utils.report.run_page._cls_title",
+        old="if len(titles) == 1:",
+        new="if titles:",
+        test="tests/report/test_run_page.py",
+    ),
+    Fault(
         symbol="utils.curation.decisions.corrected",
         old="kept + lines[view_at:]",
         new="lines[view_at:] + kept",
