@@ -486,9 +486,27 @@ FAULTS = (
         test="tests/evaluation/test_frame_kinds.py",
     ),
     Fault(
-        symbol="utils.curation.doubts._doubts_of",
-        old="doubt *= 1 - iou[d, label]",
-        new="doubt *= iou[d, label]",
+        symbol="utils.curation.doubts._Frame.evidence",
+        old="_odds(score, support[label])",
+        new="_odds(support[label], score)",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts._Frame.mistakes",
+        old="_odds(support, rival)",
+        new="_odds(rival, support)",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts.share_of_mistakes",
+        old="mistakes / counts, weights=counts",
+        new="mistakes / counts",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts._one_each",
+        old="if not places & taken:",
+        new="if True:",
         test="tests/curation/test_doubts.py",
     ),
     Fault(
@@ -506,7 +524,7 @@ FAULTS = (
     Fault(
         symbol="utils.report.run_page._cls_title",
         old="if len(titles) == 1:",
-        new="if titles:",
+        new="if len(titles) == 2:",
         test="tests/report/test_run_page.py",
     ),
     Fault(
