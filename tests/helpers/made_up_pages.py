@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +32,11 @@ HOSTILE = (
     "\u202egpj.\u05d0\u05d1\u05d2",
     "&amp;#{{7*7}}$&",
 )
+
+
+def unpacked(text: str) -> object:
+    """What `utils.report.page.packed` packed."""
+    return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
 def cpu() -> Compute:

@@ -252,7 +252,7 @@ def test_20000_frames_open_in_3_seconds_and_draw_what_is_visible(
         is_real=False,
         is_embedded=False,
     )
-    assert page.stat().st_size < 4e6
+    assert page.stat().st_size < 2e6
     opened = look(page, cpu=True)
     opened_s = opened.cpu_s()
     opened.page.evaluate(

@@ -57,7 +57,7 @@ def test_keyboard_decisions_come_out_in_the_file(
 ):
     opened = look(doubts / "doubts.html")
     page = opened.page
-    records = page.evaluate("DATA.doubts")
+    records = page.evaluate("Object.values(DOUBTS).flat()")
     views = [own for own in records if own["subject"] == "view"]
     page.keyboard.press("1")  # the label is right
     page.keyboard.press("ArrowLeft")

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from made_up_pages import write_run
+from made_up_pages import unpacked, write_run
 
 from utils.core.title import plural
-from utils.report.page import LANGUAGES, ROOM, asset, word, words
+from utils.report.page import LANGUAGES, ROOM, asset, packed, word, words
 from utils.report.run_page import write_report
 
 SOURCES = [*(ROOM / "templates").glob("*.j2"), *(ROOM / "assets").glob("*.js"), *ROOM.glob("*.py")]
@@ -42,6 +42,12 @@ def test_the_policy_allows_exactly_our_scripts_and_no_network(text: str):
     for script in re.findall(r"<script>(.*?)</script>", text, re.DOTALL):
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
+
+
+def test_what_is_packed_comes_back_and_is_the_same_every_time():
+    content = {"a": [1, -1, None, 0.5], "<b>": "影格 \u202e"}
+    assert unpacked(packed(content)) == content and packed(content) == packed(content)
+    assert len(packed([7] * 10_000)) < 200
 
 
 def test_nothing_in_the_page_leads_elsewhere(text: str):

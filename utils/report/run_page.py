@@ -93,7 +93,7 @@ def write_report(
         overview=figures.overview(metrics),
         errors=figures.errors(metrics),
         details=[(name, figures.details(own)) for name, own in metrics.items()],
-        frames=sum(len(own["names"]) for own in gallery.sets),
+        frames=sum(own["frames"] for own in gallery.sets),
         most_boxes=MOST_BOXES,
         is_real=gallery.is_real,
         is_embedded=embed and bool(gallery.sets),
