@@ -516,6 +516,12 @@ FAULTS = (
         test="tests/report/test_curves.py",
     ),
     Fault(
+        symbol="utils.report.records._whole",
+        old="np.rint(numbers).clip(0)",
+        new="np.rint(numbers)",
+        test="tests/report/test_records.py",
+    ),
+    Fault(
         symbol="utils.report.page._titled_in_chinese",
         old="if cls_title == DEFAULT_TITLE:",
         new="if cls_title != DEFAULT_TITLE:",

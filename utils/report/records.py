@@ -63,10 +63,10 @@ def frame_set(
         "patient": _numbers(patients, patient_names),
         "clip": _numbers([own for own, _ in clips], clip_names),
         "number": [number for _, number in clips],
-        "width": [result.width for result in results],
-        "height": [result.height for result in results],
+        "width": [int(result.width) for result in results],
+        "height": [int(result.height) for result in results],
         "loss": [_loss(result) for result in results],
-        "view": [result.true_view for result in results],
+        "view": [int(result.true_view) for result in results],
         "said": _whole(_probabilities(results, len(data.view_names)) * STEPS),
     }
     content |= _true_boxes(results)
@@ -113,7 +113,7 @@ def _whole(numbers: np.ndarray) -> list[int]:
 
 def _loss(result: ImageResult) -> float | None:
     """None where it was not measured."""
-    if math.isnan(result.detection_loss):
+    if not math.isfinite(result.detection_loss):
         return None
     return float(f"{result.detection_loss:.{LOSS_DIGITS}g}")
 

@@ -239,6 +239,14 @@ function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+function forget() {
+  if (confirm(word("forget_question"))) {
+    state.decisions = {};
+    remember("decisions", "{}");
+    show();
+  }
+}
+
 async function startDoubts() {
   const [set, images, doubts] = await Promise.all([
     readSet(DATA.sets[0]),
