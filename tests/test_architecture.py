@@ -184,8 +184,11 @@ def test_a_room_says_what_it_is_for_and_nothing_else(room: str):
 
 
 def test_every_folder_of_tests_is_a_room():
-    """tests/ mirrors the folders; tests/scripts is for whole commands, tests/assets for files."""
-    rooms = {room.rpartition(".")[2] for room in MAY_IMPORT} | {"scripts", "assets"}
+    """tests/ mirrors the folders.
+
+    tests/scripts is for whole commands, tests/assets for files, tests/gpu for what needs a GPU.
+    """
+    rooms = {room.rpartition(".")[2] for room in MAY_IMPORT} | {"scripts", "assets", "gpu"}
     folders = {path.parent.name for path in (ROOT / "tests").rglob("test_*.py")} - {"tests"}
     assert folders <= rooms
 

@@ -132,7 +132,7 @@ def task_losses(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return tasks
 
 
-# Batches between two reads of the losses on CUDA, so that the host never waits.
+# Batches between two reads of the losses on CUDA: the host waits for each.
 LOSS_READ_INTERVAL = 10
 
 
