@@ -151,10 +151,6 @@ def read_run(folder: Path) -> RunStatus:
     if state == "training":
         left_s = _left_s(progress, logged_epochs, epoch_s)
     losses = _cells(newest, "train/")
-    title = _title(folder)
-    metrics = {}
-    for name, column in METRICS.items():
-        metrics[titled(name, title)] = _number(newest.get(column, ""))
     return RunStatus(
         folder=folder,
         state=state,
@@ -168,9 +164,16 @@ def read_run(folder: Path) -> RunStatus:
         left_s=left_s,
         losses={name.removesuffix("_loss"): value for name, value in losses.items()},
         weights=_cells(updates[-1], "weight/"),
-        metrics=metrics,
+        metrics=_metrics(newest, _title(folder)),
         problem="; ".join(problems),
     )
+
+
+def _metrics(row: Mapping[str, str], cls_title: str) -> dict[str, float | None]:
+    found = {}
+    for name, column in METRICS.items():
+        found[titled(name, cls_title)] = _number(row.get(column, ""))
+    return found
 
 
 def _title(folder: Path) -> str:

@@ -52,11 +52,26 @@ def frame_set(
     folder = common_folder(results)
     if confidence is None:
         confidence = USUAL_CONFIDENCE
+    content = _frames(results, folder, data) | _true_boxes(results)
+    content |= _detections(parts, len(data.names))
+    return {
+        "name": name,
+        "root": address_of(folder, page.parent),
+        "confidence": round(confidence, 2),
+        "frames": len(results),
+        "packed": packed(content),
+    }
+
+
+def _frames(
+    results: Sequence[ImageResult], folder: str, data: DataConfig
+) -> dict[str, Sequence[object]]:
+    """Where each frame is from, and what is known of it as a whole; names below `folder`."""
     clips = [data.clip_of(result.image) or ("", 0) for result in results]
     patients = [patient_of(result) for result in results]
     patient_names = sorted(set(patients))
     clip_names = sorted({clip for clip, _ in clips})
-    content = {
+    return {
         "names": [Path(os.path.relpath(result.image, folder)).as_posix() for result in results],
         "patients": patient_names,
         "clips": clip_names,
@@ -68,15 +83,6 @@ def frame_set(
         "loss": [_loss(result) for result in results],
         "view": [int(result.true_view) for result in results],
         "said": _whole(_probabilities(results, len(data.view_names)) * STEPS),
-    }
-    content |= _true_boxes(results)
-    content |= _detections(parts, len(data.names))
-    return {
-        "name": name,
-        "root": address_of(folder, page.parent),
-        "confidence": round(confidence, 2),
-        "frames": len(results),
-        "packed": packed(content),
     }
 
 
