@@ -67,8 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--jobs",
         type=whole_number(1, MOST_JOBS),
         default=1,
-        help=f"trainings at a time, which share the cores; 1 to {MOST_JOBS} (default: 1)",
+        help="trainings at a time, which share the cores; with --engine ray those of each "
+        f"machine, or each GPU; 1 to {MOST_JOBS} (default: 1)",
     )
+    add_engine(parser)
     parser.add_argument(
         "--project", default="runs/compare", help="folder of comparisons (default: runs/compare)"
     )
@@ -78,6 +80,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="name of this comparison; an existing one is resumed (default: exp)",
     )
     return parser
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Where the trainings run."""
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="who runs the trainings: this machine, or a Ray cluster (default: local)",
+    )
+    parser.add_argument(
+        "--address",
+        type=filled,
+        default="auto",
+        metavar="HOST:PORT",
+        help="of the Ray cluster; auto is the one that this machine belongs to (default: auto)",
+    )
 
 
 def add_protocol_options(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +143,8 @@ def parse_arguments() -> argparse.Namespace:
     """The arguments, with the `Protocol` that they make as `protocol`."""
     args = build_parser().parse_args()
     JointOptions(device=args.device)
+    if args.engine == "local" and args.address != "auto":
+        warn_without_effect(["address"], {"address": "--engine local"})
     given = {name: getattr(args, name) for name in DEFAULTS if getattr(args, name) is not None}
     if args.rescore:
         unused = given.keys() - {"data", "folds"}

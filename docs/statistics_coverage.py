@@ -42,7 +42,7 @@ from utils.evaluation.intervals import kish
 from utils.evaluation.results import group_draws
 from utils.plots.style import CLASS_COLOURS, CLASSIFICATION, DETECTION, GREY, PALE, new_figure
 
-ARMS = ("gradnorm", "fixed", "dual", "equal", "tuned")
+ARMS = ("gradnorm", "fixed", "dual", "equal", "ratio-15")
 CONTRAST = Contrast("gradnorm", "fixed", "mAP50")
 SEEDS, PATIENTS = (2, 3, 5), (10, 30)
 FOLDS, FOLD_SEEDS, FOLD_PATIENTS = 5, (1, 3), (25, 54)

@@ -545,4 +545,46 @@ FAULTS = (
         new="seen = set()",
         test="tests/curation/test_held_out.py",
     ),
+    Fault(
+        symbol="utils.comparison.arms.refuse_gone",
+        old='if name == "tuned":',
+        new='if name == "tuned-":',
+        test="tests/comparison/test_protocol_file.py",
+    ),
+    Fault(
+        symbol="utils.comparison.results.PAIRS",
+        old='("gradnorm", "ratio-15")',
+        new='("gradnorm", "ratio-4")',
+        test="tests/comparison/test_results.py",
+    ),
+    Fault(
+        symbol="docs.verdict.methods._joined",
+        old="np.log([one.dose, other.dose]), weights=counts",
+        new="np.log([one.dose, other.dose])",
+        test="tests/scripts/test_verdict_curves.py",
+    ),
+    Fault(
+        symbol="utils.comparison.ray_engine.RayEngine.begin",
+        old="retry_exceptions=[Lost]",
+        new="retry_exceptions=[Lost, UserError]",
+        test="tests/comparison/test_ray_engine.py",
+    ),
+    Fault(
+        symbol="utils.comparison.ray_engine.RayEngine.look",
+        old="stop_if_asked()",
+        new="pass",
+        test="tests/comparison/test_ray_engine.py",
+    ),
+    Fault(
+        symbol="utils.comparison.ray_engine._train",
+        old="signal.signal(signal.SIGINT, signal.default_int_handler)",
+        new="pass",
+        test="tests/comparison/test_ray_engine.py",
+    ),
+    Fault(
+        symbol="utils.comparison.engine.TrainingProcess.wait",
+        old="self.process.terminate()",
+        new="self.process.kill()",
+        test="tests/comparison/test_ray_engine.py",
+    ),
 )

@@ -8,12 +8,15 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FRONT_DOORS = (ROOT / "README.md", ROOT / "README.zh-TW.md")
@@ -122,6 +125,19 @@ def check_pip(words: tuple[str, ...]) -> None:
     assert re.search(rf"^{extras.group(1)} = ", text_of(ROOT / "pyproject.toml"), re.MULTILINE)
 
 
+def check_ray(words: tuple[str, ...]) -> None:
+    scripts = pytest.importorskip("ray.scripts.scripts", reason="pip install '.[ray]'")
+    subcommand, *options = words
+    scripts.cli.commands[subcommand].make_context(subcommand, options)
+
+
+def check_sbatch(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script of SLURM's, which passes on what follows its name."""
+    (script,) = [word for word in words if word.endswith(".sh")]
+    assert (ROOT / script).is_file()
+    check_python(("compare_solutions.py", *words[words.index(script) + 1 :]), monkeypatch)
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules after import:RuntimeWarning")
 @pytest.mark.parametrize("command", [c for page in PAGES for c in commands_of(page)], ids=str)
 def test_a_command_exists_and_its_options_are_known(
@@ -137,8 +153,12 @@ def test_a_command_exists_and_its_options_are_known(
         check_make(tuple(rest))
     elif program == "pip":
         check_pip(tuple(rest))
+    elif program == "ray":
+        check_ray(tuple(rest))
+    elif program == "sbatch":
+        check_sbatch(tuple(rest), monkeypatch)
     else:
-        assert program in {"source", "tensorboard"}, f"no check of {program}"
+        assert program in {"export", "source", "tensorboard"}, f"no check of {program}"
 
 
 @pytest.mark.parametrize(
@@ -320,11 +340,11 @@ def test_a_line_that_is_not_printed_would_be_seen():
     assert len(missing_lines(TUTORIALS[0], output.replace("always PLAX", "always"))) == 1
 
 
-def output_of(page: Path, folder: Path) -> str:
-    """What the page's python commands print, run in order in the folder."""
+def output_of(commands: Iterable[Command], folder: Path) -> str:
+    """What the python commands print, run in order in the folder."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     output = ""
-    for command in commands_of(page):
+    for command in commands:
         program, *words = command.words
         if program != "python":
             continue
@@ -338,13 +358,45 @@ def output_of(page: Path, folder: Path) -> str:
 @pytest.mark.slow
 def test_the_tutorials_commands_run_in_order_and_print_what_it_shows(tmp_path: Path):
     (tmp_path / "datasets").symlink_to(ROOT / "datasets")
-    output = output_of(TUTORIALS[0], tmp_path)
+    output = output_of(commands_of(TUTORIALS[0]), tmp_path)
     assert not missing_lines(TUTORIALS[0], output.replace(f"{ROOT}/", ""))
 
 
 @pytest.mark.slow
 def test_the_commands_for_another_field_run_in_order(tmp_path: Path):
-    output = output_of(ROOT / "docs/how-to/other-field.md", tmp_path)
+    output = output_of(commands_of(ROOT / "docs/how-to/other-field.md"), tmp_path)
     assert "floors" in output
     assert (tmp_path / "runs/shoes/compared/report.md").is_file()
     assert (tmp_path / "runs/shoes/joint/weights/last.onnx").is_file()
+
+
+EVENING = "docs/evening-protocol.yaml"
+
+
+def shorten_the_evening(folder: Path) -> None:
+    """The protocol in the folder, and what it names: tiny frames, one epoch, two of the folds."""
+    (folder / "docs/recipe").mkdir(parents=True)
+    shutil.copy(ROOT / "docs/recipe/stop_gradient.yaml", folder / "docs/recipe")
+    content = yaml.safe_load((ROOT / EVENING).read_text(encoding="utf-8"))
+    content["options"] |= {"imgsz": 64, "epochs": 1}
+    text = yaml.safe_dump(content | {"fold_numbers": [0, 1]}, sort_keys=False)
+    (folder / EVENING).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_three_arms_in_one_evening_are_compared_and_scored_again(tmp_path: Path):
+    (tmp_path / "datasets").symlink_to(ROOT / "datasets")
+    shorten_the_evening(tmp_path)
+    page = ROOT / "docs/how-to/compare.md"
+    commands = [c for c in commands_of(page) if {EVENING, "runs/folds"} & {*c.words}]
+    split, train, rescore = [c for c in commands if "--arms" not in c.words]
+    output_of([split, train], tmp_path)
+    report = tmp_path / "runs/compare/evening/report.md"
+    text = report.read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    pairs = ("`fixed` - `stop-gradient`", "`gradnorm` - `fixed`")
+    for pair in pairs:
+        assert any(row.startswith(f"| {pair} | mAP50 |") for row in rows), pair
+    report.unlink()
+    output_of([rescore], tmp_path)
+    assert report.read_text(encoding="utf-8") == text

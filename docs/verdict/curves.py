@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from docs.verdict.methods import Gap, Method, gap, read_methods
 from utils.core.script import UserError, run_script
-from utils.plots.style import CLASSIFICATION, DETECTION, GREY, new_figure
+from utils.plots.style import CLASSIFICATION, DETECTION, GREY, new_figure, shorten
 
 PANELS = {  # metric -> its name, and its task's colour
     "mAP50": ("mAP50", DETECTION),
@@ -28,9 +30,11 @@ PANELS = {  # metric -> its name, and its task's colour
 CURVE = "ratio-"  # begins the name of an arm of fixed weights; a line joins them
 STEP = 0.35  # between methods without a dose, in powers of ten
 NARROWEST = 0.08  # between two methods
-LEGEND = "dots: folds; point and bar: their mean and its 95 % interval, from three folds on"
-
+LEGEND = "small dots: folds; point and bar: their mean and its 95 % interval, from three folds on"
 LEADER = {"arrowstyle": "-", "color": GREY, "alpha": 0.4, "relpos": (0, 0), "shrinkA": 0}
+PANEL_IN = 3.2  # height of a panel
+LINE_IN = 0.17  # and of a line of the key
+WIDEST = 105  # characters of a line of the key
 
 
 def draw_weight_curve(methods: Mapping[str, Method], reference: str, path: Path) -> None:
@@ -43,8 +47,8 @@ def draw_weight_curve(methods: Mapping[str, Method], reference: str, path: Path)
         path: the PNG to write.
     """
     places = positions(methods)
-    with new_figure(path, 12, 8.5) as figure:
-        axes = figure.subplots(len(PANELS), 1, sharex=True)
+    in_order = {name: methods[name] for name in sorted(methods, key=places.get)}
+    with panels(path, 12, in_order) as (figure, axes):
         for ax, metric in zip(axes, PANELS, strict=True):
             found = gaps(methods, reference, metric)
             draw_gaps(ax, found, places, metric, reference)
@@ -54,13 +58,12 @@ def draw_weight_curve(methods: Mapping[str, Method], reference: str, path: Path)
         mark_doses(axes[-1], methods, places)
         axes[0].margins(x=0.08)  # room for the last name
         label = (
-            "dose: the view's gradient at the cut over the detection's, both with their weights; "
-            "methods of one dose stand side by side"
+            "the view's gradient where the heads begin, as a multiple of the detection's, both "
+            "times their weights (methods of one value stand side by side)"
         )
-        axes[-1].set_xlabel(f"{label}\n{LEGEND}", fontsize=9.5, color=GREY)
-        figure.suptitle(
-            "What the view's gradient costs the detector", x=0.01, ha="left", weight="bold"
-        )
+        axes[-1].set_xlabel(f"{label}\n{LEGEND}; line: fixed weights", fontsize=9.5, color=GREY)
+        title = "What the view's gradient costs the detector"
+        figure.suptitle(title, x=0.01, ha="left", weight="bold")
 
 
 def draw_depth_curve(
@@ -74,8 +77,8 @@ def draw_depth_curve(
     """
     chosen = {name: methods[name] for name in sorted(names, key=lambda name: depth(methods[name]))}
     places = {name: float(place) for place, name in enumerate(chosen)}
-    with new_figure(path, 2.5 + 2.2 * len(chosen), 7) as figure:
-        axes = figure.subplots(len(PANELS), 1, sharex=True)
+    shown = {name: methods[name] for name in (*chosen, reference)}
+    with panels(path, 2.5 + 2.2 * len(chosen), shown) as (figure, axes):
         for ax, metric in zip(axes, PANELS, strict=True):
             found = gaps(methods, reference, metric)
             own = {name: found[name] for name in chosen if name in found}
@@ -86,6 +89,33 @@ def draw_depth_curve(
         axes[-1].set_xlim(-0.5, len(chosen) - 0.5)
         axes[-1].set_xlabel(LEGEND, fontsize=9, color=GREY)
         figure.suptitle("What sharing layers costs the detector", x=0.01, ha="left", weight="bold")
+
+
+@contextmanager
+def panels(
+    path: Path, width_in: float, methods: Mapping[str, Method]
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A panel for every metric, above a key that says what each method is."""
+    lines = key_lines(methods)
+    key_in = LINE_IN * len(lines)
+    heights = [PANEL_IN] * len(PANELS) + [key_in]
+    with new_figure(path, width_in, sum(heights) + 2) as figure:
+        *axes, key = figure.subplots(len(heights), 1, height_ratios=heights)
+        for ax in axes[:-1]:
+            ax.sharex(axes[-1])
+            ax.tick_params(labelbottom=False)
+        key.set_axis_off()
+        key.text(0, 1, "\n".join(lines), fontsize=9, va="top", transform=key.transAxes)
+        yield figure, axes
+
+
+def key_lines(methods: Mapping[str, Method]) -> list[str]:
+    """What each method is, and on how many folds."""
+    lines = []
+    for name, method in methods.items():
+        folds = len({fold for fold, _ in method.units})
+        lines.append(shorten(f"{name}: {method.about} ({folds} folds)", WIDEST))
+    return lines
 
 
 def gaps(methods: Mapping[str, Method], reference: str, metric: str) -> dict[str, Gap]:
@@ -107,9 +137,9 @@ def depth(method: Method) -> int:
 
 def describe(method: Method) -> str:
     """The lines below a method in the depth curve."""
-    shared = "nothing shared"
+    shared = "no layer gets both gradients"
     if method.last_shared is not None:
-        shared = f"shares 0 to {method.last_shared}"
+        shared = f"layers 0 to {method.last_shared} get both gradients"
     size = f"{method.parameters_millions:.2f} M parameters"
     return f"{method.name}\n{shared}\n{size}\n{method.latency_ms:.1f} ms"
 
@@ -143,6 +173,7 @@ def draw_gaps(
     """A point, a bar and the folds' dots for every method."""
     title, colour = PANELS[metric]
     ax.axhline(0, color=GREY, linewidth=1)
+    ax.text(1.0, 0, f" as\n {reference}", transform=ax.get_yaxis_transform(), va="center")
     for name, own in found.items():
         place = places[name]
         dots = [place + NARROWEST / 3] * len(own.by_fold)
@@ -150,7 +181,7 @@ def draw_gaps(
         ax.plot(place, own.mean, "o", color=colour, markersize=6)
         if own.interval:
             ax.vlines(place, *own.interval, color=colour, linewidth=1.5)
-    ax.set_ylabel(f"{title},\nless {reference}'s")
+    ax.set_ylabel(f"{title}:\ndifference (below 0: worse)")
     ax.tick_params(axis="both", length=0, labelsize=9)
 
 
@@ -168,13 +199,20 @@ def draw_line(
 
 
 def name_points(ax: Axes, found: Mapping[str, Gap], places: Mapping[str, float]) -> None:
-    """The names above the panel, evenly spread, each with a line to its point."""
-    names = sorted(found, key=places.get)
+    """The names above the panel, evenly spread, each with a line to its point.
+
+    Where the panel has none, the line leads to its lower edge, and so to the panel below.
+    """
+    names = sorted(places, key=places.get)
     spread = np.linspace(min(places.values()), max(places.values()), len(names))
+    lowest, _ = ax.get_ylim()
     for name, x in zip(names, spread, strict=True):
+        y = lowest
+        if name in found:
+            y = found[name].mean
         ax.annotate(
             name,
-            xy=(places[name], found[name].mean),
+            xy=(places[name], y),
             xytext=(x, 1.06),
             textcoords=ax.get_xaxis_transform(),
             rotation=50,
@@ -190,7 +228,7 @@ def mark_doses(ax: Axes, methods: Mapping[str, Method], places: Mapping[str, flo
     ticks = {}
     for power in range(math.ceil(min(doses) - 0.5), math.floor(max(doses) + 0.5) + 1):
         ticks[float(power)] = f"{10.0**power:g}"
-    zones = {"none": 0, "one gradient\nmade of both": None}
+    zones = {"none reaches\nthe detector": 0, "one gradient\nmade of both": None}
     for label, dose in zones.items():
         own = [places[name] for name, method in methods.items() if method.dose == dose]
         if own:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,15 @@ from utils.core.script import UserError
 from utils.evaluation.intervals import over_units
 
 Unit = tuple[str, int]  # a fold's data.yaml and a seed
+ALIKE = ("size", "imgsz", "epochs", "batch_size", "hyp")  # options that all comparisons share
 
 
 @dataclass(frozen=True)
 class Method:
-    """An arm of a kept comparison.
+    """An arm of one kept comparison or more.
 
     Attributes:
+        about: a line for readers.
         figures: metric -> unit -> value.
         dose: 0 where the detector gets no gradient of the view; None where one gradient is made of
             both tasks', so that no weight says how much is the view's.
@@ -42,6 +45,11 @@ class Method:
     latency_ms: float
     dose: float | None = 0.0
     last_shared: int | None = None
+    about: str = ""
+
+    @property
+    def units(self) -> set[Unit]:
+        return set().union(*self.figures.values())
 
 
 @dataclass(frozen=True)
@@ -76,28 +84,64 @@ def gap(method: Method, reference: Method, metric: str) -> Gap | None:
 
 
 def read_methods(folders: Sequence[Path], apart: Collection[str]) -> dict[str, Method]:
-    """The arms of all comparisons.
+    """The arms of all comparisons; one of several folders has the folds and seeds of all of them.
 
     Args:
         folders: of comparisons, as `utils.comparison.kept` keeps them.
         apart: arms whose detector gets no gradient of the view.
 
     Raises:
-        UserError: a file is missing, an arm is in two folders, or its gradients were not measured.
+        UserError: a file is missing, the comparisons differ in an option of `ALIKE`, two folders
+            have a fold and seed of one arm or another network, or gradients were not measured.
     """
     methods: dict[str, Method] = {}
+    first: dict[str, object] = {}
     for folder in folders:
         record = _content_of(folder / TRAININGS)
         results = _content_of(folder / "comparison_results.json")
+        first = first or record["common"]
+        _refuse_unlike(folder, record["common"], first)
         for name in record["arms"]:
-            if name in methods:
-                raise UserError(f"{folder}: arm '{name}' is in another folder, too; leave one out")
-            method = _method(name, results["arms"][name]["runs"], record["data"])
+            method = _method(name, results["arms"][name], record["data"])
             if name not in apart:
                 own = [entry for entry in record["trainings"] if entry["arm"] == name]
                 method = _measured(method, [folder / entry["folder"] for entry in own])
+            if name in methods:
+                method = _joined(methods[name], method, folder)
             methods[name] = method
     return methods
+
+
+def _refuse_unlike(folder: Path, own: Mapping[str, object], first: Mapping[str, object]) -> None:
+    for name in ALIKE:
+        if own.get(name) != first.get(name):
+            raise UserError(
+                f"{folder}: {name} is {own.get(name)}, in the first folder {first.get(name)}; "
+                "draw them apart"
+            )
+
+
+def _joined(one: Method, other: Method, folder: Path) -> Method:
+    """An arm of two comparisons.
+
+    Args:
+        folder: of the second, for messages.
+    """
+    twice = f"{folder}: arm '{one.name}' is in another folder, too"
+    if one.units & other.units:
+        fold, seed = min(one.units & other.units)
+        raise UserError(f"{twice}, with {fold} and seed {seed}; leave one out")
+    if not math.isclose(one.parameters_millions, other.parameters_millions):
+        raise UserError(f"{twice}, with another number of parameters; draw them apart")
+    counts = [len(one.units), len(other.units)]
+    figures = {}
+    for metric in one.figures.keys() | other.figures.keys():
+        figures[metric] = {**one.figures.get(metric, {}), **other.figures.get(metric, {})}
+    dose = one.dose
+    if one.dose and other.dose:
+        dose = float(np.exp(np.average(np.log([one.dose, other.dose]), weights=counts)))
+    latency_ms = float(np.average([one.latency_ms, other.latency_ms], weights=counts))
+    return dataclasses.replace(one, figures=figures, dose=dose, latency_ms=latency_ms)
 
 
 def _content_of(path: Path) -> dict:
@@ -106,18 +150,23 @@ def _content_of(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _method(name: str, runs: Sequence[Mapping], data: Sequence[str]) -> Method:
-    """Without what is measured of its gradients."""
+def _method(name: str, arm: Mapping, data: Sequence[str]) -> Method:
+    """Without what is measured of its gradients.
+
+    Args:
+        arm: its part of comparison_results.json.
+    """
     figures: dict[str, dict[Unit, float]] = {}
     latencies = []
-    for run in runs:
+    for run in arm["runs"]:
         fold, seed = run["unit"]
         for metric, value in run["figures"].items():
             if value is not None:
                 figures.setdefault(metric, {})[data[fold], seed] = value
         latencies.append(run["costs"]["latency_ms"])
     millions = list(figures["parameters_millions"].values())
-    return Method(name, figures, float(np.mean(millions)), float(np.mean(latencies)))
+    costs = float(np.mean(millions)), float(np.mean(latencies))
+    return Method(name, figures, *costs, about=arm["about"])
 
 
 def _measured(method: Method, runs: Sequence[Path]) -> Method:

@@ -3,6 +3,7 @@
 Their weights, which of them stand for others, and the average of GradNorm's.
 """
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,6 @@ from small_runs import run, small_options
 from utils.comparison.arms import (
     ARM_NAMES,
     DUAL,
-    GRID,
     WEIGHT_SUM,
     Arm,
     average_weights,
@@ -49,7 +49,7 @@ def test_all_arms_that_balance_start_with_the_common_sum_but_those_that_start_as
     sums = {arm.name: sum(weights_of(arm)) for arm in balanced}
     for name in ("fixed", "gradnorm", "gradnorm-alpha-0.5"):
         assert sums.pop(name) == 1.01 and weights_of(find_arm(name)) == [1.0, 0.01]
-    assert set(GRID) == sums.keys()
+    assert sums.keys() == {"fixed-scaled", "equal", "ratio-15"}
     assert list(sums.values()) == pytest.approx([WEIGHT_SUM] * len(sums))
     ratios = [
         weights_of(find_arm(name)) for name in ("equal", "ratio-1", "fixed-scaled", "ratio-100")
@@ -95,13 +95,23 @@ def test_an_unknown_arm_is_refused(name: str):
 
 
 def test_every_arm_is_trained_once_and_after_what_it_needs():
-    assert [arm.name for arm in expand(["tuned"])] == list(GRID)
-    assert [arm.name for arm in expand(["gradnorm-static", "equal", "tuned", "gradnorm"])] == [
-        *("gradnorm", "gradnorm-static", "equal"),
-        *(name for name in GRID if name != "equal"),
+    assert [arm.name for arm in expand(["gradnorm-static", "equal", "gradnorm", "equal"])] == [
+        "gradnorm",
+        "gradnorm-static",
+        "equal",
     ]
-    names = [arm.name for arm in expand(ARM_NAMES)]
-    assert len(set(names)) == len(names) and {*ARM_NAMES, *GRID} - {"tuned"} == set(names)
+    assert [arm.name for arm in expand(ARM_NAMES)] == list(ARM_NAMES)
+
+
+def test_the_arm_that_was_chosen_on_what_it_reported_is_gone_and_the_message_names_another():
+    with pytest.raises(UserError, match="gone: it was the best of five ratios") as refused:
+        expand(["fixed", "tuned"])
+    message = str(refused.value)
+    assert "\n" not in message
+    (ratio,) = re.findall(r"ratio-\d+", message)
+    assert ratio in ARM_NAMES
+    (page,) = re.findall(r"docs/\S+\.md", message)
+    assert "## Choose on some folds, report on others" in (ROOT / page).read_text(encoding="utf-8")
 
 
 # ---- the average of GradNorm's weights -----------------------------------------------------------

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from made_up_outcomes import METRICS, arms, outcome
 
-from utils.comparison.arms import GRID
-from utils.comparison.claims import LEVELS, Claim, check_claims
+from utils.comparison.claims import LEVELS, RATIOS, Claim, check_claims
 from utils.comparison.outcomes import Outcome
 
 MARGINS = {"mAP50": 0.08}
@@ -123,7 +122,7 @@ def test_the_claim_of_independence(alone: float, verdict: str):
 
 
 def test_the_claim_of_the_best_ratio():
-    others = {name.replace("-", "_"): [0.3, 0.31, 0.32] for name in GRID if name != "ratio-15"}
+    others = {name.replace("-", "_"): [0.3, 0.31, 0.32] for name in RATIOS if name != "ratio-15"}
     assert verdict_of(arms(**others, ratio_15=[0.4, 0.41, 0.42]), "15:1") == "supported"
     assert verdict_of(arms(**others, ratio_15=[0.3, 0.31, 0.33]), "15:1") == "not shown"
     better = {**others, "equal": [0.6, 0.61, 0.62]}

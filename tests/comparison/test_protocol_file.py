@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from made_up_protocols import CONTENT, write_protocol
 
-from utils.comparison.arms import DUAL, GRID, JOINT, find_arm
+from utils.comparison.arms import DUAL, JOINT, find_arm
 from utils.comparison.protocol import COMMON, PRIMARY, Contrast
 from utils.comparison.protocol_file import ArmEntry, ProtocolFile, load_protocol
 from utils.core.files import ROOT
@@ -79,17 +79,23 @@ def test_arms_of_ones_own(tmp_path: Path):
     assert arms["other-name"].options == find_arm("ratio-15").options
 
 
-def test_what_an_arm_needs_or_stands_for_is_planned_too(tmp_path: Path):
-    arms = {"static": {"like": "gradnorm-static"}, "tuned": "tuned"}
-    contrast = {"arm": "tuned", "reference": "static", "metric": "mAP50"}
+def test_what_an_arm_needs_is_planned_too(tmp_path: Path):
+    arms = {"static": {"like": "gradnorm-static"}, "ratio-15": "ratio-15"}
+    contrast = {"arm": "ratio-15", "reference": "static", "metric": "mAP50"}
     protocol = load_protocol(
-        write_protocol(tmp_path, arms=arms, compare=[contrast], budget={"trainings": 42})
+        write_protocol(tmp_path, arms=arms, compare=[contrast], budget={"trainings": 18})
     )
-    assert {arm.name for arm in protocol.arms} == {
-        "static",
-        "gradnorm",
-        *GRID,
-    } and protocol.planned == 42
+    assert {arm.name for arm in protocol.arms} == {"static", "gradnorm", "ratio-15"}
+    assert protocol.planned == 18
+
+
+def test_an_arm_of_ones_own_may_have_the_name_of_one_that_is_gone(tmp_path: Path):
+    own = {"like": "ratio-15", "about": "the best ratio on folds 0 and 1"}
+    arms = CONTENT["arms"] | {"tuned": own}
+    path = write_protocol(tmp_path, arms=arms, budget={"trainings": 18}, **contrast(arm="tuned"))
+    protocol = load_protocol(path)
+    assert protocol.arms[-1].about == own["about"]
+    assert protocol.counted == (Contrast("tuned", "fixed", "mAP50"),)
 
 
 def contrast(**changes: str) -> dict:
@@ -128,6 +134,9 @@ def contrast(**changes: str) -> dict:
         ),
         ({"arms": {}}, "arms is empty"),
         ({"arms": {"fixed": "fixt"}}, "arms: fixed: no arm 'fixt'; expected some of fixed, "),
+        ({"arms": {"tuned": "tuned"}}, "arms: tuned: the arm 'tuned' is gone: it was the best of"),
+        ({"arms": {"a": {"like": "tuned"}}}, "arms: a: the arm 'tuned' is gone: it was the best"),
+        (contrast(reference="tuned"), "compare, entry 1: the arm 'tuned' is gone: it was the best"),
         ({"arms": {"fixed": 3}}, "arms: fixed: is 3, expected a built-in arm's name"),
         ({"arms": {"../x": "fixed"}}, "arms: ../x: expected a name of letters, digits"),
         ({"arms": {7: "fixed"}}, "arms: 7: expected a name of letters, digits"),
@@ -233,6 +242,23 @@ def test_the_example_is_valid_with_the_folds_of_its_how_to(tmp_path: Path):
     assert [arm.name for arm in protocol.arms] == ["fixed", "gradnorm"] and len(protocol.data) == 2
     assert protocol.planned == protocol.budget.trainings == 4
     assert [protocol.options[name] for name in ("size", "imgsz", "epochs")] == ["n", 160, 10]
+
+
+def test_the_evenings_protocol_is_valid_and_spends_its_budget(tmp_path: Path):
+    (tmp_path / "docs/recipe").mkdir(parents=True)
+    shutil.copy(ROOT / "docs/recipe/stop_gradient.yaml", tmp_path / "docs/recipe")
+    shutil.copy(ROOT / "docs/evening-protocol.yaml", tmp_path / "docs")
+    for number in range(5):
+        fold = tmp_path / f"runs/folds/fold{number}"
+        fold.mkdir(parents=True)
+        (fold / "data.yaml").touch()
+    protocol = load_protocol(tmp_path / "docs/evening-protocol.yaml")
+    assert [arm.name for arm in protocol.arms] == ["fixed", "gradnorm", "stop-gradient"]
+    assert protocol.planned == protocol.budget.trainings == 15
+    assert [(one.arm, one.reference) for one in protocol.counted] == [
+        ("fixed", "stop-gradient"),
+        ("gradnorm", "fixed"),
+    ]
 
 
 def test_the_how_to_names_every_key():

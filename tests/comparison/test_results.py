@@ -1,12 +1,28 @@
-"""The result of a comparison: the interference of its trainings, by hand."""
+"""The result of a comparison: its arms and pairs; the interference of its trainings, by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_outcomes import interference_rows
+from made_up_outcomes import arms, interference_rows
 from scipy import stats
 
-from utils.comparison.results import summarise_interference
+from utils.comparison.arms import ARM_NAMES, find_arm
+from utils.comparison.protocol import Protocol
+from utils.comparison.results import PAIRS, collect, summarise_interference
+
+
+def test_every_arm_was_trained_and_the_usual_pairs_are_compared():
+    """No arm is made of others by looking at what is reported."""
+    found = arms(gradnorm=[0.4, 0.3], fixed=[0.3, 0.3], ratio_15=[0.3, 0.4], dual=[0.5, 0.4])
+    made = collect({"epochs": 50}, Protocol((), {}), [find_arm(name) for name in found], found, {})
+    assert made["arms"].keys() == found.keys()
+    compared = {(entry["arm"], entry["reference"]) for entry in made["differences"]}
+    assert compared == set(PAIRS)
+
+
+def test_the_usual_pairs_are_of_arms_that_are_trained_without_a_choice():
+    for pair in PAIRS:
+        assert set(pair) <= set(ARM_NAMES)
 
 
 def test_the_interval_of_a_cosine_is_over_trainings_and_not_their_batches():

@@ -1,4 +1,4 @@
-"""Differences and ratios with their intervals, by hand; the best of the grid.
+"""Differences and ratios with their intervals, by hand.
 
 Their coverage: docs.
 """
@@ -12,10 +12,8 @@ from made_up_outcomes import METRICS, NOISE, PATIENTS, arms, folds, outcome
 from made_up_results import NAMES, VIEWS, random_results
 from scipy import stats
 
-from utils.comparison.arms import GRID, find_arm
 from utils.comparison.outcomes import Outcome
-from utils.comparison.protocol import Contrast, Protocol
-from utils.comparison.results import collect
+from utils.comparison.protocol import Contrast
 from utils.comparison.statistics import (
     FOLDS,
     IDENTICAL,
@@ -25,7 +23,6 @@ from utils.comparison.statistics import (
     SEEDS,
     TOO_FEW,
     Term,
-    best_of,
     between_trainings,
     combine,
     delta_m,
@@ -77,9 +74,9 @@ def test_what_the_same_patients_do_to_both_arms_cancels_out():
 
 def test_the_variance_of_trainings_is_pooled_over_working_arms_each_once():
     found = arms(fixed=[0.3, 0.4], gradnorm=[0.5, 0.5], equal=[0.02, 0.03], dual=[0.6, 0.4])
-    found["tuned"] = [dataclasses.replace(own, arm="tuned") for own in found["dual"]]
+    found["twin"] = [dataclasses.replace(own, arm="twin") for own in found["dual"]]
     expected = (np.var([0.3, 0.4], ddof=1) + 0 + np.var([0.6, 0.4], ddof=1)) / 3
-    pooled = between_trainings(found, "mAP50")  # `equal` has collapsed, `tuned` is `dual`
+    pooled = between_trainings(found, "mAP50")  # `equal` has collapsed, `twin` is `dual`
     assert (pooled.value, pooled.df) == (pytest.approx(expected), 3)
     with_own = between_trainings(found, "mAP50", ["equal", "fixed"])
     assert (with_own.value, with_own.df) == (pytest.approx((3 * expected + 0.00005) / 4), 4)
@@ -328,35 +325,6 @@ def test_the_patients_behind_a_metric_are_those_of_an_evaluation():
         "mAP50",
         "mAP50-95",
     }
-
-
-# ---- the best of a grid --------------------------------------------------------------------------
-
-
-def test_the_best_of_the_grid_is_chosen_on_validation_whatever_is_reported():
-    """On the test split the last arm of the grid is best."""
-    found = arms(
-        **{name.replace("-", "_"): [0.1 + 0.1 * number, 0.1] for number, name in enumerate(GRID)}
-    )
-    chosen = [
-        dataclasses.replace(o, figures={**o.figures, "validation_fitness": 0.9})
-        for o in found["ratio-4"]
-    ]
-    assert best_of(found) == GRID[-1] and best_of(found | {"ratio-4": chosen}) == "ratio-4"
-    results = collect_made_up(found | {"ratio-4": chosen} | arms(gradnorm=[0.4, 0.3]))
-    assert (
-        results["tuned"] == "ratio-4"
-        and results["arms"]["tuned"]["runs"] == results["arms"]["ratio-4"]["runs"]
-    )
-    assert ["gradnorm", "tuned"] in [[d["arm"], d["reference"]] for d in results["differences"]]
-    del found["ratio-15"]  # of a part of the grid there is no best
-    assert collect_made_up(found)["tuned"] is None
-
-
-def collect_made_up(found: Mapping[str, Sequence[Outcome]]) -> dict:
-    return collect(
-        {"epochs": 50}, Protocol((PAIR,), {}), [find_arm(name) for name in found], found, {}
-    )
 
 
 def test_means_and_deviations_leave_out_what_is_undefined():

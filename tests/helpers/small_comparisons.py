@@ -17,7 +17,7 @@ import compare_solutions
 import train_joint_dual_backbone
 import train_joint_gradnorm
 from utils.commands import compare_solutions as command
-from utils.comparison import trainings
+from utils.comparison import engine
 from utils.comparison.arms import DUAL, JOINT
 from utils.core.files import ROOT
 from utils.core.options import JointOptions
@@ -28,7 +28,8 @@ from utils.training.trainer import Trainer, train
 SCRIPTS = {JOINT: train_joint_gradnorm, DUAL: train_joint_dual_backbone}
 ARMS = (
     "fixed",
-    "tuned",
+    "equal",
+    "ratio-15",
     "gradnorm",
     "gradnorm-static",
     "dual",
@@ -80,8 +81,8 @@ def compare(
     patch.chdir(ROOT)
     if not pictures:
         patch.setattr(command, "draw_comparison", lambda folder: None)
-    patch.setattr(trainings, "POLL_S", 0.0)
-    patch.setattr(trainings, "subprocess", SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None))
+    patch.setattr(engine, "POLL_S", 0.0)
+    patch.setattr(engine, "subprocess", SimpleNamespace(Popen=start, DEVNULL=None, STDOUT=None))
     patch.setattr(timing, "LATENCY_CALLS", 1)
     patch.setattr(timing, "LATENCY_WARM_UP", 0)
     patch.setattr(sys, "argv", ["compare_solutions.py", *map(str, given), *place(folder)])

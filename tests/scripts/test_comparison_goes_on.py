@@ -30,9 +30,9 @@ from small_runs import assert_same_run
 import compare_solutions
 from utils.checkpoints.checkpoint import load_checkpoint
 from utils.commands import compare_solutions as command
-from utils.comparison import evaluation, kept, trainings
+from utils.comparison import engine, evaluation, kept
 from utils.comparison.arms import JOINT
-from utils.comparison.trainings import train_all
+from utils.comparison.engine import LocalEngine, train_all
 from utils.core.files import ROOT
 from utils.core.options import USUAL_CONFIDENCE
 from utils.core.script import UserError
@@ -157,7 +157,7 @@ def test_finished_arms_are_only_evaluated(compared: Compared, part: SimpleNamesp
         assert found[key] == {
             arm: values for arm, values in whole[key].items() if arm in found["arms"]
         }
-    assert found["protocol"] == whole["protocol"] and found["tuned"] is None
+    assert found["protocol"] == whole["protocol"]
     assert found["differences"] == [
         d for d in whole["differences"] if {d["arm"], d["reference"]} <= set(found["arms"])
     ]
@@ -190,7 +190,7 @@ def test_what_is_trained_again(
     compared: Compared, plan: Callable, changes: list[str], again: Callable
 ):
     trainings = plan(compared.folder, "--arms", *ARMS, *changes)
-    assert len(trainings) == (22 if "--seeds" in changes else 11)
+    assert len(trainings) == (16 if "--seeds" in changes else 8)
     assert [training.is_finished for training in trainings] == [
         not again(training) for training in trainings
     ]
@@ -245,11 +245,11 @@ def test_only_what_is_missing_is_trained(
     (linked / "gradnorm-seed0/summary.json").unlink()
     planned = plan(linked, "--arms", *ARMS)
     assert {t.arm.name for t in planned if not t.is_finished} == {"gradnorm", "gradnorm-static"}
-    monkeypatch.setattr(trainings, "POLL_S", 0.0)
+    monkeypatch.setattr(engine, "POLL_S", 0.0)
     monkeypatch.setattr(
-        trainings, "subprocess", SimpleNamespace(Popen=finish, DEVNULL=None, STDOUT=None)
+        engine, "subprocess", SimpleNamespace(Popen=finish, DEVNULL=None, STDOUT=None)
     )
-    train_all(planned)
+    train_all(planned, LocalEngine())
     last = str(linked / "gradnorm-seed0/weights/last.pt")
     assert started == [[str(ROOT / JOINT), "--resume", last, "--device", "cpu"]]
 

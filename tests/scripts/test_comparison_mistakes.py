@@ -1,5 +1,6 @@
 """What a comparison refuses: wrong options, and data that cannot be compared on or have changed."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from utils.comparison.trainings import check_fingerprints
         (["--device", "nonsense"], "--device is 'nonsense'"),
         (["--amp", "nonsense"], "--amp is 'nonsense'"),
         (["--data", "missing.yaml"], "missing.yaml: no such file"),
+        (
+            ["--engine", "ray", "--device", "0"],
+            "--device 0: --engine ray chooses the GPU; use auto",
+        ),
         (["--test"], "no split 'test'; expected a line 'test: FOLDER or LIST.txt'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -30,6 +35,16 @@ from utils.comparison.trainings import check_fingerprints
 def test_wrong_options(refused: Callable, tmp_path: Path, given: list[str], message: str):
     found = refused(tmp_path / "compared", *given)
     assert message in found and "\n" not in found and not (tmp_path / "compared").exists()
+
+
+def test_without_ray_a_line_says_how_to_get_it(
+    refused: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # is taken back at the end
+    found = refused(tmp_path / "compared", "--engine", "ray")
+    assert found.startswith("--engine ray: ") and found.endswith("pip install '.[ray]'")
+    assert "\n" not in found and not (tmp_path / "compared").exists()
 
 
 def test_data_that_cannot_be_compared_on(refused: Callable, data: Path, tmp_path: Path):

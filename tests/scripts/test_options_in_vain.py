@@ -92,6 +92,8 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Callable:
             f"--arms detection-only dual, {NOT_BALANCED}",
         ),
         (compare_solutions, "--folds folds --data my.yaml", ["data"], "--folds folds"),
+        (compare_solutions, "--address head:6379", ["address"], "--engine local"),
+        (compare_solutions, "--engine ray --address head:6379", [], ""),
         (compare_solutions, "--arms dual fixed --diagnose-interval 5", [], ""),
         (compare_solutions, "--arms dual", [], ""),
         *(
@@ -137,7 +139,8 @@ def test_what_has_no_effect_is_said(
             "--arms dual fixed dual",
             "--arms has dual more than once; give each once",
         ),
-        (compare_solutions, "--arms tuned tuned", "--arms has tuned more than once"),
+        (compare_solutions, "--arms ratio-15 ratio-15", "--arms has ratio-15 more than once"),
+        (compare_solutions, "--arms tuned", "--arms: the arm 'tuned' is gone: it was the best of"),
         (monitor_training, "--once --interval 5", "--interval has no effect beside --once"),
         (benchmark, "--resume last.pt", "--resume: the benchmark trains anew"),
         (benchmark, "--resume", "--resume: the benchmark trains anew"),

@@ -12,7 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from docs.verdict import curves
-from docs.verdict.methods import Method, gap, read_methods
+from docs.verdict.methods import Gap, Method, gap, read_methods
 from utils.core.names import TASKS
 from utils.core.script import UserError
 
@@ -20,7 +20,17 @@ NORMS = {"detection": 0.002, "classification": 0.05}  # at the cut: a ratio of 2
 LEVEL = {0: 0.30, 1: 0.50, 2: 0.40}  # of mAP50 on each fold, for all arms
 
 
-def write_comparison(folder: Path, arms: Mapping[str, Mapping], folds: int = 3) -> Path:
+COMMON = {"size": "n", "imgsz": 320, "epochs": 20, "batch_size": 16, "hyp": "hyp/joint.yaml"}
+
+
+def write_comparison(
+    folder: Path,
+    arms: Mapping[str, Mapping],
+    folds: int = 3,
+    seed: int = 0,
+    millions: float = 1.77,
+    imgsz: int = 320,
+) -> Path:
     """A kept comparison, as far as it is read.
 
     Args:
@@ -31,29 +41,34 @@ def write_comparison(folder: Path, arms: Mapping[str, Mapping], folds: int = 3) 
     runs = {}
     for name, arm in arms.items():
         for fold in range(folds):
-            run = f"fold{fold}-{name}-seed0"
-            entry = {"arm": name, "data": fold, "seed": 0, "folder": run}
+            run = f"fold{fold}-{name}-seed{seed}"
+            entry = {"arm": name, "data": fold, "seed": seed, "folder": run}
             trainings.append(entry)
-            runs.setdefault(name, []).append(result_of(arm, fold))
+            runs.setdefault(name, []).append(result_of(arm, fold, seed, millions))
             write_run(folder / run, arm)
     record = {
         "arms": dict.fromkeys(arms),
         "data": [f"fold{fold}/data.yaml" for fold in range(folds)],
+        "common": COMMON | {"imgsz": imgsz},
         "trainings": trainings,
     }
-    results = {"arms": {name: {"runs": own} for name, own in runs.items()}}
+    results = {"arms": {}}
+    for name, own in runs.items():
+        results["arms"][name] = {"runs": own, "about": f"about {name}"}
     (folder / "trainings.json").write_text(json.dumps(record))
     (folder / "comparison_results.json").write_text(json.dumps(results))
     return folder
 
 
-def result_of(arm: Mapping, fold: int) -> dict[str, object]:
+def result_of(arm: Mapping, fold: int, seed: int, millions: float) -> dict[str, object]:
     figures = {
         "mAP50": LEVEL[fold] - arm["loss"] * (1 + fold / 10),
         "view_balanced_accuracy": 0.6 + 0.02 * fold - arm["loss"] / 3,
-        "parameters_millions": 1.77,
+        "parameters_millions": millions,
     }
-    return {"unit": [fold, 0], "figures": figures, "costs": {"latency_ms": 12.5}}
+    if arm.get("has_no_boxes"):
+        del figures["mAP50"]
+    return {"unit": [fold, seed], "figures": figures, "costs": {"latency_ms": 12.5}}
 
 
 def write_run(run: Path, arm: Mapping) -> None:
@@ -83,6 +98,7 @@ DEPTHS = {
     "depth-4": {"loss": 0.04, "layers": 5},
     "depth-9": {"loss": 0.08, "layers": 10},
     "dual": {"loss": 0.0},
+    "classification-only": {"loss": 0.0, "has_no_boxes": True},
 }
 RIVALS = {
     "gradnorm": {"loss": 0.02, "weight": 0.03, "layers": 18, "balancer": "gradnorm"},
@@ -91,7 +107,7 @@ RIVALS = {
     "pcgrad": {"loss": 0.11, "layers": 0, "balancer": "pcgrad"},
     "config": {"loss": 0.1, "layers": 0, "balancer": "config"},
 }
-APART = ("stop-gradient", "dual")
+APART = ("stop-gradient", "dual", "classification-only")
 
 
 @pytest.fixture
@@ -108,7 +124,7 @@ def test_the_dose_is_the_ratio_of_weighted_norms_at_the_cut(folders: list[Path])
     for name in ("ratio-1", "ratio-10", "ratio-100", "ratio-1000", "gradnorm"):
         weight = (WEIGHTS | RIVALS)[name]["weight"]
         assert methods[name].dose == pytest.approx(25 * weight)
-    assert [methods[name].dose for name in APART] == [0, 0]
+    assert [methods[name].dose for name in APART] == [0, 0, 0]
     assert methods["mgda"].dose is None
     assert [methods[name].last_shared for name in ("ratio-1", "depth-9", "depth-4")] == [17, 9, 4]
     assert methods["dual"].last_shared is None
@@ -163,7 +179,7 @@ def test_the_axis_has_powers_of_ten_apart_from_other_words(doses: tuple[float, f
     ticks = sorted(ax.get_xticks())
     words = {label.get_text() for label in ax.get_xticklabels()}
     assert len(ticks) > 2 and min(b - a for a, b in itertools.pairwise(ticks)) >= 0.5
-    assert {"none", "one gradient\nmade of both"} < words
+    assert {"none reaches\nthe detector", "one gradient\nmade of both"} < words
 
 
 def test_the_pictures(folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -181,14 +197,62 @@ def test_the_pictures(folders: list[Path], tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_depth_names_what_is_shared_and_what_it_costs():
     method = Method("depth-9", {}, 1.925, 12.34, last_shared=9)
-    assert curves.describe(method) == "depth-9\nshares 0 to 9\n1.93 M parameters\n12.3 ms"
+    shared = "layers 0 to 9 get both gradients"
+    assert curves.describe(method) == f"depth-9\n{shared}\n1.93 M parameters\n12.3 ms"
+
+
+def test_the_key_says_what_every_method_is_and_on_how_many_folds(folders: list[Path]):
+    lines = curves.key_lines(read_methods(folders, APART))
+    assert "ratio-10: about ratio-10 (3 folds)" in lines
+    assert "mgda: about mgda (2 folds)" in lines
+    assert len(lines) == len({*WEIGHTS, *DEPTHS, *RIVALS})
+
+
+def test_a_name_without_a_point_leads_to_the_panel_below():
+    ax = Figure().subplots()
+    ax.set_ylim(-0.4, 0.1)
+    found = {"ratio-1": Gap((-0.2, -0.1), None)}
+    curves.name_points(ax, found, {"ratio-1": 1.0, "classification-only": -1.0})
+    ends = {text.get_text(): text.xy for text in ax.texts}
+    assert ends == {"ratio-1": (1.0, pytest.approx(-0.15)), "classification-only": (-1.0, -0.4)}
+
+
+def test_an_arm_of_two_comparisons_has_the_seeds_of_both(tmp_path: Path):
+    arm = {"ratio-1": WEIGHTS["ratio-1"]}
+    weaker = {"ratio-1": arm["ratio-1"] | {"weight": 0.01}}
+    one = write_comparison(tmp_path / "one", arm, folds=3)
+    other = write_comparison(tmp_path / "other", weaker, folds=1, seed=1)
+    found = read_methods([one, other], ())["ratio-1"]
+    seeds = [(f"fold{fold}/data.yaml", 0) for fold in range(3)]
+    assert found.figures["mAP50"].keys() == {*seeds, ("fold0/data.yaml", 1)}
+    assert found.dose == pytest.approx(25 * 0.01 ** (1 / 4))  # one of four trainings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"other: arm 'ratio-1' is in another folder, too, with fold0/data\.yaml and seed 0"),
+        (
+            {"seed": 1, "millions": 7.0},
+            "is in another folder, too, with another number of parameters",
+        ),
+        ({"seed": 1, "imgsz": 160}, "imgsz is 160, in the first folder 320; draw them apart"),
+    ],
+    ids=["the same trainings", "another network", "another image size"],
+)
+def test_comparisons_that_cannot_be_drawn_as_one_are_refused(
+    changes: dict, message: str, tmp_path: Path
+):
+    arm = {"ratio-1": WEIGHTS["ratio-1"]}
+    one = write_comparison(tmp_path / "one", arm)
+    other = write_comparison(tmp_path / "other", arm, **changes)
+    with pytest.raises(UserError, match=message):
+        read_methods([one, other], ())
 
 
 def test_mistakes_are_named(folders: list[Path], tmp_path: Path):
     with pytest.raises(UserError, match=r"interference\.csv: no such file; train with"):
         read_methods(folders, ())
-    with pytest.raises(UserError, match="arm 'ratio-1' is in another folder"):
-        read_methods([folders[0], folders[0]], APART)
     with pytest.raises(UserError, match="expected the folder of a finished comparison"):
         read_methods([tmp_path], ())
     words = [str(folders[0]), "--out", str(tmp_path), "--apart", "stop-gradient"]

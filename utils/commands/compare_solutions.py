@@ -10,13 +10,15 @@ from torch import nn
 from utils.checkpoints.checkpoint import averaged_weights, load_checkpoint
 from utils.checkpoints.model_file import model_from_checkpoint
 from utils.commands.report import report
+from utils.comparison.engine import Engine, LocalEngine, train_all
 from utils.comparison.evaluation import evaluate_arms, fingerprints, measure_networks, predict
 from utils.comparison.kept import Kept, open_kept, write_record
 from utils.comparison.per_patient import write_per_patient
 from utils.comparison.pictures import draw_comparison
 from utils.comparison.protocol_record import note_protocol, noted_protocol, protocol_summary
+from utils.comparison.ray_engine import RayEngine
 from utils.comparison.report import to_markdown, write_report
-from utils.comparison.trainings import Training, check_fingerprints, run_name, train_all
+from utils.comparison.trainings import Training, check_fingerprints, run_name
 from utils.core.device import select_compute, select_device
 from utils.core.files import run_folder
 from utils.core.lock import lock_folder
@@ -42,6 +44,7 @@ def compare(args: argparse.Namespace) -> None:
     """Train what is missing, let everything predict what is missing, and report."""
     protocol = args.protocol
     folder = run_folder(args.project, args.name)
+    engine = engine_of(args)
     trainings = plan(args, folder)
     compute = select_compute(protocol.options["amp"], select_device(args.device))
     splits = tuple(dict.fromkeys(("train", "val", protocol.split)))
@@ -50,13 +53,20 @@ def compare(args: argparse.Namespace) -> None:
     with lock_folder(folder, wait=True) as lock:  # until no other comparison works there
         check_fingerprints(folder, found)
         note_protocol(folder, protocol, trainings)
-        train_all(trainings, args.jobs)
+        train_all(trainings, engine)
         lock.confirm()
         predict(trainings, load_model, compute, protocol.split)
         write_record(
             folder, trainings, measure_networks(trainings, load_model, compute), protocol.split
         )
         publish(folder, open_kept(folder, list(found)), args.report)
+
+
+def engine_of(args: argparse.Namespace) -> Engine:
+    """Where the trainings run."""
+    if args.engine == "ray":
+        return RayEngine(args.address, args.device, args.jobs)
+    return LocalEngine(args.jobs)
 
 
 def publish(folder: Path, kept: Kept, with_page: bool = False) -> None:

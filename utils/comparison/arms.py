@@ -21,7 +21,6 @@ from utils.core.values import did_you_mean
 WEIGHT_SUM = 2.0
 ORIGINAL_WEIGHTS = (1.0, 0.01)  # of detection and classification
 ORIGINAL_RATIO = 100.0
-GRID = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # that `tuned` is the best of
 JOINT = "train_joint_gradnorm.py"
 DUAL = "train_joint_dual_backbone.py"
 # For two tasks the methods of a pair point the same way (up to TorchJD's regularisation of UPGrad,
@@ -32,7 +31,6 @@ ARM_NAMES = (
     "fixed-scaled",
     "equal",
     "ratio-15",
-    "tuned",
     "gradnorm",
     "gradnorm-alpha-0.5",
     "gradnorm-static",
@@ -86,6 +84,7 @@ def find_arm(name: str) -> Arm:
     Raises:
         UserError: there is no such arm.
     """
+    refuse_gone(name)
     if name.startswith("ratio-"):
         ratio = _number(name, "ratio-")
         return Arm(name, f"fixed weights {ratio:g}:1", options=_fixed(*_split(ratio)))
@@ -115,19 +114,20 @@ def find_arm(name: str) -> Arm:
     return arms[name]
 
 
-def expand(names: Sequence[str]) -> list[Arm]:
-    """The arms to train for `names`, each once.
+def refuse_gone(name: str) -> None:
+    """Raise a `UserError` for an arm that there was once."""
+    if name == "tuned":
+        raise UserError(
+            "the arm 'tuned' is gone: it was the best of five ratios, chosen on the frames that it "
+            "was reported on; name a ratio fixed beforehand, e.g. ratio-15, or choose one on other "
+            "folds (docs/how-to/compare-with-a-protocol.md)"
+        )
 
-    `tuned` stands for its grid, and what an arm needs comes before it.
-    """
-    single_names: list[str] = []
-    for name in names:
-        if name == "tuned":
-            single_names += GRID
-        else:
-            single_names.append(name)
+
+def expand(names: Sequence[str]) -> list[Arm]:
+    """The arms to train for `names`, each once, and before an arm what it needs."""
     arms: dict[str, Arm] = {}
-    for name in single_names:
+    for name in names:
         arm = find_arm(name)
         if arm.needs:
             arms.setdefault(arm.needs, find_arm(arm.needs))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.comparison.arms import GRID
 from utils.comparison.outcomes import Outcome, first_epoch_at
 from utils.comparison.protocol import Contrast
 from utils.comparison.statistics import (
@@ -38,6 +37,7 @@ LEVELS = {"mAP50": 0.6, "precision": 0.7, "recall": 0.7, "F1": 0.6, "view_accura
 CLAIMED_EPOCHS = 50
 SUPPORTED, CONTRADICTED, NOT_SHOWN = "supported", "contradicted", "not shown"
 UNKNOWN = (-np.inf, np.inf)
+RATIOS = ("equal", "ratio-4", "ratio-15", "ratio-40", "fixed-scaled")  # 15:1 is one among them
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,13 @@ def _best_ratio(outcomes: Outcomes) -> Claim | None:
 
     Contradicted if, after Holm's correction, worse than one of them.
     """
-    grid = {arm: outcomes[arm] for arm in GRID if outcomes.get(arm)}
-    if len(grid) < 2 or "ratio-15" not in grid:
+    trained = {arm: outcomes[arm] for arm in RATIOS if outcomes.get(arm)}
+    if len(trained) < 2 or "ratio-15" not in trained:
         return None
-    ranking = sorted(grid, key=lambda arm: -mean_and_deviation(grid[arm])["fitness"][0])
+    ranking = sorted(trained, key=lambda arm: -mean_and_deviation(trained[arm])["fitness"][0])
     place = ranking.index("ratio-15") + 1
-    measured = f"number {place} of {len(grid)} by fitness; best: {ranking[0]}"
-    gaps = _gaps_to_other_ratios(outcomes, grid)
+    measured = f"number {place} of {len(trained)} by fitness; best: {ranking[0]}"
+    gaps = _gaps_to_other_ratios(outcomes, trained)
     if _is_worse_than_one(gaps):
         verdict = CONTRADICTED
     elif all(_limits(gap)[0] > 0 for gap in gaps):
@@ -188,10 +188,10 @@ def _best_ratio(outcomes: Outcomes) -> Claim | None:
     return Claim("15:1 is the best ratio", measured, verdict)
 
 
-def _gaps_to_other_ratios(outcomes: Outcomes, grid: Iterable[str]) -> list[Found]:
-    """15:1 less every other arm of the grid, in both headline metrics, where that is defined."""
+def _gaps_to_other_ratios(outcomes: Outcomes, trained: Iterable[str]) -> list[Found]:
+    """15:1 less every other ratio, in both headline metrics, where that is defined."""
     gaps = []
-    for arm in grid:
+    for arm in trained:
         for metric in HEADLINES.values():
             gap = difference(outcomes, Contrast("ratio-15", arm, metric))
             if gap and arm != "ratio-15":

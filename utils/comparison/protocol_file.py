@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.comparison.arms import DUAL, GRID, JOINT, Arm, expand, find_arm
+from utils.comparison.arms import DUAL, JOINT, Arm, find_arm, refuse_gone
 from utils.comparison.protocol import COMMON, METRICS, PRIMARY, Budget, Contrast, Protocol
 from utils.core.files import find_file
 from utils.core.names import TASKS
@@ -202,12 +202,11 @@ def find_folds(folder: str | Path) -> dict[str, str]:
 
 
 def _arms(entries: Mapping[object, object], path: Path) -> tuple[Arm, ...]:
-    """All arms to train: those in the file, and those that they need or stand for."""
+    """All arms to train: those in the file, and those that they need."""
     arms: dict[str, Arm] = {}
     for name, entry in entries.items():
         with errors_in(f"arms: {name}"):
-            for arm in _entered(name, entry, path):
-                arms[arm.name] = arm
+            arms[name] = _entered(name, entry, path)
     for needed in [arm.needs for arm in arms.values() if arm.needs]:
         arms.setdefault(needed, find_arm(needed))
     if not arms:
@@ -215,16 +214,13 @@ def _arms(entries: Mapping[object, object], path: Path) -> tuple[Arm, ...]:
     return tuple(arms.values())
 
 
-def _entered(name: object, entry: object, path: Path) -> list[Arm]:
-    """The arm, or the grid that `tuned` is the best of."""
+def _entered(name: object, entry: object, path: Path) -> Arm:
     if not_text(name) or not FOLDER_NAME.fullmatch(name):
         raise UserError(
             "expected a name of letters, digits and . + - _, in quotes if it is a number"
         )
-    if entry == name == "tuned":
-        return expand([name])
     if isinstance(entry, str):
-        return [dataclasses.replace(find_arm(entry), name=name)]
+        return dataclasses.replace(find_arm(entry), name=name)
     if not isinstance(entry, dict):
         raise UserError(
             f"is {entry!r}, expected a built-in arm's name, or like or script, and options"
@@ -239,7 +235,7 @@ def _entered(name: object, entry: object, path: Path) -> list[Arm]:
     if not about:
         changes = ", ".join(f"{key} {value}" for key, value in own.options.items())
         about = f"{own.like or own.script}, {changes}"
-    return [dataclasses.replace(base, name=name, about=about, options=options, tasks=tasks)]
+    return dataclasses.replace(base, name=name, about=about, options=options, tasks=tasks)
 
 
 def _base_of(entry: ArmEntry) -> Arm:
@@ -315,12 +311,12 @@ def _check_contrasts(protocol: Protocol) -> None:
             no margin.
     """
     tasks = {arm.name: arm.tasks for arm in protocol.arms}
-    if tasks.keys() >= set(GRID):
-        tasks["tuned"] = TASKS
     for number, contrast in enumerate(protocol.counted, start=1):
         with errors_in(f"compare, entry {number}"):
             _one_of("metric", contrast.metric, TASK_OF)
             for name in (contrast.arm, contrast.reference):
+                if name not in tasks:
+                    refuse_gone(name)
                 _one_of("arm", name, tasks)
                 if TASK_OF[contrast.metric] not in tasks[name]:
                     trained_for = " ".join(tasks[name])

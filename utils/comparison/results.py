@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from utils.comparison.arms import GRID, Arm
+from utils.comparison.arms import Arm
 from utils.comparison.claims import check_claims
 from utils.comparison.outcomes import Outcome
 from utils.comparison.protocol import Contrast, Protocol
@@ -17,7 +17,6 @@ from utils.comparison.statistics import (
     COMPARED,
     RESAMPLES,
     SINGLE_TASK,
-    best_of,
     delta_m,
     difference,
     mean_and_deviation,
@@ -26,7 +25,7 @@ from utils.comparison.statistics import (
 from utils.comparison.words import state
 from utils.evaluation.intervals import over_units
 
-PAIRS = (("gradnorm", "fixed"), ("gradnorm", "tuned"), ("dual", "gradnorm"))
+PAIRS = (("gradnorm", "fixed"), ("gradnorm", "ratio-15"), ("dual", "gradnorm"))
 
 
 def collect(
@@ -41,35 +40,21 @@ def collect(
     Args:
         about: how it was done.
         protocol: the contrasts that count, and the margins.
-        arms: in the order of the tables; `tuned` is made here, from the grid.
+        arms: in the order of the tables.
         outcomes: arm -> its outcomes.
         interference: arm -> the rows of interference.csv of all its runs, with columns `data` and
             `seed`.
     """
-    outcomes = dict(outcomes)
     lines = {arm.name: arm.about for arm in arms}
-    tuned = _tuned(outcomes)
-    if tuned:
-        own = [dataclasses.replace(outcome, arm="tuned") for outcome in outcomes[tuned]]
-        outcomes["tuned"] = own
-        lines["tuned"] = f"the best of {', '.join(GRID)} on the validation split: {tuned}"
     claims = check_claims(outcomes, about["epochs"], protocol.margins)
     return {
         "protocol": {**about, "resamples": RESAMPLES},
-        "tuned": tuned,
         "arms": {name: _arm(lines[name], own) for name, own in outcomes.items()},
         "differences": _differences(outcomes, protocol),
         "delta_m": _gains(outcomes),
         "claims": [dataclasses.asdict(claim) for claim in claims],
         "interference": {name: summarise_interference(rows) for name, rows in interference.items()},
     }
-
-
-def _tuned(outcomes: Mapping[str, Sequence[Outcome]]) -> str | None:
-    """The best arm of the grid; None where not all of it was trained."""
-    if not outcomes.keys() >= set(GRID):
-        return None
-    return best_of({name: outcomes[name] for name in GRID})
 
 
 def _arm(about: str, outcomes: Sequence[Outcome]) -> dict[str, object]:

@@ -303,7 +303,7 @@ def between_trainings(
 ) -> Variance:
     """The variance of a metric, or its logarithm, over the seeds of an arm, pooled over the arms.
 
-    Arms of the very same figures, such as `tuned` and the one it is, count once; a collapsed arm
+    Arms of the very same figures, such as `equal` and `ratio-1`, count once; a collapsed arm
     counts only if it is one of `arms`, whose figures are compared.
     """
     samples: dict[tuple[float, ...], bool] = {}
@@ -352,11 +352,3 @@ def mean_and_deviation(
             deviation = float(np.std(values, ddof=1))
         pairs[name] = (float(np.mean(values)), deviation)
     return pairs
-
-
-def best_of(candidates: Mapping[str, Sequence[Outcome]]) -> str:
-    """The arm with the highest mean fitness on the validation split, whatever split is reported."""
-    means = {}
-    for arm, outcomes in candidates.items():
-        means[arm], _ = mean_and_deviation(outcomes)["validation_fitness"]
-    return max(means, key=means.get)
