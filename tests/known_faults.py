@@ -259,8 +259,8 @@ FAULTS = (
     ),
     Fault(
         symbol="utils.losses.anchors.anchor_fit",
-        old="np.minimum(ratio, 1 / ratio).min(axis=2)",
-        new="np.minimum(ratio, 1 / ratio).max(axis=2)",
+        old="np.minimum(ratio, 1 / ratio).min(axis=1)",
+        new="np.minimum(ratio, 1 / ratio).max(axis=1)",
         test="tests/losses/test_anchors.py",
     ),
     Fault(
@@ -486,10 +486,52 @@ FAULTS = (
         test="tests/evaluation/test_frame_kinds.py",
     ),
     Fault(
-        symbol="utils.curation.doubts._doubts_of",
-        old="doubt *= 1 - iou[d, label]",
-        new="doubt *= iou[d, label]",
+        symbol="utils.curation.doubts._Frame.evidence",
+        old="_odds(score, support[label])",
+        new="_odds(support[label], score)",
         test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts._Frame.mistakes",
+        old="_odds(support, rival)",
+        new="_odds(rival, support)",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts.share_of_mistakes",
+        old="mistakes / counts, weights=counts",
+        new="mistakes / counts",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.curation.doubts._one_each",
+        old="if not places & taken:",
+        new="if True:",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
+        symbol="utils.report.curves._measured",
+        old='table[f"norm/detection/{place}"] / table[f"norm/classification/{place}"]',
+        new='table[f"norm/classification/{place}"] / table[f"norm/detection/{place}"]',
+        test="tests/report/test_curves.py",
+    ),
+    Fault(
+        symbol="utils.report.records._whole",
+        old="np.rint(numbers).clip(0)",
+        new="np.rint(numbers)",
+        test="tests/report/test_records.py",
+    ),
+    Fault(
+        symbol="utils.report.page._titled_in_chinese",
+        old="if cls_title == DEFAULT_TITLE:",
+        new="if cls_title != DEFAULT_TITLE:",
+        test="tests/report/test_page.py",
+    ),
+    Fault(
+        symbol="utils.report.run_page._cls_title",
+        old="if len(titles) == 1:",
+        new="if len(titles) == 2:",
+        test="tests/report/test_run_page.py",
     ),
     Fault(
         symbol="utils.curation.decisions.corrected",

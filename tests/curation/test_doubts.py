@@ -10,7 +10,7 @@ from made_up_results import image_result
 
 from utils.core.data_config import DataConfig
 from utils.core.script import UserError
-from utils.curation.doubts import rank_boxes, rank_clips, rank_views
+from utils.curation.doubts import rank_boxes, rank_clips, rank_views, share_of_mistakes
 from utils.evaluation.error_kinds import NO_BOX
 
 needs_cleanlab = pytest.mark.skipif(
@@ -42,49 +42,86 @@ def test_labels_that_are_found_are_not_doubted():
 
 def test_another_class_at_the_same_place_doubts_the_class():
     (doubt,) = doubts_of(image_result([(0, *BOX)], [(0.95, 1, *BOX)]))
-    assert (doubt.kind, doubt.label, doubt.found, doubt.doubt) == ("class", 0, 0, 1)
-    assert doubt.is_issue
+    assert (doubt.kind, doubt.label, doubt.found) == ("class", 0, 0)
+    # The ten right labels, with another class's name, against the one that was seen
+    assert doubt.doubt == pytest.approx(10 / 11) and doubt.is_issue
 
 
 def test_the_surer_the_network_the_larger_the_doubt():
-    scores = (0.05, 0.55, 0.75, 0.95)
     values = []
-    for score in scores:
+    for score in (0.55, 0.75, 0.95):
         (doubt,) = doubts_of(image_result([], [(score, 1, *BOX)]))
         assert doubt.kind == "not labelled" and doubt.label == NO_BOX
         values.append(doubt.doubt)
-    assert values == [0, 0.2, 0.6, 1]
+    assert values == pytest.approx([2 / 3, 6 / 7, 10 / 11])
+    # No right detection is so unsure
+    assert doubts_of(image_result([], [(0.45, 1, *BOX)])) == []
 
 
 def test_sureness_is_each_networks_own():
     shy = right_frames(scores=(0.1, 0.2, 0.3))
     frame = image_result([], [(0.35, 1, *BOX)])
-    first, second = rank_boxes([[frame, *right_frames()], [frame, *shy]], 2)
-    assert (first.frame, first.doubt) == (11, 1) and (second.frame, second.doubt) == (0, 0)
+    (doubt,) = rank_boxes([[frame, *right_frames()], [frame, *shy]], 2)
+    assert doubt.frame == 11 and doubt.doubt == pytest.approx(6 / 7)
 
 
 def test_a_small_overlap_is_a_loose_label():
     label = (20, 20, 60, 40)
     (doubt,) = doubts_of(image_result([(0, *label)], [(0.95, 0, 20, 20, 60, 100)]))
-    assert doubt.kind == "loose" and doubt.doubt == pytest.approx(1 - 0.25)
+    assert (doubt.kind, doubt.label, doubt.found) == ("loose", 0, 0)
 
 
-def test_silence_doubts_a_label_as_far_as_its_class_is_found():
-    (doubt,) = doubts_of(image_result([(0, *BOX)]))
+def test_silence_doubts_a_label_unless_the_network_is_often_silent():
+    silent = image_result([(0, *BOX)])
+    (doubt,) = doubts_of(silent)
     assert (doubt.kind, doubt.found) == ("no support", NO_BOX)
-    assert doubt.doubt == pytest.approx((0.2 + 0.4 + 0.6 + 0.8 + 1 + 0) / 6)
-    assert not doubt.is_issue
+    assert doubt.doubt == pytest.approx(11 / 12) and not doubt.is_issue
+    often = rank_boxes([[silent] * 10 + right_frames()], 2)
+    assert [own.doubt for own in often] == pytest.approx([20 / 30] * 10)
 
 
 def test_a_label_that_was_moved_away_is_one_doubt():
     (doubt,) = doubts_of(image_result([(0, *BOX)], [(0.95, 0, *ELSEWHERE)]))
-    assert (doubt.kind, doubt.label, doubt.found, doubt.doubt) == ("moved", 0, 0, 1)
+    assert (doubt.kind, doubt.label, doubt.found) == ("moved", 0, 0) and doubt.is_issue
 
 
-def test_a_label_that_is_found_is_not_doubted_for_a_second_detection():
-    frame = image_result([(0, *BOX)], [(0.95, 0, *BOX), (0.9, 1, *BOX)])
-    (doubt,) = doubts_of(frame)
-    assert doubt.kind == "class" and doubt.doubt == 0
+def test_a_label_that_is_found_is_not_doubted_for_a_weaker_detection():
+    assert doubts_of(image_result([(0, *BOX)], [(0.95, 0, *BOX), (0.9, 1, *BOX)])) == []
+
+
+def test_what_a_network_often_says_counts_less_than_what_it_rarely_says():
+    """A class that is taken for the other in many frames, and a label that is missed in one."""
+    confused = image_result([(0, *BOX)], [(0.95, 1, *BOX)])
+    missed = image_result([(0, *BOX)], [(0.6, 0, *ELSEWHERE)])
+    found = rank_boxes([[confused] * 8 + [missed, *right_frames()]], 2)
+    assert [own.kind for own in found] == ["moved"] + ["class"] * 8
+    assert found[0].doubt > 0.6 > found[1].doubt
+
+
+def test_labels_and_detections_are_doubted_once():
+    """The detection elsewhere explains one of the two labels; the other has nothing."""
+    frame = image_result([(0, *BOX), (0, 70, 20, 110, 60)], [(0.95, 0, *ELSEWHERE)])
+    found = doubts_of(frame)
+    labels = [own.label for own in found if own.label != NO_BOX]
+    assert len(set(labels)) == len(labels) and sum(own.found == 0 for own in found) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_are_the_best_fit_that_never_falls(seed: int):
+    isotonic = pytest.importorskip("sklearn.isotonic")
+    rng = np.random.default_rng(seed)
+    seen, made = rng.normal(0, 1, 40).round(1), rng.normal(1, 1, 30).round(1)
+    found = share_of_mistakes(seen, made)
+    both = np.concatenate((seen, made))
+    of_made = np.repeat([0, 1], [len(seen), len(made)])
+    expected = isotonic.IsotonicRegression().fit(both, of_made).predict(seen)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert (np.diff(found[np.argsort(seen)]) >= 0).all()
+
+
+def test_without_evidence_there_is_no_share():
+    assert share_of_mistakes([], [1.0]).tolist() == []
+    assert share_of_mistakes([2.0, 1.0], []).tolist() == [0, 0]
 
 
 def view_frames(rng: np.random.Generator, count: int = 60):

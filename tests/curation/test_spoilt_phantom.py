@@ -6,57 +6,61 @@
 from pathlib import Path
 
 import pytest
-from spoilt_phantom import Spoilt, make, precision, read_asset
+from spoilt_phantom import BOX_MISTAKES, Spoilt, make, precision, rank, read_asset
 
-from utils.curation.doubts import rank_boxes, rank_views
+from utils.curation.doubts import Doubt, rank_boxes, rank_views
 from utils.data.phantom.anatomy import KINDS
 from utils.evaluation.results import ImageResult
 
-pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
-# Their networks, which train in minutes, find half of the boxes; one frame in eleven is spoilt
-LEAST_OF_BOXES = 0.4
-Kept = tuple[list[list[ImageResult]], Spoilt]
+Folds = list[list[ImageResult]]
+SEEDS = (1, 2, 3)
+# mAP50 0.54 and 0.86; one frame in eleven has a spoilt box
+LEAST_OF_BOXES = {"short": 0.65, "longer": 0.85}
 
 
-def precisions(kept: Kept) -> dict[str, float]:
-    """The share of spoilt frames among as many first ones as were spoilt."""
-    folds, spoilt = kept
+def frames_of(folds: Folds, doubts: list[Doubt]) -> list[str]:
+    names = [Path(result.image).name for part in folds for result in part]
+    return [names[doubt.frame] for doubt in doubts]
+
+
+def precision_of_views(folds: Folds, spoilt: Spoilt) -> float:
     results = [result for part in folds for result in part]
-    names = [Path(result.image).name for result in results]
-    ranked = {"views": rank_views(results), "boxes": rank_boxes(folds, len(KINDS))}
-    spoilt_names = {"views": set(spoilt.views), "boxes": set(spoilt.boxes)}
-    found = {}
-    for subject, doubts in ranked.items():
-        doubted = [names[doubt.frame] for doubt in doubts]
-        found[subject] = precision(doubted, spoilt_names[subject] & set(names))
-    return found
+    return precision(frames_of(folds, rank_views(results)), set(spoilt.views))
 
 
-@pytest.fixture(scope="module")
-def kept() -> Kept:
-    return read_asset()
+@pytest.mark.parametrize("network", LEAST_OF_BOXES)
+def test_spoilt_boxes_come_first(network: str):
+    found = rank(network, SEEDS)
+    assert found.precision >= LEAST_OF_BOXES[network], found
 
 
-def test_spoilt_labels_come_first(kept: Kept):
-    found = precisions(kept)
-    assert found["views"] >= 0.8 and found["boxes"] >= LEAST_OF_BOXES, found
+@pytest.mark.parametrize("network", LEAST_OF_BOXES)
+def test_spoilt_views_come_first(network: str):
+    pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
+    assert precision_of_views(*read_asset(network)) >= 0.8
 
 
-def test_every_kind_of_spoilt_box_is_recognised(kept: Kept):
-    """The doubt on a spoilt box says what was done to it, in most cases."""
-    folds, spoilt = kept
-    results = [result for part in folds for result in part]
-    kinds = {"class": {"class"}, "moved": {"moved", "not labelled"}, "removed": {"not labelled"}}
-    first: dict[str, str] = {}
-    for doubt in rank_boxes(folds, len(KINDS)):
-        first.setdefault(Path(results[doubt.frame].image).name, doubt.kind)
-    hits = []
-    for name, mistake in spoilt.boxes.items():
-        hits.append(first.get(name) in kinds[mistake])
-    assert sum(hits) >= 0.7 * len(hits)
+def test_every_kind_of_spoilt_box_comes_first_and_is_recognised():
+    """No kind of mistake is left for the end, and the doubt says what was done."""
+    found = rank("longer", SEEDS)
+    assert set(found.first) == set(BOX_MISTAKES)
+    assert min(found.first.values()) >= 0.7, found
+    assert min(found.recognised.values()) >= 0.9, found
+
+
+def test_what_a_machine_takes_for_wrong_is_spoilt():
+    rights = []
+    for seed in SEEDS:
+        folds, spoilt = read_asset("longer", seed)
+        issues = [own for own in rank_boxes(folds, len(KINDS)) if own.is_issue]
+        rights += [name in spoilt.boxes for name in frames_of(folds, issues)]
+    assert len(rights) >= 10 * len(SEEDS) and sum(rights) >= 0.8 * len(rights)
 
 
 @pytest.mark.slow
 def test_spoilt_labels_come_first_with_networks_that_are_trained_now(tmp_path: Path):
-    found = precisions(make(tmp_path))
-    assert found["views"] >= 0.8 and found["boxes"] >= LEAST_OF_BOXES, found
+    pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
+    folds, _, spoilt = make(tmp_path, "short")
+    assert precision_of_views(folds, spoilt) >= 0.8
+    boxes = frames_of(folds, rank_boxes(folds, len(KINDS)))
+    assert precision(boxes, set(spoilt.boxes)) >= 0.6

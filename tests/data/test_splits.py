@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from small_files import LABEL, SOURCE, make_set, write_image
 
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.script import UserError
-from utils.data.splits import GENERATORS, find_images, label_path, load_split, load_splits
+from utils.data.splits import (
+    GENERATORS,
+    find_images,
+    label_path,
+    load_split,
+    load_splits,
+    shared_labels,
+)
 
 # ---- finding images and labels -------------------------------------------------------------------
 
@@ -484,3 +492,13 @@ def test_a_folder_within_another_lists_its_images_twice(
     folders = (tmp_path / "images", tmp_path / "images/train")
     assert len(load_split(replace(data, splits={"train": folders}), "train").images) == 4
     assert "2 images are listed 4 times" in caplog.text
+
+
+def test_no_label_path_is_kept_to_see_that_none_is_shared(tmp_path: Path):
+    data = make_set(tmp_path, {"a.png": LABEL})
+    images = [f"/many/images/{number:06}.png" for number in range(20_000)]
+    tracemalloc.start()
+    assert not shared_labels(images, data)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 60 * len(images)

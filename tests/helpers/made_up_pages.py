@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -31,21 +35,36 @@ HOSTILE = (
 )
 
 
+def unpacked(text: str) -> object:
+    """What `utils.report.page.packed` packed."""
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
 def cpu() -> Compute:
     return select_compute("off", select_device("cpu"))
 
 
-def write_run(folder: Path, data_yaml: Path, seed: int = 0, split: str = "val") -> Path:
-    """A run's files, with predictions that are the truth and some noise."""
+def write_run(
+    folder: Path, data_yaml: Path, seed: int = 0, split: str = "val", confused: int = 0
+) -> Path:
+    """A run's files, with predictions that are the truth and some noise.
+
+    Args:
+        confused: so many frames have surely found boxes of another class.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     data = load_data_config(data_yaml)
     frames = load_split(data, split)
     dataset = JointDataset(frames, 64, cache="off")
     results = noisy_results(data_yaml, split, seed)
+    for index in range(confused):
+        results[index] = as_another_class(results[index], len(data.names))
     trained_on = load_split(data, "train").fingerprint()
     header = Header.of(data, dataset, ["detection", "classification"], cpu(), 0.3, None, trained_on)
     write_predictions(folder / FILE_NAME, results, header)
-    metrics = summarise(results, data.names, data.view_names, intervals=False)
+    metrics = summarise(
+        results, data.names, data.view_names, intervals=False, cls_title=data.cls_title
+    )
     write_json(folder / "metrics.json", plain(metrics))
     log_epochs(folder, 3)
     (folder / "MODEL_CARD.md").write_text(CARD, encoding="utf-8")
@@ -85,6 +104,16 @@ def noisy_results(data_yaml: Path, split: str = "val", seed: int = 0) -> list[Im
         )
         results.append(found.beside_truth(data, frames, index, None))
     return results
+
+
+def as_another_class(result: ImageResult, class_count: int) -> ImageResult:
+    """The true boxes, found for sure and called something else."""
+    return replace(
+        result,
+        boxes_xyxy=result.true_boxes_xyxy,
+        scores=np.full(len(result.true_classes), 0.999),
+        classes=(result.true_classes + 1) % class_count,
+    )
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -1,45 +1,55 @@
 """A phantom with 8 % of its labels spoilt on purpose, and what networks that never saw them say.
 
-python -m spoilt_phantom    # from tests/helpers, writes tests/assets/spoilt_phantom.npz anew
+PYTHONPATH=. python tests/helpers/spoilt_phantom.py            # how far spoilt boxes come first
+PYTHONPATH=. python tests/helpers/spoilt_phantom.py --train    # writes the predictions anew, before
 
-takes minutes: it trains a network a fold. The quick tests read the file.
+The second takes an hour on a core: it trains networks, a fold each. The quick tests read the files.
+A network never saw the labels of the frames that it predicts, so their labels can be spoilt in
+other ways, by seed, beside the same predictions.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from utils.core.data_config import load_data_config
 from utils.core.files import ROOT
+from utils.curation.doubts import rank_boxes
 from utils.curation.held_out import DataSets, find_predictions
-from utils.data.labels import UNKNOWN_VIEW, view_line
+from utils.data.labels import UNKNOWN_VIEW, FrameLabels, view_line
 from utils.data.phantom.anatomy import KINDS, VIEWS
 from utils.data.phantom.generate import generate
 from utils.data.splits import label_path, load_splits
 from utils.evaluation.results import ImageResult
 
-ASSET = ROOT / "tests" / "assets" / "spoilt_phantom.npz"
 SHARE = 0.08
 FOLDS = 2
 PATIENTS = (60, 12)  # of the generator's two splits, which are divided anew
 TRAINING = {
     "size": "n",
-    "imgsz": 128,
-    "epochs": 24,
     "batch_size": 8,
     "noval": True,
     "device": "cpu",
     "amp": "off",
     "workers": 0,
 }
+# Networks -> how they were trained, beside `TRAINING`
+NETWORKS = {
+    "short": {"imgsz": 128, "epochs": 24},
+    "longer": {"imgsz": 192, "epochs": 60},
+}
+SUBPIXELS = 10  # of a box in the files
 BOX_MISTAKES = ("class", "moved", "removed")
+# Mistake -> the kinds of doubt that say so
+EXPECTED = {"class": {"class"}, "moved": {"moved", "not labelled"}, "removed": {"not labelled"}}
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,15 @@ class Spoilt:
     boxes: dict[str, str]
 
 
-def write_spoilt(folder: Path) -> Spoilt:
-    """A phantom in `folder`/frames with `folder`/data.yaml, its labels spoilt."""
+Labels = dict[str, FrameLabels]  # name of a frame -> its labels
+
+
+def write_spoilt(folder: Path, seed: int = 0) -> tuple[Labels, Spoilt]:
+    """A phantom in `folder`/frames with `folder`/data.yaml, its labels spoilt.
+
+    Returns:
+        The labels as they were, and which were spoilt.
+    """
     train, val = PATIENTS
     generate(folder / "frames", seed=5, train_patients=train, val_patients=val)
     content = {
@@ -69,35 +86,49 @@ def write_spoilt(folder: Path) -> Spoilt:
         "clip_pattern": r"^(P\d+_.+)_F(\d+)",
     }
     (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return spoil(folder / "data.yaml")
+    data = load_data_config(folder / "data.yaml")
+    clean = {}
+    files = {}
+    for split in load_splits(data, list(data.splits)):
+        for image, labels in zip(split.images, split.labels, strict=True):
+            clean[image.name] = labels
+            files[image.name] = label_path(image, data)
+    labels, spoilt = spoil(clean, seed)
+    for name, own in labels.items():
+        files[name].write_text(text_of(own), encoding="utf-8")
+    return clean, spoilt
 
 
-def spoil(data_yaml: Path, seed: int = 0) -> Spoilt:
+def text_of(labels: FrameLabels) -> str:
+    """As a label file."""
+    lines = []
+    for row in labels.boxes:
+        lines.append(f"{int(row[0])} " + " ".join(f"{value:.6f}" for value in row[1:]))
+    if labels.view != UNKNOWN_VIEW:
+        lines.append(view_line(labels.view, len(VIEWS)))
+    return "\n".join(lines) + "\n"
+
+
+def spoil(clean: Mapping[str, FrameLabels], seed: int) -> tuple[Labels, Spoilt]:
     """Change `SHARE` of the views, and as many boxes as that is of all, at most one a frame."""
     rng = np.random.default_rng(seed)
-    data = load_data_config(data_yaml)
-    frames = {}
-    for split in load_splits(data, list(data.splits)):
-        frames |= dict(zip(split.images, split.labels, strict=True))
-    with_view = [path for path, labels in frames.items() if labels.view != UNKNOWN_VIEW]
-    with_box = [path for path, labels in frames.items() if len(labels.boxes)]
-    box_count = sum(len(labels.boxes) for labels in frames.values())
+    with_view = [name for name, labels in clean.items() if labels.view != UNKNOWN_VIEW]
+    with_box = [name for name, labels in clean.items() if len(labels.boxes)]
+    box_count = sum(len(labels.boxes) for labels in clean.values())
     views = set(rng.choice(len(with_view), round(SHARE * len(with_view)), replace=False))
     boxes = rng.choice(len(with_box), round(SHARE * box_count), replace=False)
-    spoilt = Spoilt(sorted(with_view[number].name for number in views), {})
+    spoilt = Spoilt(sorted(with_view[number] for number in views), {})
     for number, mistake in zip(boxes, np.resize(BOX_MISTAKES, len(boxes)), strict=True):
-        spoilt.boxes[with_box[number].name] = str(mistake)
-    for path, labels in frames.items():
+        spoilt.boxes[with_box[number]] = str(mistake)
+    changed = {}
+    for name, labels in clean.items():
         view, rows = labels.view, labels.boxes.copy()
-        if path.name in spoilt.views:
-            view = (view + rng.integers(1, len(VIEWS))) % len(VIEWS)
-        if path.name in spoilt.boxes:
-            rows = spoilt_rows(rows, spoilt.boxes[path.name], rng)
-        lines = [f"{int(row[0])} " + " ".join(f"{value:.6f}" for value in row[1:]) for row in rows]
-        if view != UNKNOWN_VIEW:
-            lines.append(view_line(int(view), len(VIEWS)))
-        label_path(path, data).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return spoilt
+        if name in spoilt.views:
+            view = int(view + rng.integers(1, len(VIEWS))) % len(VIEWS)
+        if name in spoilt.boxes:
+            rows = spoilt_rows(rows, spoilt.boxes[name], rng)
+        changed[name] = FrameLabels(rows, view)
+    return changed, spoilt
 
 
 def spoilt_rows(rows: np.ndarray, mistake: str, rng: np.random.Generator) -> np.ndarray:
@@ -114,20 +145,17 @@ def spoilt_rows(rows: np.ndarray, mistake: str, rng: np.random.Generator) -> np.
     return rows
 
 
-def train_folds(folder: Path) -> list[Path]:
+def train_folds(folder: Path, network: str) -> list[Path]:
     """A network a fold, each in a folder of its own; the data.yaml files of the folds."""
     import split_dataset
     import train_joint_gradnorm
 
     call(split_dataset, data=folder / "data.yaml", folds=FOLDS, out=folder / "folds")
-    for fold in range(FOLDS):
-        options = TRAINING | {
-            "data": folder / f"folds/fold{fold}/data.yaml",
-            "project": folder / "runs",
-            "name": f"fold{fold}",
-        }
-        call(train_joint_gradnorm, **options)
-    return [folder / f"folds/fold{fold}/data.yaml" for fold in range(FOLDS)]
+    paths = [folder / f"folds/fold{fold}/data.yaml" for fold in range(FOLDS)]
+    for path in paths:
+        options = {"data": path, "project": folder / "runs", "name": path.parent.name}
+        call(train_joint_gradnorm, **TRAINING, **NETWORKS[network], **options)
+    return paths
 
 
 def call(script: object, **options: object) -> None:
@@ -153,70 +181,141 @@ def held_out_results(folder: Path, folds: list[Path]) -> list[list[ImageResult]]
     return [data_sets.held_out(found).results for found in find_predictions([folder / "runs"])]
 
 
-def write_asset(path: Path, folds: list[list[ImageResult]], spoilt: Spoilt) -> None:
-    """All that the ranking needs, some hundred kB."""
+def asset(network: str) -> Path:
+    return ROOT / "tests" / "assets" / f"spoilt_phantom_{network}.npz"
+
+
+def write_asset(path: Path, folds: Sequence[Sequence[ImageResult]], clean: Labels) -> None:
+    """All that the ranking needs, some hundred kB, beside the labels that are not spoilt."""
     columns: dict[str, list] = {}
     for fold, results in enumerate(folds):
         for result in results:
             kept = result.scores >= 0.01
+            labels = clean[Path(result.image).name]
             row = {
                 "fold": fold,
                 "name": Path(result.image).name,
                 "size": (result.height, result.width),
-                "view": result.true_view,
                 "said": result.view_probabilities,
-                "true_count": len(result.true_classes),
+                "view": labels.view,
+                "true_count": len(labels.boxes),
                 "count": kept.sum(),
             }
             for key, value in row.items():
                 columns.setdefault(key, []).append(value)
+            boxes = np.rint(result.boxes_xyxy[kept].clip(0) * SUBPIXELS)
             for key, values in (
-                ("true_boxes", result.true_boxes_xyxy.astype(np.float32)),
-                ("true_classes", result.true_classes.astype(np.uint8)),
-                ("boxes", result.boxes_xyxy[kept].astype(np.float32)),
-                ("scores", result.scores[kept].astype(np.float32)),
+                ("true", labels.boxes),
+                ("boxes", boxes.astype(np.uint16)),
+                ("scores", result.scores[kept].astype(np.float16)),
                 ("classes", result.classes[kept].astype(np.uint8)),
             ):
                 columns.setdefault(key, []).extend(values)
-    arrays = {key: np.array(values) for key, values in columns.items()}
-    text = json.dumps({"views": spoilt.views, "boxes": spoilt.boxes})
-    np.savez_compressed(path, spoilt=np.array(text), **arrays)
+    np.savez_compressed(path, **{key: np.array(values) for key, values in columns.items()})
 
 
-def read_asset(path: Path = ASSET) -> tuple[list[list[ImageResult]], Spoilt]:
-    """What `write_asset` wrote."""
-    with np.load(path, allow_pickle=False) as archive:
+def read_asset(network: str, seed: int = 0) -> tuple[list[list[ImageResult]], Spoilt]:
+    """What `write_asset` wrote, beside labels that are spoilt by `seed`."""
+    with np.load(asset(network), allow_pickle=False) as archive:
         own = {key: archive[key] for key in archive.files}
-    true_ends, ends = np.cumsum(own["true_count"]), np.cumsum(own["count"])
+    names = own["name"].tolist()
+    true = np.split(own["true"], np.cumsum(own["true_count"])[:-1])
+    clean = {}
+    for index in np.argsort(names):
+        clean[names[index]] = FrameLabels(true[index], int(own["view"][index]))
+    labels, spoilt = spoil(clean, seed)
+    found = {}
+    for key in ("boxes", "scores", "classes"):
+        found[key] = np.split(own[key], np.cumsum(own["count"])[:-1])
     folds: list[list[ImageResult]] = [[] for _ in range(FOLDS)]
-    for index, name in enumerate(own["name"].tolist()):
-        true = slice(true_ends[index] - own["true_count"][index], true_ends[index])
-        found = slice(ends[index] - own["count"][index], ends[index])
+    for index, name in enumerate(names):
         height, width = own["size"][index].tolist()
         result = ImageResult(
             image=name,
             group=name.partition("_")[0],
             height=height,
             width=width,
-            true_boxes_xyxy=own["true_boxes"][true].astype(float).reshape(-1, 4),
-            true_classes=own["true_classes"][true].astype(int),
-            true_view=int(own["view"][index]),
-            boxes_xyxy=own["boxes"][found].astype(float).reshape(-1, 4),
-            scores=own["scores"][found].astype(float),
-            classes=own["classes"][found].astype(int),
+            true_boxes_xyxy=np.zeros((0, 4)),
+            true_classes=np.zeros(0, int),
+            true_view=UNKNOWN_VIEW,
+            boxes_xyxy=found["boxes"][index] / SUBPIXELS,
+            scores=found["scores"][index].astype(float),
+            classes=found["classes"][index].astype(int),
             view_probabilities=own["said"][index],
         )
-        folds[own["fold"][index]].append(result)
-    return folds, Spoilt(**json.loads(str(own["spoilt"])))
+        folds[own["fold"][index]].append(beside(result, labels[name]))
+    return folds, spoilt
 
 
-def precision(doubted: list[str], spoilt: set[str]) -> float:
+def beside(result: ImageResult, labels: FrameLabels) -> ImageResult:
+    """The same prediction with other labels."""
+    size = np.array([result.width, result.height])
+    centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:] / 2
+    return replace(
+        result,
+        true_boxes_xyxy=np.hstack(((centre - half) * size, (centre + half) * size)),
+        true_classes=labels.boxes[:, 0].astype(int),
+        true_view=labels.view,
+    )
+
+
+def precision(doubted: Sequence[str], spoilt: set[str]) -> float:
     """The share of spoilt frames among as many of the first doubted frames as were spoilt."""
-    first = list(dict.fromkeys(doubted))[: len(spoilt)]
-    return sum(name in spoilt for name in first) / len(spoilt)
+    return len(first_of(doubted, len(spoilt)) & spoilt) / len(spoilt)
 
 
-def make(folder: Path) -> tuple[list[list[ImageResult]], Spoilt]:
+def first_of(doubted: Sequence[str], count: int) -> set[str]:
+    """So many frames that come first."""
+    return set(list(dict.fromkeys(doubted))[:count])
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """How a ranking of boxes does.
+
+    Attributes:
+        precision: see `precision`.
+        first: mistake -> the share of its frames among the first ones.
+        recognised: mistake -> the share whose first doubt is of a kind in `EXPECTED`.
+    """
+
+    precision: float
+    first: dict[str, float]
+    recognised: dict[str, float]
+
+
+def rank(network: str, seeds: Sequence[int]) -> Ranked:
+    """The means over labels that are spoilt by these seeds."""
+    rows = []
+    for seed in seeds:
+        folds, spoilt = read_asset(network, seed)
+        kind_of: dict[str, str] = {}
+        names = [result.image for results in folds for result in results]
+        for doubt in rank_boxes(folds, len(KINDS)):
+            kind_of.setdefault(names[doubt.frame], doubt.kind)
+        first = first_of(list(kind_of), len(spoilt.boxes))
+        for name, mistake in spoilt.boxes.items():
+            is_recognised = kind_of.get(name) in EXPECTED[mistake]
+            rows.append({"mistake": mistake, "first": name in first, "recognised": is_recognised})
+    table = pd.DataFrame(rows)
+    means = table.groupby("mistake")[["first", "recognised"]].mean()
+    return Ranked(table["first"].mean(), means["first"].to_dict(), means["recognised"].to_dict())
+
+
+def make(folder: Path, network: str) -> tuple[list[list[ImageResult]], Labels, Spoilt]:
     """Draw, spoil, train, predict."""
-    spoilt = write_spoilt(folder)
-    return held_out_results(folder, train_folds(folder)), spoilt
+    clean, spoilt = write_spoilt(folder)
+    return held_out_results(folder, train_folds(folder, network)), clean, spoilt
+
+
+def main() -> None:
+    for network in NETWORKS:
+        if "--train" in sys.argv:
+            with tempfile.TemporaryDirectory() as folder:
+                folds, clean, _ = make(Path(folder), network)
+            write_asset(asset(network), folds, clean)
+        print(network, rank(network, range(11, 31)))
+
+
+if __name__ == "__main__":
+    main()

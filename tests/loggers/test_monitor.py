@@ -82,6 +82,21 @@ def test_a_single_task_has_no_ratio_and_no_figures_of_the_other(folder: Path):
     assert "view -\n" in text and text.endswith("view accuracy -") and "ratio" not in text
 
 
+def test_figures_have_the_data_sets_word_for_a_view(folder: Path):
+    log_epochs(folder, **FIGURES)
+    data = folder / "data.yaml"
+    (folder / "opt.yaml").write_text(f"data: {data}\n")
+    for content, name in (
+        ("cls_title: projection\n", "projection accuracy"),
+        ("cls_title: []\n", "view accuracy"),
+        ("[", "view accuracy"),
+    ):
+        data.write_text(content)
+        assert read_run(folder).metrics[name] == FIGURES["metrics/view_accuracy"]
+    data.unlink()
+    assert "view accuracy" in read_run(folder).metrics
+
+
 def test_a_weight_of_zero_has_no_ratio(folder: Path):
     log_epochs(folder, **{"weight/classification": 0.0})
     assert read_run(folder).ratio is None

@@ -1,5 +1,7 @@
 """Anchors: how well they suit boxes (the loss's matching is the oracle), and ones that are fitted."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,16 @@ def test_fit_by_hand():
     # narrow for both.
     assert (fit.recall, fit.fitness, fit.above_threshold) == (0.5, 0.25, 1.0)
     assert str(fit) == "best possible recall 0.5000, 1.00 anchors a box above threshold"
+
+
+def test_many_boxes_take_little_more_memory_than_the_result():
+    wh = np.random.default_rng(0).uniform(5, 300, (50_000, 2))
+    result_bytes = len(wh) * len(YOLOV5S) * 8
+    tracemalloc.start()
+    anchor_fit(wh, YOLOV5S, 4.0)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 2 * result_bytes
 
 
 # ---- fitting -------------------------------------------------------------------------------------

@@ -33,11 +33,21 @@ class Opened:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.set_default_timeout(60_000)  # a busy machine
         self.page.goto(path.resolve().as_uri())
+        # What it unpacks is there once it has chosen a language
+        self.page.locator("[data-language][aria-pressed='true']").wait_for()
         self.page.evaluate("document.getElementById('gallery')?.scrollIntoView()")
 
     def count(self) -> int:
         """How many frames the filters let through."""
         return int(self.page.inner_text("#count").split()[0])
+
+    def until(self, script: str) -> None:
+        """Wait for JavaScript to become true; Playwright's own way is against the page's policy."""
+        for _ in range(600):
+            if self.page.evaluate(script):
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(script)
 
     def cpu_s(self) -> float:
         """What the page's main thread has worked, seconds."""

@@ -16,6 +16,11 @@ from utils.report.page import write_page
 from utils.report.records import LEAST_SCORE, frame_set
 from utils.report.run_page import SCRIPTS, write_report
 
+PICTURES = """(() => {
+  const pictures = [...document.querySelectorAll("#frames img")];
+  return pictures.length > 0 && pictures.every((own) => own.naturalWidth > 0);
+})()"""  # whether all are there
+
 
 def boxes(opened) -> int:
     return opened.page.locator("#frames rect:not(.halo)").count()
@@ -30,8 +35,7 @@ def test_a_page_opens_quietly_asks_nobody_and_fits(look, report_page: Path, widt
     opened.page.wait_for_timeout(200)
     assert opened.said == [] and opened.leaving() == []
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
-    loaded = "[...document.querySelectorAll('#frames img')].every((own) => own.naturalWidth > 0)"
-    opened.page.wait_for_function(loaded)
+    opened.until(PICTURES)
     assert opened.page.is_hidden("#moved")
 
 
@@ -124,9 +128,7 @@ def test_a_chart_shows_values_by_the_keyboard(look, report_page: Path):
     opened.page.locator(".chart canvas").first.wait_for()
     opened.page.locator(".chart").first.focus()
     opened.page.keyboard.press("ArrowRight")
-    opened.page.wait_for_function(
-        "document.querySelector('.u-legend .u-value').textContent === '1'"
-    )
+    opened.until("document.querySelector('.u-legend .u-value').textContent === '1'")
 
 
 def test_tables_sort(look, tiny_data: Path, tmp_path: Path):
@@ -173,8 +175,7 @@ def test_hostile_names_stay_text(look, tiny_data: Path, tmp_path: Path):
     assert opened.page.locator("main b, main [onerror], main script").count() == 0
     assert opened.said == [] and opened.leaving() == []
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
-    loaded = "[...document.querySelectorAll('#frames img')].every((own) => own.naturalWidth > 0)"
-    opened.page.wait_for_function(loaded)
+    opened.until(PICTURES)
 
 
 def test_pictures_that_have_moved_are_asked_for_once(look, tiny_data: Path, tmp_path: Path):
@@ -186,10 +187,9 @@ def test_pictures_that_have_moved_are_asked_for_once(look, tiny_data: Path, tmp_
     opened.page.locator("#moved").wait_for(state="visible")
     opened.page.fill("#root", str(tmp_path / "new place/frames/images/val"))
     opened.page.click("#moved button")
-    loaded = "[...document.querySelectorAll('#frames img')].every((own) => own.naturalWidth > 0)"
-    opened.page.wait_for_function(loaded)
+    opened.until(PICTURES)
     opened.page.reload()
-    opened.page.wait_for_function(loaded)
+    opened.until(PICTURES)
     assert opened.page.is_hidden("#moved")
 
 
@@ -197,8 +197,7 @@ def test_embedded_pictures_need_no_file(look, tiny_data: Path, tmp_path: Path):
     run = write_run(tmp_path / "run", tiny_data)
     page = write_report([run], embed=True)
     opened = look(page)
-    loaded = "[...document.querySelectorAll('#frames img')].every((own) => own.naturalWidth > 0)"
-    opened.page.wait_for_function(loaded)
+    opened.until(PICTURES)
     assert [url for url in opened.asked if url.startswith("file:")] == [page.resolve().as_uri()]
     notice = opened.page.locator("header .notice").last.inner_text()
     assert "--embed" in notice
@@ -252,7 +251,7 @@ def test_20000_frames_open_in_3_seconds_and_draw_what_is_visible(
         is_real=False,
         is_embedded=False,
     )
-    assert page.stat().st_size < 4e6
+    assert page.stat().st_size < 2e6
     opened = look(page, cpu=True)
     opened_s = opened.cpu_s()
     opened.page.evaluate(

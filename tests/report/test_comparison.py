@@ -2,7 +2,8 @@
 
 import pytest
 
-from utils.report.comparison import MARGIN, WIDTH, differences, is_told
+from utils.report.comparison import MARGIN, METRIC_WORDS, WIDTH, differences, is_told
+from utils.report.page import words
 
 
 def row(low, high, word="exploratory", is_counted=False, value=0.0, metric="mAP50"):
@@ -41,3 +42,9 @@ def test_drawings_share_a_scale_and_show_zero():
     assert second.at["zero"] == first.at["zero"] and second.at["low"] is None
     assert other.at["zero"] == MARGIN
     assert differences({}) == []
+
+
+def test_metrics_have_words_where_there_are_some():
+    rows = [row(0, 1, metric="view_accuracy"), row(0, 1, metric="x")]
+    assert [own.metric_word for own in differences({"differences": rows})] == ["accuracy", ""]
+    assert set(METRIC_WORDS.values()) <= words().keys()

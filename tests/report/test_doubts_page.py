@@ -20,7 +20,7 @@ pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
 def doubts(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of doubts about a made-up run."""
     folder = tmp_path_factory.mktemp("doubts")
-    (found,) = find_predictions([write_run(folder / "run", tiny_data)])
+    (found,) = find_predictions([write_run(folder / "run", tiny_data, split="train", confused=1)])
     write_doubts(folder, [DataSets([tiny_data]).held_out(found)], load_data_config(tiny_data))
     return folder
 
@@ -40,7 +40,7 @@ def test_a_machines_decisions_can_be_applied(doubts: Path, tiny_data: Path):
     path = doubts / "decisions_by_machine.json"
     assert json.loads(path.read_text())["decided_by"] == "machine"
     decisions = read_decisions(path, data)
-    frames, changes = decided(load_split(data, "val"), decisions, data)
+    frames, changes = decided(load_split(data, "train"), decisions, data)
     assert decisions and len(changes) <= len(frames.images)
 
 
@@ -57,7 +57,7 @@ def test_keyboard_decisions_come_out_in_the_file(
 ):
     opened = look(doubts / "doubts.html")
     page = opened.page
-    records = page.evaluate("DATA.doubts")
+    records = page.evaluate("Object.values(DOUBTS).flat()")
     views = [own for own in records if own["subject"] == "view"]
     page.keyboard.press("1")  # the label is right
     page.keyboard.press("ArrowLeft")
@@ -69,6 +69,7 @@ def test_keyboard_decisions_come_out_in_the_file(
     choices = page.locator("#choices button").count()
     page.keyboard.press(str(choices))  # the last: skip
     page.reload()  # the browser keeps them
+    page.locator("#choices button").first.wait_for()
     with page.expect_download() as download:
         page.click("#save")
     download.value.save_as(tmp_path / "decisions.json")
@@ -79,7 +80,7 @@ def test_keyboard_decisions_come_out_in_the_file(
     if boxes[0]["old"] is None:
         expected = "add"
     assert box.decision == expected
-    _, changes = decided(load_split(data, "val"), [view, box], data)
+    _, changes = decided(load_split(data, "train"), [view, box], data)
     assert 1 <= len(changes) <= 2
     assert opened.said == []
 
@@ -87,7 +88,7 @@ def test_keyboard_decisions_come_out_in_the_file(
 def test_hostile_names_stay_text(look, tiny_data: Path, tmp_path: Path):
     classes = ["</script><script>document.title='pwned'</script>", "\"'<b>", "c" * 300, "\u05d0"]
     data = with_names(tiny_data, tmp_path / "data", list(HOSTILE), classes)
-    (found,) = find_predictions([write_run(tmp_path / "run", data)])
+    (found,) = find_predictions([write_run(tmp_path / "run", data, confused=1)])
     write_doubts(tmp_path, [DataSets([data]).held_out(found)], load_data_config(data))
     opened = look(tmp_path / "doubts.html", 390)
     opened.page.click("#subjects button >> nth=1")

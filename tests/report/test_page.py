@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from made_up_pages import write_run
+from made_up_pages import unpacked, write_run
 
-from utils.report.page import LANGUAGES, ROOM, asset, word, words
+from utils.core.title import plural
+from utils.report.page import LANGUAGES, ROOM, asset, packed, word, words
 from utils.report.run_page import write_report
 
 SOURCES = [*(ROOM / "templates").glob("*.j2"), *(ROOM / "assets").glob("*.js"), *ROOM.glob("*.py")]
@@ -43,6 +44,12 @@ def test_the_policy_allows_exactly_our_scripts_and_no_network(text: str):
         assert f"'sha256-{digest}'" in policy
 
 
+def test_what_is_packed_comes_back_and_is_the_same_every_time():
+    content = {"a": [1, -1, None, 0.5], "<b>": "影格 \u202e"}
+    assert unpacked(packed(content)) == content and packed(content) == packed(content)
+    assert len(packed([7] * 10_000)) < 200
+
+
 def test_nothing_in_the_page_leads_elsewhere(text: str):
     without_library = text.replace(asset("uPlot.iife.min.js"), "")
     addresses = set(re.findall(r"https?://[^\s\"'<]+", without_library))
@@ -65,4 +72,26 @@ def test_the_library_has_its_licence_beside_it():
 
 
 def test_a_word_is_escaped():
-    assert word("view_right") == '<span data-word="view_right">right</span>'
+    said = {"a": ["<b>", "乙"]}
+    assert word(said, "a") == '<span data-word="a">&lt;b&gt;</span>'
+
+
+@pytest.mark.parametrize(
+    ("title", "english", "chinese"),
+    [
+        ("view", "view accuracy", "切面準確率"),
+        ("projection", "projection accuracy", "projection 準確率"),
+        ("體位", "體位 accuracy", "體位準確率"),
+    ],
+)
+def test_a_data_sets_own_word_for_a_view_stands_in_its_place(
+    title: str, english: str, chinese: str
+):
+    said = words(title)
+    assert said["accuracy"] == [english, chinese]
+    assert said["confusion_views"][0].split(":")[0].lower() == plural(title)
+    for key, texts in said.items():
+        has_view = [re.search(r"\bviews?\b", texts[0], re.IGNORECASE), "切面" in texts[1]]
+        assert title == "view" or not any(has_view), key
+    changed = [own == said[key] for key, own in words().items()]
+    assert (title == "view") == all(changed)

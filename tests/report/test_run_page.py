@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from made_up_pages import write_run
+from made_up_pages import unpacked, write_run
 
 from utils.core.script import UserError
 from utils.report.run_page import write_report
@@ -22,7 +22,8 @@ def test_a_run_has_curves_figures_card_and_frames(tiny_data: Path, tmp_path: Pat
     page = write_report([write_run(tmp_path / "exp", tiny_data)])
     assert page == tmp_path / "exp/report.html" and page.stat().st_size < 2e6
     data = data_of(page)
-    assert len(data["sets"][0]["names"]) == 8 and data["charts"]
+    (frames,) = data["sets"]
+    assert frames["frames"] == len(unpacked(frames["packed"])["names"]) == 8 and data["charts"]
     text = page.read_text(encoding="utf-8")
     assert "<code>AR</code>" in text and 'id="figures"' in text
     assert "Made of real frames" in text  # the copy of the phantom has no generator
@@ -72,9 +73,23 @@ def test_a_comparison_puts_an_arms_folds_into_one_set(tiny_data: Path, tmp_path:
     (tmp_path / "report.md").write_text("# Comparison\n\nwords\n")
     page = write_report([tmp_path])
     (own,) = data_of(page)["sets"]
-    assert own["name"] == "fixed, seed 0" and len(own["names"]) == 20
+    assert own["name"] == "fixed, seed 0" and own["frames"] == 20
     text = page.read_text(encoding="utf-8")
     assert 'class="not-told"' in text and "words" in text
+
+
+def test_the_page_says_what_its_data_set_calls_a_view(tiny_data: Path, tmp_path: Path):
+    content = yaml.safe_load(tiny_data.read_text())
+    content |= {"path": str(tiny_data.parent / "frames"), "cls_title": "projection"}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
+    run = write_run(tmp_path / "exp", tmp_path / "data.yaml")
+    text = write_report([run]).read_text(encoding="utf-8")
+    shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
+    assert ">predicted projection<" in shown and ">By projection<" in shown
+    assert not re.search(r">[^<]*\bviews?\b", shown, re.IGNORECASE)
+    other = write_run(tmp_path / "other", tiny_data)
+    both = write_report([run, other], tmp_path / "both.html").read_text(encoding="utf-8")
+    assert ">predicted view<" in both  # they do not agree
 
 
 def test_embedded_pictures_are_small(tiny_data: Path, tmp_path: Path):

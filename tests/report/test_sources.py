@@ -41,6 +41,16 @@ def test_what_is_no_run_is_refused(tmp_path: Path):
         read_sources([tmp_path])
 
 
+def test_the_interference_of_a_run_is_read(tmp_path: Path):
+    log_epochs(tmp_path)
+    rows = ["step,place,cosine,norm/detection,norm/classification"]
+    rows += ["9,cut,0.5,1,2", "9,3,0.1,1,2", "19,cut,,1,2"]
+    (tmp_path / "interference.csv").write_text("\n".join(rows) + "\n")
+    ((run,), _) = read_sources([tmp_path])
+    assert run.tables.interference["place"].tolist() == ["cut", "3"]
+    assert run.tables.updates is None
+
+
 def test_an_evaluation_has_figures_and_no_curves(tmp_path: Path):
     (tmp_path / "metrics.json").write_text(json.dumps({"names": []}))
     ((run,), _) = read_sources([tmp_path])

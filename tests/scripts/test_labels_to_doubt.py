@@ -12,6 +12,7 @@ from script_calls import exit_code_of
 import check_dataset
 import split_dataset
 from utils.core.data_config import load_data_config
+from utils.curation import doubts
 from utils.data.splits import load_split
 
 
@@ -29,7 +30,8 @@ def test_doubts_become_decisions_and_corrected_copies(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
-    run = write_run(tmp_path / "exp", data)
+    monkeypatch.setattr(doubts, "LIKELY", 0.8)  # of nine labels none is surer
+    run = write_run(tmp_path / "exp", data, confused=1)
     before = contents(data.parent)
     out = tmp_path / "doubts"
     given = ("--data", data, "--predictions", run, "--out", out)

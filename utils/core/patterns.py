@@ -92,23 +92,30 @@ def _compiled(pattern: str) -> re.Pattern:
 
 @contextlib.contextmanager
 def _time_limit(limit_s: float) -> Iterator[None]:
-    """Within the context a `TimeoutError` comes after `limit_s`.
+    """Within the context a `TimeoutError` comes after `limit_s` of this thread's own time.
 
-    Nothing does where no signal can: in other threads than the main one, on Windows, and beside
-    another alarm.
+    What a busy machine gives to others does not count. Nothing comes where no signal can: in
+    other threads than the main one, on Windows, and beside another alarm.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or not hasattr(signal, "setitimer") or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
-    previous = signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, max(limit_s, USUAL_S))  # 0 would be none
+    end_s = time.thread_time() + limit_s
+
+    def stop(number: int, frame: object) -> None:
+        if time.thread_time() >= end_s:
+            raise TimeoutError
+        set_alarm()
+
+    def set_alarm() -> None:
+        left_s = end_s - time.thread_time()
+        signal.setitimer(signal.ITIMER_REAL, max(left_s, USUAL_S))  # 0 would be none
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    set_alarm()
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-def _stop(number: int, frame: object) -> None:
-    raise TimeoutError

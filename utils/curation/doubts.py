@@ -5,24 +5,33 @@ Estimating Uncertainty in Dataset Labels. JAIR 70, 2021) by the package cleanlab
 1 - its label quality (`get_label_quality_scores`, the default method), and `find_label_issues` says
 which labels it takes for wrong.
 
-**Boxes.** The idea of U. Tkachenko, A. Thyagarajan, J. Mueller: ObjectLab: Automated Diagnosis of
-Mislabeled Images in Object Detection Data (2023), over our kinds of errors. Scores of several
-networks have no common scale, so evidence is how sure a detection is among the right ones: of a
-network,
+**Boxes.** The kinds of mistakes of U. Tkachenko, A. Thyagarajan, J. Mueller: ObjectLab: Automated
+Diagnosis of Mislabeled Images in Object Detection Data (2023), over our kinds of errors. What a
+detection says against a label is how much more it scores than the one that is right about it,
 
-    q(s, c)   share of its right detections of class c whose score is at most s
-    support   of a true box: q of the detection that is right about it; 0 without one
-    silence   of class c: the mean support of its true boxes
+    support            of a true box: the score of the detection that is right about it; 0 without
+    odds(rival, own)   (rival + 0.01) / (own + 0.01)
 
-    kind          what is doubted                                  doubt
-    class         a label at whose place another class is found    q (1 - support)
-    loose         a label that a detection overlaps a little       q (1 - IoU) (1 - support)
-    not labelled  nothing, where a detection is                    q
-    no support    a label that nothing is found at                 silence
-    moved         the last two in one frame and of one class       the higher one
+    kind          what is doubted                                  evidence e
+    class         a label at whose place another class is found    odds(its score, support)
+    loose         a label that a detection overlaps a little       odds(its score, support)
+    moved         the class's least supported label, where a       odds(that score, support)
+                  detection of the class has no label
+    no support    a label that nothing speaks against              odds(0, support)
+    not labelled  nothing, where a detection is                    its score
 
-That nothing is found says less than that something is: silence is 1/2 for a class that is always
-found, and no machine removes a box for it.
+Evidence of several kinds, and of several networks, has no common scale: a network may take one
+class for another in every tenth frame and hardly ever miss a box. So each kind of evidence is
+weighed, network by network, against what it would be if every label had been spoilt in that way: a
+removed label leaves its support as a detection without a label, one with the rival's name turns its
+odds over, one that was moved away, or that stands where nothing is, has no support. Where mistakes
+would give m times the evidence e, and n times it was seen, the
+
+    doubt   m / (m + n)
+
+is the best fit that never falls with e (isotonic regression). Of mistakes that are as frequent as
+each other, this puts the surest first, whatever their kind. A label gets the highest of its doubts,
+and a detection speaks once. That nothing is found makes no machine remove a box.
 
 **Clips.** Those whose frames are labelled with several views, with the view that is the likeliest
 over the clip; the doubt is that of the most doubtful frame.
@@ -30,12 +39,11 @@ over the clip; the doubt is that of the most doubtful frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
+from scipy.optimize import isotonic_regression
 
 from utils.core.data_config import DataConfig
 from utils.core.script import UserError
@@ -46,15 +54,18 @@ from utils.evaluation.frame_kinds import frame_kinds
 from utils.evaluation.results import ImageResult
 
 LEAST_SCORE = 0.05  # of a detection that speaks
-NOT_LABELLED, NO_SUPPORT, MOVED = "not labelled", "no support", "moved"
+NOISE = 0.01  # a score that says nothing
+CLASS, LOOSE, MOVED = "class", "loose", "moved"
+NO_SUPPORT, NOT_LABELLED = "no support", "not labelled"
+BOX_KINDS = (CLASS, LOOSE, MOVED, NO_SUPPORT, NOT_LABELLED)
 # Kind of error -> kind of doubt
 DOUBTED = {
-    "loose box": "loose",
-    "wrong class": "class",
+    "loose box": LOOSE,
+    "wrong class": CLASS,
     "background": NOT_LABELLED,
     "wrong both": NOT_LABELLED,
 }
-LIKELY = 0.5  # above which a box is taken for wrong by a machine
+LIKELY = 0.9  # above which a box is taken for wrong by a machine
 
 
 @dataclass(frozen=True)
@@ -151,101 +162,127 @@ def rank_boxes(parts: Sequence[Sequence[ImageResult]], class_count: int) -> list
     doubts = []
     first = 0
     for results in parts:
-        frames = frame_kinds(results, class_count)
-        sureness = _Sureness.of(results, frames, class_count)
-        for number, (result, (kinds, meant)) in enumerate(zip(results, frames, strict=True)):
-            doubts += _doubts_of(result, kinds, meant, sureness, first + number)
+        frames = []
+        for result, (kinds, meant) in zip(results, frame_kinds(results, class_count), strict=True):
+            frames.append(_Frame(first + len(frames), result, kinds, meant))
+        evidence = [own for frame in frames for own in frame.evidence()]
+        mistakes = [own for frame in frames for own in frame.mistakes()]
+        doubts += _one_each(_weighed(evidence, mistakes))
         first += len(results)
     return _ranked(doubts)
 
 
 @dataclass(frozen=True)
-class _Sureness:
-    """How sure a network's right detections are.
+class _Evidence:
+    """Against a label, or against there being none; see the module's docstring."""
 
-    Attributes:
-        scores: of each class, sorted.
-        silence: (classes,) what it means that nothing is found.
-    """
-
-    scores: tuple[np.ndarray, ...]
-    silence: tuple[float, ...]
-
-    @classmethod
-    def of(
-        cls,
-        results: Sequence[ImageResult],
-        frames: Sequence[tuple[np.ndarray, np.ndarray]],
-        class_count: int,
-    ) -> _Sureness:
-        scores = np.concatenate([result.scores for result in results])
-        classes = np.concatenate([result.classes for result in results])
-        kinds = np.concatenate([kinds for kinds, _ in frames])
-        is_right = (kinds == KINDS.index("right")) & (scores >= LEAST_SCORE)
-        true = np.concatenate([result.true_classes for result in results])
-        counts = np.bincount(true, minlength=class_count)
-        own = tuple(np.sort(scores[is_right & (classes == c)]) for c in range(class_count))
-        silence = []
-        for sorted_scores, count in zip(own, counts.tolist(), strict=True):
-            found = len(sorted_scores)
-            # The shares are 1 / found, 2 / found, ..., 1
-            silence.append((found + 1) / 2 / max(count, 1) * (found > 0))
-        return cls(own, tuple(silence))
-
-    def share(self, score: float, box_class: int) -> float:
-        """q of the module's docstring; 0 for a class that was never found."""
-        scores = self.scores[box_class]
-        return float(np.searchsorted(scores, score, side="right")) / max(len(scores), 1)
+    kind: str
+    strength: float
+    frame: int = 0
+    label: int = NO_BOX
+    found: int = NO_BOX
 
 
-def _doubts_of(
-    result: ImageResult, kinds: np.ndarray, meant: np.ndarray, sureness: _Sureness, frame: int
-) -> list[Doubt]:
-    """The doubts of one frame, at most one for a label and one for a detection."""
-    kept = np.flatnonzero(result.scores >= LEAST_SCORE)
-    shares = {int(d): sureness.share(result.scores[d], result.classes[d]) for d in kept}
-    boxes = (result.boxes_xyxy, result.true_boxes_xyxy)
-    iou = box_iou(*(torch.from_numpy(own) for own in boxes)).numpy()
-    support = {int(meant[d]): shares[d] for d in shares if KINDS[kinds[d]] == "right"}
-    of_labels: dict[int, Doubt] = {}
-    unlabelled = []
-    for d, share in shares.items():
-        kind = DOUBTED.get(KINDS[kinds[d]])
-        if kind == NOT_LABELLED:
-            unlabelled.append(_box(kind, frame, share, found=d))
-        elif kind:
-            label = int(meant[d])
-            doubt = share * (1 - support.get(label, 0))
-            if kind == "loose":
-                doubt *= 1 - iou[d, label]
-            if label not in of_labels or doubt > of_labels[label].doubt:
-                of_labels[label] = _box(kind, frame, doubt, label, d)
-    for label, box_class in enumerate(result.true_classes.tolist()):
-        if label not in of_labels and label not in support:
-            of_labels[label] = _box(NO_SUPPORT, frame, sureness.silence[box_class], label)
-    return _with_moved(list(of_labels.values()), unlabelled, result)
+def _odds(rival: float, support: float) -> float:
+    return (rival + NOISE) / (support + NOISE)
 
 
-def _box(kind: str, frame: int, doubt: float, label: int = NO_BOX, found: int = NO_BOX) -> Doubt:
-    return Doubt("box", kind, frame, float(doubt), label, found, is_issue=bool(doubt > LIKELY))
+@dataclass(frozen=True)
+class _Frame:
+    """What a network says of a frame; kinds and meant are those of `frame_kinds`."""
+
+    number: int
+    result: ImageResult
+    kinds: np.ndarray
+    meant: np.ndarray
+
+    def evidence(self) -> Iterator[_Evidence]:
+        """Against every label, and against there being none at a detection."""
+        support = self._highest("right")
+        doubted = set()  # labels against which a detection speaks
+        unlabelled: dict[int, int] = {}  # class -> its surest detection without a label
+        for d in np.flatnonzero(self.result.scores >= LEAST_SCORE).tolist():
+            kind = DOUBTED.get(KINDS[self.kinds[d]])
+            score, label = float(self.result.scores[d]), int(self.meant[d])
+            if kind == NOT_LABELLED:
+                unlabelled.setdefault(int(self.result.classes[d]), d)
+                yield _Evidence(kind, score, self.number, found=d)
+            elif kind:
+                doubted.add(label)
+                yield _Evidence(kind, _odds(score, support[label]), self.number, label, d)
+        for label in np.argsort(support, kind="stable").tolist():
+            d = unlabelled.pop(int(self.result.true_classes[label]), None)
+            if d is not None:
+                strength = _odds(float(self.result.scores[d]), support[label])
+                yield _Evidence(MOVED, strength, self.number, label, d)
+            elif label not in doubted:
+                yield _Evidence(NO_SUPPORT, _odds(0, support[label]), self.number, label)
+
+    def mistakes(self) -> Iterator[_Evidence]:
+        """What the evidence would be if each label had been spoilt in each way."""
+        supports, rivals = self._highest("right"), self._highest("wrong class")
+        for support, rival in zip(supports.tolist(), rivals.tolist(), strict=True):
+            yield _Evidence(NO_SUPPORT, _odds(0, 0))
+            if support >= LEAST_SCORE:
+                yield _Evidence(CLASS, _odds(support, rival))
+                yield _Evidence(LOOSE, _odds(support, 0))
+                yield _Evidence(MOVED, _odds(support, 0))
+                yield _Evidence(NOT_LABELLED, support)
+
+    def _highest(self, kind: str) -> np.ndarray:
+        """Of each label the highest score of a detection of that kind which is about it, or 0."""
+        highest = np.zeros(len(self.result.true_classes))
+        own = self.kinds == KINDS.index(kind)
+        np.maximum.at(highest, self.meant[own], self.result.scores[own])
+        return highest
 
 
-def _with_moved(
-    of_labels: list[Doubt], unlabelled: list[Doubt], result: ImageResult
-) -> list[Doubt]:
-    """A label without support and an unlabelled box of its class are one doubt."""
-    left = list(unlabelled)
+def _weighed(evidence: Sequence[_Evidence], mistakes: Sequence[_Evidence]) -> list[Doubt]:
+    """What some mistake could have caused; the most doubtful first."""
+    weighed = []
+    for kind in BOX_KINDS:
+        seen = [own for own in evidence if own.kind == kind]
+        made = [own.strength for own in mistakes if own.kind == kind]
+        shares = share_of_mistakes([own.strength for own in seen], made)
+        weighed += zip(shares.tolist(), seen, strict=True)
+    weighed.sort(key=lambda pair: (pair[0], pair[1].strength), reverse=True)
     doubts = []
-    for own in of_labels:
-        box_class = result.true_classes[own.label]
-        alike = [other for other in left if result.classes[other.found] == box_class]
-        if own.kind == NO_SUPPORT and alike:
-            other = max(alike, key=lambda one: one.doubt)
-            left.remove(other)
-            doubt = max(own.doubt, other.doubt)
-            own = _box(MOVED, own.frame, doubt, own.label, other.found)
-        doubts.append(own)
-    return doubts + left
+    for doubt, own in weighed:
+        if doubt > 0:
+            is_issue = doubt > LIKELY and own.kind != NO_SUPPORT
+            found = Doubt("box", own.kind, own.frame, doubt, own.label, own.found)
+            doubts.append(replace(found, is_issue=is_issue))
+    return doubts
+
+
+def _one_each(doubts: Sequence[Doubt]) -> list[Doubt]:
+    """The first of every label and of every detection."""
+    taken = set()
+    chosen = []
+    for own in doubts:
+        places = set()
+        if own.label != NO_BOX:
+            places.add((own.frame, "label", own.label))
+        if own.found != NO_BOX:
+            places.add((own.frame, "found", own.found))
+        if not places & taken:
+            taken |= places
+            chosen.append(own)
+    return chosen
+
+
+def share_of_mistakes(seen: Sequence[float], made: Sequence[float]) -> np.ndarray:
+    """At each strength that was seen, mistakes among mistakes and what was seen; never falling.
+
+    Args:
+        seen: (n,) strengths of the evidence, whatever it comes from.
+        made: (m,) strengths that mistakes would have.
+    """
+    strengths, places = np.unique(np.concatenate((seen, made)), return_inverse=True)
+    counts = np.bincount(places)
+    mistakes = np.bincount(places[len(seen) :], minlength=len(strengths))
+    shares = isotonic_regression(mistakes / counts, weights=counts).x
+    return shares[places[: len(seen)]]
 
 
 def _ranked(doubts: Sequence[Doubt]) -> list[Doubt]:

@@ -172,13 +172,13 @@ def shared_labels(images: Iterable[str | Path], data: DataConfig) -> dict[Path, 
 
     Each of them would learn the others' boxes.
     """
-    texts = list(dict.fromkeys(map(str, images)))
-    labels = [label_text(image, data) for image in texts]
-    if len(set(labels)) == len(labels):
+    texts = list(map(str, images))
+    hashes = np.fromiter((hash(label_text(image, data)) for image in texts), np.int64)
+    if len(np.unique(hashes)) == len(texts):  # as good as always, and no text is kept
         return {}
     owners = defaultdict(list)
-    for image, label in zip(texts, labels, strict=True):
-        owners[label].append(Path(image))
+    for image in dict.fromkeys(texts):
+        owners[label_text(image, data)].append(Path(image))
     shared = {}
     for label, own in owners.items():
         if len(own) > 1 and os.path.lexists(label):

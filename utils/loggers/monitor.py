@@ -16,8 +16,10 @@ from utils.core.lock import is_alive
 from utils.core.names import TASKS
 from utils.core.script import UserError
 from utils.core.settings import HUGE, MANY
+from utils.core.title import DEFAULT_TITLE, read_title, titled
 from utils.core.user_file import require_regular
 from utils.core.values import is_number, is_whole
+from utils.core.yaml_reader import read_yaml_mapping
 
 METRICS = {
     "mAP50": "metrics/mAP_0.5",
@@ -162,9 +164,25 @@ def read_run(folder: Path) -> RunStatus:
         left_s=left_s,
         losses={name.removesuffix("_loss"): value for name, value in losses.items()},
         weights=_cells(updates[-1], "weight/"),
-        metrics={name: _number(newest.get(column, "")) for name, column in METRICS.items()},
+        metrics=_metrics(newest, _title(folder)),
         problem="; ".join(problems),
     )
+
+
+def _metrics(row: Mapping[str, str], cls_title: str) -> dict[str, float | None]:
+    found = {}
+    for name, column in METRICS.items():
+        found[titled(name, cls_title)] = _number(row.get(column, ""))
+    return found
+
+
+def _title(folder: Path) -> str:
+    """What the run's data set calls a view, where it can be read."""
+    try:
+        data = read_yaml_mapping(folder / "opt.yaml", "").get("data")
+        return read_title(read_yaml_mapping(Path(str(data)), "").get("cls_title"))
+    except (OSError, UserError, ValueError):
+        return DEFAULT_TITLE
 
 
 def _read(read: Callable[[Path], Content], path: Path, none: Content, problems: list) -> Content:

@@ -60,8 +60,10 @@ def anchor_fit(wh: np.ndarray, anchors: np.ndarray, anchor_t: float) -> AnchorFi
         anchors: (k, 2) widths and heights, in pixels.
         anchor_t: the largest ratio of sides at which an anchor answers for a box.
     """
-    ratio = wh[:, None] / anchors
-    closeness = np.minimum(ratio, 1 / ratio).min(axis=2)  # (n, k)
+    closeness = np.empty((len(wh), len(anchors)))
+    for number, anchor in enumerate(anchors):  # all at once, a million boxes take 0.4 GB
+        ratio = wh / anchor
+        closeness[:, number] = np.minimum(ratio, 1 / ratio).min(axis=1)
     answers = closeness > 1 / anchor_t  # (n, k)
     best = closeness.max(axis=1)
     matched = answers.any(axis=1)

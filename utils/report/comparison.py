@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 WIDTH = 200  # of the drawing, in its own units
 MARGIN = 8
+METRIC_WORDS = {  # metric of a comparison -> key of words.json
+    "mAP50": "map50",
+    "mAP50-95": "map50_95",
+    "view_accuracy": "accuracy",
+    "view_balanced_accuracy": "balanced_accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,7 @@ class Difference:
     """A row of the table.
 
     Attributes:
+        metric_word: a key of words.json; empty where the metric has none.
         value, low, high: the difference and its interval; None without one.
         word: as `utils.comparison.words` has it.
         is_told: the interval leaves out zero and, where a word was promised, so does the word.
@@ -23,6 +30,7 @@ class Difference:
     arm: str
     reference: str
     metric: str
+    metric_word: str
     value: float
     low: float | None
     high: float | None
@@ -49,6 +57,7 @@ def _difference(row: Mapping, scale: tuple[float, float]) -> Difference:
         arm=row["arm"],
         reference=row["reference"],
         metric=row["metric"],
+        metric_word=METRIC_WORDS.get(row["metric"], ""),
         value=row["value"],
         low=row["low"],
         high=row["high"],

@@ -74,6 +74,12 @@ UPDATE_PANELS = (
         "balance",
     ),
 )
+# Where interference.csv was measured, besides the layers of the trunk
+PLACES = ("cut", "trunk")
+INTERFERENCE_PANELS = (
+    Panel("measured_cosine", {f"cosine/{place}": place for place in PLACES}, "interference"),
+    Panel("norm_ratio", {f"{RATIO}/{place}": place for place in PLACES}, "interference"),
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +89,12 @@ class Tables:
     Attributes:
         results: of results.csv.
         updates: of gradnorm.csv.
+        interference: of interference.csv.
     """
 
     results: pd.DataFrame | None
     updates: pd.DataFrame | None
+    interference: pd.DataFrame | None = None
 
 
 def charts(runs: Sequence[Tables]) -> list[dict[str, object]]:
@@ -98,11 +106,14 @@ def charts(runs: Sequence[Tables]) -> list[dict[str, object]]:
     """
     by_epoch = []
     by_update = []
+    measured = []
     for tables in runs:
         by_epoch.append(_with_ratio(tables.results))
         by_update.append(_thinned(tables.updates))
+        measured.append(_measured(tables.interference))
     found = [_chart(panel, by_epoch, "epoch") for panel in EPOCH_PANELS]
     found += [_chart(panel, by_update, "step") for panel in UPDATE_PANELS]
+    found += [_chart(panel, measured, "step") for panel in INTERFERENCE_PANELS]
     return [chart for chart in found if chart["series"]]
 
 
@@ -124,6 +135,23 @@ def _thinned(updates: pd.DataFrame | None) -> pd.DataFrame | None:
     numbers = updates.select_dtypes("number")
     block = -(-len(numbers) // MOST_POINTS)
     return numbers.groupby(np.arange(len(numbers)) // block).mean()
+
+
+def _measured(rows: pd.DataFrame | None) -> pd.DataFrame | None:
+    """A row for each of some blocks of batches: cosine and ratio of mean norms at each place."""
+    if rows is None:
+        return None
+    columns = {}
+    for place in PLACES:
+        own = rows[rows["place"] == place].drop_duplicates("step", keep="last").set_index("step")
+        columns |= {f"{name}/{place}": own[name] for name in own.columns}
+    table = _thinned(pd.DataFrame(columns).rename_axis("step").reset_index())
+    if table is None:
+        return None
+    for place in PLACES:
+        ratio = table[f"norm/detection/{place}"] / table[f"norm/classification/{place}"]
+        table[f"{RATIO}/{place}"] = ratio.replace([np.inf, -np.inf], np.nan)
+    return table
 
 
 def _chart(panel: Panel, tables: Sequence[pd.DataFrame | None], x: str) -> dict[str, object]:

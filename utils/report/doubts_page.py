@@ -17,7 +17,7 @@ from utils.data.labels import UNKNOWN_VIEW
 from utils.evaluation.clips import clips_of
 from utils.evaluation.error_kinds import KINDS, NO_BOX
 from utils.evaluation.results import ImageResult
-from utils.report.page import write_page
+from utils.report.page import packed, write_page
 from utils.report.records import LEAST_SCORE, frame_set
 
 PAGE, TABLE, BY_MACHINE = "doubts.html", "doubts.csv", "decisions_by_machine.json"
@@ -153,15 +153,16 @@ def _write_page(
         "classes": list(data.names),
         "views": list(data.view_names),
         "sets": [frame_set("", parts, data, path, None)],
-        "images": [image_name(result.image, data) for result in results],
+        "images": packed([image_name(result.image, data) for result in results]),
         "head": head(data, PERSON),
-        "doubts": doubts,
+        "doubts": packed(doubts),
     }
     write_page(
         path,
         "doubts.html.j2",
         SCRIPTS,
         content,
+        data.cls_title,
         title="/".join(data.source.resolve().parts[-2:]),
         most_doubts=MOST_DOUBTS,
         is_real=not data.generate,

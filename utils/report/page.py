@@ -8,9 +8,12 @@ scripts by their hashes and pictures from files, and nothing else.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,9 +21,11 @@ from markupsafe import Markup, escape
 
 from utils.core.files import write_text
 from utils.core.terminal import one_line
+from utils.core.title import DEFAULT_TITLE, titled
 
 ROOM = Path(__file__).parent
 LANGUAGES = ("en", "zh-Hant")
+CHINESE_VIEW = "切面"
 
 
 def write_page(
@@ -28,6 +33,7 @@ def write_page(
     template: str,
     scripts: Sequence[str],
     data: Mapping[str, object],
+    cls_title: str = DEFAULT_TITLE,
     **content: object,
 ) -> None:
     """Write a page.
@@ -37,15 +43,21 @@ def write_page(
         template: its name in templates/.
         scripts: names in assets/, in the order in which they run.
         data: what the scripts read.
+        cls_title: what the data set calls a view, in every language.
         content: what the template reads.
     """
-    write_text(path, rendered(template, scripts, data, **content))
+    write_text(path, rendered(template, scripts, data, cls_title, **content))
 
 
 def rendered(
-    template: str, scripts: Sequence[str], data: Mapping[str, object], **content: object
+    template: str,
+    scripts: Sequence[str],
+    data: Mapping[str, object],
+    cls_title: str = DEFAULT_TITLE,
+    **content: object,
 ) -> str:
     """The page's text; see `write_page`."""
+    said = words(cls_title)
     code = [asset(name) for name in scripts]
     styles = [asset("uPlot.min.css"), asset("page.css")]
     environment = Environment(
@@ -56,15 +68,22 @@ def rendered(
         lstrip_blocks=True,
     )
     environment.filters["name"] = one_line
-    environment.globals["word"] = word
+    environment.globals["word"] = partial(word, said)
     return environment.get_template(template).render(
         policy=_policy(code, styles),
         scripts=[Markup(text) for text in code],  # our own files
         styles=[Markup(text) for text in styles],
-        words=words(),
+        words=said,
         data=data,
         **content,
     )
+
+
+def packed(content: object) -> str:
+    """What a page's `unpacked` reads: JSON, compressed, in letters."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    compressed = gzip.compress(text.encode("ascii"), mtime=0)
+    return base64.b64encode(compressed).decode("ascii")
 
 
 def asset(name: str) -> str:
@@ -74,14 +93,37 @@ def asset(name: str) -> str:
     return text
 
 
-def words() -> dict[str, list[str]]:
-    """Key -> what the page says, in each of `LANGUAGES`."""
-    return json.loads((ROOM / "words.json").read_text(encoding="utf-8"))
+def words(cls_title: str = DEFAULT_TITLE) -> dict[str, list[str]]:
+    """Key -> what the page says, in each of `LANGUAGES`.
+
+    Args:
+        cls_title: stands in place of "view", untranslated.
+    """
+    known = json.loads((ROOM / "words.json").read_text(encoding="utf-8"))
+    found = {}
+    for key, (english, chinese) in known.items():
+        found[key] = [titled(english, cls_title), _titled_in_chinese(chinese, cls_title)]
+    return found
 
 
-def word(key: str) -> Markup:
-    """A word in the first language, in an element that the page can set in another one."""
-    return Markup('<span data-word="{}">{}</span>').format(key, escape(words()[key][0]))
+def _titled_in_chinese(text: str, cls_title: str) -> str:
+    """The title apart from the letters around it, unless it is Chinese itself."""
+    if cls_title == DEFAULT_TITLE:
+        return text
+    if not cls_title.isascii():
+        return text.replace(CHINESE_VIEW, cls_title)
+    spaced = re.sub(rf"(?<=\w){CHINESE_VIEW}", f" {CHINESE_VIEW}", text)
+    spaced = re.sub(rf"{CHINESE_VIEW}(?=\w)", f"{CHINESE_VIEW} ", spaced)
+    return spaced.replace(CHINESE_VIEW, cls_title)
+
+
+def word(said: Mapping[str, Sequence[str]], key: str) -> Markup:
+    """A word in the first language, in an element that the page can set in another one.
+
+    Args:
+        said: of `words`.
+    """
+    return Markup('<span data-word="{}">{}</span>').format(key, escape(said[key][0]))
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """Frames with their truth and predictions as columns that a page reads in milliseconds.
 
-A column is numbers of one type, little-endian, in base64; a page of 20,000 frames has some two
-million bytes of them. Boxes are whole pixels of the original image. Of the detections those of at
-least `LEAST_SCORE` are kept, at most `MOST_BOXES` a frame, the surest.
+A column is a list of whole numbers, of all frames one after the other; alike numbers that follow
+each other take next to no room once they are packed. Boxes are whole pixels of the original image.
+Of the detections those of at least `LEAST_SCORE` are kept, at most `MOST_BOXES` a frame, the
+surest.
 
 Every detection has its kind of error (`utils.evaluation.error_kinds`) and the true box that it is
 about, by its number in the frame. As no detection changes its kind with the threshold, the page can
@@ -11,7 +12,7 @@ tell kinds and missed boxes at any.
 
 from __future__ import annotations
 
-import base64
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +22,14 @@ import numpy as np
 
 from utils.core.data_config import DataConfig
 from utils.core.options import USUAL_CONFIDENCE
-from utils.evaluation.error_kinds import NO_BOX
 from utils.evaluation.frame_kinds import frame_kinds
 from utils.evaluation.results import ImageResult
+from utils.report.page import packed
 
 LEAST_SCORE = 0.05
 MOST_BOXES = 20
 STEPS = 65535  # of a score or a probability
-NO_TRUE_BOX = 65535
+LOSS_DIGITS = 4
 
 
 def frame_set(
@@ -51,28 +52,37 @@ def frame_set(
     folder = common_folder(results)
     if confidence is None:
         confidence = USUAL_CONFIDENCE
+    content = _frames(results, folder, data) | _true_boxes(results)
+    content |= _detections(parts, len(data.names))
+    return {
+        "name": name,
+        "root": address_of(folder, page.parent),
+        "confidence": round(confidence, 2),
+        "frames": len(results),
+        "packed": packed(content),
+    }
+
+
+def _frames(
+    results: Sequence[ImageResult], folder: str, data: DataConfig
+) -> dict[str, Sequence[object]]:
+    """Where each frame is from, and what is known of it as a whole; names below `folder`."""
     clips = [data.clip_of(result.image) or ("", 0) for result in results]
     patients = [patient_of(result) for result in results]
     patient_names = sorted(set(patients))
     clip_names = sorted({clip for clip, _ in clips})
     return {
-        "name": name,
-        "root": address_of(folder, page.parent),
         "names": [Path(os.path.relpath(result.image, folder)).as_posix() for result in results],
-        "confidence": round(confidence, 2),
         "patients": patient_names,
         "clips": clip_names,
-        "columns": {
-            "patient": column(_numbers(patients, patient_names), "uint32"),
-            "clip": column(_numbers([own for own, _ in clips], clip_names), "uint32"),
-            "number": column([number for _, number in clips], "uint32"),
-            "size": column([(result.width, result.height) for result in results], "uint32"),
-            "loss": column([result.detection_loss for result in results], "float32"),
-            "view": column([result.true_view for result in results], "int16"),
-            "said": column(_probabilities(results, len(data.view_names)), "uint16"),
-        }
-        | _true_boxes(results)
-        | _detections(parts, len(data.names)),
+        "patient": _numbers(patients, patient_names),
+        "clip": _numbers([own for own, _ in clips], clip_names),
+        "number": [number for _, number in clips],
+        "width": [int(result.width) for result in results],
+        "height": [int(result.height) for result in results],
+        "loss": [_loss(result) for result in results],
+        "view": [int(result.true_view) for result in results],
+        "said": _whole(_probabilities(results, len(data.view_names)) * STEPS),
     }
 
 
@@ -102,48 +112,46 @@ def patient_of(result: ImageResult) -> str:
     return result.group
 
 
-def column(values: Sequence[object] | np.ndarray, kind: str) -> dict[str, str]:
-    """Numbers as the page reads them."""
-    content = np.asarray(values).astype(np.dtype(kind).newbyteorder("<"))
-    return {"type": kind, "base64": base64.b64encode(content.tobytes()).decode("ascii")}
+def _whole(numbers: np.ndarray) -> list[int]:
+    """Rounded, in one list; below zero there is nothing."""
+    return np.rint(numbers).clip(0).astype(int).ravel().tolist()
+
+
+def _loss(result: ImageResult) -> float | None:
+    """None where it was not measured."""
+    if not math.isfinite(result.detection_loss):
+        return None
+    return float(f"{result.detection_loss:.{LOSS_DIGITS}g}")
 
 
 def _probabilities(results: Sequence[ImageResult], views: int) -> np.ndarray:
-    """(frames, views) in steps; zeros where the network names no view."""
+    """(frames, views); zeros where the network names no view."""
     said = np.zeros((len(results), views))
     for row, result in zip(said, results, strict=True):
         row[: len(result.view_probabilities)] = result.view_probabilities
-    return np.rint(said * STEPS)
+    return said
 
 
-def _true_boxes(results: Sequence[ImageResult]) -> dict[str, dict[str, str]]:
-    boxes = np.concatenate([result.true_boxes_xyxy for result in results])
+def _true_boxes(results: Sequence[ImageResult]) -> dict[str, list[int]]:
     return {
-        "true_count": column([len(result.true_classes) for result in results], "uint16"),
-        "true_box": column(np.rint(boxes).clip(0), "uint16"),
-        "true_class": column(np.concatenate([own.true_classes for own in results]), "uint16"),
+        "true_count": [len(result.true_classes) for result in results],
+        "true_box": _whole(np.concatenate([result.true_boxes_xyxy for result in results])),
+        "true_class": _whole(np.concatenate([own.true_classes for own in results])),
     }
 
 
-def _detections(
-    parts: Sequence[Sequence[ImageResult]], class_count: int
-) -> dict[str, dict[str, str]]:
-    counts = []
-    rows: dict[str, list[np.ndarray]] = {
-        key: [] for key in ("box", "score", "class", "kind", "meant")
+def _detections(parts: Sequence[Sequence[ImageResult]], class_count: int) -> dict[str, list[int]]:
+    """Of all frames' detections; `meant` is `NO_BOX` where a detection is about no true box."""
+    found: dict[str, list[int]] = {
+        key: [] for key in ("count", "box", "score", "class", "kind", "meant")
     }
     for results in parts:
         for result, (kinds, meant) in zip(results, frame_kinds(results, class_count), strict=True):
             kept = np.flatnonzero(result.scores >= LEAST_SCORE)[:MOST_BOXES]
-            counts.append(len(kept))
-            rows["box"].append(np.rint(result.boxes_xyxy[kept]).clip(0))
-            rows["score"].append(np.rint(result.scores[kept] * STEPS))
-            rows["class"].append(result.classes[kept])
-            rows["kind"].append(kinds[kept])
-            numbers = np.where(meant[kept] == NO_BOX, NO_TRUE_BOX, meant[kept])
-            rows["meant"].append(numbers)
-    types = {"kind": "uint8"}
-    found = {"count": column(counts, "uint16")}
-    for key, values in rows.items():
-        found[key] = column(np.concatenate(values), types.get(key, "uint16"))
+            found["count"].append(len(kept))
+            found["box"] += _whole(result.boxes_xyxy[kept])
+            found["score"] += _whole(result.scores[kept] * STEPS)
+            found["class"] += result.classes[kept].tolist()
+            found["kind"] += kinds[kept].tolist()
+            found["meant"] += meant[kept].tolist()
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -11,6 +11,7 @@ from statistics import median
 from utils.core.data_config import DataConfig
 from utils.core.files import refuse_unwritable
 from utils.core.script import LOGGER, UserError
+from utils.core.title import DEFAULT_TITLE
 from utils.curation.held_out import DataSets, HeldOut
 from utils.evaluation.error_kinds import KINDS
 from utils.evaluation.predictions import FILE_NAME, read_predictions
@@ -67,6 +68,7 @@ def write_report(
     runs, comparisons = read_sources(folders)
     gallery = _gallery(runs, page, data_sets, embed)
     metrics = {run.name: run.metrics for run in runs if run.metrics}
+    cls_title = _cls_title(metrics.values(), gallery.data)
     data = {
         "runs": [{"name": run.name, "arm": run.arm} for run in runs],
         "charts": charts([run.tables for run in runs]),
@@ -81,6 +83,7 @@ def write_report(
         "report.html.j2",
         SCRIPTS,
         data,
+        cls_title,
         title=", ".join(folder.resolve().name for folder in folders),
         cards=[(run.name, blocks_of(run.card)[1:]) for run in runs if run.card],
         comparisons=[
@@ -90,12 +93,22 @@ def write_report(
         overview=figures.overview(metrics),
         errors=figures.errors(metrics),
         details=[(name, figures.details(own)) for name, own in metrics.items()],
-        frames=sum(len(own["names"]) for own in gallery.sets),
+        frames=sum(own["frames"] for own in gallery.sets),
         most_boxes=MOST_BOXES,
         is_real=gallery.is_real,
         is_embedded=embed and bool(gallery.sets),
     )
     return page
+
+
+def _cls_title(metrics: Iterable[Mapping], data: DataConfig | None) -> str:
+    """What all the data sets call a view; ours where they do not agree."""
+    titles = {own.get("cls_title", DEFAULT_TITLE) for own in metrics}
+    if data:
+        titles.add(data.cls_title)
+    if len(titles) == 1:
+        return titles.pop()
+    return DEFAULT_TITLE
 
 
 def _gallery(

@@ -17,6 +17,7 @@ from utils.report.curves import Tables
 COMPARISON_FILE = "comparison_results.json"
 # See `utils.comparison.trainings.run_name`
 TRAINING_NAME = re.compile(r"(fold\d+-)?(?P<arm>.+)-seed(?P<seed>\d+)")
+MEASURED = ("step", "place", "cosine", "norm/detection", "norm/classification")
 EXPECTED = (
     "expected the folder of a run, such as runs/train/exp, of a validation, or of a comparison"
 )
@@ -103,6 +104,7 @@ def read_run(folder: Path, name: str, arm: str = "", seed: int = 0) -> RunFiles:
     for key, file, columns in (
         ("results", "results.csv", ("epoch",)),
         ("updates", "gradnorm.csv", ("step",)),
+        ("interference", "interference.csv", MEASURED),
     ):
         tables[key] = None
         if (folder / file).is_file():

@@ -2,8 +2,12 @@
 "use strict";
 
 const byId = (id) => document.getElementById(id);
-const SUBJECTS = ["view", "box", "clip"].filter((own) => DATA.doubts.some((one) => one.subject === own));
-const SET = readSet(DATA.sets[0]);
+const SUBJECTS = ["view", "box", "clip"];
+let SET = null;
+/** @type {string[]} the frames' names in the data set */
+let IMAGES = [];
+/** @type {Record<string, object[]>} subject -> what is doubted, the most doubtful first */
+const DOUBTS = {};
 const state = {
   subject: SUBJECTS[0],
   place: 0, // among the doubts of the subject
@@ -12,7 +16,7 @@ const state = {
 };
 
 function doubtsOfSubject() {
-  return DATA.doubts.filter((own) => own.subject === state.subject);
+  return DOUBTS[state.subject];
 }
 
 /** What a decision is about: a frame's view, or a box of a frame. */
@@ -25,7 +29,7 @@ function decisionsOf(doubt, choice) {
   const found = {};
   const frames = doubt.members || [doubt.frame];
   for (const frame of frames) {
-    const image = DATA.images[frame];
+    const image = IMAGES[frame];
     if (doubt.subject === "box") {
       const row = { image, subject: "box", decision: choice.decision, old: doubt.old, new: null };
       row.new = ["replace", "add"].includes(choice.decision) ? doubt.new : null;
@@ -90,13 +94,13 @@ function step(by) {
 function show() {
   const doubts = doubtsOfSubject();
   const doubt = doubts[state.place];
-  byId("doubt-image").textContent = DATA.images[doubt.frame];
+  byId("doubt-image").textContent = IMAGES[doubt.frame];
   const place = { place: state.place + 1, all: doubts.length, doubt: doubt.doubt.toFixed(2) };
   byId("place").textContent = word("doubt_place", place);
   byId("why").textContent = reasonOf(doubt);
   const picture = drawDoubt(doubt, doubt.frame, true);
   picture.setAttribute("role", "img");
-  picture.setAttribute("aria-label", `${DATA.images[doubt.frame]}: ${reasonOf(doubt)}`);
+  picture.setAttribute("aria-label", `${IMAGES[doubt.frame]}: ${reasonOf(doubt)}`);
   byId("picture").replaceChildren(picture);
   byId("choices").replaceChildren(...choicesOf(doubt).map(choiceButton));
   byId("chosen").textContent = decidedText(doubt);
@@ -135,7 +139,7 @@ function reasonOf(doubt) {
 
 /** What was decided already. */
 function decidedText(doubt) {
-  const image = DATA.images[doubt.frame];
+  const image = IMAGES[doubt.frame];
   const subject = doubt.subject === "box" ? "box" : "view";
   const row = state.decisions[keyOf(image, subject, doubt.old || doubt.new)];
   if (!row) {
@@ -169,7 +173,7 @@ function drawDoubt(doubt, frame, withNames) {
 }
 
 function inPixels([, x, y, width, height], frame) {
-  const [across, down] = [SET.size[2 * frame], SET.size[2 * frame + 1]];
+  const [across, down] = [SET.width[frame], SET.height[frame]];
   const [left, top] = [(x - width / 2) * across, (y - height / 2) * down];
   return [left, top, left + width * across, top + height * down];
 }
@@ -198,9 +202,8 @@ function stripCell(doubt, frame) {
 
 /** Buttons for views, boxes and clips, with how many doubts each has. */
 function offerSubjects() {
-  const buttons = SUBJECTS.map((subject) => {
-    const count = DATA.doubts.filter((own) => own.subject === subject).length;
-    const text = word(`subject_${subject}`, { count });
+  const buttons = Object.keys(DOUBTS).map((subject) => {
+    const text = word(`subject_${subject}`, { count: DOUBTS[subject].length });
     const isPressed = String(subject === state.subject);
     const button = make("button", { type: "button", "aria-pressed": isPressed }, text);
     button.addEventListener("click", () => {
@@ -236,7 +239,40 @@ function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-if (SUBJECTS.length) {
+function forget() {
+  if (confirm(word("forget_question"))) {
+    state.decisions = {};
+    remember("decisions", "{}");
+    show();
+  }
+}
+
+async function startDoubts() {
+  const [set, images, doubts] = await Promise.all([
+    readSet(DATA.sets[0]),
+    unpacked(DATA.images),
+    unpacked(DATA.doubts),
+  ]);
+  SET = set;
+  IMAGES = images;
+  for (const subject of SUBJECTS) {
+    const own = doubts.filter((doubt) => doubt.subject === subject);
+    if (own.length) {
+      DOUBTS[subject] = own;
+    }
+  }
+  state.subject = Object.keys(DOUBTS)[0];
+  if (state.subject) {
+    listen();
+  } else {
+    byId("doubt").hidden = true;
+    onLanguage.push(() => {
+      byId("count").textContent = word("no_doubts");
+    });
+  }
+}
+
+function listen() {
   onLanguage.push(() => {
     offerSubjects();
     show();
@@ -245,15 +281,8 @@ if (SUBJECTS.length) {
   byId("earlier").addEventListener("click", () => step(-1));
   byId("later").addEventListener("click", () => step(1));
   byId("save").addEventListener("click", save);
-  byId("forget").addEventListener("click", () => {
-    if (confirm(word("forget_question"))) {
-      state.decisions = {};
-      remember("decisions", "{}");
-      show();
-    }
-  });
+  byId("forget").addEventListener("click", forget);
   listenForRoot(() => SET, show);
-} else {
-  byId("doubt").hidden = true;
-  byId("count").textContent = word("no_doubts");
 }
+
+reading.push(startDoubts());

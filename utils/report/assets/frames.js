@@ -2,40 +2,18 @@
 "use strict";
 
 const STEPS = 65535;
-const NO_TRUE_BOX = 65535;
+const NO_TRUE_BOX = -1;
 const MISSED = "missed";
-const ARRAYS = {
-  uint8: Uint8Array,
-  uint16: Uint16Array,
-  uint32: Uint32Array,
-  int16: Int16Array,
-  float32: Float32Array,
-};
 let askedForRoot = false;
 
 /**
- * @param {{type: string, base64: string}} column
- * @returns {ArrayLike<number>}
- */
-function decode(column) {
-  const text = atob(column.base64);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) {
-    bytes[i] = text.charCodeAt(i);
-  }
-  return new ARRAYS[column.type](bytes.buffer);
-}
-
-/**
- * A set of frames with its columns decoded; `firstBox[i]` is where the detections of frame i begin,
+ * A set of frames with its columns; `firstBox[i]` is where the detections of frame i begin,
  * `firstTrue[i]` where its true boxes do.
  * @param {object} raw of `utils.report.records.frame_set`
+ * @returns {Promise} of the set
  */
-function readSet(raw) {
-  const columns = {};
-  for (const [name, column] of Object.entries(raw.columns)) {
-    columns[name] = decode(column);
-  }
+async function readSet(raw) {
+  const columns = await unpacked(raw.packed);
   return {
     ...raw,
     ...columns,
@@ -66,12 +44,12 @@ function address(set, frame) {
 
 /**
  * The true boxes of a frame.
- * @returns {{box: Uint16Array, class: number, number: number}[]}
+ * @returns {{box: number[], class: number, number: number}[]}
  */
 function trueBoxes(set, frame) {
   const boxes = [];
   for (let i = set.firstTrue[frame]; i < set.firstTrue[frame + 1]; i++) {
-    const box = set.true_box.subarray(4 * i, 4 * i + 4);
+    const box = set.true_box.slice(4 * i, 4 * i + 4);
     boxes.push({ box, class: set.true_class[i], number: i - set.firstTrue[frame] });
   }
   return boxes;
@@ -79,7 +57,7 @@ function trueBoxes(set, frame) {
 
 /**
  * The detections of a frame of at least a confidence, by falling score.
- * @returns {{box: Uint16Array, class: number, score: number, kind: string, meant: number}[]}
+ * @returns {{box: number[], class: number, score: number, kind: string, meant: number}[]}
  */
 function detections(set, frame, confidence) {
   const boxes = [];
@@ -88,7 +66,7 @@ function detections(set, frame, confidence) {
       break;
     }
     boxes.push({
-      box: set.box.subarray(4 * i, 4 * i + 4),
+      box: set.box.slice(4 * i, 4 * i + 4),
       class: set.class[i],
       score: set.score[i] / STEPS,
       kind: DATA.kinds[set.kind[i]],
@@ -101,7 +79,7 @@ function detections(set, frame, confidence) {
 /** The probability of each view; empty where the network names none. */
 function viewProbabilities(set, frame) {
   const count = DATA.views.length;
-  const said = [...set.said.slice(frame * count, (frame + 1) * count)].map((own) => own / STEPS);
+  const said = set.said.slice(frame * count, (frame + 1) * count).map((own) => own / STEPS);
   return said.some((own) => own > 0) ? said : [];
 }
 
@@ -137,8 +115,8 @@ function viewName(view) {
  * @returns {HTMLElement}
  */
 function drawFrame(set, frame, truth, found, withNames) {
-  const width = set.size[2 * frame];
-  const height = set.size[2 * frame + 1];
+  const width = set.width[frame];
+  const height = set.height[frame];
   const image = make("img", { src: address(set, frame), alt: "", decoding: "async", width, height });
   image.addEventListener("error", () => askForRoot(set));
   const drawing = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });

@@ -13,6 +13,7 @@ const COMPARED = {
 };
 
 const gallery = {
+  sets: [],
   set: null,
   confidence: 0.25,
   kinds: new Set(), // a frame has one of them; none: any frame
@@ -26,7 +27,7 @@ const byId = (id) => document.getElementById(id);
 
 /** What is not known comes after all numbers. */
 function known(value) {
-  return Number.isNaN(value) ? -Infinity : value;
+  return value ?? -Infinity;
 }
 
 function bestScore(set, frame) {
@@ -259,7 +260,7 @@ function viewTable(set, frame) {
 
 function lossLine(set, frame) {
   const loss = set.loss[frame];
-  const text = Number.isNaN(loss) ? "–" : loss.toPrecision(3);
+  const text = loss === null ? "–" : loss.toPrecision(3);
   return make("p", {}, `${word("detection_loss")}: ${text}`);
 }
 
@@ -405,7 +406,7 @@ function showConfidence() {
 }
 
 function takeSet(number) {
-  gallery.set = readSet(DATA.sets[number]);
+  gallery.set = gallery.sets[number];
   gallery.confidence = Math.max(gallery.set.confidence, DATA.least_score);
   showConfidence();
 }
@@ -475,7 +476,8 @@ function moveInDialog(event) {
   }
 }
 
-if (byId("gallery")) {
+async function startGallery() {
+  gallery.sets = await Promise.all(DATA.sets.map(readSet));
   DATA.classes.forEach((_, i) => gallery.classes.add(i));
   takeSet(0);
   onLanguage.push(() => {
@@ -483,4 +485,8 @@ if (byId("gallery")) {
     choose();
   });
   listen();
+}
+
+if (byId("gallery")) {
+  reading.push(startGallery());
 }

@@ -6,6 +6,8 @@ const WORDS = JSON.parse(document.getElementById("words").textContent);
 /** What the page was made of; see the Python module that wrote it. */
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const LANGUAGE_CODES = ["en", "zh-Hant"];
+/** @type {Promise<void>[]} what the page waits for before it shows anything */
+const reading = [];
 /** @type {(() => void)[]} called when another language was chosen */
 const onLanguage = [];
 let language = 0;
@@ -36,6 +38,17 @@ function setLanguage(chosen) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.language) === chosen));
   }
   onLanguage.forEach((redraw) => redraw());
+}
+
+/**
+ * What `utils.report.page.packed` made of a value.
+ * @param {string} text
+ * @returns {Promise<any>}
+ */
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).json();
 }
 
 /**
@@ -151,11 +164,12 @@ function compareKeys(a, b, areNumbers, sign) {
   return sign * (areNumbers ? a - b : a.localeCompare(b));
 }
 
-document.addEventListener("DOMContentLoaded", () => {
+document.addEventListener("DOMContentLoaded", async () => {
   makeTablesSortable();
   for (const button of document.querySelectorAll("[data-language]")) {
     button.addEventListener("click", () => setLanguage(Number(button.dataset.language)));
   }
+  await Promise.all(reading);
   const known = remembered("language");
   const preferred = navigator.language.toLowerCase().startsWith("zh") ? 1 : 0;
   setLanguage(known === null ? preferred : Number(known) === 1 ? 1 : 0);
