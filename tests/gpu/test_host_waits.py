@@ -25,7 +25,7 @@ NEVER = 1_000_000  # batches
 READ_EVERY = 3  # batches, in place of LOSS_READ_INTERVAL
 # What CUDA's functions are called that wait; copies to pageable memory wait by the second of them
 WAITING = ("cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy")
-# Found on an H100 with torch 2.11: PyTorch's own, two for each of the three levels
+# Counted on an H100 with torch 2.11; which of PyTorch's operations wait is not known
 WAITS_OF_A_BACKWARD_PASS = 6
 # Today: the norms, the losses' means, each of the two losses; in fp16 the loss scale as well
 MOST_WAITS_OF_AN_UPDATE = 5
