@@ -15,7 +15,7 @@ from utils.evaluation.results import ImageResult
 Folds = list[list[ImageResult]]
 SEEDS = (1, 2, 3)
 # mAP50 0.54 and 0.86; one frame in eleven has a spoilt box
-LEAST_OF_BOXES = {"short": 0.65, "longer": 0.85}
+LEAST_OF_BOXES = {"short": 0.72, "longer": 0.88}
 
 
 def frames_of(folds: Folds, doubts: list[Doubt]) -> list[str]:
@@ -60,7 +60,7 @@ def test_what_a_machine_takes_for_wrong_is_spoilt():
 @pytest.mark.slow
 def test_spoilt_labels_come_first_with_networks_that_are_trained_now(tmp_path: Path):
     pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
-    folds, _, spoilt = make(tmp_path, "short")
+    folds, _, spoilt = make(tmp_path, "longer")
     assert precision_of_views(folds, spoilt) >= 0.8
     boxes = frames_of(folds, rank_boxes(folds, len(KINDS)))
-    assert precision(boxes, set(spoilt.boxes)) >= 0.6
+    assert precision(boxes, set(spoilt.boxes)) >= 0.8
