@@ -6,13 +6,20 @@
 from pathlib import Path
 
 import pytest
-from spoilt_phantom import BOX_MISTAKES, Spoilt, make, precision, rank, read_asset
+from spoilt_phantom import (
+    BOX_MISTAKES,
+    Folds,
+    Spoilt,
+    make,
+    precision,
+    rank,
+    read_asset,
+    spoilt_beside,
+)
 
 from utils.curation.doubts import Doubt, rank_boxes, rank_views
 from utils.data.phantom.anatomy import KINDS
-from utils.evaluation.results import ImageResult
 
-Folds = list[list[ImageResult]]
 SEEDS = (1, 2, 3)
 # mAP50 0.54 and 0.86; one frame in eleven has a spoilt box
 LEAST_OF_BOXES = {"short": 0.72, "longer": 0.88}
@@ -30,19 +37,19 @@ def precision_of_views(folds: Folds, spoilt: Spoilt) -> float:
 
 @pytest.mark.parametrize("network", LEAST_OF_BOXES)
 def test_spoilt_boxes_come_first(network: str):
-    found = rank(network, SEEDS)
+    found = rank(*read_asset(network), SEEDS)
     assert found.precision >= LEAST_OF_BOXES[network], found
 
 
 @pytest.mark.parametrize("network", LEAST_OF_BOXES)
 def test_spoilt_views_come_first(network: str):
     pytest.importorskip("cleanlab", reason="pip install '.[labels]'")
-    assert precision_of_views(*read_asset(network)) >= 0.8
+    assert precision_of_views(*spoilt_beside(*read_asset(network))) >= 0.8
 
 
 def test_every_kind_of_spoilt_box_comes_first_and_is_recognised():
     """No kind of mistake is left for the end, and the doubt says what was done."""
-    found = rank("longer", SEEDS)
+    found = rank(*read_asset("longer"), SEEDS)
     assert set(found.first) == set(BOX_MISTAKES)
     assert min(found.first.values()) >= 0.7, found
     assert min(found.recognised.values()) >= 0.9, found
@@ -51,7 +58,7 @@ def test_every_kind_of_spoilt_box_comes_first_and_is_recognised():
 def test_what_a_machine_takes_for_wrong_is_spoilt():
     rights = []
     for seed in SEEDS:
-        folds, spoilt = read_asset("longer", seed)
+        folds, spoilt = spoilt_beside(*read_asset("longer"), seed)
         issues = [own for own in rank_boxes(folds, len(KINDS)) if own.is_issue]
         rights += [name in spoilt.boxes for name in frames_of(folds, issues)]
     assert len(rights) >= 10 * len(SEEDS) and sum(rights) >= 0.8 * len(rights)
