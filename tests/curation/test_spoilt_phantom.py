@@ -3,9 +3,14 @@
 `tests/helpers/spoilt_phantom.py` says how its networks were trained; their predictions are kept.
 """
 
+import re
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import spoilt_phantom
+from made_up_pages import write_run
 from spoilt_phantom import (
     BOX_MISTAKES,
     Folds,
@@ -62,6 +67,22 @@ def test_what_a_machine_takes_for_wrong_is_spoilt():
         issues = [own for own in rank_boxes(folds, len(KINDS)) if own.is_issue]
         rights += [name in spoilt.boxes for name in frames_of(folds, issues)]
     assert len(rights) >= 10 * len(SEEDS) and sum(rights) >= 0.8 * len(rights)
+
+
+def test_labels_of_other_frames_are_spoilt_in_memory(
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    """One box of eight frames; by chance it is the first one in an eighth of the ways."""
+    for fold in ("fold0", "fold1"):
+        shutil.copytree(tiny_data.parent, tmp_path / "folds" / fold)
+    run = write_run(tmp_path / "exp", tmp_path / "folds/fold0/data.yaml")
+    monkeypatch.setattr(sys, "argv", ["spoilt_phantom.py", str(tmp_path / "folds"), str(run)])
+    spoilt_phantom.main()
+    (found,) = re.findall(r"Ranked\(precision=([\d.]+)", capsys.readouterr().out)
+    assert float(found) > 0.4
 
 
 @pytest.mark.slow

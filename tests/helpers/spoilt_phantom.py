@@ -341,7 +341,9 @@ def rank(
             rows.append({"mistake": mistake, "first": name in first, "recognised": is_recognised})
     table = pd.DataFrame(rows)
     means = table.groupby("mistake")[["first", "recognised"]].mean()
-    return Ranked(table["first"].mean(), means["first"].to_dict(), means["recognised"].to_dict())
+    return Ranked(
+        float(table["first"].mean()), means["first"].to_dict(), means["recognised"].to_dict()
+    )
 
 
 def make(folder: Path, network: str) -> tuple[Folds, Labels, Spoilt]:
