@@ -95,6 +95,6 @@ def _end_at_once(ended_with: Sequence[int]) -> None:
     """End the process without taking the interpreter apart: of torch, that takes a second."""
     if ended_with:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed
                 stream.flush()
         os._exit(ended_with[0])
