@@ -492,6 +492,12 @@ FAULTS = (
         test="tests/curation/test_doubts.py",
     ),
     Fault(
+        symbol="utils.curation.doubts._Frame.evidence",
+        old="kind == NOT_LABELLED and not len(support)",
+        new="False",
+        test="tests/curation/test_doubts.py",
+    ),
+    Fault(
         symbol="utils.curation.doubts._Frame.mistakes",
         old="_odds(support, rival)",
         new="_odds(rival, support)",

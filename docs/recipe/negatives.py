@@ -1,6 +1,6 @@
 """False boxes on frames where there is nothing to find, with and without the look for flow colour.
 
-python -m docs.recipe.negatives runs/recipe/final/*-yolov5s-* --chest-xray ../shared/chest-xray \
+python -m docs.recipe.negatives runs/recipe/final/*-yolov5n-* --chest-xray ../shared/chest-xray \
     --out docs/results/negatives.csv
 
 Each fold's network looks at its own validation frames as they are, at the same frames with their

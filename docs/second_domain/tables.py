@@ -1,6 +1,6 @@
 """Fills the tables of docs/second-domain.md from finished comparisons.
 
-python -m docs.second_domain.tables runs/domain --commit 7b89849
+python -m docs.second_domain.tables docs/results/second-domain --commit c7cd241
 
 RUNS has a folder for each protocol of docs/second_domain, by its name. A comparison that is not
 finished is named as missing. With all points of the label curve, it is drawn as well.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from utils.core.files import ROOT, markdown_table, write_text
 from utils.core.script import UserError, run_script
+from utils.evaluation.intervals import over_units
 from utils.plots.style import CLASSIFICATION, DETECTION, new_figure
 
 PAGE = ROOT / "docs" / "second-domain.md"
@@ -25,8 +26,10 @@ TABLES = {  # protocol -> the arm that others are compared with
     "interference": "stop-gradient",
 }
 LABELS = {"labels-5": "5", "labels-10": "10", "labels-20": "20", "labels-all": "all"}
-ARMS = ("gradnorm", "stop-gradient")
+ARMS = {"gradnorm": ("-", None), "stop-gradient": ("--", "white")}  # line, and what fills a dot
 METRICS = {"mAP50": DETECTION, "view_balanced_accuracy": CLASSIFICATION}
+TITLES = {"mAP50": "mAP50", "view_balanced_accuracy": "balanced accuracy of the view"}
+FINE = "mAP50-95"  # where mAP50 has nothing left to tell arms apart
 CURVE = "second_domain/label_curve.png"
 
 Comparison = Mapping[str, Mapping]  # the content of comparison_results.json
@@ -66,14 +69,32 @@ def difference_text(comparison: Comparison, arm: str, reference: str, metric: st
     return ["-", "-"]
 
 
+def by_unit(comparison: Comparison, arm: str, metric: str) -> dict[tuple[int, ...], float]:
+    """Fold and seed -> figure."""
+    runs = comparison["arms"][arm]["runs"]
+    return {tuple(run["unit"]): run["figures"][metric] for run in runs}
+
+
+def exploratory_text(comparison: Comparison, arm: str, reference: str, metric: str) -> str:
+    """Arm less reference, fold by fold, with its t interval; one seed a fold."""
+    if arm == reference:
+        return "-"
+    own, other = (by_unit(comparison, name, metric) for name in (arm, reference))
+    estimate = over_units([own[unit] - other[unit] for unit in own])
+    low, high = estimate.interval()
+    return f"{estimate.value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def comparison_table(comparison: Comparison, reference: str) -> str:
-    """A row an arm: both metrics, and how the detector differs from the reference's."""
+    """A row an arm: its figures, and how the detector differs from the reference's."""
     rows = []
     for arm in comparison["arms"]:
-        means = [mean_text(comparison, arm, metric) for metric in METRICS]
+        coarse, view, fine = (mean_text(comparison, arm, metric) for metric in (*METRICS, FINE))
         differences = difference_text(comparison, arm, reference, "mAP50")
-        rows.append([f"`{arm}`", means[0], *differences, means[1]])
-    header = ["arm", "mAP50", f"less `{reference}`", "in words", "balanced accuracy"]
+        finer = exploratory_text(comparison, arm, reference, FINE)
+        rows.append([f"`{arm}`", coarse, *differences, fine, finer, view])
+    less = f"less `{reference}`"
+    header = ["arm", "mAP50", less, "in words", FINE, f"{less}, exploratory", "balanced accuracy"]
     return markdown_table(header, rows)
 
 
@@ -94,16 +115,17 @@ def draw_curve(found: Mapping[str, Comparison], path: Path) -> None:
     with new_figure(path, 9, 3.6) as figure:
         axes = figure.subplots(1, len(METRICS))
         for ax, (metric, colour) in zip(axes, METRICS.items(), strict=True):
-            for arm, dashes in zip(ARMS, ("-", "--"), strict=True):
+            for arm, (dashes, fill) in ARMS.items():
                 arms = [found[name]["arms"][arm] for name in LABELS]
                 means = [own["figures"][metric][0] for own in arms]
                 ax.plot(places, means, dashes, color=colour, label=arm)
+                dots = {"color": colour, "markersize": 5, "markerfacecolor": fill or colour}
                 for place, own in zip(places, arms, strict=True):
                     values = [run["figures"][metric] for run in own["runs"]]
-                    ax.plot([place] * len(values), values, ".", color=colour, alpha=0.5)
+                    ax.plot([place] * len(values), values, "o", **dots)
             ax.set_xticks(places, LABELS.values())
-            ax.set(xlabel="labelled patients", ylim=(0, 1))
-            ax.set_title(metric.replace("_", " "), loc="left", fontsize=11, weight="bold")
+            ax.set(xlabel="labelled patients", ylim=(0, 0.7))
+            ax.set_title(TITLES[metric], loc="left", fontsize=11, weight="bold")
             ax.legend(loc="lower right")
 
 
@@ -124,6 +146,7 @@ def sections(found: Mapping[str, Comparison], commit: str, folder: Path) -> dict
     else:
         draw_curve(found, folder / CURVE)
         texts.append(f"![Both metrics over labelled patients]({CURVE})")
+        texts.append("Dots are folds, filled for `gradnorm`.")
     parts["labels"] = "\n\n".join(texts)
     return parts
 

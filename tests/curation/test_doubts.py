@@ -58,6 +58,17 @@ def test_the_surer_the_network_the_larger_the_doubt():
     assert doubts_of(image_result([], [(0.45, 1, *BOX)])) == []
 
 
+def test_where_nothing_is_labelled_detections_are_weighed_by_themselves():
+    """A network that says as much beside labels: a frame without any is rare, or it is not."""
+    beside = image_result([(0, *BOX)], [(0.6, 0, *BOX), (0.6, 1, *ELSEWHERE)])
+    empty = image_result([], [(0.6, 1, *ELSEWHERE)])
+    rare = rank_boxes([[beside] * 10 + [empty]], 2)
+    assert {own.kind for own in rare} == {"not labelled"} and rare[0].frame == 10
+    assert [own.doubt for own in rare] == pytest.approx([10 / 11] + [1 / 2] * 10)
+    often = rank_boxes([[beside] * 10 + [empty] * 10], 2)
+    assert [own.doubt for own in often] == pytest.approx([1 / 2] * 20)
+
+
 def test_sureness_is_each_networks_own():
     shy = right_frames(scores=(0.1, 0.2, 0.3))
     frame = image_result([], [(0.35, 1, *BOX)])

@@ -1,4 +1,4 @@
-"""When the host waits for the GPU in a training: in a backward pass, to measure and to show."""
+"""When the host waits for the GPU in a training: to measure gradients and to show losses only."""
 
 import contextlib
 import traceback
@@ -25,11 +25,8 @@ NEVER = 1_000_000  # batches
 READ_EVERY = 3  # batches, in place of LOSS_READ_INTERVAL
 # What CUDA's functions are called that wait; copies to pageable memory wait by the second of them
 WAITING = ("cudaDeviceSynchronize", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy")
-# Counted on an H100 with torch 2.11; which of PyTorch's operations wait is not known
-WAITS_OF_A_BACKWARD_PASS = 6
 # Today: the norms, the losses' means, each of the two losses; in fp16 the loss scale as well
 MOST_WAITS_OF_AN_UPDATE = 5
-PASSES = {"features": 1, "weights": 2}  # backward passes of a batch whose gradients are measured
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ def report(steps: list[Step]) -> str:
 
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
 @pytest.mark.parametrize("at", ["features", "weights"])
-def test_a_usual_batch_waits_in_its_backward_pass_only(
+def test_a_usual_batch_never_waits(
     options: dict,
     tmp_path: Path,
     plans: list[GradientPlan],
@@ -165,9 +162,9 @@ def test_a_usual_batch_waits_in_its_backward_pass_only(
     print(f"{amp}, {at}\n{text}")
     assert {step.kind for step in steps} >= {"usual", "gradients measured"}, text
     for step in steps:
-        most = WAITS_OF_A_BACKWARD_PASS + int(step.read)
+        most = int(step.read)
         if step.measured:
-            most = PASSES[at] * WAITS_OF_A_BACKWARD_PASS + MOST_WAITS_OF_AN_UPDATE + int(step.read)
+            most += MOST_WAITS_OF_AN_UPDATE
         assert len(step.waits) <= most, f"{step.name}, {step.kind}: {step.waits}\n{text}"
 
 
@@ -205,7 +202,7 @@ class ProfiledSteps:
             self._mark.__enter__()
 
 
-def test_the_profiler_sees_no_other_wait_of_a_usual_batch(
+def test_the_profiler_sees_no_wait_of_a_usual_batch(
     options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("utils.training.trainer.LOSS_READ_INTERVAL", NEVER)
@@ -228,4 +225,4 @@ def test_the_profiler_sees_no_other_wait_of_a_usual_batch(
     print(text)
     waits = {name: count for name, count in called.items() if name.startswith(WAITING)}
     waits.pop("cudaMemcpyAsync", None)
-    assert sum(waits.values()) <= WAITS_OF_A_BACKWARD_PASS * profiled.count, text
+    assert not waits, text

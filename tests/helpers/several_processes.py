@@ -72,15 +72,18 @@ def launch(
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return folder
+    run_in_processes(processes, launcher, *arguments, **environment)
+    return folder
+
+
+def run_in_processes(processes: int, script: Path, *arguments: object, **environment: str) -> None:
+    """Run a script as every rank, with the variables that torchrun sets, until all have ended."""
     started = []
-    surroundings = surroundings_of_ranks(processes)
-    for rank in range(processes):
-        own = environment | surroundings[rank]
-        started.append(ScriptProcess(launcher, *arguments, **own))
+    for surroundings in surroundings_of_ranks(processes):
+        started.append(ScriptProcess(script, *arguments, **environment | surroundings))
     for process in started:
         stdout, stderr = process.communicate(500)
         assert process.returncode == 0, stdout + stderr
-    return folder
 
 
 def surroundings_of_ranks(processes: int) -> list[dict[str, str]]:

@@ -78,6 +78,18 @@ def test_a_comparison_puts_an_arms_folds_into_one_set(tiny_data: Path, tmp_path:
     assert 'class="not-told"' in text and "words" in text
 
 
+@pytest.mark.parametrize("contrasts", [0, 1])
+def test_without_differences_the_report_lies_open(contrasts: int, tiny_data: Path, tmp_path: Path):
+    write_run(tmp_path / "fixed-seed0", tiny_data)
+    row = {"arm": "a", "reference": "b", "metric": "mAP50", "value": 0.1}
+    row |= {"low": -0.1, "high": 0.3, "is_counted": False, "word": "exploratory"}
+    results = {"differences": [row] * contrasts}
+    (tmp_path / "comparison_results.json").write_text(json.dumps(results))
+    (tmp_path / "report.md").write_text("words\n")
+    text = write_report([tmp_path]).read_text(encoding="utf-8")
+    assert ("<details open><summary>report.md" in text) is not bool(contrasts)
+
+
 def test_the_page_says_what_its_data_set_calls_a_view(tiny_data: Path, tmp_path: Path):
     content = yaml.safe_load(tiny_data.read_text())
     content |= {"path": str(tiny_data.parent / "frames"), "cls_title": "projection"}

@@ -24,7 +24,6 @@ from utils.core.options import JointOptions
 from utils.core.script import LOGGER, UserError
 from utils.data.boxes import non_max_suppression
 from utils.evaluation.evaluate import evaluate
-from utils.evaluation.metrics import summarise
 from utils.losses.joint import LossMeter
 from utils.training.gradient_probe import GradientPlan
 from utils.training.run import start_run
@@ -39,6 +38,7 @@ from utils.training.timing import (
     plot_epochs,
 )
 from utils.training.trainer import Trainer
+from utils.training.validation import summarise_results
 
 BACKWARD_FLOPS = 2  # of the forward pass'
 
@@ -189,24 +189,17 @@ class Measured:
         trainer, watch = self.trainer, self.watch
         data = trainer.job.frames.data
         watch.seconds.clear()
-        model = fused_copy(trainer.ema_model)
+        model = watch.timed("fuse", fused_copy)(trainer.ema_model)
         self._suppress_twice(model)
         watch.time_method(model, "forward", "forward")
-        results, _ = watch.timed("evaluate", evaluate)(
+        trainer.results, _ = watch.timed("evaluate", evaluate)(
             model, trainer.val_loader, trainer.compute, data, trainer.criterion
         )
-        watch.timed("coco", summarise)(
-            results,
-            data.names,
-            data.view_names,
-            view_prior=trainer.prior,
-            intervals=False,
-            tasks=trainer.tasks,
-        )
+        watch.timed("coco", summarise_results)(trainer, intervals=False)
         watch.timed("load", deque)(trainer.val_loader, maxlen=0)
         parts_s = {stage: watch.total(stage) for stage in ("load", "forward", "nms", "coco")}
         known_s = parts_s["load"] + parts_s["forward"] + 2 * parts_s["nms"]
-        parts_s["other"] = watch.total("evaluate") - known_s
+        parts_s["other"] = watch.total("fuse") + watch.total("evaluate") - known_s
         return dict(zip(VALIDATION_STAGES, parts_s.values(), strict=True))
 
     def _suppress_twice(self, model: torch.nn.Module) -> None:
@@ -242,6 +235,7 @@ def describe(epoch: EpochTime) -> str:
     return (
         f"{table}\nepoch {epoch.epoch_s:.1f} s; training {epoch.images_per_s:.1f} images/s; "
         f"loader alone {epoch.loader_images_per_s:.0f}; "
+        f"validation but its forward passes {epoch.validation_rest:.2%} of the epoch; "
         f"peak memory {epoch.peak_memory_mib:.0f} MiB; "
         f"{epoch.gflops_per_s:.0f} GFLOP/s, matrices {epoch.matrix_gflops_per_s:.0f}"
     )

@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -118,6 +119,33 @@ def gathered(items: Iterable) -> list:
     parts: list[list] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
+
+
+def to_main(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Every rank's arrays, in the order of the ranks, in rank 0; nothing in the others.
+
+    Each array travels as its bytes, into the memory where rank 0 keeps it.
+    """
+    if world_size() == 1:
+        return [dict(arrays)]
+    own_layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    layouts = gathered([own_layout])
+    if not is_main():
+        for array in arrays.values():
+            dist.send(_bytes_of(array), 0)
+        return []
+    shares = [dict(arrays)]
+    for sender, layout in enumerate(layouts[1:], start=1):
+        share = {name: np.empty(shape, dtype) for name, (shape, dtype) in layout.items()}
+        for array in share.values():
+            dist.recv(_bytes_of(array), sender)
+        shares.append(share)
+    return shares
+
+
+def _bytes_of(array: np.ndarray) -> Tensor:
+    """The memory of a contiguous array."""
+    return torch.from_numpy(array.reshape(-1).view(np.uint8))
 
 
 def from_main(value: object) -> object:

@@ -24,8 +24,10 @@ Evidence of several kinds, and of several networks, has no common scale: a netwo
 class for another in every tenth frame and hardly ever miss a box. So each kind of evidence is
 weighed, network by network, against what it would be if every label had been spoilt in that way: a
 removed label leaves its support as a detection without a label, one with the rival's name turns its
-odds over, one that was moved away, or that stands where nothing is, has no support. Where mistakes
-would give m times the evidence e, and n times it was seen, the
+odds over, one that was moved away, or that stands where nothing is, has no support. Where nothing
+at all is labelled, detections are weighed by themselves, against all labels being removed: where
+nearly every frame has a label, such a frame is one to look at, and where many have none, it is not.
+Where mistakes would give m times the evidence e, and n times it was seen, the
 
     doubt   m / (m + n)
 
@@ -57,7 +59,8 @@ LEAST_SCORE = 0.05  # of a detection that speaks
 NOISE = 0.01  # a score that says nothing
 CLASS, LOOSE, MOVED = "class", "loose", "moved"
 NO_SUPPORT, NOT_LABELLED = "no support", "not labelled"
-BOX_KINDS = (CLASS, LOOSE, MOVED, NO_SUPPORT, NOT_LABELLED)
+EMPTY_FRAME = "empty frame"  # "not labelled" where the frame has no label at all
+WEIGHED = (CLASS, LOOSE, MOVED, NO_SUPPORT, NOT_LABELLED, EMPTY_FRAME)
 # Kind of error -> kind of doubt
 DOUBTED = {
     "loose box": LOOSE,
@@ -204,7 +207,9 @@ class _Frame:
         for d in np.flatnonzero(self.result.scores >= LEAST_SCORE).tolist():
             kind = DOUBTED.get(KINDS[self.kinds[d]])
             score, label = float(self.result.scores[d]), int(self.meant[d])
-            if kind == NOT_LABELLED:
+            if kind == NOT_LABELLED and not len(support):
+                yield _Evidence(EMPTY_FRAME, score, self.number, found=d)
+            elif kind == NOT_LABELLED:
                 unlabelled.setdefault(int(self.result.classes[d]), d)
                 yield _Evidence(kind, score, self.number, found=d)
             elif kind:
@@ -228,6 +233,7 @@ class _Frame:
                 yield _Evidence(LOOSE, _odds(support, 0))
                 yield _Evidence(MOVED, _odds(support, 0))
                 yield _Evidence(NOT_LABELLED, support)
+                yield _Evidence(EMPTY_FRAME, support)
 
     def _highest(self, kind: str) -> np.ndarray:
         """Of each label the highest score of a detection of that kind which is about it, or 0."""
@@ -240,7 +246,7 @@ class _Frame:
 def _weighed(evidence: Sequence[_Evidence], mistakes: Sequence[_Evidence]) -> list[Doubt]:
     """What some mistake could have caused; the most doubtful first."""
     weighed = []
-    for kind in BOX_KINDS:
+    for kind in WEIGHED:
         seen = [own for own in evidence if own.kind == kind]
         made = [own.strength for own in mistakes if own.kind == kind]
         shares = share_of_mistakes([own.strength for own in seen], made)
@@ -250,7 +256,8 @@ def _weighed(evidence: Sequence[_Evidence], mistakes: Sequence[_Evidence]) -> li
     for doubt, own in weighed:
         if doubt > 0:
             is_issue = doubt > LIKELY and own.kind != NO_SUPPORT
-            found = Doubt("box", own.kind, own.frame, doubt, own.label, own.found)
+            kind = NOT_LABELLED if own.kind == EMPTY_FRAME else own.kind
+            found = Doubt("box", kind, own.frame, doubt, own.label, own.found)
             doubts.append(replace(found, is_issue=is_issue))
     return doubts
 

@@ -50,16 +50,16 @@ def pairwise_iou(a_xywh: Tensor, b_xywh: Tensor, kind: str = "iou") -> Tensor:
     a = xywh_to_xyxy(a_xywh)
     b = xywh_to_xyxy(b_xywh)
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
-    intersection = overlap.prod(dim=1)
+    intersection = _areas(overlap)
     a_size = a_xywh[:, 2:]
     b_size = b_xywh[:, 2:]
-    union = a_size.prod(dim=1) + b_size.prod(dim=1) - intersection + EPSILON
+    union = _areas(a_size) + _areas(b_size) - intersection + EPSILON
     iou = intersection / union
     if kind == "iou":
         return iou
     hull = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])
     if kind == "giou":
-        hull_area = hull.prod(dim=1) + EPSILON
+        hull_area = _areas(hull) + EPSILON
         return iou - (hull_area - union) / hull_area
     centre_distance2 = (a_xywh[:, :2] - b_xywh[:, :2]).square().sum(dim=1)
     diou = iou - centre_distance2 / (hull.square().sum(dim=1) + EPSILON)
@@ -72,6 +72,11 @@ def pairwise_iou(a_xywh: Tensor, b_xywh: Tensor, kind: str = "iou") -> Tensor:
     with torch.no_grad():
         trade_off = aspect / (aspect - iou + (1 + EPSILON))
     return diou - trade_off * aspect
+
+
+def _areas(sides: Tensor) -> Tensor:
+    """(n,) of the sides (n, 2). `Tensor.prod` would wait for the GPU in its backward pass."""
+    return sides[:, 0] * sides[:, 1]
 
 
 def non_max_suppression(

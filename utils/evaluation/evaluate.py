@@ -22,7 +22,7 @@ from utils.data.dataset import JointDataset
 from utils.data.detections import boxes_in_pixels, no_detections
 from utils.data.loader import Batch, Labels
 from utils.evaluation.metrics import confidence_of
-from utils.evaluation.predictions import FramePrediction
+from utils.evaluation.predictions import FramePrediction, packed, unpacked
 from utils.evaluation.results import ImageResult
 from utils.evaluation.summary import Summary
 from utils.losses.joint import LOSS_READ_INTERVAL, JointLoss, LossMeter
@@ -55,7 +55,7 @@ def evaluate(
 ) -> tuple[list[ImageResult], dict[str, float]]:
     """Predict every frame of `loader` and set it beside its labels.
 
-    Of several processes each takes its batches.
+    Of several processes each takes its batches, and the first one has all results.
 
     Args:
         criterion: if given, the mean losses are returned too, and every result has its detection
@@ -64,13 +64,14 @@ def evaluate(
 
     Returns:
         One result a frame, boxes in pixels of the original image, down to confidence 0.001 and at
-        most 300, rounded to what `utils.evaluation.predictions` keeps; and loss name -> mean over
-        the batches, weighted by their images.
+        most 300, rounded to what `utils.evaluation.predictions` keeps, but none in other processes
+        than the first; and loss name -> mean over the batches, weighted by their images.
     """
     model.eval()
     if criterion:
         criterion.eval()
-    numbered: list[tuple[int, ImageResult]] = []
+    numbers: list[int] = []
+    predictions: list[FramePrediction] = []
     meter = LossMeter(LOSS_READ_INTERVAL)
     dataset = loader.dataset
     is_quiet = not distributed.is_main()
@@ -84,17 +85,31 @@ def evaluate(
             meter.add(index, criterion(outputs, labels), batch["paths"])
         if criterion and "detect" in outputs:
             losses = criterion.detection_loss.of_frames(outputs["detect"], labels).tolist()
-        numbers = batch["indices"].tolist()
-        predictions = _predictions(model, outputs, dataset, numbers, losses, iou)
-        for number, prediction in zip(numbers, predictions, strict=True):
-            result = prediction.beside_truth(data, dataset.split, number, dataset.bits)
-            numbered.append((number, result))
+        own = batch["indices"].tolist()
+        numbers += own
+        predictions += _predictions(model, outputs, dataset, own, losses, iou)
     meter.read()
-    results = [result for _, result in sorted(distributed.gathered(numbered), key=itemgetter(0))]
+    results = []
+    for number, prediction in _of_all_processes(numbers, predictions):
+        results.append(prediction.beside_truth(data, dataset.split, number, dataset.bits))
     losses = {}
     if criterion:
         losses = meter.means()
     return results, losses
+
+
+def _of_all_processes(
+    numbers: Sequence[int], predictions: Sequence[FramePrediction]
+) -> list[tuple[int, FramePrediction]]:
+    """Number and rounded prediction of every frame, in order; nothing in others than rank 0."""
+    own = {}
+    if numbers:  # a process may have had nothing to do
+        own = {"numbers": np.array(numbers)} | packed(predictions)
+    numbered = []
+    for share in distributed.to_main(own):
+        if share:
+            numbered += zip(share["numbers"].tolist(), unpacked(share), strict=True)
+    return sorted(numbered, key=itemgetter(0))
 
 
 def _predictions(

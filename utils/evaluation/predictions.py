@@ -18,8 +18,8 @@ after non-maximum suppression, frame after frame:
 The view's loss is not kept: it is -log of the true view's probability, so with the probabilities it
 would be the label.
 
-Boxes and scores are rounded when an `ImageResult` is made, not when the file is written, so that
-what is scored at once and what is scored from the file are the same numbers.
+An evaluation rounds boxes and scores to this form before it scores them, and its processes send
+them in it, so that what is scored at once and what is scored from the file are the same numbers.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class FramePrediction:
     def beside_truth(
         self, data: DataConfig, split: Split, index: int, bits: int | None
     ) -> ImageResult:
-        """The prediction, rounded to what a file keeps, and the labels of the split's frame."""
+        """The prediction, and the labels of the split's frame."""
         path = split.images[index]
         labels = split.labels[index]
         centre, half = labels.boxes[:, 1:3], labels.boxes[:, 3:5] / 2
@@ -188,9 +188,9 @@ class FramePrediction:
             true_boxes_xyxy=corners * [self.width, self.height, self.width, self.height],
             true_classes=labels.boxes[:, 0].astype(int),
             true_view=labels.view,
-            boxes_xyxy=_steps(self.boxes_xyxy, BOX_STEPS) / BOX_STEPS,
-            scores=_steps(self.scores, SCORE_STEPS) / SCORE_STEPS,
-            classes=self.classes.astype(int),
+            boxes_xyxy=self.boxes_xyxy,
+            scores=self.scores,
+            classes=self.classes,
             view_probabilities=self.view_probabilities,
             bits=bits,
             detection_loss=self.detection_loss,
@@ -207,20 +207,46 @@ class Predictions:
 
     def frames(self) -> Iterator[FramePrediction]:
         """One after the other, in pixels and shares of 1."""
-        arrays = self.arrays
-        ends = np.cumsum(arrays["counts"])
-        for index, end in enumerate(ends):
-            own = slice(end - arrays["counts"][index], end)
-            height, width = arrays["sizes"][index].tolist()
-            yield FramePrediction(
-                height=height,
-                width=width,
-                boxes_xyxy=arrays["boxes_xyxy"][own] / BOX_STEPS,
-                scores=arrays["scores"][own] / SCORE_STEPS,
-                classes=arrays["classes"][own],
-                view_probabilities=arrays["view_probabilities"][index],
-                detection_loss=float(arrays["detection_losses"][index]),
-            )
+        return unpacked(self.arrays)
+
+
+def packed(found: Sequence[FramePrediction | ImageResult]) -> dict[str, np.ndarray]:
+    """The arrays of a file, but for `images`, of at least one frame."""
+    boxes_xyxy = np.concatenate([frame.boxes_xyxy for frame in found])
+    scores = np.concatenate([frame.scores for frame in found])
+    classes = np.concatenate([frame.classes for frame in found])
+    probabilities = [frame.view_probabilities for frame in found]
+    return {
+        "sizes": _compact(np.array([(frame.height, frame.width) for frame in found])),
+        "counts": _compact(np.array([len(frame.scores) for frame in found])),
+        "boxes_xyxy": _compact(_steps(boxes_xyxy, BOX_STEPS)),
+        "scores": _compact(_steps(scores, SCORE_STEPS)),
+        "classes": _compact(classes.astype(int)),
+        "view_probabilities": np.array(probabilities, np.float32),
+        "detection_losses": np.array([frame.detection_loss for frame in found], np.float32),
+    }
+
+
+def unpacked(arrays: Mapping[str, np.ndarray]) -> Iterator[FramePrediction]:
+    """The frames of `packed` arrays, one after the other, boxes and scores rounded."""
+    boxes_xyxy = arrays["boxes_xyxy"] / np.float64(BOX_STEPS)
+    scores = arrays["scores"] / np.float64(SCORE_STEPS)
+    classes = arrays["classes"].astype(int)
+    sizes = arrays["sizes"].tolist()
+    losses = arrays["detection_losses"].tolist()
+    start = 0
+    for index, end in enumerate(np.cumsum(arrays["counts"], dtype=int).tolist()):
+        height, width = sizes[index]
+        yield FramePrediction(
+            height=height,
+            width=width,
+            boxes_xyxy=boxes_xyxy[start:end],
+            scores=scores[start:end],
+            classes=classes[start:end],
+            view_probabilities=arrays["view_probabilities"][index],
+            detection_loss=losses[index],
+        )
+        start = end
 
 
 def write_predictions(path: Path, results: Sequence[ImageResult], header: Header) -> None:
@@ -228,19 +254,8 @@ def write_predictions(path: Path, results: Sequence[ImageResult], header: Header
 
     Equal ones give equal bytes.
     """
-    boxes_xyxy = np.concatenate([result.boxes_xyxy for result in results])
-    scores = np.concatenate([result.scores for result in results])
-    probabilities = [result.view_probabilities for result in results]
-    arrays = {
-        "images": np.array(names_below([Path(result.image) for result in results])),
-        "sizes": _compact(np.array([(result.height, result.width) for result in results])),
-        "counts": _compact(np.array([len(result.scores) for result in results])),
-        "boxes_xyxy": _compact(_steps(boxes_xyxy, BOX_STEPS)),
-        "scores": _compact(_steps(scores, SCORE_STEPS)),
-        "classes": _compact(np.concatenate([result.classes for result in results])),
-        "view_probabilities": np.array(probabilities, np.float32),
-        "detection_losses": np.array([result.detection_loss for result in results], np.float32),
-    }
+    images = names_below([Path(result.image) for result in results])
+    arrays = {"images": np.array(images)} | packed(results)
     text = json.dumps({"version": VERSION, **to_mapping(header)})
 
     def save(temporary: Path) -> None:

@@ -85,7 +85,8 @@ class Setup:
         prior: how the training split's views go with its classes; None if nothing can be counted.
         fingerprint: of both splits.
         first_epoch: where the loop begins; above 0 in a resumed run.
-        results, metrics: of the last evaluation; None before the first one.
+        results, metrics: of the last evaluation; None before the first one. Rank 0 alone has
+            results.
         best: what best.pt holds of the weights: every part as of its best epoch, and the
             confidence and thresholds that go with them.
     """

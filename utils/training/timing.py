@@ -114,6 +114,12 @@ class EpochTime:
         return sum(self.training_s.values()) + sum(self.validation_s.values())
 
     @property
+    def validation_rest(self) -> float:
+        """The share of the epoch that validation takes beside its forward passes."""
+        rest_s = sum(self.validation_s.values()) - self.validation_s["validation forward"]
+        return rest_s / self.epoch_s
+
+    @property
     def images_per_s(self) -> float:
         """Of training, loading included."""
         return self.images / sum(self.training_s.values())

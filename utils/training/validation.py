@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from torch import nn
 
@@ -43,7 +44,11 @@ def validate(setup: Setup, epoch: int) -> dict[str, float]:
 
 
 def summarise_results(setup: Setup, intervals: bool) -> Summary:
-    """The metrics of the last evaluation, and the thresholds that it chooses."""
+    """The metrics of the last evaluation, and the thresholds that it chooses, as rank 0 has them."""
+    return distributed.from_main(distributed.by_main(partial(_summary, setup, intervals)))
+
+
+def _summary(setup: Setup, intervals: bool) -> Summary:
     data = setup.job.frames.data
     metrics = summarise(
         setup.results,
