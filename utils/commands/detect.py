@@ -14,7 +14,7 @@ from tqdm import tqdm
 from models.common import ViewHead
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import select_compute, select_device
+from utils.core.device import keep_freed_memory, select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
@@ -42,6 +42,7 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     sources = find_sources(args.source, data)
     refuse_folder_of_sources(folder, args.source, sources)
     compute = select_compute("auto", select_device(args.device))
+    keep_freed_memory()
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     file_names = data or metadata.file_names(args.weights)
     if pools_clips(args, file_names, sources):
