@@ -11,12 +11,13 @@ Needs: pip install '.[export]'
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from utils.core.arguments import MOST_SIDE, filled, given_options, image_side, script_parser
 from utils.core.names import OLDEST_OPSET, STRIDE
 from utils.core.options import warn_without_effect
 from utils.core.script import UserError, run_script
-from utils.core.settings import number, whole_number
+from utils.core.settings import MANY, number, whole_number
 
 
 def main() -> None:
@@ -65,10 +66,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--opset",
-        type=whole_number(OLDEST_OPSET),
-        help=f"ONNX's operator set; at least {OLDEST_OPSET} (default: the exporter's choice)",
+        type=opset,
+        help=f"ONNX's operator set; at least {OLDEST_OPSET}, at most the newest that the installed "
+        "onnx knows (default: the exporter's choice)",
     )
     return parser
+
+
+def opset(text: str) -> int:
+    """An ONNX operator set, as an argument."""
+    newest = MANY
+    with contextlib.suppress(ImportError):  # the export will say that onnx is missing
+        from onnx.defs import onnx_opset_version
+
+        newest = onnx_opset_version()
+    return whole_number(OLDEST_OPSET, newest)(text)
 
 
 def parse_arguments() -> argparse.Namespace:

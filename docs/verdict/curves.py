@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch
 
 from docs.verdict.methods import Gap, Method, gap, read_methods
 from utils.core.script import UserError, run_script
@@ -31,7 +32,8 @@ CURVE = "ratio-"  # begins the name of an arm of fixed weights; a line joins the
 STEP = 0.35  # between methods without a dose, in powers of ten
 NARROWEST = 0.08  # between two methods
 LEGEND = "small dots: folds; point and bar: their mean and its 95 % interval, from three folds on"
-LEADER = {"arrowstyle": "-", "color": GREY, "alpha": 0.4, "relpos": (0, 0), "shrinkA": 0}
+NAMES_AT = 1.06  # of the first panel's height
+LEADER = {"color": GREY, "alpha": 0.4, "shrinkB": 2, "clip_on": False, "in_layout": False}
 PANEL_IN = 3.2  # height of a panel
 LINE_IN = 0.17  # and of a line of the key
 WIDEST = 105  # characters of a line of the key
@@ -49,12 +51,12 @@ def draw_weight_curve(methods: Mapping[str, Method], reference: str, path: Path)
     places = positions(methods)
     in_order = {name: methods[name] for name in sorted(methods, key=places.get)}
     with panels(path, 12, in_order) as (figure, axes):
-        for ax, metric in zip(axes, PANELS, strict=True):
-            found = gaps(methods, reference, metric)
-            draw_gaps(ax, found, places, metric, reference)
-            curve = [name for name in found if name.startswith(CURVE)]
-            draw_line(ax, found, places, sorted(curve, key=places.get), metric)
-        name_points(axes[0], gaps(methods, reference, next(iter(PANELS))), places)
+        found = [gaps(methods, reference, metric) for metric in PANELS]
+        for ax, metric, own in zip(axes, PANELS, found, strict=True):
+            draw_gaps(ax, own, places, metric, reference)
+            curve = [name for name in own if name.startswith(CURVE)]
+            draw_line(ax, own, places, sorted(curve, key=places.get), metric)
+        name_points(axes, found, places)
         mark_doses(axes[-1], methods, places)
         axes[0].margins(x=0.08)  # room for the last name
         label = (
@@ -198,28 +200,27 @@ def draw_line(
     ax.plot(x, y, color=PANELS[metric][1], alpha=0.5)
 
 
-def name_points(ax: Axes, found: Mapping[str, Gap], places: Mapping[str, float]) -> None:
-    """The names above the panel, evenly spread, each with a line to its point.
+def name_points(
+    axes: Sequence[Axes], found: Sequence[Mapping[str, Gap]], places: Mapping[str, float]
+) -> None:
+    """The names above the first panel, evenly spread, each with a line to its point.
 
-    Where the panel has none, the line leads to its lower edge, and so to the panel below.
+    Where the first panel has none, the line goes on to the next.
+
+    Args:
+        found: of each panel, the points.
     """
     names = sorted(places, key=places.get)
     spread = np.linspace(min(places.values()), max(places.values()), len(names))
-    lowest, _ = ax.get_ylim()
+    above = axes[0].get_xaxis_transform()
     for name, x in zip(names, spread, strict=True):
-        y = lowest
-        if name in found:
-            y = found[name].mean
-        ax.annotate(
-            name,
-            xy=(places[name], y),
-            xytext=(x, 1.06),
-            textcoords=ax.get_xaxis_transform(),
-            rotation=50,
-            fontsize=9,
-            va="bottom",
-            arrowprops=LEADER,
-        )
+        axes[0].text(x, NAMES_AT, name, transform=above, rotation=50, fontsize=9, va="bottom")
+        for ax, own in zip(axes, found, strict=True):
+            if name in own:
+                end = (places[name], own[name].mean)
+                line = ConnectionPatch((x, NAMES_AT), end, above, ax.transData, **LEADER)
+                ax.add_artist(line)
+                break
 
 
 def mark_doses(ax: Axes, methods: Mapping[str, Method], places: Mapping[str, float]) -> None:

@@ -5,11 +5,10 @@ Each fold's threshold comes from the others, and counts are those of the frames 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_results import NAMES, VIEWS, image_result, random_results
+from made_up_results import clip_data, image_result, random_results
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from utils.comparison.out_of_fold import (
@@ -19,13 +18,12 @@ from utils.comparison.out_of_fold import (
     out_of_fold_section,
     pooled,
 )
-from utils.core.data_config import DataConfig
 from utils.core.options import USUAL_CONFIDENCE
 from utils.evaluation.average_precision import match_predictions
 from utils.evaluation.results import ImageResult
 from utils.evaluation.views import calibration_error
 
-DATA = DataConfig(Path("data.yaml"), Path(), {}, NAMES, VIEWS, clip_pattern=r"^(.+)_F(\d+)")
+DATA = clip_data(r"^(.+)_F(\d+)")
 ALL = {"gradnorm": ("detection", "classification")}
 
 

@@ -12,6 +12,7 @@ from utils.curation.identity import (
     dicom_identity,
     file_identity,
     manufacturer_class,
+    names_nobody,
 )
 
 FRAMES = cine_frames(1)
@@ -28,6 +29,16 @@ def test_without_an_id_the_study_and_then_the_folder_stands_for_the_patient(tmp_
     neither = write_clip(tmp_path / "a/b/2", FRAMES)
     assert dicom_identity(study, tmp_path).patient == "1.2.9"
     assert dicom_identity(neither, tmp_path).patient == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["ANONYMOUS", "Anonymized^Patient", "unknown", "0000", "N/A"])
+def test_a_word_that_anonymised_files_share_names_nobody(text: str):
+    assert names_nobody(text)
+
+
+@pytest.mark.parametrize("text", ["ANON012", "0815", "DOE^JANE", "1.2.840", "/clinic/anonymous"])
+def test_a_pseudonym_and_any_other_id_name_somebody(text: str):
+    assert not names_nobody(text)
 
 
 def test_videos_of_one_folder_are_one_patients_and_loose_ones_are_not(tmp_path: Path):

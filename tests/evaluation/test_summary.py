@@ -3,13 +3,11 @@
 import json
 import types
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
-from made_up_results import NAMES, VIEWS, random_results, without_predictions
+from made_up_results import NAMES, VIEWS, clip_data, random_results, without_predictions
 
-from utils.core.data_config import DataConfig
 from utils.core.names import TASKS
 from utils.evaluation.clip_metrics import clip_metrics
 from utils.evaluation.metrics import plain, summarise
@@ -62,15 +60,7 @@ def test_a_summary_has_the_keys_and_types_that_are_written_down(tasks: Sequence[
 
 @pytest.mark.parametrize("tasks", [TASKS, ["detection"], ["classification"]])
 def test_the_figures_of_clips_have_the_keys_and_types_that_are_written_down(tasks: Sequence[str]):
-    data = DataConfig(
-        source=Path("data.yaml"),
-        root=Path(),
-        splits={},
-        names=NAMES,
-        view_names=VIEWS,
-        group_pattern="^(.)",
-        clip_pattern=r"^(.)(\d*)",
-    )
+    data = clip_data(r"^(.)(\d*)", "^(.)")
     for own in (random_results(24), [without_predictions(result) for result in random_results(9)]):
         found = plain(clip_metrics(own, data, Thresholds(view_probability=0.4), tasks))
         check(json.loads(json.dumps(found)), Clips, "clips")

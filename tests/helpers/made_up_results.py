@@ -10,15 +10,22 @@ from utils.evaluation.results import ImageResult
 
 NAMES = ("AR", "MR", "PR")
 VIEWS = ("A4C", "PSAX", "PLAX")
-CLIP_DATA = DataConfig(
-    source=Path("data.yaml"),
-    root=Path(),
-    splits={},
-    names=NAMES,
-    view_names=VIEWS,
-    group_pattern=r"^(P\d+)_",
-    clip_pattern=r"^(P\d+_C\d+)_F(\d+)",
-)  # of frames called P1_C2_F3.png
+
+
+def clip_data(clip_pattern: str, group_pattern: str | None = None) -> DataConfig:
+    """A data set of these classes and views, with patterns for names of frames and no split."""
+    return DataConfig(
+        source=Path("data.yaml"),
+        root=Path(),
+        splits={},
+        names=NAMES,
+        view_names=VIEWS,
+        group_pattern=group_pattern,
+        clip_pattern=clip_pattern,
+    )
+
+
+CLIP_DATA = clip_data(r"^(P\d+_C\d+)_F(\d+)", r"^(P\d+)_")  # of frames called P1_C2_F3.png
 
 
 def image_result(

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_pages import HOSTILE, with_names, write_run
-from made_up_results import NAMES, VIEWS, image_result
+from made_up_results import NAMES, VIEWS, clip_data, image_result
 
-from utils.core.data_config import DataConfig
 from utils.evaluation.error_kinds import KINDS, NO_BOX
 from utils.report import records
 from utils.report.figures import overview
@@ -225,14 +224,7 @@ def test_20000_frames_open_in_3_seconds_and_draw_what_is_visible(
     """Seconds of the page's own work, however busy the machine is."""
     kinds = [(np.array([0, 3, 5]), np.array([0, NO_BOX, NO_BOX]))] * 20_000
     monkeypatch.setattr(records, "frame_kinds", lambda results, class_count: kinds)
-    data = DataConfig(
-        source=Path("data.yaml"),
-        root=Path(),
-        splits={},
-        names=NAMES,
-        view_names=VIEWS,
-        clip_pattern=r"^(P\d+_.+)_F(\d+)",
-    )
+    data = clip_data(r"^(P\d+_.+)_F(\d+)")
     page = tmp_path / "many.html"
     frames = frame_set("many", [many_frames(20_000)], data, page, 0.3)
     write_page(

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from made_up_pages import unpacked
-from made_up_results import NAMES, VIEWS, image_result, random_results
+from made_up_results import clip_data, image_result, random_results
 
-from utils.core.data_config import DataConfig
 from utils.report.records import (
     LEAST_SCORE,
     MOST_BOXES,
@@ -16,14 +15,7 @@ from utils.report.records import (
     frame_set,
 )
 
-DATA = DataConfig(
-    source=Path("data.yaml"),
-    root=Path(),
-    splits={},
-    names=NAMES,
-    view_names=VIEWS,
-    clip_pattern=r"^(\d)(\d*)",
-)
+DATA = clip_data(r"^(\d)(\d*)")
 
 
 def numbered(results):

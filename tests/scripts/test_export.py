@@ -42,6 +42,7 @@ pytest.importorskip("onnxscript", reason="needs pip install '.[export]'")
 pytest.importorskip("onnxruntime", reason="needs pip install '.[export]'")
 
 onnx = pytest.importorskip("onnx", reason="needs pip install '.[export]'")
+NEWEST_OPSET = onnx.defs.onnx_opset_version()
 FLOAT32 = select_compute("off", torch.device("cpu"))
 SHAPES = [
     (1, 3, 96, 64),
@@ -334,11 +335,23 @@ def refused(capsys: pytest.CaptureFixture) -> Callable[..., str]:
     return run
 
 
+def test_a_wrong_opset_is_refused_before_the_checkpoint_is_read(refused: Callable[..., str]):
+    message = refused(script.main, "--weights", "none.pt", "--opset", 999)
+    assert message == f"--opset is 999, expected 18 to {NEWEST_OPSET}\n"
+
+
+def test_without_onnx_the_opset_waits_for_the_message_that_onnx_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "onnx.defs", None)
+    assert script.opset("999") == 999
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["--imgsz", 100], "--imgsz is 100, expected a multiple of 32"),
-        (["--opset", 17], "--opset is 17, expected at least 18"),
+        (["--opset", 17], f"--opset is 17, expected 18 to {NEWEST_OPSET}"),
         (["--nms", "--include", "onnx", "pt2"], "--nms is for ONNX only"),
         (["--conf-thres", 2], "--conf-thres is 2.0, expected 0 to 1"),
     ],

@@ -201,6 +201,16 @@ def test_one_patient_alone_cannot_be_split_and_that_is_said(tmp_path: Path, run:
     assert lists[0] == lists[1] != ""
 
 
+def test_studies_that_share_an_id_that_names_nobody_are_warned_of(tmp_path: Path, run: Callable):
+    for number, patient in enumerate(("ANONYMOUS", "ANONYMOUS", "0815", "0815", "unknown")):
+        header = {"PatientID": patient, "StudyInstanceUID": f"1.2.{number}"}
+        write_clip(tmp_path / f"clinic/{number}", cine_frames(2, seed=number), **header)
+    said = run(tmp_path / "clinic", tmp_path / "out")
+    (shared,) = re.findall(r"warning: (P\d+): 2 studies share an ID that names nobody", said)
+    patients = [row["patient"] for row in rows_of(tmp_path / "out")]
+    assert patients.count(shared) == 2 and len(set(patients)) == 3
+
+
 # ---- the key -------------------------------------------------------------------------------------
 
 

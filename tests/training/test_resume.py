@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from small_runs import assert_same_run, break_run, new_job, run, small_options
 
-from utils.checkpoints.checkpoint import load_checkpoint
+from utils.checkpoints.checkpoint import load_checkpoint, read_checkpoint
 from utils.core.lock import LOCK_NAME
 from utils.core.script import UserError
 from utils.core.signals import Interrupted
 from utils.training.resume import checkpoint_of, newest_checkpoint, note_stop, run_folder_of
+from utils.training.setup import Job
 from utils.training.trainer import train
 
 
@@ -236,8 +237,12 @@ def test_a_run_with_nothing_left_to_train_gets_its_best_checkpoint_back(
 
 
 def auto(options: dict, folder: Path, **changes: object) -> None:
+    train(auto_job(options, folder, **changes))
+
+
+def auto_job(options: dict, folder: Path, **changes: object) -> Job:
     place = {"project": str(folder.parent), "name": folder.name, "resume": "auto"}
-    train(new_job(options | place | changes))
+    return new_job(options | place | changes)
 
 
 def test_auto_begins_a_run_and_goes_on_with_it(options: dict, broken: Path, whole: Path):
@@ -246,6 +251,20 @@ def test_auto_begins_a_run_and_goes_on_with_it(options: dict, broken: Path, whol
     auto(options, broken.with_name("new"))
     assert_same_run(broken.with_name("new"), whole)
     assert sorted(path.name for path in broken.parent.iterdir()) == ["new", "run"]
+
+
+def test_auto_reads_the_checkpoint_once(
+    options: dict, broken: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read = []
+
+    def noted_read(path: Path) -> dict[str, object]:
+        read.append(path)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr("utils.checkpoints.checkpoint.read_checkpoint", noted_read)
+    with auto_job(options, broken).run:
+        assert read == [broken / "weights/last.pt"]
 
 
 def test_auto_begins_anew_where_there_is_no_checkpoint(

@@ -23,7 +23,13 @@ from utils.core.terminal import one_line
 from utils.core.user_file import real_path
 from utils.curation.extracted_set import write_data, write_table
 from utils.curation.extraction import ClipContent, Extracted, Selection, extract
-from utils.curation.identity import dicom_identity, file_identity, manufacturer_class
+from utils.curation.identity import (
+    dicom_identity,
+    file_identity,
+    manufacturer_class,
+    names_nobody,
+    study_in,
+)
 from utils.curation.pseudonyms import (
     ClipName,
     Identity,
@@ -84,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
     with claim_run_folder(folder.parent, folder.name, exist_ok=True) as claimed:
         refuse_full(claimed.folder, args.out)
         names = names_of(survey.clips, args.key)
+        survey.problems += shared_ids(survey.clips, names)
         extracted = extract_all(args, survey, names, claimed.folder)
         write_results(args, survey, extracted, claimed.folder)
 
@@ -113,6 +120,20 @@ def names_of(clips: Sequence[ClipFile], key: str | None) -> list[ClipName]:
     new = [KeyRow(name, own) for name, own in zip(names, identities, strict=True)]
     write_key(path, merged(known, new))
     return names
+
+
+def shared_ids(clips: Sequence[ClipFile], names: Sequence[ClipName]) -> Iterator[str]:
+    """A line for every patient who may be several, as studies share an ID that names nobody."""
+    studies: dict[int, set[str]] = defaultdict(set)
+    for clip, name in zip(clips, names, strict=True):
+        if clip.is_dicom and names_nobody(clip.identity.patient):
+            studies[name.patient].add(study_in(clip.path))
+    for patient, own in studies.items():
+        if len(own) > 1:
+            yield (
+                f"P{patient:04d}: {len(own)} studies share an ID that names nobody, such as "
+                "ANONYMOUS, so they count as one patient; give each patient an ID of their own"
+            )
 
 
 def merged(known: Sequence[KeyRow], new: Sequence[KeyRow]) -> list[KeyRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ MANUFACTURERS = {
     "esaote": "Esaote",
 }
 OTHER_MANUFACTURER = "other"
+# Patient IDs that files of several patients may share once they are anonymised; ANON012 is none
+NOBODY = re.compile(r"(anon|unknown|de-?ident|no.?name)[^1-9]*|none|null|n/?a|[0x]+", re.IGNORECASE)
 
 
 def dicom_identity(path: Path, root: Path) -> Identity:
@@ -49,6 +52,16 @@ def patient_in(path: Path) -> str:
     """The patient ID in a DICOM file, else its study; empty where it has neither."""
     header = _header(path)
     return header["PatientID"] or header["StudyInstanceUID"]
+
+
+def names_nobody(patient: str) -> bool:
+    """Whether a patient ID is a word such as ANONYMOUS, which may stand for several patients."""
+    return NOBODY.fullmatch(patient) is not None
+
+
+def study_in(path: Path) -> str:
+    """The study in a DICOM file; empty where it has none."""
+    return _header(path)["StudyInstanceUID"]
 
 
 def file_identity(path: Path, root: Path) -> Identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -32,6 +33,7 @@ from utils.plots.style import (
 )
 
 SHOWN_CLASSES = 6  # in the picture of the boxes
+SHOWN_ROWS = 40  # in each half of the picture of the splits' balance
 SHOWN_PAIRS = 12  # in the picture of what is suspicious
 HEAD_PX = 60  # above them
 CAPTION_LETTERS = 74  # a line
@@ -113,10 +115,14 @@ def _scatter(ax: Axes, points: np.ndarray, own: np.ndarray, colour: str) -> None
 
 
 def plot_balance(audit: Audit, path: Path) -> None:
-    """The share of each split's frames that show each class and each view."""
+    """The share of each split's frames that show each class and each view.
+
+    Only the most frequent have a row.
+    """
     splits = to_mapping(audit)["splits"]
     most_rows = max(len(split[key]) for split in splits.values() for key in ("classes", "views"))
-    with new_figure(path, 10, 1.3 + 0.14 * (len(splits) + 1) * min(most_rows, 40)) as figure:
+    height_in = 1.3 + 0.14 * (len(splits) + 1) * min(most_rows, SHOWN_ROWS)
+    with new_figure(path, 10, height_in) as figure:
         by_class, by_view = figure.subplots(1, 2)
         _plot_shares(by_class, "Frames by box class", splits, "classes", DETECTION)
         _plot_shares(by_view, audit.data.said("Frames by view"), splits, "views", CLASSIFICATION)
@@ -125,11 +131,18 @@ def plot_balance(audit: Audit, path: Path) -> None:
 def _plot_shares(ax: Axes, title: str, splits: dict[str, dict], key: str, colour: str) -> None:
     """Bars of what `key` counts in every split."""
     height = 0.8 / len(splits)
+    total = Counter()
+    for split in splits.values():
+        total.update(split[key])
+    shown = {name for name, _ in total.most_common(SHOWN_ROWS)}
+    if len(shown) < len(total):
+        title = f"{title}: the {len(shown)} most frequent of {len(total)}"
     for order, (name, split) in enumerate(splits.items()):
         offset = (order - (len(splits) - 1) / 2) * height
         fill = 1 - SPLIT_TINTS[order] * (1 - np.array(to_rgb(colour)))
         label = f"{name} ({split['frames']})"
-        _bars(ax, split[key], split["frames"], offset, height, label=label, color=fill, ec=colour)
+        counts = {name: count for name, count in split[key].items() if name in shown}
+        _bars(ax, counts, split["frames"], offset, height, label=label, color=fill, ec=colour)
     ax.set_title(title, loc="left", fontsize=11, weight="bold")
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel("share of the split's frames")

@@ -160,6 +160,16 @@ def resumable(path: Path, kind: str) -> Mapping[str, object]:
             f"start a new run with --weights {path}"
         )
     state = load_checkpoint(path)
+    refuse_unresumable(state, path, kind)
+    return state
+
+
+def refuse_unresumable(state: Mapping[str, object], path: Path, kind: str) -> None:
+    """Raise a `UserError` if what `load_checkpoint` returned is not an unfinished run's `last.pt`.
+
+    Args:
+        kind: of model.
+    """
     folder = run_folder_of(path)
     if state["kind"] != kind or "networks" not in state or folder is None:
         raise UserError(
@@ -169,7 +179,6 @@ def resumable(path: Path, kind: str) -> Mapping[str, object]:
     if is_finished(folder):
         raise UserError(f"{folder}: this run is finished; start a new one with --weights {path}")
     require_resumable(state, path)
-    return state
 
 
 def refuse_other_options(

@@ -40,6 +40,7 @@ from utils.training.resume import (
     newest_checkpoints,
     note_stop,
     refuse_other_options,
+    refuse_unresumable,
     resumable,
     run_folder_of,
 )
@@ -177,7 +178,8 @@ def _begun_or_new(new: Run, kind: str) -> Run:
         if distributed.from_main(is_finished(run.folder)):
             LOGGER.info(f"{run.folder}: this run is finished; nothing is left to do")
             raise SystemExit(0)
-        return replace(run, resume=resumable(path, kind), given=frozenset())
+        refuse_unresumable(state, path, kind)
+        return replace(run, resume=state, given=frozenset())
 
 
 def _claim_or_wait(options: TrainOptions) -> FolderLock:
