@@ -6,12 +6,14 @@ python -m docs.evaluation_speed --frames 10000 --boxes 20 --intervals    # with 
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 
 import numpy as np
 
+from utils.core.arguments import script_parser
+from utils.core.script import run_script
+from utils.core.settings import whole_number
 from utils.evaluation.metrics import summarise
 from utils.evaluation.results import ImageResult
 
@@ -22,9 +24,11 @@ BYTES_A_KB = 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=10_000, help="how many (default: 10000)")
-    parser.add_argument("--boxes", type=int, default=20, help="true ones a frame (default: 20)")
+    parser = script_parser(__doc__, prog="python -m docs.evaluation_speed")
+    frames = "how many, at least 1 (default: 10000)"
+    parser.add_argument("--frames", type=whole_number(1), default=10000, help=frames)
+    boxes = "true ones a frame, at least 1 (default: 20)"
+    parser.add_argument("--boxes", type=whole_number(1), default=20, help=boxes)
     parser.add_argument("--intervals", action="store_true", help="with 95 %% intervals")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -66,4 +70,4 @@ def made_up_result(rng: np.random.Generator, number: int, boxes: int) -> ImageRe
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

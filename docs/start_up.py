@@ -4,21 +4,23 @@ python -m docs.start_up --source DATA.yaml --frames 20000 --out /tmp/many    # m
 python -m docs.start_up --data /tmp/many/data.yaml --index auto              # starts, and measures
 
 The frames are hard links to 32 frames of the source, so that a million of them need little room; a
-file system allows 65,000 links a file. The second command prints a line of JSON: processor seconds
+file system allows 65,000 links a file. The second command ends with a line of JSON: processor seconds
 of the imports and of the start, of all threads, wall seconds, and the largest resident size. The
 start ends with the first batch, before the network sees it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from utils.core.arguments import filled, script_parser
+from utils.core.script import UserError, run_script
+from utils.core.settings import whole_number
 
 SOURCES = 32
 FRAMES_A_PATIENT = 100
@@ -26,25 +28,30 @@ VAL_SHARE = 0.1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", help="data.yaml whose frames are linked to")
-    parser.add_argument("--frames", type=int, default=20_000, help="how many (default: 20000)")
-    parser.add_argument("--out", help="folder of the new data set")
-    parser.add_argument("--data", help="data.yaml to start a training on")
+    parser = script_parser(__doc__, prog="python -m docs.start_up")
+    parser.add_argument("--source", type=filled, help="data.yaml whose frames are linked to")
+    frames = f"how many, at least {FRAMES_A_PATIENT} (default: 20000)"
+    parser.add_argument("--frames", type=whole_number(FRAMES_A_PATIENT), default=20000, help=frames)
+    parser.add_argument("--out", type=filled, help="new or empty folder of the new data set")
+    parser.add_argument("--data", type=filled, help="data.yaml to start a training on")
     parser.add_argument("--index", help="see train_joint_gradnorm.py --help")
     parser.add_argument("--cache", default="off", help="the same (default: off)")
     args = parser.parse_args()
-    if args.source:
+    if args.source and args.out:
         write_links(args.source, args.frames, Path(args.out))
-    else:
+    elif args.data and not args.source:
         print(json.dumps(measure(args.data, args.cache, args.index)))
+    else:
+        raise UserError("give --source and --out to make a data set, or --data to start on one")
 
 
 def write_links(source: str, frames: int, out: Path) -> None:
     """A data set of so many frames in `out`, training and validation together."""
+    from utils.commands.split_dataset import refuse_full
     from utils.core.data_config import load_data_config
     from utils.data.splits import label_path, load_split
 
+    refuse_full(out, str(out))
     data = load_data_config(source)
     images = list(load_split(data, "train").images)[:SOURCES]
     for number in range(frames):
@@ -95,4 +102,4 @@ def measure(data: str, cache: str, index: str | None) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -14,6 +14,7 @@ import time
 
 import benchmark
 from utils.core.names import BENCHMARK_BLOCK
+from utils.core.script import run_script
 
 
 def main() -> None:
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

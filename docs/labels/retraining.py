@@ -43,9 +43,12 @@ def view_errors(training: Training) -> dict[str, int]:
 
 def rows_of(arm: str, study: Path, folds: Path) -> list[dict[str, object]]:
     """A row a fold."""
-    found = sorted(path.parent for path in study.glob("fold*/predictions.npz"))
+    found = sorted(path.parent for path in study.glob("fold*-*-seed*/predictions.npz"))
     if not found:
-        raise UserError(f"{study}: no finished training of a fold, expected fold0-decided-seed0")
+        raise UserError(
+            f"{study}: no finished training of a fold, such as fold0-decided-seed0; "
+            "expected NAME=FOLDER with the folder of a comparison"
+        )
     rows = []
     for training in (Training.of(folder, folds) for folder in found):
         figures = training_row(training)
@@ -53,6 +56,20 @@ def rows_of(arm: str, study: Path, folds: Path) -> list[dict[str, object]]:
         own |= {name: figures[name] for name in SHOWN}
         rows.append(own | view_errors(training))
     return rows
+
+
+def refuse_other_folds(rows: list[dict[str, object]]) -> None:
+    """Raise a `UserError` unless there are two arms, each with one training of each fold."""
+    folds: dict[object, list[object]] = {}
+    for row in rows:
+        folds.setdefault(row["arm"], []).append(row["fold"])
+    first, *others = folds.values()
+    if len(set(first)) < len(first) or len(first) < 2 or others != [first]:
+        found = "; ".join(f"{arm}: {', '.join(map(str, own))}" for arm, own in folds.items())
+        raise UserError(
+            f"found the folds {found}; expected two arms of different names, "
+            "each with one training of the same two folds or more"
+        )
 
 
 def arms_table(table: pd.DataFrame) -> str:
@@ -92,6 +109,7 @@ def main() -> None:
     for given in args.arms:
         arm, _, folder = given.partition("=")
         rows += rows_of(arm, Path(folder), args.folds)
+    refuse_other_folds(rows)
     write_csv(TABLE, rows)
     table = pd.read_csv(TABLE)
     print(arms_table(table), differences_table(table), sep="\n\n")

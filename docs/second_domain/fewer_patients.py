@@ -17,19 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from utils.comparison.protocol_file import find_folds
+from utils.core.arguments import filled, script_parser
 from utils.core.data_config import DataConfig, load_data_config
 from utils.core.script import LOGGER, UserError, run_script
+from utils.core.settings import whole_number
 from utils.curation.balance import groups_of
 from utils.curation.clips import write_split
 from utils.data.splits import find_images
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folds", help="the folder that split_dataset.py --folds wrote")
-    parser.add_argument("out", help="the folder for the new ones")
-    parser.add_argument("--patients", type=int, nargs="+", required=True, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, help="of the patients' order")
+    parser = script_parser(__doc__, prog="python -m docs.second_domain.fewer_patients")
+    parser.add_argument("folds", type=filled, help="the folder that split_dataset.py --folds wrote")
+    parser.add_argument("out", type=filled, help="the folder for the new ones")
+    parser.add_argument("--patients", type=whole_number(1), nargs="+", required=True, metavar="N")
+    seed = "of the patients' order (default: 0)"
+    parser.add_argument("--seed", type=whole_number(0), default=0, help=seed)
     return parser.parse_args()
 
 
@@ -41,7 +44,7 @@ def of_few(images: Sequence[Path], data: DataConfig, count: int, seed: int) -> l
     """
     patients = groups_of(images, data)
     names = sorted(set(patients))
-    if not 0 < count <= len(names):
+    if count > len(names):
         raise UserError(f"--patients {count}: {data.source} has {len(names)} training patients")
     drawn = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
     return [image for image, patient in zip(images, patients, strict=True) if patient in drawn]

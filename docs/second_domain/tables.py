@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from utils.core.arguments import script_parser
 from utils.core.files import ROOT, markdown_table, write_text
 from utils.core.script import UserError, run_script
 from utils.evaluation.intervals import over_units
@@ -36,7 +37,7 @@ Comparison = Mapping[str, Mapping]  # the content of comparison_results.json
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script_parser(__doc__, prog="python -m docs.second_domain.tables")
     parser.add_argument("runs", type=Path, help="the folder with the comparisons")
     parser.add_argument("--commit", required=True, help="that the trainings were done at")
     parser.add_argument("--page", type=Path, default=PAGE, help="to fill (default: the docs' page)")
@@ -44,12 +45,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_finished(runs: Path) -> dict[str, Comparison]:
-    """Protocol -> its results, of those that are finished."""
+    """Protocol -> its results, of those that are finished.
+
+    Raises:
+        UserError: none is.
+    """
     found = {}
     for name in (*TABLES, *LABELS):
         path = runs / name / "comparison_results.json"
         if path.is_file():
             found[name] = json.loads(path.read_text(encoding="utf-8"))
+    if not found:
+        raise UserError(
+            f"{runs}: no finished comparison in it, expected folders such as interference; "
+            "the page stays as it is"
+        )
     return found
 
 

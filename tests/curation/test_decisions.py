@@ -1,6 +1,7 @@
 """Decisions on labels: read, checked, and written into copies."""
 
 import json
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ TEXT = b"0 0.5 0.5 0.2 0.2\r\n\r\n1 0.1 0.1 0.2 0.1 0.2 0.3 0.1 0.3\r\n[0, 1, 0]
 FIRST = (0, 0.5, 0.5, 0.2, 0.2)
 SECOND = (1, 0.15, 0.2, 0.1, 0.2)
 NEW = (1, 0.7, 0.7, 0.1, 0.1)
+HUGE = 10**400  # no float holds it
 
 
 def after(decision: Decision, content: bytes = TEXT, had_view: bool = True) -> bytes:
@@ -117,6 +119,11 @@ def test_labels_that_changed_since_are_refused(data: DataConfig):
         ({"image": "a", "subject": "view", "decision": "burn"}, "expected image, subject"),
         ({"image": "a", "subject": "box", "decision": "add", "new": [9, 0, 0, 1, 1]}, "a box"),
         ({"image": "a", "subject": "box", "decision": "add", "new": "x"}, "a box"),
+        ({"image": "a", "subject": "box", "decision": "add", "new": [0.7, 0, 0, 1, 1]}, "a box"),
+        ({"image": "a", "subject": "box", "decision": "add", "new": [inf, 0, 0, 1, 1]}, "a box"),
+        ({"image": "a", "subject": "box", "decision": "add", "new": [0, 0, 0, 1, HUGE]}, "a box"),
+        ({"image": "a", "subject": "box", "decision": "add", "old": FIRST, "new": NEW}, "no 'old'"),
+        ({"image": "a", "subject": "box", "decision": "remove", "old": FIRST, "new": NEW}, "'new'"),
         ({"image": 3, "subject": "box", "decision": "keep"}, "expected a path"),
         ({"image": "a", "colour": 1}, "expected image, subject"),
         (None, "expected image, subject"),
@@ -131,7 +138,9 @@ def test_decisions_that_make_no_sense_are_refused(row: object, message: str, tmp
 
 def test_other_files_and_other_classes_are_refused(tmp_path: Path):
     path = tmp_path / "decisions.json"
-    for text in ("[", "[]", "{}", '{"format": "x", "version": 1, "decisions": []}'):
+    contents = [head(CONFIG, PERSON) | {"decisions": wrong} for wrong in (None, 5, "abc", {})]
+    others = ["[", "[]", "{}", '{"format": "x", "version": 1, "decisions": []}']
+    for text in [*others, *map(json.dumps, contents)]:
         path.write_text(text)
         with pytest.raises(UserError, match=r"decisions\.json: "):
             read_decisions(path, CONFIG)

@@ -108,3 +108,21 @@ def test_embedded_pictures_are_small(tiny_data: Path, tmp_path: Path):
     page = write_report([write_run(tmp_path / "exp", tiny_data)], embed=True)
     pictures = data_of(page)["sets"][0]["thumbnails"]
     assert len(pictures) == 8 and all(len(own) < 4 * LONGEST_SIDE_PX**2 / 8 for own in pictures)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.json", {"detection": 3}),
+        ("metrics.json", {"detection": {"confusion": [[1]]}}),
+        ("metrics.json", {"detection": {"mAP_0.5": "x"}}),
+        ("metrics.json", {"cls_title": ["floor"]}),
+        ("comparison_results.json", {"differences": 5}),
+        ("comparison_results.json", {"differences": [{"metric": "mAP50"}]}),
+    ],
+)
+def test_a_damaged_file_is_named(file: str, content: dict, tmp_path: Path):
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path / file}: ")):
+        write_report([tmp_path])
+    assert not (tmp_path / "report.html").exists()

@@ -36,6 +36,8 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path):
 def test_what_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"found no results\.csv.*expected the folder of a run"):
         read_sources([tmp_path])
+    with pytest.raises(UserError, match=r"gone: no such folder.*expected the folder of a run"):
+        read_sources([tmp_path / "gone"])
     (tmp_path / "metrics.json").write_text("[")
     with pytest.raises(UserError, match="not a JSON file"):
         read_sources([tmp_path])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from docs import evaluation_speed
+from utils.core.script import UserError
 from utils.evaluation.average_precision import coco_evaluation, resampled_ap
 
 
@@ -22,6 +23,13 @@ def test_it_says_what_an_evaluation_takes(monkeypatch, capsys, arguments: tuple[
         r"mAP50 0\.[3-9]\d+\n",
         said,
     )
+
+
+@pytest.mark.parametrize("option", ["--frames", "--boxes"])
+def test_nothing_to_evaluate_is_refused(monkeypatch, option: str):
+    monkeypatch.setattr(sys, "argv", ["evaluation_speed", option, "0"])
+    with pytest.raises(UserError, match=f"{option} is 0, expected at least 1"):
+        evaluation_speed.main()
 
 
 def test_memory_does_not_grow_with_the_square_of_the_frames():

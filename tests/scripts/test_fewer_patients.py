@@ -60,6 +60,14 @@ def test_as_many_frames_are_listed_as_before_each_about_as_often(call, tmp_path:
     assert set(few) == {image for image in whole if patients_of([image]) <= patients_of(few)}
 
 
-def test_more_patients_than_there_are_is_an_error(call):
-    with pytest.raises(UserError, match=r"--patients 99: .* training patients"):
-        call("--patients", 99)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--patients", 99), "--patients 99: .* training patients"),
+        (("--patients", 0), "--patients is 0, expected at least 1"),
+        (("--patients", 1, "--seed", -1), "--seed is -1, expected at least 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(call, arguments: tuple, message: str):
+    with pytest.raises(UserError, match=message):
+        call(*arguments)

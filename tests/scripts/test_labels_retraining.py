@@ -9,10 +9,11 @@ from eight_patients import FRAMES, make_set
 from scipy.stats import ttest_rel
 
 import split_dataset
-from docs.labels import nested_folds
-from docs.labels.retraining import TABLE, arms_table, differences_table
+from docs.labels import nested_folds, retraining
+from docs.labels.retraining import TABLE, arms_table, differences_table, refuse_other_folds
 from utils.core.data_config import load_data_config
 from utils.core.files import ROOT
+from utils.core.script import UserError
 from utils.data.splits import load_split
 
 
@@ -37,6 +38,51 @@ def test_the_parts_of_a_fold_are_its_training_frames_and_no_other(
         assert one and other and one | other == outer and not one & other
         assert images_of(parts[0], "train") == other
         assert not {image.name[:3] for image in one} & {image.name[:3] for image in other}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--parts", "1"], "--parts is 1, expected at least 2"),
+        (["--seed", "-1"], "--seed is -1, expected at least 0"),
+        ([], "full: not an empty folder"),
+    ],
+)
+def test_nested_folds_refuse_what_makes_none_and_overwrite_nothing(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "full" / "fold9").mkdir(parents=True)
+    given = ["", str(tmp_path), str(tmp_path / "full"), *arguments]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(UserError, match=message):
+        nested_folds.main()
+
+
+@pytest.mark.parametrize("given", ["no-folder-after-this", "named=", "named=here"])
+def test_an_arm_without_a_training_is_named(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["", given, given, "--folds", str(tmp_path)])
+    with pytest.raises(UserError, match=r"no finished training of a fold.* NAME=FOLDER"):
+        retraining.main()
+
+
+@pytest.mark.parametrize(
+    "folds",
+    [
+        {"a": ["fold0", "fold1"], "b": ["fold0"]},
+        {"a": ["fold0"], "b": ["fold0"]},
+        {"a": ["fold0", "fold0"], "b": ["fold0", "fold0"]},
+        {"a": ["fold0", "fold1", "fold0", "fold1"]},
+    ],
+)
+def test_arms_of_other_folds_are_not_compared(folds: dict[str, list[str]]):
+    rows = []
+    for arm, own in folds.items():
+        rows += [{"arm": arm, "fold": fold} for fold in own]
+    with pytest.raises(UserError, match=r"found the folds a: fold0.* the same two folds or more"):
+        refuse_other_folds(rows)
 
 
 def test_differences_are_those_of_a_paired_t_test():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_predictions_of_seen_frames_are_refused_before_anything_is_written(
     given = ("--data", data, "--predictions", run, "--out", tmp_path / "doubts")
     assert exit_code_of(check_dataset, *given, monkeypatch=monkeypatch) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "doubts").exists()
+
+
+def test_a_missing_package_is_named_before_anything_is_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    run = write_run(tmp_path / "exp", data)
+    given = ("--data", data, "--predictions", run, "--out", tmp_path / "doubts")
+    assert exit_code_of(check_dataset, *given, monkeypatch=monkeypatch) == 2
+    assert "pip install '.[labels]'" in capsys.readouterr().err
+    assert not (tmp_path / "doubts").exists()
 
 
 def test_apply_and_harmonise_go_one_after_the_other(

@@ -44,11 +44,10 @@ def page(tmp_path: Path) -> Path:
     return copy
 
 
-def test_without_a_comparison_everything_is_missing(page: Path, tmp_path: Path):
-    assert fill(page, tmp_path / "runs", COMMIT) == [*TABLES, *LABELS]
-    text = page.read_text()
-    assert text.count("**Missing**") == len(TABLES) + 1
-    assert COMMIT not in text
+def test_without_a_comparison_the_page_stays_as_it_is(page: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"runs: no finished comparison in it, .* interference"):
+        fill(page, tmp_path / "runs", COMMIT)
+    assert page.read_text() == PAGE.read_text()
 
 
 def test_a_finished_comparison_stands_in_its_table_and_the_rest_is_missing(
@@ -59,6 +58,7 @@ def test_a_finished_comparison_stands_in_its_table_and_the_rest_is_missing(
     missing = fill(page, tmp_path / "runs", COMMIT)
     assert set(missing) == {*TABLES, *LABELS} - {"transfer-chest", "labels-10"}
     text = page.read_text()
+    assert text.count("**Missing**") == len(TABLES)  # two tables, and one line for the curve
     half = 4.302653 * 0.1 / 3  # t(0.975, 2) times the error of the differences 0.1, 0.2 and 0.1
     fine = f"0.300 ± 0.030 | +0.133 [{0.4 / 3 - half:+.3f}, {0.4 / 3 + half:+.3f}]"
     coarse = "0.200 ± 0.010 | +0.100 [-0.050, +0.250] | not shown"
@@ -80,6 +80,7 @@ def test_filling_twice_is_filling_once_and_the_curve_is_drawn(page: Path, tmp_pa
 
 
 def test_a_page_without_a_place_for_a_table_is_refused(page: Path, tmp_path: Path):
+    write_comparison(tmp_path / "runs", "labels-10", ["gradnorm", "stop-gradient"])
     page.write_text("# Another page\n")
     with pytest.raises(UserError, match="the page has no <!-- transfer-chest -->"):
         fill(page, tmp_path / "runs", COMMIT)

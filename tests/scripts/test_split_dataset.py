@@ -342,6 +342,9 @@ TWO_OF_A_CLASS = {
             r"no frame of class MR in fold\d \(groups that have it: 2",
         ),
         pytest.param(
+            FRAMES, {}, ["--folds", "40"], r"fold\d+ and \d+ more \(groups that have it: \d+\)"
+        ),
+        pytest.param(
             FRAMES, {"clip_pattern": None}, ["--harmonise-views"], "'clip_pattern' is missing"
         ),
         pytest.param(
@@ -359,6 +362,7 @@ TWO_OF_A_CLASS = {
         "unmatched",
         "lonely view",
         "class in two",
+        "many folds",
         "no clips",
         "no clip found",
         "no views",

@@ -14,6 +14,7 @@ from utils.core.lock import FolderLock, claim_run_folder
 from utils.core.script import LOGGER, UserError, errors_in
 from utils.core.user_file import real_path
 from utils.curation.audit import Audit, audit, read_plausible
+from utils.curation.doubts import require_cleanlab
 from utils.curation.held_out import DataSets, HeldOut, find_predictions, refuse_seen
 from utils.curation.report import verdict, write_report
 from utils.data.splits import label_path
@@ -26,6 +27,8 @@ def run(args: argparse.Namespace) -> None:
     held_out = []
     if args.predictions:
         held_out = out_of_fold(args)
+        if data.view_names:
+            require_cleanlab()  # refused now rather than after the audit
     with claimed_folder(args.out) as claimed:
         folder = claimed.folder
         refuse_folder_of_data(folder, folders_of(data))

@@ -22,6 +22,7 @@ PLACES = 300_000
 MAX_MOVES = 300  # improvements of one assignment
 # Groups; the pairs of more than that are too many to try them all, and there is less need to.
 MOST_SWAPPED = 300
+MOST_NAMED = 10  # parts in a message
 LEAST_GAIN = 1e-9  # of a move, above rounding
 # Cost of a class or view without a frame in a part: above any imbalance worth having.
 VANISHED = 1e3
@@ -268,7 +269,7 @@ def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) ->
     missing = content.sums(part, len(names)) == 0
     problems = []
     for column in np.flatnonzero(missing.any(axis=0) & content.required):
-        without = ", ".join(np.array(names)[missing[:, column]])
+        without = _first_of(np.array(names)[missing[:, column]].tolist())
         holders = content.groups[:, column].sum()
         problems.append(
             f"no frame of {content.names[column]} in {without} (groups that have it: {holders})"
@@ -280,6 +281,14 @@ def refuse_vanished(content: Content, part: np.ndarray, names: Sequence[str]) ->
             "ask for fewer or larger parts:"
         )
         raise UserError("\n  ".join([head, *problems]))
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:MOST_NAMED])
+    if len(names) > MOST_NAMED:
+        shown += f" and {len(names) - MOST_NAMED} more"
+    return shown
 
 
 def _amount(content: Content) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ def read_decisions(path: Path, data: DataConfig) -> list[Decision]:
         content = json.loads(read_regular(path, MOST_BYTES))
         version = (content["format"], content["version"])
         rows = content["decisions"]
+        if not isinstance(rows, list):
+            raise TypeError(f"its decisions are {reprlib.repr(rows)}, not a list")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path}: no file of decisions ({error}); "
@@ -114,14 +117,17 @@ def _decision(row: object, data: DataConfig) -> Decision:
         found = Decision(**row)
         needed = NEEDED[found.subject][found.decision]
     except (TypeError, LookupError):
-        raise UserError(f"is {row!r}, expected image, subject, decision, old and new") from None
+        shown = reprlib.repr(row)
+        raise UserError(f"is {shown}, expected image, subject, decision, old and new") from None
     if not isinstance(found.image, str):
-        raise UserError(f"image is {found.image!r}, expected a path")
+        raise UserError(f"image is {reprlib.repr(found.image)}, expected a path")
     values = {}
     for key in ("old", "new"):
         value = getattr(found, key)
         if value is None and key in needed:
             raise UserError(f"{found.decision} needs '{key}'")
+        if value is not None and key not in needed and found.decision != "keep":
+            raise UserError(f"{found.decision} has no '{key}', found {reprlib.repr(value)}")
         if value is not None:
             values[key] = _value(value, found.subject, key, data)
     return replace(found, **values)
@@ -135,14 +141,16 @@ def _value(value: object, subject: str, key: str, data: DataConfig) -> int | tup
             least = UNKNOWN_VIEW
         if type(value) is not int or not least <= value < len(data.view_names):
             last = len(data.view_names) - 1
-            raise UserError(f"{key} is {value!r}, expected a view's number, 0 to {last}")
+            shown = reprlib.repr(value)
+            raise UserError(f"{key} is {shown}, expected a view's number, {least} to {last}")
         return value
     try:
-        line = " ".join(f"{number:.8f}" for number in value[1:])
-        (row,) = parse_labels(f"{int(value[0])} {line}", len(data.names), 0).boxes
-    except (TypeError, ValueError, LookupError):
+        line = " ".join(f"{number:.8f}" for number in value)
+        (row,) = parse_labels(line, len(data.names), 0).boxes
+    except (TypeError, ValueError, OverflowError):
+        shown = reprlib.repr(value)
         raise UserError(
-            f"{key} is {value!r}, expected a box: class, centre, width and height, 0 to 1"
+            f"{key} is {shown}, expected a box: class, centre, width and height, 0 to 1"
         ) from None
     return tuple(row.tolist())
 

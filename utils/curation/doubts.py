@@ -41,6 +41,7 @@ over the clip; the doubt is that of the most doubtful frame.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -122,15 +123,22 @@ def _has_view(result: ImageResult) -> bool:
     return result.true_view != UNKNOWN_VIEW and len(result.view_probabilities) > 0
 
 
-def _confident_learning(views: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each label's quality, 0 to 1, and whether it is taken for wrong."""
+def require_cleanlab() -> None:
+    """Raise a `UserError` unless the package for views, of an optional extra, is installed."""
     try:
-        from cleanlab.filter import find_label_issues  # of an optional extra
-        from cleanlab.rank import get_label_quality_scores
+        importlib.import_module("cleanlab.filter")
     except ImportError as error:
         raise UserError(
             f"--predictions needs an extra package ({error}); install it: pip install '.[labels]'"
         ) from None
+
+
+def _confident_learning(views: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each label's quality, 0 to 1, and whether it is taken for wrong."""
+    require_cleanlab()
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
     quality = get_label_quality_scores(views, said)
     return quality, find_label_issues(views, said, n_jobs=1)
 

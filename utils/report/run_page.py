@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from utils.core.data_config import DataConfig
 from utils.core.files import refuse_unwritable
-from utils.core.script import LOGGER, UserError
-from utils.core.title import DEFAULT_TITLE
+from utils.core.script import LOGGER, UserError, errors_in
+from utils.core.title import DEFAULT_TITLE, read_title
 from utils.curation.held_out import DataSets, HeldOut
 from utils.evaluation.error_kinds import KINDS
 from utils.evaluation.predictions import FILE_NAME, read_predictions
 from utils.report import figures
-from utils.report.comparison import differences
+from utils.report.comparison import Difference, differences
 from utils.report.curves import charts
-from utils.report.markdown import blocks_of
+from utils.report.markdown import Block, blocks_of
 from utils.report.page import write_page
 from utils.report.records import LEAST_SCORE, MOST_BOXES, frame_set
-from utils.report.sources import RunFiles, read_sources
+from utils.report.sources import (
+    COMPARISON_FILE,
+    METRICS_FILE,
+    Comparison,
+    RunFiles,
+    as_written,
+    read_sources,
+)
 from utils.report.thumbnails import thumbnails
 
 PAGE = "report.html"
@@ -64,11 +71,10 @@ def write_report(
         UserError: a folder holds nothing of that, or the frames fit none of the data sets named.
     """
     page = out or folders[0] / PAGE
-    refuse_unwritable(page)
     runs, comparisons = read_sources(folders)
+    refuse_unwritable(page)
+    tables = _figures(runs)
     gallery = _gallery(runs, page, data_sets, embed)
-    metrics = {run.name: run.metrics for run in runs if run.metrics}
-    cls_title = _cls_title(metrics.values(), gallery.data)
     data = {
         "runs": [{"name": run.name, "arm": run.arm} for run in runs],
         "charts": charts([run.tables for run in runs]),
@@ -83,16 +89,11 @@ def write_report(
         "report.html.j2",
         SCRIPTS,
         data,
-        cls_title,
+        _cls_title(runs, gallery.data),
         title=", ".join(folder.resolve().name for folder in folders),
         cards=[(run.name, blocks_of(run.card)[1:]) for run in runs if run.card],
-        comparisons=[
-            (own.folder.resolve().name, differences(own.results), blocks_of(own.text))
-            for own in comparisons
-        ],
-        overview=figures.overview(metrics),
-        errors=figures.errors(metrics),
-        details=[(name, figures.details(own)) for name, own in metrics.items()],
+        comparisons=[_compared(own) for own in comparisons],
+        **tables,
         frames=sum(own["frames"] for own in gallery.sets),
         most_boxes=MOST_BOXES,
         is_real=gallery.is_real,
@@ -101,9 +102,31 @@ def write_report(
     return page
 
 
-def _cls_title(metrics: Iterable[Mapping], data: DataConfig | None) -> str:
+def _compared(comparison: Comparison) -> tuple[str, list[Difference], list[Block]]:
+    """Its name, its differences and its report."""
+    with as_written([comparison.folder / COMPARISON_FILE]):
+        found = differences(comparison.results)
+    return comparison.folder.resolve().name, found, blocks_of(comparison.text)
+
+
+def _figures(runs: Sequence[RunFiles]) -> dict[str, object]:
+    """The tables of all metrics.json, by their names in the template."""
+    metrics = {run.name: run.metrics for run in runs if run.metrics}
+    with as_written(run.folder / METRICS_FILE for run in runs if run.metrics):
+        return {
+            "overview": figures.overview(metrics),
+            "errors": figures.errors(metrics),
+            "details": [(name, figures.details(own)) for name, own in metrics.items()],
+        }
+
+
+def _cls_title(runs: Sequence[RunFiles], data: DataConfig | None) -> str:
     """What all the data sets call a view; ours where they do not agree."""
-    titles = {own.get("cls_title", DEFAULT_TITLE) for own in metrics}
+    titles = set()
+    for run in runs:
+        if run.metrics:
+            with errors_in(run.folder / METRICS_FILE):
+                titles.add(read_title(run.metrics.get("cls_title")))
     if data:
         titles.add(data.cls_title)
     if len(titles) == 1:

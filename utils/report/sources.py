@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from utils.plots.run import read_table
 from utils.report.curves import Tables
 
 COMPARISON_FILE = "comparison_results.json"
+METRICS_FILE = "metrics.json"
 # See `utils.comparison.trainings.run_name`
 TRAINING_NAME = re.compile(r"(fold\d+-)?(?P<arm>.+)-seed(?P<seed>\d+)")
 MEASURED = ("step", "place", "cosine", "norm/detection", "norm/classification")
 EXPECTED = (
     "expected the folder of a run, such as runs/train/exp, of a validation, or of a comparison"
 )
+
+OPTIONS = "a training or val.py writes it"
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,10 @@ def read_sources(folders: Sequence[Path]) -> tuple[list[RunFiles], list[Comparis
         if (folder / COMPARISON_FILE).is_file():
             comparisons.append(_read_comparison(folder))
             runs += _trainings(folder)
-        elif any((folder / name).is_file() for name in ("results.csv", "metrics.json")):
+        elif any((folder / name).is_file() for name in ("results.csv", METRICS_FILE)):
             runs.append(read_run(folder, folder.resolve().name))
+        elif not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; {EXPECTED}")
         else:
             raise UserError(
                 f"{folder}: found no results.csv, metrics.json or {COMPARISON_FILE}; {EXPECTED}"
@@ -110,14 +116,14 @@ def read_run(folder: Path, name: str, arm: str = "", seed: int = 0) -> RunFiles:
         if (folder / file).is_file():
             tables[key] = read_table(folder / file, columns)
     metrics = {}
-    if (folder / "metrics.json").is_file():
-        metrics = read_json(folder / "metrics.json")
+    if (folder / METRICS_FILE).is_file():
+        metrics = read_json(folder / METRICS_FILE)
     card = ""
     if (folder / "MODEL_CARD.md").is_file():
         card = read_text(folder / "MODEL_CARD.md")
     data = ""
     if (folder / "opt.yaml").is_file():
-        data = str(read_yaml_mapping(folder / "opt.yaml", "").get("data", ""))
+        data = str(read_yaml_mapping(folder / "opt.yaml", OPTIONS).get("data", ""))
     return RunFiles(folder, name, arm or name, Tables(**tables), seed, metrics, card, data)
 
 
@@ -148,6 +154,21 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: found no mapping; make it again")
     return content
+
+
+@contextlib.contextmanager
+def as_written(paths: Iterable[Path]) -> Iterator[None]:
+    """Say of content that stumbles over what is not in them that the files are damaged."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        names = ", ".join(map(str, paths))
+        found = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{names}: not as this version writes it ({found}); make it again"
+        ) from None
 
 
 def read_text(path: Path) -> str:
