@@ -84,9 +84,9 @@ def test_a_closed_terminal_does_not_change_the_exit_code(monkeypatch: pytest.Mon
     assert stop.value.code == 129
 
 
-STOPPED = """
+ENDS = """
 import atexit, signal, sys
-from utils.core.script import run_script
+from utils.core.script import UserError, run_script
 
 class Teardown:
     def __del__(self):
@@ -96,18 +96,35 @@ def main():
     global kept
     kept = Teardown()
     atexit.register(print, "given back")
-    if sys.argv[1:]:
+    if "stop" in sys.argv:
         signal.raise_signal(signal.SIGTERM)
+    if "fail" in sys.argv:
+        raise UserError("wrong")
+    if "crash" in sys.argv:
+        raise RuntimeError("a fault of ours")
 
 run_script(main)
 """
 
 
-@pytest.mark.parametrize("is_stopped", [False, True])
-def test_a_stopped_process_gives_back_and_ends_at_once(is_stopped: bool):
-    command = [sys.executable, "-c", STOPPED, *["stop"] * is_stopped]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "given back" in done.stdout
-    assert ("taken apart" in done.stdout) == (not is_stopped)
-    assert done.returncode == 143 * is_stopped
-    assert done.stderr == "stopped by SIGTERM\n" * is_stopped
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [("return", 0, ""), ("stop", 143, "stopped by SIGTERM\n"), ("fail", 2, "error: wrong\n")],
+)
+def test_a_process_gives_back_and_ends_at_once(end: str, code: int, said: str):
+    done = ended(end)
+    assert done.stdout == "given back\n"
+    assert done.returncode == code
+    assert done.stderr == said
+
+
+def test_a_crash_shows_where_it_was():
+    done = ended("crash")
+    assert done.returncode == 1
+    assert done.stderr.endswith("RuntimeError: a fault of ours\n")
+
+
+def ended(end: str) -> subprocess.CompletedProcess:
+    """What a process of `ENDS` says and returns."""
+    command = [sys.executable, "-c", ENDS, end]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

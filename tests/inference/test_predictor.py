@@ -1,5 +1,7 @@
 """The predictor says what the evaluation says, in pixels of the image."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from utils.data.images import read_image
 from utils.data.loader import make_loader
 from utils.data.splits import load_split
 from utils.evaluation.evaluate import evaluate
-from utils.inference.predictor import Predictor
+from utils.inference.predictor import PARTS, Predictor, threads_for_parts
 
 FLOAT32 = select_compute("off", torch.device("cpu"))
 
@@ -68,10 +70,21 @@ def test_it_says_what_the_evaluation_says(checkpoints, tiny_data: Path):
         assert found.scores[0] == pytest.approx(result.scores[0], abs=1e-5)
 
 
+@pytest.fixture(params=[False, True], ids=["alone", "in parts"])
+def pool(request: pytest.FixtureRequest) -> Iterator[ThreadPoolExecutor | None]:
+    if not request.param:
+        yield None
+        return
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
 @pytest.mark.parametrize("kind", ["joint", "dual", "detection", "classification"])
-def test_many_images_at_once_are_predicted_as_one_by_one(checkpoints, tiny_data: Path, kind: str):
+def test_many_images_at_once_are_predicted_as_one_by_one(
+    checkpoints, tiny_data: Path, kind: str, pool: ThreadPoolExecutor | None
+):
     """Whatever their sizes; in float32 boxes are the same to a thousandth of a pixel."""
-    predictor = Predictor(load(checkpoints[kind]), FLOAT32, 64, confidence=0.001)
+    predictor = Predictor(load(checkpoints[kind]), FLOAT32, 64, confidence=0.001, pool=pool)
     paths = sorted((tiny_data.parent / "frames/images/val").glob("*.png"))
     images = [read_image(path) for path in paths]
     images += [images[0][:90, :31], images[1][::2], images[2].repeat(3, axis=1)]
@@ -108,3 +121,23 @@ def test_images_without_colour_are_left_out_of_a_batch_and_keep_their_place():
     assert [prediction.is_scored for prediction in found] == [False, True, False]
     assert [len(prediction.classes) for prediction in found] == [0, 1, 0]
     assert not predictor.predict([]) and not predictor.predict([grey])[0].is_scored
+
+
+def test_parts_of_a_batch_share_out_the_cores():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2 * PARTS)
+        with threads_for_parts(torch.device("cpu")) as pool:
+            assert list(pool.map(threads_of_a_part, range(PARTS))) == [2] * PARTS
+        assert torch.get_num_threads() == 2 * PARTS
+        with threads_for_parts(torch.device("cuda")) as pool:
+            assert pool is None
+        torch.set_num_threads(1)
+        with threads_for_parts(torch.device("cpu")) as pool:
+            assert pool is None
+    finally:
+        torch.set_num_threads(threads)
+
+
+def threads_of_a_part(_: int) -> int:
+    return torch.get_num_threads()

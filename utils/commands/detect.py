@@ -14,7 +14,7 @@ from tqdm import tqdm
 from models.common import ViewHead
 from utils.checkpoints.model_file import ModelMetadata, is_onnx, model_from_checkpoint, open_model
 from utils.core.data_config import DataConfig, load_data_config
-from utils.core.device import select_compute, select_device
+from utils.core.device import keep_freed_memory, select_compute, select_device
 from utils.core.lock import claim_run_folder
 from utils.core.options import warn_without_effect
 from utils.core.script import LOGGER, UserError
@@ -26,7 +26,7 @@ from utils.inference import outputs
 from utils.inference.clip_tables import ClipTables
 from utils.inference.clips import PooledFrames, pooled_frames
 from utils.inference.kinds import Kind
-from utils.inference.predictor import Prediction, Predictor
+from utils.inference.predictor import Prediction, Predictor, threads_for_parts
 from utils.inference.reader import FrameReader, in_batches
 from utils.inference.sources import Frame, Source, find_sources, refuse_folder_of_sources
 
@@ -42,6 +42,7 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     sources = find_sources(args.source, data)
     refuse_folder_of_sources(folder, args.source, sources)
     compute = select_compute("auto", select_device(args.device))
+    keep_freed_memory()
     model, metadata = open_model(args.weights, model_from_checkpoint, compute)
     file_names = data or metadata.file_names(args.weights)
     if pools_clips(args, file_names, sources):
@@ -54,9 +55,12 @@ def detect(args: argparse.Namespace, folder: Path) -> None:
     least_probability = args.view_thres
     if least_probability is None:
         least_probability = metadata.view_probability or 0.0
-    predictor = dataclasses.replace(predictor, least_probability=least_probability)
     warn_without_effect(args.given, without_effect(model, args.weights))
-    write_outputs(args, sources, predictor, metadata, file_names, folder)
+    with threads_for_parts(compute.device) as pool:
+        if explained:
+            pool = None
+        predictor = dataclasses.replace(predictor, least_probability=least_probability, pool=pool)
+        write_outputs(args, sources, predictor, metadata, file_names, folder)
 
 
 def pools_clips(

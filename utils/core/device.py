@@ -231,13 +231,21 @@ def fused_copy(model: nn.Module) -> nn.Module:
 def tune_for(device: torch.device) -> None:
     """Settings of the process for training on a device.
 
-    CUDA: cuDNN tries its algorithms out, since all batches but the last have one shape. CPU: glibc
-    keeps what is freed rather than hand it back and ask for it again, page by page, every batch;
-    see docs/performance.md.
+    CUDA: cuDNN tries its algorithms out, since all batches but the last have one shape. CPU: see
+    `keep_freed_memory`.
     """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-        return
+    else:
+        keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for the rest of the process.
+
+    Else it hands a batch's arrays back and asks for them again, page by page; see
+    docs/performance.md.
+    """
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)

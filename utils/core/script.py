@@ -34,19 +34,21 @@ def run_script(main: Callable[[], None]) -> None:
 
     A stop signal ends in one line, too, and code 128 + its number.
     """
-    stopped_with: list[int] = []  # the exit code, if a signal stopped it
+    ended_with: list[int] = []  # the exit code, once it is known
     if main.__module__ == "__main__":
         # What is registered first is called last: what packages have to give back is given back.
-        atexit.register(_end_at_once, stopped_with)
+        atexit.register(_end_at_once, ended_with)
     with outlets() as output:
         handler = logging.StreamHandler(output)
         handler.setFormatter(PlainFormatter("%(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])
-        exit_code = _exit_code(main, stopped_with)
+        exit_code = _exit_code(main)
         output.flush()
         if output.problem:
             _complain(f"error: standard output: {output.problem}")
             exit_code = exit_code or 2
+    if exit_code is None or isinstance(exit_code, int):
+        ended_with.append(exit_code or 0)
     if exit_code is not None:
         sys.exit(exit_code)
 
@@ -58,7 +60,7 @@ class PlainFormatter(logging.Formatter):
         return plain(super().format(record))
 
 
-def _exit_code(main: Callable[[], None], stopped_with: list[int]) -> object:
+def _exit_code(main: Callable[[], None]) -> object:
     """What `main` ends with, said on standard error; None where it just returns."""
     try:
         with unwound_by_signals():
@@ -76,7 +78,6 @@ def _exit_code(main: Callable[[], None], stopped_with: list[int]) -> object:
         return 2
     except Interrupted as stop:
         _complain(str(stop))
-        stopped_with.append(stop.exit_code)
         return stop.exit_code
     except KeyboardInterrupt:
         return 130
@@ -90,10 +91,10 @@ def _complain(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _end_at_once(stopped_with: Sequence[int]) -> None:
-    """End a stopped process without taking the interpreter apart: of torch, that takes seconds."""
-    if stopped_with:
+def _end_at_once(ended_with: Sequence[int]) -> None:
+    """End the process without taking the interpreter apart: of torch, that takes a second."""
+    if ended_with:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed
                 stream.flush()
-        os._exit(stopped_with[0])
+        os._exit(ended_with[0])

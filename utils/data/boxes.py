@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+
+from utils.data.nms import batched_nms
 
 EPSILON = 1e-7
 

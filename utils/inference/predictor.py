@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -19,6 +22,8 @@ from utils.data.flow_colour import has_flow_colour
 from utils.data.images import Letterbox
 from utils.data.labels import UNKNOWN_VIEW, FrameLabels
 from utils.inference.grad_cam import grad_cam, inputs_of, to_image
+
+PARTS = 2  # of a batch, on a CPU
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class Predictor:
         several_labels: a box is kept once for every class above `confidence`, as in validation.
         needs_colour: a frame without flow colour is not scored.
         least_probability: of a view, see `Prediction`.
+        pool: threads that share out the images of a batch, see `threads_for_parts`; None with
+            `explained`, which listens to one forward pass at a time.
     """
 
     model: nn.Module
@@ -117,6 +124,7 @@ class Predictor:
     several_labels: bool = False
     needs_colour: bool = False
     least_probability: float = 0
+    pool: ThreadPoolExecutor | None = None
 
     @classmethod
     def of(
@@ -145,7 +153,7 @@ class Predictor:
         predictions = [self._blank(image) for image in images]
         asked = [number for number, image in enumerate(images) if self._is_asked_about(image)]
         if asked:
-            found = self._answers([images[number] for number in asked])
+            found = self._answers_in_parts([images[number] for number in asked])
             for number, prediction in zip(asked, found, strict=True):
                 predictions[number] = prediction
         return predictions
@@ -157,6 +165,13 @@ class Predictor:
         """What is said of an image that the model is not asked about."""
         blank = not_scored(*image.shape[:2], with_attention=self.explained is not None)
         return replace(blank, least_probability=self.least_probability)
+
+    def _answers_in_parts(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        if self.pool is None:
+            return self._answers(images)
+        most = math.ceil(len(images) / PARTS)
+        parts = [images[first : first + most] for first in range(0, len(images), most)]
+        return list(chain.from_iterable(self.pool.map(self._answers, parts)))
 
     @torch.no_grad()
     def _answers(self, images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -221,3 +236,23 @@ class Predictor:
             max_detections=self.max_detections,
             several_labels=self.several_labels,
         )
+
+
+@contextmanager
+def threads_for_parts(device: torch.device) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads for the parts of a batch, each with its share of the processor's cores.
+
+    PyTorch's own threads wait for each other after every layer, and do so at full speed: time that
+    reading and drawing miss. Parts wait for each other once a batch. None where that is no gain: on
+    a GPU, or with one core.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads < PARTS:
+        yield None
+        return
+    torch.set_num_threads(threads // PARTS)
+    try:
+        with ThreadPoolExecutor(PARTS) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
