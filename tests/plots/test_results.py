@@ -13,6 +13,7 @@ from utils.plots.results import _best_rows, plot_results
 from utils.plots.style import CLASSIFICATION, DETECTION
 
 
+@pytest.mark.slow
 def test_every_column_of_the_results_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("utils.plots.style.DPI", 40)
     table = results_table(6)

@@ -271,6 +271,7 @@ def test_a_predictor_says_the_same(checkpoint: Path, exported: Path):
     np.testing.assert_allclose(theirs.view_probabilities, ours.view_probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_example_for_strangers_prints_what_detect_finds(
     checkpoint: Path, tiny_data: Path, tmp_path: Path
 ):

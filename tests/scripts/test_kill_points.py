@@ -12,7 +12,7 @@ from small_runs import assert_same_run, small_options
 from utils.core.lock import LOCK_NAME
 
 KILL_POINTS = 64
-EVERY_FEW = 26  # three of them are quick
+EVERY_FEW = 39  # two of them are quick
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,7 @@ def test_it_detects_and_answers_in_the_hub(call, weights: Path, tiny_data: Path,
     assert (tmp_path / "out/predictions.csv").read_text().count("\n") > 8
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_the_export_evaluated(
     call, weights: Path, tiny_data: Path, tmp_path: Path
 ):

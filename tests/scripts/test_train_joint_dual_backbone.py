@@ -217,6 +217,7 @@ def test_a_kill_between_the_two_checkpoints_resumes_exactly(options, finished, t
     assert_same_run(tmp_path / "broken", finished)
 
 
+@pytest.mark.slow
 def test_a_late_and_short_classifier(options, tmp_path):
     """It trains in the second of three epochs only.
 

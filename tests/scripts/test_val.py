@@ -95,7 +95,7 @@ PICTURES = (
 )
 
 
-@pytest.mark.parametrize("given", [[], ["--conf-thres=0.01"]])
+@pytest.mark.parametrize("given", [[], pytest.param(["--conf-thres=0.01"], marks=pytest.mark.slow)])
 def test_predictions_come_to_the_same_without_a_network(
     checkpoints: dict[str, Path],
     mixed: DataConfig,

@@ -4,12 +4,14 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from small_runs import small_options
 
 from docs import validation_share
 
 
+@pytest.mark.slow
 def test_it_says_what_a_validation_takes(tiny_data: Path, tmp_path: Path, monkeypatch, capsys):
     options = small_options(tiny_data, tmp_path) | {"steps": 10}
     given = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
