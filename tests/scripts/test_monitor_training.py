@@ -205,7 +205,7 @@ def test_a_terminal_is_redrawn_in_place(
         lambda: set_progress(run_b, batch=5, batches=10), lambda: set_progress(run_b, "stopped")
     )
     monkeypatch.setattr(
-        monitor_training.shutil, "get_terminal_size", lambda: os.terminal_size(size)
+        monitor_training.shutil, "get_terminal_size", lambda **_: os.terminal_size(size)
     )
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     drawn = monitor(several / "a", several / "b").split(f"\x1b[{height}A\x1b[J")
