@@ -20,7 +20,7 @@ from utils.core.files import ROOT, markdown_table
 from utils.core.script import UserError, run_script
 from utils.data.labels import UNKNOWN_VIEW
 from utils.evaluation.clips import clips_of
-from utils.evaluation.intervals import holm, over_units
+from utils.evaluation.intervals import LEAST_UNITS, holm, over_units
 
 TABLE = ROOT / "docs" / "results" / "labels-retraining.csv"
 COUNTED = ("mAP50", "view_balanced_accuracy")
@@ -64,11 +64,11 @@ def refuse_other_folds(rows: list[dict[str, object]]) -> None:
     for row in rows:
         folds.setdefault(row["arm"], []).append(row["fold"])
     first, *others = folds.values()
-    if len(set(first)) < len(first) or len(first) < 2 or others != [first]:
+    if len(set(first)) < len(first) or len(first) < LEAST_UNITS or others != [first]:
         found = "; ".join(f"{arm}: {', '.join(map(str, own))}" for arm, own in folds.items())
         raise UserError(
             f"found the folds {found}; expected two arms of different names, "
-            "each with one training of the same two folds or more"
+            f"each with one training of the same {LEAST_UNITS} folds or more, for an interval"
         )
 
 

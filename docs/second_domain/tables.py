@@ -87,10 +87,10 @@ def by_unit(comparison: Comparison, arm: str, metric: str) -> dict[tuple[int, ..
 
 def exploratory_text(comparison: Comparison, arm: str, reference: str, metric: str) -> str:
     """Arm less reference, fold by fold, with its t interval; one seed a fold."""
-    if arm == reference:
-        return "-"
     own, other = (by_unit(comparison, name, metric) for name in (arm, reference))
     estimate = over_units([own[unit] - other[unit] for unit in own])
+    if estimate is None:  # the reference itself, or its figures
+        return "-"
     low, high = estimate.interval()
     return f"{estimate.value:+.3f} [{low:+.3f}, {high:+.3f}]"
 

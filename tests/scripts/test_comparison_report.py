@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from small_comparisons import (
     ARMS,
     PICTURES,
@@ -149,6 +150,15 @@ def test_the_picture_leaves_out_what_is_undefined(results: dict, tmp_path: Path)
     del results["arms"]["detection-only"]["figures"]["mAP50"]
     pictures.plot_solutions(results, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").exists()
+
+
+def test_arms_of_one_cost_stand_within_their_panel():
+    (column,) = (own for own in pictures.COLUMNS if own.key == "gflops")
+    arms = {name: {"figures": {"gflops": [1.04, 0.0]}} for name in ("fixed", "gradnorm")}
+    ax = Figure().subplots()
+    pictures._plot_column(ax, arms, column, "GFLOPs")
+    left, right = ax.get_xlim()
+    assert left == 0 and right > 1.1
 
 
 def test_interference_without_layers_and_in_some_epochs_only(compared: Compared, tmp_path: Path):

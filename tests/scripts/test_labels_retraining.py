@@ -71,17 +71,17 @@ def test_an_arm_without_a_training_is_named(
 @pytest.mark.parametrize(
     "folds",
     [
-        {"a": ["fold0", "fold1"], "b": ["fold0"]},
-        {"a": ["fold0"], "b": ["fold0"]},
-        {"a": ["fold0", "fold0"], "b": ["fold0", "fold0"]},
-        {"a": ["fold0", "fold1", "fold0", "fold1"]},
+        {"a": ["fold0", "fold1", "fold2"], "b": ["fold0", "fold1", "fold3"]},
+        {"a": ["fold0", "fold1"], "b": ["fold0", "fold1"]},
+        {"a": ["fold0", "fold0", "fold1"], "b": ["fold0", "fold0", "fold1"]},
+        {"a": ["fold0", "fold1", "fold2"] * 2},
     ],
 )
 def test_arms_of_other_folds_are_not_compared(folds: dict[str, list[str]]):
     rows = []
     for arm, own in folds.items():
         rows += [{"arm": arm, "fold": fold} for fold in own]
-    with pytest.raises(UserError, match=r"found the folds a: fold0.* the same two folds or more"):
+    with pytest.raises(UserError, match=r"found the folds a: fold0.* the same 3 folds or more"):
         refuse_other_folds(rows)
 
 

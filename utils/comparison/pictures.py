@@ -136,6 +136,8 @@ def _plot_column(ax: Axes, arms: Mapping, column: Column, heading: str) -> None:
     ax.margins(x=0.25)
     if not column.is_accuracy:
         ax.set_xlim(left=0)
+        if ax.dataLim.x1 > 0:  # else nothing was measured
+            ax.set_xlim(right=1.15 * ax.dataLim.x1)  # arms of one cost stand within, too
     ax.tick_params(axis="both", length=0, labelsize=8.5)
 
 
